@@ -1,0 +1,253 @@
+r"""The N-modality diffusion process: marginal, transition and posterior in one form.
+
+With the mean :math:`m_t = \sqrt{A_t} z_0 + h_t`, :math:`h_t = \sum_i W_t^{(i)} E_i(x_i)`,
+:math:`\sigma_t^2 = 1 - A_t`, and for :math:`0 \le s < t \le T`
+:math:`a = \sqrt{A_t / A_s}`, :math:`v = 1 - A_t / A_s`:
+
+.. math::
+
+    q(z_t | z_0, X)      &= N(m_t, \sigma_t^2) \\
+    q(z_t | z_s, X)      &= N(m_t + a (z_s - m_s), v) \\
+    q(z_s | z_t, z_0, X) &= N(m_s + (a \sigma_s^2 / \sigma_t^2) (z_t - m_t),
+                             \beta_{t,s} = \sigma_s^2 v / \sigma_t^2)
+
+The coefficients are computed in float64 for each pair :math:`(s, t)` and cast last.
+"""
+
+import attrs
+import torch
+from torch import Tensor
+
+from mmcore.process.gaussian import Gaussian
+from mmcore.process.schedule import Schedule
+
+Step = Tensor | int
+
+
+def widen(coefficient: Tensor, like: Tensor) -> Tensor:
+    """Give ``coefficient (B,)`` the rank and dtype of ``like (B, *Z)``: the one place that widens a clock."""
+    return coefficient.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
+
+
+@attrs.frozen(eq=False)
+class Level:
+    """The marginal's coefficients at steps ``t (B,)``, float64.
+
+    Attributes:
+        root_A: ``sqrt(A_t) (B,)``.
+        W: ``W_t (B, N)``.
+        sigma: ``σ_t (B,)``.
+    """
+
+    root_A: Tensor
+    W: Tensor
+    sigma: Tensor
+
+
+@attrs.frozen(eq=False)
+class Jump:
+    """The coefficients of a jump between ``s`` and ``t``, each ``(B,)`` float64.
+
+    Attributes:
+        a: ``sqrt(A_t / A_s)``.
+        v: the transition's variance, ``1 - A_t / A_s``.
+        k: the posterior's gain, ``a σ_s² / σ_t²``.
+        beta: the posterior's variance, ``β_{t,s} = σ_s² v / σ_t²``.
+    """
+
+    a: Tensor
+    v: Tensor
+    k: Tensor
+    beta: Tensor
+
+
+class Process:
+    """The forward process of a :class:`Schedule`, in closed form.
+
+    Public methods take steps as integers or integer tensors ``(B,)`` and check them;
+    :meth:`level` and :meth:`jump` do not, and serve inner loops.
+
+    Args:
+        schedule: the process's tables.
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self._tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
+
+    def __repr__(self) -> str:
+        return f"Process({self.schedule.name}, steps={self.steps}, modalities={self.modalities})"
+
+    @property
+    def steps(self) -> int:
+        """``T``."""
+        return self.schedule.steps
+
+    @property
+    def modalities(self) -> int:
+        """``N``."""
+        return self.schedule.modalities
+
+    # ---- coefficients, unchecked ----
+
+    def _at(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        if t.device not in self._tables:
+            self._tables[t.device] = (self.schedule.log_A.to(t.device), self.schedule.W.to(t.device))
+        log_A, W = self._tables[t.device]
+        return log_A[t], W[t]
+
+    def level(self, t: Tensor) -> Level:
+        """The marginal's coefficients at ``t (B,)``, values unchecked."""
+        log_A, W = self._at(t)
+        return Level((0.5 * log_A).exp(), W, (-torch.expm1(log_A)).sqrt())
+
+    def jump(self, s: Tensor, t: Tensor) -> Jump:
+        """The coefficients between ``s (B,)`` and ``t (B,)``, values unchecked."""
+        at_s, at_t = self._at(s)[0], self._at(t)[0]
+        between = at_t - at_s
+        a, v = (0.5 * between).exp(), -torch.expm1(between)
+        variance_s, variance_t = -torch.expm1(at_s), -torch.expm1(at_t)
+        return Jump(a, v, a * variance_s / variance_t, variance_s * v / variance_t)
+
+    # ---- the three distributions ----
+
+    def marginal(
+        self, encodings: Tensor | None, t: Step, z0: Tensor | None = None, *, h: Tensor | None = None
+    ) -> Gaussian:
+        """``q(z_t | z_0, X)``.
+
+        Args:
+            encodings: ``(B, N, *Z)``, or None with ``h`` or ``z0`` given.
+            t: ``(B,)`` in ``0 … T``.
+            z0: base state ``(B, *Z)``, zero by default; never together with ``W_0 ≠ 0``.
+            h: ``h_t (B, *Z)``, already weighted, in place of ``encodings``.
+
+        Returns:
+            mean ``(B, *Z)``; variance ``σ_t²``, broadcastable to it.
+
+        Raises:
+            ValueError: a step out of range, or shapes that do not agree.
+        """
+        like = self._like(encodings, h, z0)
+        t = self._steps("t", t, like)
+        mean = self._mean(encodings, h, z0, t, like)
+        return Gaussian(mean, widen(self.level(t).sigma.square(), like))
+
+    def transition(
+        self,
+        z_s: Tensor,
+        encodings: Tensor | None,
+        s: Step,
+        t: Step,
+        z0: Tensor | None = None,
+        *,
+        h: tuple[Tensor, Tensor] | None = None,
+    ) -> Gaussian:
+        """``q(z_t | z_s, X)`` for ``s < t``; arguments as :meth:`posterior`, with ``z_s (B, *Z)``."""
+        m_s, m_t, jump = self._pair(z_s, encodings, s, t, z0, h)
+        return Gaussian(m_t + widen(jump.a, z_s) * (z_s - m_s), widen(jump.v, z_s))
+
+    def posterior(
+        self,
+        z_t: Tensor,
+        encodings: Tensor | None,
+        s: Step,
+        t: Step,
+        z0: Tensor | None = None,
+        *,
+        h: tuple[Tensor, Tensor] | None = None,
+    ) -> Gaussian:
+        """``q(z_s | z_t, z_0, X)`` for ``s < t``.
+
+        Args:
+            z_t: ``(B, *Z)``.
+            encodings: ``(B, N, *Z)``, or None with ``h`` or ``z0`` given.
+            s: ``(B,)`` in ``0 … T - 1``.
+            t: ``(B,)``, above ``s``.
+            z0: base state ``(B, *Z)``, zero by default; never together with ``W_0 ≠ 0``.
+            h: the pair ``(h_s, h_t)``, each ``(B, *Z)``, in place of ``encodings``.
+
+        Returns:
+            mean ``(B, *Z)``; variance ``β_{t,s}``, broadcastable to it.
+
+        Raises:
+            ValueError: ``s ≥ t``, a step out of range, or shapes that do not agree.
+        """
+        m_s, m_t, jump = self._pair(z_t, encodings, s, t, z0, h)
+        return Gaussian(m_s + widen(jump.k, z_t) * (z_t - m_t), widen(jump.beta, z_t))
+
+    def mean(self, encodings: Tensor | None, t: Step, z0: Tensor | None = None, *, h: Tensor | None = None) -> Tensor:
+        """``m_t = sqrt(A_t) z_0 + Σ_i W_t^(i) E_i(x_i)``: ``(B, *Z)``; arguments as :meth:`marginal`."""
+        return self.marginal(encodings, t, z0, h=h).mean
+
+    # ---- the public edge: everything below checks or assembles ----
+
+    def _pair(
+        self,
+        z: Tensor,
+        encodings: Tensor | None,
+        s: Step,
+        t: Step,
+        z0: Tensor | None,
+        h: tuple[Tensor, Tensor] | None,
+    ) -> tuple[Tensor, Tensor, Jump]:
+        h_s, h_t = (None, None) if h is None else h
+        if encodings is None and h is None and z0 is None and self.modalities == 0:
+            z0 = torch.zeros_like(z)
+        like = self._like(encodings, h_t, z0)
+        if z.shape != like.shape:
+            raise ValueError(f"process: z has shape {tuple(z.shape)}, expected (B, *Z) = {tuple(like.shape)}")
+        s, t = self._steps("s", s, like), self._steps("t", t, like)
+        if not (s < t).all():
+            row = int((s >= t).nonzero()[0])
+            raise ValueError(f"process: s = {int(s[row])} and t = {int(t[row])} in row {row}, expected s < t")
+        m_s, m_t = (self._mean(encodings, part, z0, u, like) for part, u in ((h_s, s), (h_t, t)))
+        return m_s, m_t, self.jump(s, t)
+
+    def _mean(self, encodings: Tensor | None, h: Tensor | None, z0: Tensor | None, t: Tensor, like: Tensor) -> Tensor:
+        level = self.level(t)
+        if h is None:
+            h = torch.zeros_like(like)
+            if encodings is not None and self.modalities:
+                W = level.W.to(encodings.dtype)
+                # Summing over modalities in one contraction: no copy of Z per modality is made.
+                h = (W[:, None, :] @ encodings.flatten(2))[:, 0].reshape(like.shape)
+        return h if z0 is None else h + widen(level.root_A, like) * z0
+
+    def _like(self, encodings: Tensor | None, h: Tensor | None, z0: Tensor | None) -> Tensor:
+        """A tensor of the shape ``(B, *Z)`` that the arguments agree on."""
+        if (encodings is None) == (h is None) and not (encodings is None and self.modalities == 0 and z0 is not None):
+            given = "both" if h is not None else "neither"
+            raise ValueError(f"process: {given} of encodings and h given, expected exactly one")
+        if encodings is not None:
+            if encodings.ndim < 2 or encodings.shape[1] != self.modalities:
+                raise ValueError(
+                    f"process: encodings have shape {tuple(encodings.shape)}, expected (B, N, *Z) with N = {self.modalities}"
+                )
+            # Not encodings[:, 0]: N may be 0.
+            like = encodings.new_empty(()).expand(encodings.shape[0], *encodings.shape[2:])
+        else:
+            like = h if h is not None else z0
+        assert like is not None
+        if z0 is not None:
+            if z0.shape != like.shape:
+                raise ValueError(f"process: z0 has shape {tuple(z0.shape)}, expected (B, *Z) = {tuple(like.shape)}")
+            if self.schedule.W0.any():
+                raise ValueError(
+                    f"process: z0 given, but the schedule {self.schedule.name!r} starts at the encodings (W_0 ≠ 0), "
+                    "expected one of the two"
+                )
+        return like
+
+    def _steps(self, name: str, t: Step, like: Tensor) -> Tensor:
+        if isinstance(t, int):
+            t = torch.full((len(like),), t, device=like.device)
+        if t.dtype.is_floating_point or t.dtype.is_complex or t.dtype == torch.bool:
+            raise ValueError(f"process: {name} has dtype {t.dtype}, expected an integer dtype")
+        if t.shape != like.shape[:1]:
+            raise ValueError(f"process: {name} has shape {tuple(t.shape)}, expected (B,) = ({len(like)},)")
+        outside = (t < 0) | (t > self.steps)
+        if outside.any():
+            row = int(outside.nonzero()[0])
+            raise ValueError(f"process: {name} = {int(t[row])} in row {row}, expected 0 … T = {self.steps}")
+        return t.long()
