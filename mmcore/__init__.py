@@ -1,0 +1,91 @@
+"""Joint diffusion models over any number of modalities and tasks.
+
+Names are imported when they are first used: ``import mmcore`` alone imports no torch.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from mmcore.errors import MmcoreError, PluginError, RequestError
+from mmcore.hookspecs import Offer, hookimpl
+
+if TYPE_CHECKING:
+    from mmcore.checkpoint import load, save
+    from mmcore.composition import compose
+    from mmcore.modality import Decoder, Encoder, LossTerm, Metric, Modality, Spec, Task
+    from mmcore.model import JointModel
+    from mmcore.plugins import Registry, discover
+    from mmcore.process import Process, Schedule
+    from mmcore.rng import Rng
+    from mmcore.roles import Role, RoleMix
+    from mmcore.sampling import sample
+    from mmcore.space import Space
+    from mmcore.training import fit
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "compose": "composition",
+    "Decoder": "modality",
+    "discover": "plugins",
+    "Encoder": "modality",
+    "fit": "training",
+    "JointModel": "model",
+    "load": "checkpoint",
+    "LossTerm": "modality",
+    "Metric": "modality",
+    "Modality": "modality",
+    "Process": "process",
+    "Registry": "plugins",
+    "Rng": "rng",
+    "Role": "roles",
+    "RoleMix": "roles",
+    "sample": "sampling",
+    "save": "checkpoint",
+    "Schedule": "process",
+    "Space": "space",
+    "Spec": "modality",
+    "Task": "modality",
+}
+
+__all__ = [
+    "Decoder",
+    "Encoder",
+    "JointModel",
+    "LossTerm",
+    "Metric",
+    "MmcoreError",
+    "Modality",
+    "Offer",
+    "PluginError",
+    "Process",
+    "Registry",
+    "RequestError",
+    "Rng",
+    "Role",
+    "RoleMix",
+    "Schedule",
+    "Space",
+    "Spec",
+    "Task",
+    "compose",
+    "discover",
+    "fit",
+    "hookimpl",
+    "load",
+    "sample",
+    "save",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'mmcore' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"mmcore.{_WHERE[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_WHERE})

@@ -1,0 +1,136 @@
+"""A transformer over patches of the space, with adaptive layer norm from the clock and the roles.
+
+After "Scalable Diffusion Models with Transformers" (Peebles and Xie 2023): each block's
+scales, shifts and gates come from the embedding of ``t`` and of the roles, and start at the identity.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmcore.errors import RequestError
+from mmcore.space import Space
+
+ROLES = 3
+
+
+class Transformer(nn.Module):
+    """The shared network: noisy space, clock, roles and condition to features.
+
+    Args:
+        space: the diffusion space, of one to three axes after the channels.
+        modalities: ``N``.
+        steps: ``T``.
+        width: of a token.
+        depth: the number of blocks.
+        heads: of the attention; divides ``width``.
+        patch: places per axis in one token; by default 2 where it divides the grid, else 1.
+        features: channels of the output at each place.
+    """
+
+    def __init__(
+        self,
+        *,
+        space: Space,
+        modalities: int,
+        steps: int,
+        width: int = 96,
+        depth: int = 4,
+        heads: int = 4,
+        patch: int | None = None,
+        features: int = 32,
+    ) -> None:
+        super().__init__()
+        if patch is None:
+            patch = 2 if all(S % 2 == 0 for S in space.grid) else 1
+        if any(S % patch for S in space.grid):
+            raise RequestError(f"transformer: patch {patch} does not divide the space's grid {space.grid}")
+        if width % heads or width % 2:
+            raise RequestError(f"transformer: width {width} must be even and divisible by heads = {heads}")
+        self.grid, self.patch, self.steps, self.features = space.grid, patch, steps, features
+        self.tokens = math.prod(S // patch for S in space.grid)
+        cell = patch ** len(space.grid)
+        self.read = nn.Linear(2 * space.shape[0] * cell, width)
+        self.position = nn.Parameter(0.02 * torch.randn(self.tokens, width))
+        self.clock = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        self.roles = nn.Linear(ROLES * modalities, width)
+        self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.modulate = nn.Linear(width, 2 * width)
+        self.write = nn.Linear(width, features * cell)
+        nn.init.zeros_(self.modulate.weight)
+        nn.init.zeros_(self.modulate.bias)
+        frequencies = math.pi * torch.exp(torch.linspace(0, math.log(1000), width // 2))
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
+        """The features.
+
+        Args:
+            z: ``(B, *Z)``, scaled to about unit variance.
+            t: ``(B,)`` steps.
+            roles: ``(B, N)`` int64, a :class:`mmcore.Role` each.
+            condition: ``(B, *Z)``, the observed modalities' clean codes, zero elsewhere.
+
+        Returns:
+            ``(B, features, *Z[1:])``.
+        """
+        angle = (t.to(z.dtype) / self.steps)[:, None] * self.frequencies
+        c = self.clock(torch.cat([angle.cos(), angle.sin()], dim=1))
+        c = F.silu(c + self.roles(F.one_hot(roles, ROLES).to(z.dtype).flatten(1)))
+        x = self.read(self._patches(torch.cat([z, condition], dim=1))) + self.position
+        for block in self.blocks:
+            x = block(x, c)
+        shift, scale = self.modulate(c)[:, None].chunk(2, dim=-1)
+        x = self.write(self.norm(x) * (1 + scale) + shift)
+        return self._unpatch(x)
+
+    def _patches(self, z: Tensor) -> Tensor:
+        """``(B, C, *grid)`` to ``(B, tokens, C * patch^axes)``."""
+        axes = len(self.grid)
+        split = [n for S in self.grid for n in (S // self.patch, self.patch)]
+        z = z.reshape(len(z), -1, *split)
+        order = [0, *range(2, 2 + 2 * axes, 2), 1, *range(3, 2 + 2 * axes, 2)]
+        return z.permute(order).reshape(len(z), self.tokens, -1)
+
+    def _unpatch(self, x: Tensor) -> Tensor:
+        """``(B, tokens, F * patch^axes)`` to ``(B, F, *grid)``."""
+        axes = len(self.grid)
+        x = x.reshape(len(x), *[S // self.patch for S in self.grid], self.features, *[self.patch] * axes)
+        order = [0, axes + 1] + [axis for i in range(axes) for axis in (1 + i, axes + 2 + i)]
+        return x.permute(order).reshape(len(x), self.features, *self.grid)
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.modulate = nn.Linear(width, 6 * width)
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.mix = nn.Linear(width, width)
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
+        nn.init.zeros_(self.modulate.weight)
+        nn.init.zeros_(self.modulate.bias)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulate(c)[:, None].chunk(6, dim=-1)
+        y = torch.addcmul(shift1, self.norm(x), 1 + scale1)
+        q, k, v = self.qkv(y).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        y = self.mix(attention(q, k, v).transpose(1, 2).flatten(2))
+        x = torch.addcmul(x, gate1, y)
+        y = torch.addcmul(shift2, self.norm(x), 1 + scale2)
+        return torch.addcmul(x, gate2, self.down(F.gelu(self.up(y))))
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Scaled dot-product attention over ``(B, heads, tokens, width)``.
+
+    On the CPU and few tokens the plain form is faster than torch's kernel (``benchmarks/attention.py``).
+    """
+    if q.device.type == "cpu" and q.shape[-2] <= 64:
+        return ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).softmax(-1) @ v
+    return F.scaled_dot_product_attention(q, k, v)

@@ -1,0 +1,24 @@
+"""What the core itself offers, through the same hooks as any plugin."""
+
+from mmcore.hookspecs import Offer, hookimpl
+
+
+@hookimpl
+def mmcore_backbones() -> list[Offer]:
+    return [Offer("transformer", "mmcore.backbones.transformer:Transformer", "a transformer over patches of the space")]
+
+
+@hookimpl
+def mmcore_schedules() -> list[Offer]:
+    module = "mmcore.process.schedule"
+    return [
+        Offer("cosine", f"{module}:cosine", "DDPM's cosine schedule on the aggregate"),
+        Offer("linear", f"{module}:linear", "DDPM's linear schedule on the aggregate"),
+        Offer("paper", f"{module}:paper", "the article's a_t with the cosine schedule's SNR"),
+        Offer("paper-steps", f"{module}:paper_steps", "the article's a_t with per-step weights"),
+    ]
+
+
+@hookimpl
+def mmcore_sources() -> list[Offer]:
+    return [Offer("digits", "mmcore.data.digits:Digits", "scikit-learn's 1,797 handwritten digits, 8x8")]

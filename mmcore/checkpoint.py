@@ -1,0 +1,163 @@
+"""Model folders: ``config.json`` (what to compose), ``model.safetensors`` (weights) and a model card.
+
+No file is ever executed: names in a configuration resolve only among installed plugins, and weights are
+plain tensors.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from mmcore.composition import compose
+from mmcore.errors import RequestError
+from mmcore.modality import Modality, Task
+from mmcore.model import JointModel
+from mmcore.plugins import Made, Registry, discover
+from mmcore.process import Schedule
+
+FORMAT = 1
+_TABLES = ("schedule.log_A", "schedule.W")
+
+
+def save(model: JointModel, folder: str | Path) -> Path:
+    """Write a model folder.
+
+    Raises:
+        RequestError: a part that was not made by a registry's name, so that no file can say how to make it again.
+    """
+    config = {
+        "format": FORMAT,
+        "modalities": [_describe(m) for m in model.modalities],
+        "tasks": [_describe_task(task) for task in model.tasks],
+        **model.config,
+    }
+    if "backbone" not in config:
+        raise RequestError("save: the backbone was given as an object; offer it as a plugin and compose by its name")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
+    if config["schedule"] is None:
+        schedule = model.process.schedule
+        tensors |= dict(zip(_TABLES, (schedule.log_A, schedule.W), strict=True))
+        config["schedule"] = {"tables": schedule.name, "eta": schedule.eta}
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "README.md").write_text(_card(model))
+    return folder
+
+
+def load(folder: str | Path, *, registry: Registry | None = None, device: str = "cpu") -> JointModel:
+    """Read a model folder.
+
+    Args:
+        folder: as :func:`save` wrote it.
+        registry: where its plugins are looked up; by default a new :func:`mmcore.discover`.
+        device: where to put the model.
+
+    Raises:
+        RequestError: a missing or damaged file, or a plugin that is not installed.
+    """
+    folder = Path(folder)
+    config = _read_config(folder)
+    registry = registry or discover()
+    try:
+        tensors = load_file(folder / "model.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise RequestError(f"load: {folder / 'model.safetensors'} cannot be read: {error}") from error
+    try:
+        model = _compose(config, tensors, registry)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RequestError(f"load: {folder / 'config.json'} lacks or misstates {error}") from error
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise RequestError(f"load: {folder / 'model.safetensors'} does not fit its configuration: {error}") from error
+    return model.to(torch.device(device)).eval()
+
+
+def _compose(config: dict[str, Any], tensors: dict[str, torch.Tensor], registry: Registry) -> JointModel:
+    modalities = [_make(part, registry) for part in config["modalities"]]
+    extra: dict[str, Modality] = {}
+    tasks = []
+    for part in config["tasks"]:
+        target = part["target"]
+        if not isinstance(target, str):
+            target = extra.setdefault(target["name"], _make(target, registry))
+        tasks.append(Task(part["name"], target, weight=part["weight"]))
+    schedule = config["schedule"]
+    if "tables" in schedule:
+        log_A, W = (tensors.pop(name) for name in _TABLES)
+        named = Schedule.from_cumulative(log_A, W, name=schedule["tables"], eta=schedule["eta"])
+        by_name = {}
+    else:
+        named = schedule["name"]
+        by_name = {key: schedule.get(key) for key in ("gains", "powers")}
+    return compose(
+        modalities,
+        tasks,
+        layout=config["layout"],
+        space=config["space"],
+        overlap=config["overlap"],
+        schedule=named,
+        backbone=config["backbone"]["name"],
+        backbone_options=config["backbone"]["options"],
+        registry=registry,
+        **by_name,
+    )
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise RequestError(f"load: {path} cannot be read: {error}") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        found = config.get("format") if isinstance(config, dict) else type(config).__name__
+        raise RequestError(f"load: {path} has format {found!r}, expected {FORMAT}")
+    return config
+
+
+def _describe(m: Modality) -> dict[str, Any]:
+    made: Made | None = m.made
+    if made is None:
+        raise RequestError(
+            f"save: modality {m.name!r} was made by hand; make it by discover().modality(…), so that it can be made again"
+        )
+    return {
+        "name": m.name,
+        "offer": made.offer,
+        "options": made.options,
+        "distribution": made.distribution,
+        "version": made.version,
+    }
+
+
+def _make(part: dict[str, Any], registry: Registry) -> Modality:
+    try:
+        return registry.modality(part["offer"], name=part["name"], **part["options"])
+    except RequestError as error:
+        raise RequestError(f"{error}; the model was made with {part['distribution']} {part['version']}") from error
+
+
+def _describe_task(task: Task) -> dict[str, Any]:
+    if task.decoder is not None or task.loss is not None:
+        raise RequestError(f"save: task {task.name!r} has a decoder or loss given as an object, which no file can hold")
+    target = task.target if isinstance(task.target, str) else _describe(task.target)
+    return {"name": task.name, "target": target, "weight": task.weight}
+
+
+def _card(model: JointModel) -> str:
+    lines = ["---", "library_name: mmcore", "license: apache-2.0", "---", "", "# A joint diffusion model", ""]
+    lines += ["| variable | shape | offered by |", "|---|---|---|"]
+    for m in model.variables:
+        by = f"{m.made.distribution} {m.made.version}" if m.made else "hand"
+        lines.append(f"| {m.name} | {tuple(m.spec.shape)} | {by} |")
+    count = sum(p.numel() for p in model.parameters())
+    lines += ["", f"{count:,} parameters, space {model.space.shape}, schedule {model.process.schedule.name}.", ""]
+    lines += ["```python", "import mmcore", "", 'mmcore.sample(mmcore.load("this folder"), 64)', "```", ""]
+    return "\n".join(lines)

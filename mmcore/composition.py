@@ -1,0 +1,153 @@
+"""Composition: from modalities and tasks to a joint model."""
+
+import difflib
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from mmcore.errors import RequestError
+from mmcore.modality import Modality, Task
+from mmcore.model import JointModel
+from mmcore.plugins import Registry, discover
+from mmcore.process import Process, Schedule
+from mmcore.space import Space, place
+
+LAYOUTS = ("shared",)
+STEPS = 1000
+"""``T`` of a schedule asked for by name."""
+
+
+def compose(
+    modalities: Sequence[Modality],
+    tasks: Sequence[Task] | None = None,
+    *,
+    gains: Sequence[float] | None = None,
+    powers: Sequence[float] | None = None,
+    layout: str = "shared",
+    space: Sequence[int] | None = None,
+    overlap: bool = False,
+    schedule: str | Schedule = "cosine",
+    backbone: str | nn.Module = "transformer",
+    backbone_options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    registry: Registry | None = None,
+) -> JointModel:
+    """Compose a joint model.
+
+    Args:
+        modalities: at least one; names differ.
+        tasks: by default each modality's recovery. A modality that no task recovers is only observed.
+        gains: ``g_i`` of a named schedule, one per modality.
+        powers: ``p_i`` of a named schedule, one per modality.
+        layout: ``"shared"``, one block for all.
+        space: ``(C, *grid)``; by default the smallest with room for all codes.
+        overlap: let codes overlap where there is no room, with a warning.
+        schedule: a name (``T = 1000``) or a :class:`Schedule` of as many modalities.
+        backbone: a name, or a module ``(z, t, roles, condition) -> features`` with an attribute ``features``.
+        backbone_options: for a backbone by name.
+        seed: of the initial weights.
+        registry: where names are looked up; by default a new :func:`mmcore.discover`.
+
+    Raises:
+        RequestError: an empty composition, equal names, a space with no room, an unknown name,
+            gains, powers or tables of the wrong length.
+    """
+    modalities = tuple(modalities)
+    if not modalities:
+        raise RequestError("compose: found no modality, expected at least one")
+    for m in modalities:
+        if not isinstance(m, Modality):
+            raise RequestError(f"compose: found {m!r} among the modalities, expected mmcore.Modality objects")
+    if layout not in LAYOUTS:
+        raise RequestError(f"compose: layout {layout!r}, expected one of {', '.join(LAYOUTS)}")
+    tasks = [Task(m.name, m.name) for m in modalities] if tasks is None else list(tasks)
+    _check_names(modalities, tasks)
+    where = Space.for_codes([m.code for m in modalities]) if space is None else Space(tuple(space))
+    placement = place([m.code for m in modalities], where, overlap=overlap)
+    if isinstance(schedule, str) or isinstance(backbone, str):
+        registry = registry or discover()
+    config: dict[str, Any] = {"layout": layout, "space": list(where.shape), "overlap": overlap, "schedule": None}
+    if isinstance(schedule, str):
+        assert registry is not None
+        options = {k: list(v) for k, v in (("gains", gains), ("powers", powers)) if v is not None}
+        config["schedule"] = {"name": schedule, "steps": STEPS, **options}
+        schedule = registry.schedule(schedule, steps=STEPS, modalities=len(modalities), **options)
+    elif gains is not None or powers is not None:
+        raise RequestError("compose: gains and powers belong to a schedule asked for by name; put them into the Schedule")
+    if schedule.modalities != len(modalities):
+        raise RequestError(f"compose: the schedule has {schedule.modalities} modalities, expected {len(modalities)}")
+    _warn_of_prior(schedule, modalities, where)
+    # Initial weights by the seed alone; the global generator is left as it was.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if isinstance(backbone, str):
+            assert registry is not None
+            given = dict(backbone_options or {})
+            config["backbone"] = {"name": backbone, "options": given}
+            parts = {"space": where, "modalities": len(modalities), "steps": schedule.steps, **given}
+            backbone = registry.make("backbone", backbone, parts)[1]
+        assert isinstance(backbone, nn.Module)
+        features = getattr(backbone, "features", None)
+        if not isinstance(features, int):
+            raise RequestError(
+                f"compose: {type(backbone).__name__} has features = {features!r}, expected the number of its output's channels"
+            )
+        model = JointModel(
+            modalities,
+            tasks,
+            space=where,
+            placement=placement,
+            process=Process(schedule),
+            backbone=backbone,
+            features=features,
+        )
+    model.config = config
+    return model
+
+
+def _check_names(modalities: Sequence[Modality], tasks: Sequence[Task]) -> None:
+    names = [m.name for m in modalities]
+    for name in names:
+        if names.count(name) > 1:
+            raise RequestError(f"compose: {names.count(name)} modalities are called {name!r}; give each a name of its own")
+        if not name or "." in name:
+            raise RequestError(f"compose: a modality is called {name!r}, expected a name without dots")
+    if not tasks:
+        raise RequestError("compose: found no task, expected at least one (None for each modality's recovery)")
+    titles = [task.name for task in tasks]
+    extra: dict[str, Modality] = {}
+    for task in tasks:
+        if titles.count(task.name) > 1:
+            raise RequestError(f"compose: {titles.count(task.name)} tasks are called {task.name!r}; give each its own name")
+        if isinstance(task.target, str):
+            if task.target not in names:
+                near = difflib.get_close_matches(task.target, names, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise RequestError(
+                    f"compose: task {task.name!r} has target {task.target!r}, expected one of {', '.join(names)} "
+                    f"or a Modality object{hint}"
+                )
+        elif task.target.name in names or extra.setdefault(task.target.name, task.target) is not task.target:
+            raise RequestError(
+                f"compose: task {task.name!r} brings a target called {task.target.name!r}, a name already taken; "
+                "for a composed modality give its name as the target"
+            )
+    if not any(isinstance(task.target, str) for task in tasks):
+        raise RequestError("compose: no task recovers a composed modality, so there is nothing to generate")
+
+
+def _warn_of_prior(schedule: Schedule, modalities: Sequence[Modality], space: Space) -> None:
+    """Warn where ``L0`` is not small: samples start from ``N(0, I)``, which the process then does not reach."""
+    variance, weight = schedule.variance[-1], schedule.W[-1].square()
+    sizes = torch.tensor([float(torch.Size(m.code).numel()) for m in modalities], dtype=torch.float64)
+    own = variance - 1 - variance.log()
+    per_element = 0.5 * (own + (sizes * weight).sum() / space.size)
+    if per_element > 1e-3:
+        warnings.warn(
+            f"schedule {schedule.name!r}: L0 is {per_element * space.size:.3g} nats ({per_element:.2g} per element, "
+            f"terminal SNR {schedule.terminal_snr.max():.2g}): the process does not reach the prior N(0, I)",
+            stacklevel=3,
+        )

@@ -1,0 +1,85 @@
+"""Parts for decoders: from the backbone's features to a target's parameters."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmcore.errors import RequestError
+from mmcore.space import Space
+
+_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+
+
+class SpatialHead(nn.Module):
+    """Features on the space's grid to a map of any size with as many axes.
+
+    Each place of the grid predicts a cell of the map (as many elements as are needed to cover
+    it), and the middle is kept; a map smaller than the grid is averaged down.
+
+    Args:
+        width: the features' channels.
+        space: the diffusion space.
+        channels: of the map.
+        size: of the map, one number per axis of the grid.
+    """
+
+    def __init__(self, width: int, space: Space, channels: int, size: tuple[int, ...]) -> None:
+        super().__init__()
+        if len(size) != len(space.grid):
+            raise RequestError(f"space {space.shape} has {len(space.grid)} axes, a map of size {size} needs {len(size)}")
+        self.size = size
+        self.cell = tuple(-(-n // S) for n, S in zip(size, space.grid, strict=True))
+        self.channels = channels
+        conv = _CONV[len(size)]
+        self.mix = conv(width, width, 3, padding=1)
+        self.out = conv(width, channels * math.prod(self.cell), 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(B, width, *grid)`` to ``(B, channels, *size)``."""
+        y = self.out(F.gelu(self.mix(features)) + features)
+        grid, axes = y.shape[2:], len(self.size)
+        if math.prod(self.cell) > 1:
+            # (B, C, r1, r2, S1, S2) -> (B, C, S1, r1, S2, r2)
+            y = y.reshape(len(y), self.channels, *self.cell, *grid)
+            order = [0, 1] + [axis for i in range(axes) for axis in (2 + axes + i, 2 + i)]
+            y = y.permute(order).reshape(len(y), self.channels, *[S * r for S, r in zip(grid, self.cell, strict=True)])
+        for axis, n in enumerate(self.size, start=2):
+            S = y.shape[axis]
+            if S != n and S % n == 0 and self.cell[axis - 2] == 1:
+                y = y.unflatten(axis, (n, S // n)).mean(axis + 1)
+            elif S != n:
+                y = y.narrow(axis, (S - n) // 2, n)
+        return y
+
+
+class PooledHead(nn.Module):
+    """Features on the space's grid to a flat vector.
+
+    A few learned weightings of the places pool the features; their concatenation passes one
+    hidden layer.
+
+    Args:
+        width: the features' channels.
+        space: the diffusion space.
+        out: the vector's size.
+        pools: how many weightings.
+        hidden: the hidden layer's size.
+    """
+
+    def __init__(self, width: int, space: Space, out: int, *, pools: int = 8, hidden: int = 128) -> None:
+        super().__init__()
+        places = math.prod(space.grid)
+        self.pool = nn.Parameter(torch.randn(places, pools) / places**0.5)
+        self.hidden = nn.Linear(width * pools, hidden)
+        self.out = nn.Linear(hidden, out)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(B, width, *grid)`` to ``(B, out)``."""
+        pooled = features.flatten(2) @ self.pool.to(features.dtype)
+        return self.out(F.gelu(self.hidden(pooled.flatten(1))))

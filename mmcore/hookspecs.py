@@ -1,0 +1,56 @@
+"""The hooks a plugin may implement; importing this module imports no torch."""
+
+from collections.abc import Iterable
+
+import attrs
+import pluggy
+
+PROJECT = "mmcore"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@attrs.frozen
+class Offer:
+    """One thing that a plugin offers.
+
+    Attributes:
+        name: the name it is asked for by, as in its entry point after the kind.
+        factory: ``"package.module:callable"``, imported when it is first used.
+        summary: one sentence for ``mmcore plugins list``.
+    """
+
+    name: str
+    factory: str
+    summary: str = ""
+
+
+@hookspec
+def mmcore_modalities() -> Iterable[Offer]:
+    """Modalities; the factory returns a :class:`mmcore.Modality`."""
+    return ()
+
+
+@hookspec
+def mmcore_tasks() -> Iterable[Offer]:
+    """Tasks; the factory returns a :class:`mmcore.Task`."""
+    return ()
+
+
+@hookspec
+def mmcore_backbones() -> Iterable[Offer]:
+    """Backbones; the factory takes ``space``, ``modalities``, ``steps`` and its own options."""
+    return ()
+
+
+@hookspec
+def mmcore_schedules() -> Iterable[Offer]:
+    """Schedules; the factory takes ``steps``, ``modalities`` and its own options."""
+    return ()
+
+
+@hookspec
+def mmcore_sources() -> Iterable[Offer]:
+    """Sources; the factory returns rows, mappings from name to raw value."""
+    return ()

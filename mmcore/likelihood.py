@@ -1,0 +1,46 @@
+"""Likelihoods that several modalities share, per sample in nats."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LOG_SCALE = (-6.0, 3.0)
+"""The range that :func:`bounded_log_scale` keeps to."""
+
+
+def bounded_log_scale(raw: Tensor) -> Tensor:
+    """An unbounded number as a log standard deviation inside ``LOG_SCALE``, smoothly; 0 stays 0."""
+    low, high = LOG_SCALE
+    # Near 0 the slope is 1 on both sides; far out the bounds are approached, never crossed.
+    return torch.where(raw < 0, low * torch.tanh(raw / low), high * torch.tanh(raw / high))
+
+
+def total(terms: Tensor, where: Tensor | None = None) -> Tensor:
+    """Sum ``terms (B, ...)`` over all but the batch, counting only elements in ``where``: ``(B,)``."""
+    if where is not None:
+        terms = torch.where(where, terms, torch.zeros_like(terms))
+    return terms.reshape(len(terms), -1).sum(1)
+
+
+def gaussian(mean: Tensor, log_scale: Tensor, x: Tensor, *, bin_width: float = 0.0) -> Tensor:
+    """``-log p`` of each element under ``N(mean, exp(log_scale)²)``, nats.
+
+    With ``bin_width = δ > 0``, ``x`` is the middle of a bin of that width and the value is the bound of
+    uniform dequantisation (Theis, van den Oord and Bethge 2016), ``-E_u log N(x + u) - log δ`` with ``u`` uniform in
+    ``± δ/2``, in closed form: the expected square is ``(x - mean)² + δ²/12``.
+    """
+    square = (x - mean).square() + bin_width**2 / 12
+    nll = 0.5 * square * (-2 * log_scale).exp() + log_scale + 0.5 * math.log(2 * math.pi)
+    return nll - math.log(bin_width) if bin_width else nll
+
+
+def categorical(logits: Tensor, x: Tensor) -> Tensor:
+    """``-log p`` of classes ``x (B, *shape)`` under ``logits (B, K, *shape)``, nats: ``(B, *shape)``."""
+    return F.cross_entropy(logits, x, reduction="none")
+
+
+def bernoulli(logits: Tensor, x: Tensor) -> Tensor:
+    """``-log p`` of booleans ``x`` under ``logits`` of the same shape, nats, element by element."""
+    return F.binary_cross_entropy_with_logits(logits, x.to(logits.dtype), reduction="none")

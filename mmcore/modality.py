@@ -1,0 +1,232 @@
+"""What a plugin author writes: a modality with its encoder, decoder and loss term.
+
+The protocols say what the engine calls; :class:`Encoder`, :class:`Decoder` and
+:class:`Modality` supply defaults, so that an author writes only what is particular.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from mmcore.errors import PluginError, RequestError
+from mmcore.plugins import Made
+from mmcore.rng import Rng
+from mmcore.space import Space
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@attrs.frozen
+class Spec:
+    """What one sample of a modality is as a tensor.
+
+    Attributes:
+        shape: of one sample, without the batch.
+        dtype: of its elements.
+        low: the smallest value; None for no limit.
+        high: the largest value; None for no limit.
+        unit_norm: whether the last axis has Euclidean norm 1.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype = torch.float32
+    low: float | None = None
+    high: float | None = None
+    unit_norm: bool = False
+
+    def check(self, x: Tensor, what: str) -> None:
+        """Raise unless ``x (B, *shape)`` fits.
+
+        Raises:
+            RequestError: naming ``what``, what was found and what was expected.
+        """
+        if not isinstance(x, Tensor):
+            raise RequestError(f"{what}: found {type(x).__name__}, expected a tensor (B, {_join(self.shape)})")
+        if x.shape[1:] != self.shape or x.ndim != len(self.shape) + 1:
+            raise RequestError(f"{what}: found shape {tuple(x.shape)}, expected (B, {_join(self.shape)})")
+        if x.dtype != self.dtype:
+            raise RequestError(f"{what}: found dtype {x.dtype}, expected {self.dtype}")
+        if x.numel() == 0:
+            return
+        if x.is_floating_point() and not x.isfinite().all():
+            raise RequestError(f"{what}: found NaN or infinity in row {_row(~x.isfinite())}, expected finite values")
+        for bound, outside in ((self.low, lambda b: x < b - 1e-6), (self.high, lambda b: x > b + 1e-6)):
+            if bound is not None and (wrong := outside(bound)).any():
+                raise RequestError(
+                    f"{what}: found {x[wrong][0].item():.6g} in row {_row(wrong)}, expected {self.low} … {self.high}"
+                )
+        if self.unit_norm and (wrong := (x.norm(dim=-1) - 1).abs() > 1e-3).any():
+            raise RequestError(
+                f"{what}: found norm {x.norm(dim=-1)[wrong][0].item():.6g} in row {_row(wrong)}, expected 1 (± 0.001)"
+            )
+
+    def placeholder(self, count: int) -> Tensor:
+        """``(count, *shape)`` of a valid value, for rows that lack the modality."""
+        fill = 0.0
+        if self.unit_norm:
+            fill = self.shape[-1] ** -0.5
+        elif self.low is not None and self.low > 0:
+            fill = self.low
+        elif self.high is not None and self.high < 0:
+            fill = self.high
+        return torch.full((count, *self.shape), fill, dtype=self.dtype)
+
+
+def _join(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))
+
+
+def _row(wrong: Tensor) -> int:
+    return int(wrong.flatten(1).any(1).nonzero()[0]) if wrong.ndim > 1 else int(wrong.nonzero()[0])
+
+
+class Encoder(nn.Module, ABC):
+    """The light map into the diffusion space, applied at every training step."""
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """``x (B, *spec.shape)`` to its code ``(B, *code)``, of about unit variance per element."""
+
+
+class Decoder(nn.Module, ABC):
+    """``p(x | features)``: the head for one target."""
+
+    @abstractmethod
+    def forward(self, features: Tensor, t: Tensor) -> Tensor:
+        """``features (B, width, *Z[1:])`` and steps ``t (B,)`` to distribution parameters ``(B, ...)``."""
+
+    @abstractmethod
+    def point(self, params: Tensor) -> Tensor:
+        """The mean or mode, inside the spec: ``(B, *spec.shape)``."""
+
+    @abstractmethod
+    def sample(self, params: Tensor, rng: Rng) -> Tensor:
+        """A draw, inside the spec: ``(B, *spec.shape)``; row ``k`` by the rng's row ``k`` alone."""
+
+
+class LossTerm(Protocol):
+    """``-log p(target | params)`` per sample."""
+
+    def __call__(self, params: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
+        """``(B,)`` nats; ``where (B, *spec.shape)`` selects the elements that count."""
+        ...
+
+
+class Metric(Protocol):
+    """A figure per sample."""
+
+    def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """``(B,)``, larger or smaller is better as its name says."""
+        ...
+
+
+class ModalityProtocol(Protocol):
+    """All that the engine asks of a modality."""
+
+    name: str
+    made: Made | None
+
+    @property
+    def spec(self) -> Spec: ...
+    @property
+    def code(self) -> tuple[int, ...]: ...
+    def encoder(self) -> nn.Module: ...
+    def decoder(self, width: int, space: Space) -> Decoder: ...
+    def loss(self) -> LossTerm: ...
+    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor: ...
+    def read(self, raw: Any) -> Tensor: ...
+    def show(self, x: Tensor) -> "Image.Image | str": ...
+    def metrics(self) -> Mapping[str, Metric]: ...
+    def typical(self, n: int, seed: int) -> Tensor: ...
+
+
+class Modality(ABC):
+    """A kind of data: how a sample looks, enters the space, is predicted and is scored.
+
+    Subclasses set ``spec`` and ``code`` in their constructors.
+
+    Attributes:
+        name: what a composition calls it.
+        spec: one sample as a tensor.
+        code: the shape of its code, ``(C, H, W)`` spatial or ``(K,)`` flat.
+        made: how a registry made it; None for one made by hand.
+    """
+
+    name: str = "modality"
+    spec: Spec
+    code: tuple[int, ...]
+    made: Made | None = None
+    discrete: ClassVar[bool] = False
+    """Whether its values are classes, whose codes have no meaning in between."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, shape={self.spec.shape}, code={self.code})"
+
+    @abstractmethod
+    def encoder(self) -> Encoder:
+        """A new encoder."""
+
+    @abstractmethod
+    def decoder(self, width: int, space: Space) -> Decoder:
+        """A new decoder reading features ``(B, width, *space.grid)``."""
+
+    @abstractmethod
+    def loss(self) -> LossTerm:
+        """The loss term of recovering it."""
+
+    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+        """``E[encode(x)]`` under ``p(x | params)``: ``(B, *code)``.
+
+        The default encodes the point, which is right for an affine encoder of a real-valued modality only.
+        """
+        if not self.spec.dtype.is_floating_point:
+            raise PluginError(f"modality {self.name!r}: values are {self.spec.dtype}, so it must define expected_code")
+        # A decoder's point reads no parameters, so any decoder of this modality will do; on the
+        # meta device it takes no memory and draws nothing.
+        with torch.device("meta"):
+            decoder = self.decoder(1, Space.for_codes([self.code]))
+        return encode(decoder.point(params))
+
+    @abstractmethod
+    def read(self, raw: Any) -> Tensor:
+        """One raw value (array, path, PIL image, int …) as a tensor of the spec.
+
+        Raises:
+            RequestError: what was found and what was expected.
+        """
+
+    @abstractmethod
+    def show(self, x: Tensor) -> "Image.Image | str":
+        """One sample for a person's eye."""
+
+    def metrics(self) -> Mapping[str, Metric]:
+        """Figures that compare a prediction with the truth."""
+        return {}
+
+    @abstractmethod
+    def typical(self, n: int, seed: int) -> Tensor:
+        """``n`` samples like real data, by ``seed`` alone: ``(n, *spec.shape)``."""
+
+
+@attrs.frozen(eq=False)
+class Task:
+    """A prediction of one target.
+
+    Attributes:
+        name: unlike any other task's.
+        target: a composed modality's name, or a modality that is predicted but never encoded.
+        decoder: makes the head from ``(width, space)``; the target's own by default.
+        loss: the loss term; the target's own by default.
+        weight: the factor of its loss in training.
+    """
+
+    name: str
+    target: str | Modality
+    decoder: Callable[[int, Space], Decoder] | None = None
+    loss: LossTerm | None = None
+    weight: float = 1.0

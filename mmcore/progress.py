@@ -1,0 +1,59 @@
+"""Progress of long work: a bar in a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+
+class Progress:
+    """Shows how far work has come, its loss, speed and time left, on stderr.
+
+    Args:
+        title: what is being done.
+        total: steps in all.
+        quiet: show nothing.
+        every: seconds between two plain lines, where stderr is no terminal.
+    """
+
+    def __init__(self, title: str, total: int, *, quiet: bool = False, every: float = 10.0) -> None:
+        self.title, self.total, self.quiet, self.every = title, total, quiet, every
+        self.started = self.said = time.monotonic()
+        self._bar = None
+        if not quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._task = self._bar.add_task(title, total=total, note="")
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: int, **figures: float) -> None:
+        """Say that ``done`` steps are done, with figures such as ``loss``."""
+        if self.quiet:
+            return
+        now = time.monotonic()
+        speed = done / max(now - self.started, 1e-9)
+        note = "  ".join([*(f"{name} {value:.3f}" for name, value in figures.items()), f"{speed:.1f}/s"])
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, note=note)
+        elif now - self.said >= self.every or done == self.total:
+            self.said = now
+            left = (self.total - done) / speed
+            print(f"{self.title}: {done}/{self.total}  {note}  {left:.0f} s left", file=sys.stderr, flush=True)

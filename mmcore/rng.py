@@ -1,0 +1,114 @@
+"""Counter-based randomness: every number is a function of where it is used.
+
+A draw is addressed by ``(seed, purpose, step, row, element)`` and by nothing else: not by what
+was drawn before, not by the batch's size, not by any global generator. So row ``k`` of a step
+has the same noise alone, in any batch, and on any rank. The bits come from two rounds of
+SplitMix64's finaliser (Steele, Lea and Flood 2014) over a 128-bit key; the integers are equal
+on every device.
+"""
+
+import hashlib
+import math
+
+import attrs
+import torch
+from torch import Tensor
+
+_MASK = (1 << 64) - 1
+
+
+def _signed(value: int) -> int:
+    """The 64 bits of ``value`` as torch's signed integer."""
+    value &= _MASK
+    return value - (1 << 64) if value >> 63 else value
+
+
+_GAMMA, _C1, _C2 = (_signed(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+
+
+def _mix(x: Tensor) -> Tensor:
+    """SplitMix64's finaliser; torch shifts arithmetically, so the sign bits are masked off."""
+    x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * _C1
+    x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * _C2
+    return x ^ ((x >> 31) & ((1 << 33) - 1))
+
+
+@attrs.frozen(eq=False)
+class Rng:
+    """Random numbers for the rows of a batch.
+
+    Attributes:
+        seed: the run's seed.
+        rows: ``(B,)`` int64, each row's place in the whole step, over all ranks and micro-batches.
+        step: the training or sampling step.
+        purpose: what the numbers are for; two purposes share nothing.
+    """
+
+    seed: int
+    rows: Tensor
+    step: int = 0
+    purpose: str = ""
+
+    @classmethod
+    def for_rows(cls, seed: int, count: int, *, start: int = 0, device: torch.device | str | None = None) -> "Rng":
+        """An rng for rows ``start … start + count - 1``."""
+        return cls(seed, torch.arange(start, start + count, device=device))
+
+    def at(self, step: int) -> "Rng":
+        """The same rows at another step."""
+        return attrs.evolve(self, step=step)
+
+    def of(self, purpose: str) -> "Rng":
+        """The same rows for a purpose; purposes nest."""
+        return attrs.evolve(self, purpose=f"{self.purpose}/{purpose}")
+
+    def bits(self, count: int) -> Tensor:
+        """``(B, count)`` int64 with all 64 bits uniform."""
+        text = f"{self.seed}\0{self.step}\0{self.purpose}".encode()
+        digest = hashlib.blake2b(text, digest_size=16).digest()
+        first, second = (_signed(int.from_bytes(part, "little")) for part in (digest[:8], digest[8:]))
+        row = _mix(_mix(self.rows * _GAMMA + first) + second)[:, None]
+        place = torch.arange(1, count + 1, device=self.rows.device) * _GAMMA
+        return _mix(_mix(place + row) ^ (row * _C1 + second))
+
+    def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """``(B, *shape)`` uniform in the open interval (0, 1)."""
+        top = (self.bits(math.prod(shape)) >> 11) & ((1 << 53) - 1)
+        u = (top.double() + 0.5) * 2.0**-53
+        if dtype != torch.float64:
+            # Rounding to fewer digits must not reach 1.
+            u = u.to(dtype).clamp(max=1 - torch.finfo(dtype).eps / 2)
+        return u.reshape(len(self.rows), *shape).to(dtype)
+
+    def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """``(B, *shape)`` standard normal, by Box and Muller (two per 64 bits)."""
+        count = math.prod(shape)
+        bits = self.bits((count + 1) // 2)
+        radius = ((((bits >> 32) & 0xFFFFFFFF).double() + 0.5) * 2.0**-32).log().mul(-2).sqrt()
+        angle = (bits & 0xFFFFFFFF).double() * (2 * math.pi * 2.0**-32)
+        pair = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=-1)
+        return pair.flatten(1)[:, :count].reshape(len(self.rows), *shape).to(dtype)
+
+    def integers(self, low: int, high: int, *shape: int) -> Tensor:
+        """``(B, *shape)`` int64 uniform in ``low … high - 1``."""
+        return low + (self.uniform(*shape, dtype=torch.float64) * (high - low)).long()
+
+    def categorical(self, probabilities: Tensor) -> Tensor:
+        """A class per row and position from ``probabilities (B, ..., K)``: ``(B, ...)`` int64."""
+        cumulative = probabilities.double().cumsum(-1)
+        u = self.uniform(*probabilities.shape[1:-1], dtype=torch.float64).unsqueeze(-1) * cumulative[..., -1:]
+        return (u > cumulative[..., :-1]).sum(-1)
+
+    def gamma(self, shape: Tensor) -> Tensor:
+        """Gamma variates of scale 1 with ``shape (B,) ≥ 1``: ``(B,)``, by Marsaglia and Tsang (2000).
+
+        Each row has 24 proposals of its own, each accepted with probability above 0.95.
+        """
+        alpha = shape.double()
+        d = (alpha - 1 / 3)[:, None]
+        x = self.of("gamma/normal").normal(24, dtype=torch.float64)
+        v = (1 + x / (9 * d).sqrt()).pow(3)
+        u = self.of("gamma/uniform").uniform(24, dtype=torch.float64)
+        accepted = (v > 0) & (u.log() < 0.5 * x.square() + d - d * v + d * v.clamp(min=1e-300).log())
+        first = accepted.int().argmax(1, keepdim=True)
+        return (d[:, 0] * v.gather(1, first)[:, 0].clamp(min=0)).to(shape.dtype)

@@ -1,0 +1,186 @@
+"""The diffusion space and where each modality's code lies in it.
+
+Within the space codes add up, so they must be recoverable from their sum. :func:`place`
+gives each code elements of the space of its own: the isometries ``P_i`` are selections with
+``P_iᵀ P_j = 0`` for ``i ≠ j``. Spatial codes keep their structure; flat codes fill what is left, repeated
+(and scaled down, so that ``P_iᵀ P_i = I``) to reach every part of the space. The noise is
+isotropic, so no rotation of such codes carries more.
+"""
+
+import itertools
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Self
+
+import attrs
+import torch
+from torch import Tensor
+
+from mmcore.errors import RequestError
+
+
+@attrs.frozen
+class Space:
+    """The diffusion space ``Z``, channels first, with one to three axes after the channels.
+
+    Attributes:
+        shape: ``(C, *grid)``.
+    """
+
+    shape: tuple[int, ...] = attrs.field(converter=tuple)
+
+    def __attrs_post_init__(self) -> None:
+        if not 2 <= len(self.shape) <= 4 or any(not isinstance(n, int) or n < 1 for n in self.shape):
+            raise RequestError(f"space: found {self.shape}, expected (C, L), (C, H, W) or (C, D, H, W), each ≥ 1")
+
+    @classmethod
+    def for_codes(cls, codes: Sequence[tuple[int, ...]]) -> Self:
+        """The smallest space with the grid of the largest spatial code and room for all codes."""
+        total = sum(math.prod(code) for code in codes)
+        grids = [code[1:] for code in codes if 2 <= len(code) <= 4]
+        grid = max(grids, key=math.prod) if grids else (min(8, total),)
+        return cls((-(-total // math.prod(grid)), *grid))
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """``Z[1:]``."""
+        return self.shape[1:]
+
+    @property
+    def size(self) -> int:
+        """The number of elements, ``dim Z``."""
+        return math.prod(self.shape)
+
+
+@attrs.frozen(eq=False)
+class Placement:
+    """The isometries ``P_i``, stored as where each element of the space takes its value from.
+
+    Codes are concatenated into one vector ``(B, D)`` with a zero appended. In layer ``l``,
+    element ``e`` of the space holds ``scale[l, e] * vector[source[l, e]]``. There is one layer, unless
+    codes overlap.
+
+    Attributes:
+        source: ``(layers, dim Z)`` int64 places in the concatenated codes; ``D`` is the zero.
+        scale: ``(layers, dim Z)``.
+        owner: ``(layers, dim Z)`` int64, the modality each element belongs to; ``N`` where none.
+        sizes: the number of elements of each code.
+    """
+
+    source: Tensor
+    scale: Tensor
+    owner: Tensor
+    sizes: tuple[int, ...]
+
+    def matrix(self, modality: int) -> Tensor:
+        """``P_i`` as a matrix ``(dim Z, d_i)`` in float64, to look at and to test."""
+        start = sum(self.sizes[:modality])
+        P = torch.zeros(self.source.shape[1], self.sizes[modality], dtype=torch.float64)
+        for layer in range(len(self.source)):
+            elements = (self.owner[layer] == modality).nonzero()[:, 0]
+            P[elements, self.source[layer, elements] - start] += self.scale[layer, elements].double()
+        return P
+
+
+def place(codes: Sequence[tuple[int, ...]], space: Space, *, overlap: bool = False) -> Placement:
+    """Place codes of these shapes in the space.
+
+    Args:
+        codes: each modality's code, ``(C, *grid)`` or ``(K,)``.
+        space: where to.
+        overlap: share elements where there is no room, with a warning.
+
+    Raises:
+        RequestError: the codes together, or one alone, have more elements than the space.
+    """
+    sizes = tuple(math.prod(code) for code in codes)
+    if sum(sizes) > space.size:
+        listed = " + ".join(map(str, sizes))
+        shortage = f"space {space.shape} has {space.size} elements, the codes need {listed} = {sum(sizes)}"
+        if not overlap or max(sizes) > space.size:
+            channels = -(-sum(sizes) // math.prod(space.grid))
+            raise RequestError(
+                f"{shortage}; give it {channels} channels"
+                + ("" if overlap else " or, for an approximate model, overlap=True")
+            )
+        warnings.warn(f"{shortage}: they overlap, and what the model answers is approximate", stacklevel=3)
+    layers: list[list[int]] = []
+    current: list[int] = []
+    # Codes go into a layer in order while they fit; without overlap all fit into the first.
+    for i, size in enumerate(sizes):
+        if current and sum(sizes[j] for j in current) + size > space.size:
+            layers.append(current)
+            current = []
+        current.append(i)
+    layers.append(current)
+    filled = [_layer(codes, sizes, members, space, sign) for sign, members in enumerate(layers)]
+    source, scale, owner = (torch.stack(tables) for tables in zip(*filled, strict=True))
+    return Placement(source, scale, owner, sizes)
+
+
+def _layer(
+    codes: Sequence[tuple[int, ...]], sizes: tuple[int, ...], members: list[int], space: Space, number: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One layer's source, scale and owner, each ``(dim Z,)``."""
+    starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    source = torch.full(space.shape, sum(sizes))
+    scale = torch.zeros(space.shape)
+    owner = torch.full(space.shape, len(sizes))
+    flat = []
+    channel = 0
+    # The largest first, so that small ones do not take the channels that a large one needs.
+    for i in sorted(members, key=lambda i: -sizes[i]):
+        where = _spatial(codes[i], space, channel)
+        needed = 0 if where is None else where[0]
+        if where is None or channel + needed > space.shape[0]:
+            flat.append(i)
+            continue
+        _, index = where
+        source[index] = starts[i] + torch.arange(sizes[i])
+        scale[index] = 1.0
+        owner[index] = i
+        channel += needed
+    flat.sort()
+    if flat:
+        # Grid-major order: consecutive elements of a flat code go through the channels of one place first.
+        free = (owner == len(sizes)).movedim(0, -1).nonzero()
+        vector = torch.cat([starts[i] + torch.arange(sizes[i]) for i in flat])
+        owners = torch.cat([torch.full((sizes[i],), i) for i in flat])
+        copies = len(free) // len(vector)
+        places = free[: copies * len(vector)]
+        index = (places[:, -1], *places[:, :-1].unbind(1))
+        source[index] = vector.repeat(copies)
+        scale[index] = copies**-0.5
+        owner[index] = owners.repeat(copies)
+    if number:
+        # Overlapping codes must not lie along the same directions: alternate the signs.
+        signs = torch.tensor([1.0, -1.0]).repeat(-(-space.size // 2))[: space.size].reshape(space.shape)
+        scale = scale * signs
+    return source.flatten(), scale.flatten(), owner.flatten()
+
+
+def _spatial(code: tuple[int, ...], space: Space, channel: int) -> tuple[int, tuple[Tensor, ...]] | None:
+    """How many channels a spatial code needs and the elements it takes, in the code's order.
+
+    Along an axis of the space with ``S`` places, a code with ``n`` places takes every ``S/n``-th where
+    ``n`` divides ``S``; otherwise ``ceil(n/S)`` channels share its places, with the code in the middle.
+    """
+    if len(code) != len(space.shape):
+        return None
+    ratios, coordinates = [], []
+    for n, S in zip(code[1:], space.grid, strict=True):
+        ratio = -(-n // S)
+        offset = 0 if S % n == 0 else (ratio * S - n) // 2
+        stride = S // n if S % n == 0 else 1
+        position = offset + stride * torch.arange(n)
+        ratios.append(ratio)
+        coordinates.append((position // ratio, position % ratio))
+    group = math.prod(ratios)
+    mesh = torch.meshgrid(torch.arange(code[0]), *[torch.arange(n) for n in code[1:]], indexing="ij")
+    part = torch.zeros_like(mesh[0])
+    for ratio, (_, remainder), axis in zip(ratios, coordinates, mesh[1:], strict=True):
+        part = part * ratio + remainder[axis]
+    grid = [place[axis] for (place, _), axis in zip(coordinates, mesh[1:], strict=True)]
+    index = (channel + mesh[0] * group + part, *grid)
+    return code[0] * group, tuple(itertools.chain(i.flatten() for i in index))

@@ -1,0 +1,7 @@
+"""Training: the state, one step, and the loop that reads like its description."""
+
+from mmcore.training.loop import fit
+from mmcore.training.state import TrainOptions, TrainState
+from mmcore.training.step import StepReport, training_step
+
+__all__ = ["StepReport", "TrainOptions", "TrainState", "fit", "training_step"]

@@ -1,0 +1,77 @@
+"""One training step."""
+
+import attrs
+import torch
+from torch import Tensor
+
+from mmcore.data import TensorBatch
+from mmcore.errors import MmcoreError
+from mmcore.rng import Rng
+from mmcore.training.state import TrainState
+
+
+@attrs.frozen(eq=False)
+class StepReport:
+    """What a step saw; nothing is summed before it can be logged.
+
+    Attributes:
+        losses: ``(B, tasks)`` nats, zero where not counted.
+        counts: ``(B, tasks)`` bool.
+        t: ``(B,)`` the rows' steps.
+        grad_norm: of the whole gradient, before clipping.
+    """
+
+    losses: Tensor
+    counts: Tensor
+    t: Tensor
+    grad_norm: Tensor
+
+    def by_task(self) -> Tensor:
+        """Each task's mean over the rows that count, ``(tasks,)``; NaN where none does."""
+        return self.losses.sum(0) / self.counts.sum(0)
+
+
+def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
+    """Draw clocks, roles and noise by counter, and take one optimizer step on ``batch``.
+
+    The objective is the ``simple`` one: each task's mean over the rows where it counts, weighted and summed.
+
+    Raises:
+        MmcoreError: the loss or gradient is not finite; the step is not taken.
+    """
+    model, options = state.model, state.options
+    rng = Rng.for_rows(options.seed, len(batch), device=batch.present.device).at(state.step).of("train")
+    t = rng.of("t").integers(1, model.process.steps + 1)
+    roles = options.roles.draw(rng, batch.present, model.generable, model.encoded)
+    noise = rng.of("noise").normal(*model.space.shape)
+    losses = model(batch.values, t, roles, noise)
+    counts = model.counts(roles)
+    weights = losses.new_tensor([task.weight for task in model.tasks])
+    loss = (losses.sum(0) / counts.sum(0).clamp(min=1) * weights).sum()
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
+    norm = torch.nn.utils.clip_grad_norm_(parameters, options.clip)
+    if not norm.isfinite():
+        _explain(state, losses.detach(), norm)
+    for group in state.optimizer.param_groups:
+        group["lr"] = options.rate(state.step)
+    state.optimizer.step()
+    _average(state)
+    state.step += 1
+    return StepReport(losses.detach(), counts, t, norm)
+
+
+def _average(state: TrainState) -> None:
+    live = [p.detach() for name, p in state.model.named_parameters() if name in state.ema]
+    torch._foreach_lerp_(list(state.ema.values()), live, 1 - state.options.ema_decay(state.step))
+
+
+def _explain(state: TrainState, losses: Tensor, norm: Tensor) -> None:
+    wrong = (~losses.isfinite()).nonzero()
+    if len(wrong):
+        row, task = wrong[0].tolist()
+        what = f"task {state.model.tasks[task].name!r} has loss {losses[row, task].item()} in row {row} of the batch"
+    else:
+        what = f"the gradient's norm is {norm.item()}, every loss being finite"
+    raise MmcoreError(f"training: at step {state.step}, {what}; the step was not taken (try a lower lr)")

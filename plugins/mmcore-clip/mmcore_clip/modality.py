@@ -1,0 +1,211 @@
+"""Embedding vectors of any width, on the unit sphere or not."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, RequestError, Rng, Space, Spec
+from mmcore.heads import PooledHead
+from mmcore.likelihood import bounded_log_scale, gaussian, total
+
+MAX_LOG_KAPPA = 14.0
+
+
+class ClipModality(Modality):
+    """Embedding vectors ``(width,)``.
+
+    With ``unit_norm`` the likelihood is the power spherical distribution (De Cao and Aziz 2020), a density on
+    the sphere ``∝ (1 + μ·x)^κ`` with a closed-form normaliser; without, a Gaussian with one deviation per vector.
+
+    Args:
+        width: of an embedding, at least 2.
+        unit_norm: vectors are read to, and stay at, norm 1.
+        scale: standard deviation of an element in the data; by default 1, or ``1/sqrt(width)`` with ``unit_norm``.
+    """
+
+    def __init__(self, width: int = 512, *, unit_norm: bool = True, scale: float | None = None) -> None:
+        if width < 2 or (scale is not None and scale <= 0):
+            raise RequestError(f"clip: width = {width}, scale = {scale}, expected width ≥ 2 and scale > 0")
+        self.name = "clip"
+        self.width, self.unit_norm = width, unit_norm
+        self.scale = scale or (width**-0.5 if unit_norm else 1.0)
+        self.spec = Spec((width,), torch.float32, unit_norm=unit_norm)
+        self.code = (width,)
+
+    def encoder(self) -> Encoder:
+        return ClipEncoder(self.scale)
+
+    def decoder(self, width: int, space: Space) -> Decoder:
+        return (SphereDecoder if self.unit_norm else VectorDecoder)(width, space, self.width, self.scale)
+
+    def loss(self) -> LossTerm:
+        return sphere_loss if self.unit_norm else vector_loss
+
+    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+        """The code of the mean, the encoder being linear; inside the sphere with ``unit_norm``."""
+        if not self.unit_norm:
+            return encode(params[:, :-1])
+        direction, kappa = _sphere(params)
+        beta = (self.width - 1) / 2
+        return encode(direction * (kappa / (kappa + 2 * beta))[:, None])
+
+    def read(self, raw: Any) -> Tensor:
+        """A vector, or the path of a ``.npy`` or ``.safetensors`` file that holds just one."""
+        if isinstance(raw, str | Path):
+            raw = _load(Path(raw))
+        if isinstance(raw, list | tuple):
+            try:
+                raw = np.asarray(raw, dtype=np.float32)
+            except (TypeError, ValueError) as error:
+                raise RequestError(f"found a list that is no vector ({error}), expected {self.width} numbers") from error
+        if not isinstance(raw, np.ndarray | Tensor):
+            raise RequestError(f"found {type(raw).__name__}, expected a vector or a path")
+        x = torch.as_tensor(np.array(raw)) if isinstance(raw, np.ndarray) else raw
+        if x.shape != (self.width,):
+            raise RequestError(f"found shape {tuple(x.shape)}, expected ({self.width},)")
+        if not x.is_floating_point():
+            raise RequestError(f"found dtype {x.dtype}, expected floats")
+        x = x.float()
+        if not x.isfinite().all():
+            raise RequestError("found NaN or infinity, expected finite numbers")
+        if self.unit_norm:
+            if x.norm() < 1e-6:
+                raise RequestError(f"found a vector of norm {x.norm():.3g}, expected one with a direction")
+            x = x / x.norm()
+        return x
+
+    def show(self, x: Tensor) -> str:
+        head = ", ".join(f"{v:.2f}" for v in x[:4].tolist())
+        return f"[{head}{', …' if self.width > 4 else ''}] (norm {x.norm():.2f})"
+
+    def metrics(self) -> Mapping[str, Metric]:
+        return {"cosine": lambda prediction, target: F.cosine_similarity(prediction, target, dim=1)}
+
+    def typical(self, n: int, seed: int) -> Tensor:
+        """Isotropic vectors."""
+        x = Rng.for_rows(seed, n).of("typical").normal(self.width)
+        return x / x.norm(dim=1, keepdim=True) if self.unit_norm else x * self.scale
+
+
+def _load(path: Path) -> Any:
+    try:
+        if path.suffix == ".npy":
+            return np.load(path, allow_pickle=False)
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            tensors = load_file(path)
+            if len(tensors) != 1:
+                raise RequestError(f"found {path} with {len(tensors)} tensors, expected one")
+            return next(iter(tensors.values()))
+    except RequestError:
+        raise
+    except Exception as error:
+        raise RequestError(f"found {path} unreadable ({error}), expected a .npy or .safetensors file") from error
+    raise RequestError(f"found {path}, expected a .npy or .safetensors file")
+
+
+class ClipEncoder(Encoder):
+    """The vector over its elements' deviation."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x / self.scale
+
+
+class VectorDecoder(Decoder):
+    """``(B, width + 1)``: the mean, and a raw log deviation last."""
+
+    def __init__(self, features: int, space: Space, width: int, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.head = PooledHead(features, space, width + 1)
+
+    def forward(self, features: Tensor, t: Tensor) -> Tensor:
+        out = self.head(features)
+        return torch.cat([out[:, :-1] * self.scale, out[:, -1:] + math.log(self.scale)], dim=1)
+
+    def point(self, params: Tensor) -> Tensor:
+        return params[:, :-1]
+
+    def sample(self, params: Tensor, rng: Rng) -> Tensor:
+        mean, raw = params[:, :-1], params[:, -1:]
+        return mean + bounded_log_scale(raw).exp() * rng.normal(mean.shape[1], dtype=mean.dtype)
+
+
+def vector_loss(params: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
+    """The Gaussian's nats per sample."""
+    return total(gaussian(params[:, :-1], bounded_log_scale(params[:, -1:]), target), where)
+
+
+class SphereDecoder(Decoder):
+    """``(B, width + 1)``: a direction of any length, and ``log κ`` last."""
+
+    def __init__(self, features: int, space: Space, width: int, scale: float) -> None:
+        super().__init__()
+        self.width = width
+        self.head = PooledHead(features, space, width + 1)
+        # A fixed direction to begin with: the head starts at zero, which has none.
+        self.register_buffer("start", torch.full((width,), width**-0.5), persistent=False)
+
+    def forward(self, features: Tensor, t: Tensor) -> Tensor:
+        out = self.head(features)
+        return torch.cat([out[:, :-1] + self.start, out[:, -1:] + 1.0], dim=1)  # type: ignore[operator]
+
+    def point(self, params: Tensor) -> Tensor:
+        return _sphere(params)[0]
+
+    def sample(self, params: Tensor, rng: Rng) -> Tensor:
+        """``x = Householder(t, sqrt(1 - t²) v)``, ``(1 + t)/2 ~ Beta(β + κ, β)``, ``β = (d - 1)/2``, by two gammas."""
+        direction, kappa = _sphere(params)
+        d = self.width
+        beta = (d - 1) / 2
+        tangent = rng.of("tangent").normal(d - 1, dtype=torch.float64)
+        # Gamma((d - 1)/2) is half a chi-square, that is a sum of d - 1 squared normals.
+        second = 0.5 * rng.of("second").normal(d - 1, dtype=torch.float64).square().sum(1)
+        # Marsaglia and Tsang need a shape of at least 1: draw at shape + 1 and shrink (their note 6).
+        alpha = beta + kappa.double()
+        first = rng.of("first").gamma(alpha + 1) * rng.of("shrink").uniform(dtype=torch.float64).pow(1 / alpha)
+        t = (2 * first / (first + second) - 1)[:, None]
+        unit = tangent / tangent.norm(dim=1, keepdim=True)
+        x = torch.cat([t, (1 - t.square()).clamp(min=0).sqrt() * unit], dim=1)
+        axis = F.normalize(_first_axis(direction.double()) - direction.double(), dim=1, eps=1e-12)
+        x = x - 2 * (x * axis).sum(1, keepdim=True) * axis
+        return F.normalize(x, dim=1).to(params.dtype)
+
+
+def _first_axis(like: Tensor) -> Tensor:
+    e = torch.zeros_like(like)
+    e[:, 0] = 1
+    return e
+
+
+def _sphere(params: Tensor) -> tuple[Tensor, Tensor]:
+    """The unit direction ``(B, d)`` and the concentration ``κ (B,)``."""
+    log_kappa = MAX_LOG_KAPPA * torch.tanh(params[:, -1] / MAX_LOG_KAPPA)
+    return F.normalize(params[:, :-1], dim=1), log_kappa.exp()
+
+
+def sphere_loss(params: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
+    """The power spherical distribution's nats per sample, with respect to the sphere's area.
+
+    Its elements depend on one another, so a vector counts as a whole: where any element is hidden it gives 0.
+    """
+    direction, kappa = _sphere(params)
+    d = target.shape[1]
+    beta = (d - 1) / 2
+    alpha = beta + kappa
+    log_normaliser = (alpha + beta) * math.log(2) + beta * math.log(math.pi) + torch.lgamma(alpha) - torch.lgamma(alpha + beta)
+    # 1 + μ·x as 2 - |μ - x|²/2 keeps its digits near the mode; the floor keeps the antipode finite.
+    closeness = (2 - 0.5 * (direction - target).square().sum(1)).clamp(min=1e-6)
+    nll = log_normaliser - kappa * closeness.log()
+    return nll if where is None else torch.where(where.all(1), nll, torch.zeros_like(nll))

@@ -1,0 +1,8 @@
+"""What this distribution offers; imports no torch."""
+
+from mmcore import Offer, hookimpl
+
+
+@hookimpl
+def mmcore_modalities() -> list[Offer]:
+    return [Offer("clip", "mmcore_clip.modality:ClipModality", "Embedding vectors, such as CLIP's")]

@@ -1,0 +1,158 @@
+"""Labels: one class of K, or any subset of K labels."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, RequestError, Rng, Space, Spec
+from mmcore.heads import PooledHead
+from mmcore.likelihood import bernoulli, categorical, total
+
+
+class LabelModality(Modality):
+    """A class index in 0 … classes - 1, or with ``multi`` a boolean vector.
+
+    Its code is the one-hot (or multi-hot) vector, each element centred and scaled by its frequency.
+
+    Args:
+        classes: ``K``, at least 2 (1 with ``multi``).
+        multi: several labels at once, each on or off.
+        names: of the classes, accepted when reading and used when showing.
+        frequencies: of the classes in the data, for unit variance; equal by default (0.5 each with ``multi``).
+    """
+
+    discrete = True
+
+    def __init__(
+        self,
+        classes: int = 10,
+        *,
+        multi: bool = False,
+        names: Sequence[str] | None = None,
+        frequencies: Sequence[float] | None = None,
+    ) -> None:
+        if classes < (1 if multi else 2):
+            raise RequestError(f"label: classes = {classes}, expected at least {1 if multi else 2}")
+        if names is not None and (len(names) != classes or len(set(names)) != classes):
+            raise RequestError(f"label: names = {list(names)}, expected {classes} different names")
+        default = torch.full((classes,), 0.5 if multi else 1 / classes)
+        p = default if frequencies is None else torch.tensor(list(frequencies), dtype=torch.float32)
+        if p.shape != (classes,) or not ((p > 0) & (p < 1)).all():
+            raise RequestError(f"label: frequencies = {frequencies}, expected {classes} numbers inside 0 … 1")
+        self.name = "label"
+        self.classes, self.multi = classes, multi
+        self.names = None if names is None else tuple(names)
+        self.frequencies = p if multi else p / p.sum()
+        self.spec = Spec((classes,), torch.bool) if multi else Spec((), torch.int64, 0, classes - 1)
+        self.code = (classes,)
+
+    def encoder(self) -> Encoder:
+        return LabelEncoder(self.frequencies, self.multi)
+
+    def decoder(self, width: int, space: Space) -> Decoder:
+        return LabelDecoder(width, space, self.classes, self.multi)
+
+    def loss(self) -> LossTerm:
+        return LabelLoss(self.multi)
+
+    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+        """The codes weighted by their probabilities."""
+        if self.multi:
+            off, on = encode(torch.tensor([[False], [True]], device=params.device).expand(2, self.classes))
+            return torch.lerp(off.to(params.dtype), on.to(params.dtype), params.sigmoid())
+        return params.softmax(1) @ encode(torch.arange(self.classes, device=params.device)).to(params.dtype)
+
+    def read(self, raw: Any) -> Tensor:
+        """An index or a class's name; with ``multi`` a boolean vector, or a list of indices or names."""
+        if not self.multi:
+            return torch.tensor(self._index(raw))
+        if isinstance(raw, np.ndarray | Tensor) and raw.dtype in (torch.bool, np.dtype(bool)):
+            x = torch.as_tensor(raw)
+            if x.shape != (self.classes,):
+                raise RequestError(f"found shape {tuple(x.shape)}, expected {self.classes} booleans")
+            return x
+        if not isinstance(raw, list | tuple | set | frozenset):
+            raise RequestError(f"found {type(raw).__name__}, expected {self.classes} booleans, or a list of indices or names")
+        x = torch.zeros(self.classes, dtype=torch.bool)
+        for one in raw:
+            x[self._index(one)] = True
+        return x
+
+    def _index(self, raw: Any) -> int:
+        if isinstance(raw, str) and self.names is not None:
+            if raw not in self.names:
+                raise RequestError(f"found {raw!r}, expected one of {', '.join(self.names)}")
+            return self.names.index(raw)
+        if isinstance(raw, np.ndarray | Tensor | np.generic) and raw.ndim == 0:
+            raw = raw.item()
+        if isinstance(raw, bool) or not isinstance(raw, int):
+            raise RequestError(f"found {raw!r} ({type(raw).__name__}), expected a class index 0 … {self.classes - 1}")
+        if not 0 <= raw < self.classes:
+            raise RequestError(f"found class {raw}, expected 0 … {self.classes - 1}")
+        return raw
+
+    def show(self, x: Tensor) -> str:
+        names = self.names or tuple(map(str, range(self.classes)))
+        return ", ".join(names[int(i)] for i in x.nonzero()[:, 0]) if self.multi else names[int(x)]
+
+    def metrics(self) -> Mapping[str, Metric]:
+        if self.multi:
+            return {"label_accuracy": lambda prediction, target: (prediction == target).float().mean(1)}
+        return {"accuracy": lambda prediction, target: (prediction == target).float()}
+
+    def typical(self, n: int, seed: int) -> Tensor:
+        """Labels with the stated frequencies."""
+        rng = Rng.for_rows(seed, n).of("typical")
+        if self.multi:
+            return rng.uniform(self.classes) < self.frequencies
+        return rng.categorical(self.frequencies.expand(n, -1))
+
+
+class LabelEncoder(Encoder):
+    """The centred, scaled one-hot or multi-hot code."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, frequencies: Tensor, multi: bool) -> None:
+        super().__init__()
+        self.multi = multi
+        self.register_buffer("mean", frequencies.clone(), persistent=False)
+        self.register_buffer("scale", (frequencies * (1 - frequencies)).rsqrt(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hot = x if self.multi else torch.nn.functional.one_hot(x, len(self.mean))
+        return (hot.to(self.mean.dtype) - self.mean) * self.scale
+
+
+class LabelDecoder(Decoder):
+    """Logits ``(B, K)``."""
+
+    def __init__(self, width: int, space: Space, classes: int, multi: bool) -> None:
+        super().__init__()
+        self.multi = multi
+        self.head = PooledHead(width, space, classes)
+
+    def forward(self, features: Tensor, t: Tensor) -> Tensor:
+        return self.head(features)
+
+    def point(self, params: Tensor) -> Tensor:
+        return params > 0 if self.multi else params.argmax(1)
+
+    def sample(self, params: Tensor, rng: Rng) -> Tensor:
+        if self.multi:
+            return rng.uniform(params.shape[1], dtype=torch.float64) < params.double().sigmoid()
+        return rng.categorical(params.softmax(1))
+
+
+class LabelLoss:
+    """The categorical likelihood, or with ``multi`` that of independent booleans."""
+
+    def __init__(self, multi: bool) -> None:
+        self.multi = multi
+
+    def __call__(self, params: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
+        return total(bernoulli(params, target) if self.multi else categorical(params, target), where)

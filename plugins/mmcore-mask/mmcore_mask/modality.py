@@ -1,0 +1,199 @@
+"""Masks: a class for each pixel, or a void that counts for nothing."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, RequestError, Rng, Space, Spec
+from mmcore.heads import PooledHead, SpatialHead
+from mmcore.likelihood import categorical, total
+
+
+class MaskModality(Modality):
+    """Class index maps ``(H, W)`` in 0 … classes - 1; with ``void``, one more value that says nothing.
+
+    The code of a pixel is its one-hot vector, centred and scaled by the classes' frequencies (one channel is
+    enough for two classes); that of a void pixel is zero.
+
+    Args:
+        size: height and width, or one number for both.
+        classes: ``K``, at least 2.
+        void: the value of pixels to ignore, outside 0 … K - 1; None where there are none.
+        frequencies: of the classes in the data, for unit variance; equal by default.
+    """
+
+    discrete = True
+
+    def __init__(
+        self,
+        size: int | Sequence[int] = 32,
+        classes: int = 2,
+        *,
+        void: int | None = None,
+        frequencies: Sequence[float] | None = None,
+    ) -> None:
+        height, width = (size, size) if isinstance(size, int) else tuple(size)
+        if min(height, width) < 1 or classes < 2:
+            raise RequestError(f"mask: size = {size}, classes = {classes}, expected at least one pixel and two classes")
+        if void is not None and 0 <= void < classes:
+            raise RequestError(f"mask: void = {void} is one of the classes 0 … {classes - 1}, expected a value outside")
+        p = torch.full((classes,), 1 / classes) if frequencies is None else torch.tensor(list(frequencies))
+        if p.shape != (classes,) or not (p > 0).all():
+            raise RequestError(f"mask: frequencies = {frequencies}, expected {classes} numbers above 0")
+        self.name = "mask"
+        self.classes, self.void, self.frequencies = classes, void, p / p.sum()
+        values = [0, classes - 1] if void is None else [0, classes - 1, void]
+        self.spec = Spec((height, width), torch.int64, min(values), max(values))
+        self.code = (1 if classes == 2 else classes, height, width)
+
+    def encoder(self) -> Encoder:
+        return MaskEncoder(self.frequencies, self.void)
+
+    def decoder(self, width: int, space: Space) -> Decoder:
+        return MaskDecoder(width, space, self.classes, self.spec.shape)
+
+    def loss(self) -> LossTerm:
+        return MaskLoss(self.classes, self.void)
+
+    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+        """The codes of the classes, weighted by their probabilities."""
+        classes = torch.arange(self.classes, device=params.device)
+        codes = encode(classes[:, None, None].expand(-1, *self.spec.shape))[:, :, 0, 0]
+        return torch.einsum("bkhw,kc->bchw", params.softmax(1), codes.to(params.dtype))
+
+    def read(self, raw: Any) -> Tensor:
+        """A class index map, a boolean map, a path or a PIL image; an RGBA image gives its alpha as a binary mask."""
+        if isinstance(raw, str | Path):
+            try:
+                raw = Image.open(raw)
+                raw.load()
+            except OSError as error:
+                raise RequestError(f"found {error}, expected a mask file") from error
+        if isinstance(raw, Image.Image):
+            if raw.mode not in ("1", "L", "P", "I", "I;16", "RGBA", "LA"):
+                raise RequestError(f"found a PIL image of mode {raw.mode}, expected indices (L, P, I), bits (1) or an alpha")
+            raw = np.asarray(raw)
+        if not isinstance(raw, np.ndarray | Tensor):
+            raise RequestError(f"found {type(raw).__name__}, expected a path, a PIL image or an array")
+        x = torch.as_tensor(np.array(raw)) if isinstance(raw, np.ndarray) else raw
+        height, width = self.spec.shape
+        if x.ndim == 3 and x.shape[-1] in (2, 4) and self.classes == 2:
+            alpha = x[..., -1]
+            x = alpha >= (128 if alpha.dtype == torch.uint8 else 0.5)
+        if x.shape != (height, width):
+            raise RequestError(f"found shape {tuple(raw.shape)}, expected {height} × {width}")
+        if x.dtype == torch.bool and self.classes != 2:
+            raise RequestError(f"found a boolean map, expected indices of {self.classes} classes")
+        if x.is_floating_point():
+            if not (x == x.round()).all():
+                raise RequestError(f"found dtype {x.dtype} with fractions, expected class indices")
+        x = x.long()
+        wrong = (x < 0) | (x >= self.classes)
+        if self.void is not None:
+            wrong &= x != self.void
+        if wrong.any():
+            void = "" if self.void is None else f" or void {self.void}"
+            raise RequestError(f"found class {int(x[wrong][0])}, expected 0 … {self.classes - 1}{void}")
+        return x
+
+    def show(self, x: Tensor) -> Image.Image:
+        """Grey levels for two classes, else a palette of distinct colours; void is mid-grey."""
+        x = x.detach().cpu()
+        hues = torch.arange(self.classes) / self.classes
+        if self.classes == 2:
+            colours = torch.tensor([[0, 0, 0], [255, 255, 255]])
+        else:
+            channels = [((hues + shift) % 1 * 6 - 3).abs().sub(1).clamp(0, 1) for shift in (0, 2 / 3, 1 / 3)]
+            colours = (torch.stack(channels, 1) * 255).long()
+        valid = (x >= 0) & (x < self.classes)
+        pixels = torch.where(valid[..., None], colours[x.clamp(0, self.classes - 1)], 128)
+        return Image.fromarray(pixels.to(torch.uint8).numpy())
+
+    def metrics(self) -> Mapping[str, Metric]:
+        return {"iou": self._iou, "pixel_accuracy": self._accuracy}
+
+    def _valid(self, target: Tensor) -> Tensor:
+        return torch.ones_like(target, dtype=torch.bool) if self.void is None else target != self.void
+
+    def _iou(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Intersection over union of class 1 (binary), or its mean over the classes in either map."""
+        valid = self._valid(target)
+        classes = [1] if self.classes == 2 else range(self.classes)
+        scores, counted = [], []
+        for k in classes:
+            a, b = (prediction == k) & valid, (target == k) & valid
+            union = (a | b).flatten(1).sum(1)
+            scores.append(torch.where(union > 0, (a & b).flatten(1).sum(1) / union.clamp(min=1), 0.0))
+            counted.append(union > 0)
+        count = torch.stack(counted).sum(0)
+        return torch.where(count > 0, torch.stack(scores).sum(0) / count.clamp(min=1), 1.0)
+
+    def _accuracy(self, prediction: Tensor, target: Tensor) -> Tensor:
+        valid = self._valid(target)
+        return ((prediction == target) & valid).flatten(1).sum(1) / valid.flatten(1).sum(1).clamp(min=1)
+
+    def typical(self, n: int, seed: int) -> Tensor:
+        """Smooth random regions whose classes have the stated frequencies."""
+        height, width = self.spec.shape
+        coarse = Rng.for_rows(seed, n).of("typical").normal(1, -(-height // 4) + 1, -(-width // 4) + 1)
+        field = F.interpolate(coarse, (height, width), mode="nearest")[:, 0]
+        # The normal's distribution function makes the field uniform, whatever the class frequencies.
+        edges = self.frequencies.cumsum(0)[:-1]
+        return torch.bucketize(torch.special.ndtr(field), edges)
+
+
+class MaskEncoder(Encoder):
+    """The centred, scaled one-hot code of each pixel; zero where void."""
+
+    table: Tensor
+
+    def __init__(self, frequencies: Tensor, void: int | None) -> None:
+        super().__init__()
+        self.void = void
+        scaled = (torch.eye(len(frequencies)) - frequencies) / (frequencies * (1 - frequencies)).sqrt()
+        self.register_buffer("table", scaled[:, 1:] if len(frequencies) == 2 else scaled, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        code = self.table[x.clamp(0, len(self.table) - 1)]
+        if self.void is not None:
+            code = torch.where((x == self.void)[..., None], torch.zeros_like(code), code)
+        return code.movedim(-1, 1)
+
+
+class MaskDecoder(Decoder):
+    """Logits ``(B, K, H, W)``."""
+
+    def __init__(self, width: int, space: Space, classes: int, size: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = (classes, *size)
+        grid = len(space.grid)
+        self.map = SpatialHead(width, space, classes, size) if grid == 2 else None
+        self.flat = None if grid == 2 else PooledHead(width, space, torch.Size(self.shape).numel())
+
+    def forward(self, features: Tensor, t: Tensor) -> Tensor:
+        return self.map(features) if self.map is not None else self.flat(features).unflatten(1, self.shape)  # type: ignore
+
+    def point(self, params: Tensor) -> Tensor:
+        return params.argmax(1)
+
+    def sample(self, params: Tensor, rng: Rng) -> Tensor:
+        return rng.categorical(params.softmax(1).movedim(1, -1))
+
+
+class MaskLoss:
+    """The categorical likelihood of the pixels that are not void."""
+
+    def __init__(self, classes: int, void: int | None) -> None:
+        self.classes, self.void = classes, void
+
+    def __call__(self, params: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
+        if self.void is not None:
+            known = target != self.void
+            where = known if where is None else where & known
+        return total(categorical(params, target.clamp(0, self.classes - 1)), where)
