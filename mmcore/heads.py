@@ -9,9 +9,6 @@ from torch.nn import functional as F
 from mmcore.errors import RequestError
 from mmcore.space import Space
 
-_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-
-
 class SpatialHead(nn.Module):
     """Features on the space's grid to a map of any size with as many axes.
 
@@ -32,16 +29,16 @@ class SpatialHead(nn.Module):
         self.size = size
         self.cell = tuple(-(-n // S) for n, S in zip(size, space.grid, strict=True))
         self.channels = channels
-        conv = _CONV[len(size)]
-        self.mix = conv(width, width, 3, padding=1)
-        self.out = conv(width, channels * math.prod(self.cell), 1)
+        self.mix = nn.Linear(width, width)
+        self.out = nn.Linear(width, channels * math.prod(self.cell))
         nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.out.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """``(B, width, *grid)`` to ``(B, channels, *size)``."""
-        y = self.out(F.gelu(self.mix(features)) + features)
-        grid, axes = y.shape[2:], len(self.size)
+        grid, axes = features.shape[2:], len(self.size)
+        places = features.flatten(2).transpose(1, 2)
+        y = self.out(F.silu(self.mix(places)) + places).transpose(1, 2).unflatten(2, grid)
         if math.prod(self.cell) > 1:
             # (B, C, r1, r2, S1, S2) -> (B, C, S1, r1, S2, r2)
             y = y.reshape(len(y), self.channels, *self.cell, *grid)
@@ -82,4 +79,4 @@ class PooledHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """``(B, width, *grid)`` to ``(B, out)``."""
         pooled = features.flatten(2) @ self.pool.to(features.dtype)
-        return self.out(F.gelu(self.hidden(pooled.flatten(1))))
+        return self.out(F.silu(self.hidden(pooled.flatten(1))))

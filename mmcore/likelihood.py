@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-LOG_SCALE = (-6.0, 3.0)
+LOG_SCALE = (-4.0, 3.0)
 """The range that :func:`bounded_log_scale` keeps to."""
 
 

@@ -135,6 +135,24 @@ class Registry:
         """Make a source of rows; errors as :meth:`modality`."""
         return self.make("source", plugin, options)[1]
 
+    def table(self) -> list[dict[str, str]]:
+        """One row per entry: kind, name, distribution, version, API and status; from metadata alone."""
+        rows = []
+        for entry in self.entries:
+            rivals = [e for e in self.entries if (e.kind, e.name) == (entry.kind, entry.name) and not e.blocked]
+            status = "blocked" if entry.blocked else "conflict" if len(rivals) > 1 else "not loaded"
+            rows.append(
+                {
+                    "kind": entry.kind,
+                    "name": entry.name,
+                    "distribution": entry.distribution,
+                    "version": entry.version,
+                    "api": GROUP.rpartition(".")[2],
+                    "status": status,
+                }
+            )
+        return rows
+
     def make(self, kind: str, plugin: str, options: dict[str, Any]) -> tuple[Made, Any]:
         """The thing that ``plugin`` offers, made with ``options``, and how it was made."""
         entry = self.find(kind, plugin)

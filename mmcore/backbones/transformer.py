@@ -123,7 +123,7 @@ class _Block(nn.Module):
         y = self.mix(attention(q, k, v).transpose(1, 2).flatten(2))
         x = torch.addcmul(x, gate1, y)
         y = torch.addcmul(shift2, self.norm(x), 1 + scale2)
-        return torch.addcmul(x, gate2, self.down(F.gelu(self.up(y))))
+        return torch.addcmul(x, gate2, self.down(F.silu(self.up(y))))
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

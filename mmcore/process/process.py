@@ -209,9 +209,8 @@ class Process:
         if h is None:
             h = torch.zeros_like(like)
             if encodings is not None and self.modalities:
-                W = level.W.to(encodings.dtype)
-                # Summing over modalities in one contraction: no copy of Z per modality is made.
-                h = (W[:, None, :] @ encodings.flatten(2))[:, 0].reshape(like.shape)
+                # One contraction over the modalities: no weighted copy of Z per modality is made.
+                h = torch.einsum("bn,bn...->b...", level.W.to(encodings.dtype), encodings)
         return h if z0 is None else h + widen(level.root_A, like) * z0
 
     def _like(self, encodings: Tensor | None, h: Tensor | None, z0: Tensor | None) -> Tensor:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from mmcore.data import TensorBatch
 from mmcore.errors import MmcoreError
+from mmcore.model import JointModel
 from mmcore.rng import Rng
 from mmcore.training.state import TrainState
 
@@ -34,7 +35,8 @@ class StepReport:
 def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
     """Draw clocks, roles and noise by counter, and take one optimizer step on ``batch``.
 
-    The objective is the ``simple`` one: each task's mean over the rows where it counts, weighted and summed.
+    The objective is the ``simple`` one: each task's mean, over the rows where it counts, of
+    ``λ_k(t) l_k`` (:func:`balance`), weighted and summed.
 
     Raises:
         MmcoreError: the loss or gradient is not finite; the step is not taken.
@@ -47,7 +49,7 @@ def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
     losses = model(batch.values, t, roles, noise)
     counts = model.counts(roles)
     weights = losses.new_tensor([task.weight for task in model.tasks])
-    loss = (losses.sum(0) / counts.sum(0).clamp(min=1) * weights).sum()
+    loss = ((losses * balance(model, t)).sum(0) / counts.sum(0).clamp(min=1) * weights).sum()
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
@@ -60,6 +62,25 @@ def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
     _average(state)
     state.step += 1
     return StepReport(losses.detach(), counts, t, norm)
+
+
+def balance(model: JointModel, t: Tensor) -> Tensor:
+    """``λ_k(t)`` of the ``simple`` objective, ``(B, tasks)``.
+
+    A real-valued target's likelihood has a learned deviation, whose square falls with the noise
+    about as ``σ_t² / (σ_t² + W_t²)``, the posterior variance of a standard normal code. This factor undoes it:
+    the mean is trained by about its squared error at every ``t``, where else the nearly clean
+    steps would drown the others. Discrete targets, and those without a code, have 1.
+    """
+    level = model.process.level(t)
+    noise = level.sigma.square()[:, None]
+    share = noise / (noise + level.W.square())
+    columns = []
+    for task in model.tasks:
+        target = model.variable(task.target if isinstance(task.target, str) else task.target.name)
+        coded = target in model.modalities and not target.discrete
+        columns.append(share[:, model.modalities.index(target)] if coded else torch.ones_like(share[:, 0]))
+    return torch.stack(columns, dim=1).to(torch.get_default_dtype())
 
 
 def _average(state: TrainState) -> None:

@@ -1,0 +1,5 @@
+"""``python -m mmcore``."""
+
+from mmcore.cli import main
+
+main()

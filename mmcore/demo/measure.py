@@ -1,0 +1,104 @@
+"""What the demo reports: whether answers agree with each other, with the data, and are not copies of it."""
+
+import attrs
+import torch
+from torch import Tensor
+
+from mmcore.demo.judge import Judge
+from mmcore.model import JointModel
+from mmcore.sampling import sample
+
+Rows = dict[str, Tensor]
+
+
+@attrs.frozen(eq=False)
+class Answers:
+    """The demo's questions answered.
+
+    Attributes:
+        joint: samples of everything.
+        by_label: everything, for a given label (as many of each).
+        by_image: everything else, for the test images.
+    """
+
+    joint: Rows
+    by_label: Rows
+    by_image: Rows
+
+    @classmethod
+    def ask(cls, model: JointModel, test: Rows, *, joint: int, per_label: int, seed: int, **how: object) -> "Answers":
+        """Ask all three; ``how`` goes to :func:`mmcore.sample`."""
+        options: dict = dict(how)
+        labels = torch.arange(10).repeat_interleave(per_label)
+        return cls(
+            sample(model, joint, seed=seed, **options),
+            sample(model, len(labels), given={"label": labels}, seed=seed + 1, **options),
+            sample(model, len(test["image"]), given={"image": test["image"]}, seed=seed + 2, **options),
+        )
+
+
+def measure(answers: Answers, model: JointModel, judge: Judge, train: Rows, test: Rows) -> dict[str, float]:
+    """All figures, by name."""
+    joint, by_label, by_image = answers.joint, answers.by_label, answers.by_image
+    iou = model.variable("mask").metrics()["iou"]
+    cosine = model.variable("embedding").metrics()["cosine"]
+    figures = {
+        "judge_test_accuracy": _mean(judge(test["image"]) == test["label"]),
+        "joint_samples": float(len(joint["image"])),
+        "joint_coherence": _mean(judge(joint["image"]) == joint["label"]),
+        "label_to_image_accuracy": _mean(judge(by_label["image"]) == by_label["label"]),
+        "image_to_label_accuracy": _mean(by_image["label"] == test["label"]),
+        "image_to_mask_iou": _mean(iou(by_image["mask"], test["mask"])),
+        "image_to_embedding_cosine": _mean(cosine(by_image["embedding"], test["embedding"])),
+    }
+    return figures | image_figures(joint["image"], judge, train, test)
+
+
+def image_figures(images: Tensor, judge: Judge, train: Rows, test: Rows) -> dict[str, float]:
+    """Figures of generated images by themselves; none needs their labels."""
+    real, held, made = (judge.features(x) for x in (train["image"], test["image"], images))
+    batches = [b for b in made.split(len(held)) if len(b) == len(held)]
+    distances = [frechet_distance(b, real) for b in batches]
+    shares = torch.bincount(judge(images), minlength=10) / len(images)
+    data = torch.bincount(train["label"], minlength=10) / len(train["label"])
+    precision, recall = precision_recall(made[: len(held)], held)
+    return {
+        "frechet_distance": sum(distances) / len(distances) if distances else float("nan"),
+        "frechet_floor": frechet_distance(held, real),
+        "class_total_variation": 0.5 * (shares - data).abs().sum().item(),
+        "class_entropy_nats": -(shares * shares.clamp(min=1e-12).log()).sum().item(),
+        "knn_precision": precision,
+        "knn_recall": recall,
+        "nearest_train_distance": nearest(images, train["image"]),
+        "nearest_train_distance_of_test": nearest(test["image"], train["image"]),
+    }
+
+
+def frechet_distance(a: Tensor, b: Tensor) -> float:
+    """``|μ_a - μ_b|² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½)`` of Gaussians fitted to features ``(n, d)`` (Heusel et al. 2017)."""
+    a, b = a.double(), b.double()
+    cov_a, cov_b = a.T.cov(), b.T.cov()
+    # tr (Σ_a Σ_b)^½ by the eigenvalues of the symmetric Σ_a^½ Σ_b Σ_a^½, which has the same ones.
+    values, vectors = torch.linalg.eigh(cov_a)
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    cross = torch.linalg.eigvalsh(root @ cov_b @ root).clamp(min=0).sqrt().sum()
+    return float((a.mean(0) - b.mean(0)).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross)
+
+
+def precision_recall(made: Tensor, real: Tensor, k: int = 3) -> tuple[float, float]:
+    """k-NN precision and recall (Kynkäänniemi et al. 2019) of features ``(n, d)``."""
+
+    def covered(points: Tensor, centres: Tensor) -> float:
+        radius = torch.cdist(centres, centres).kthvalue(k + 1, dim=1).values
+        return _mean((torch.cdist(points, centres) <= radius).any(1))
+
+    return covered(made, real), covered(real, made)
+
+
+def nearest(images: Tensor, train: Tensor) -> float:
+    """The mean Euclidean distance to the nearest training image, pixels in -1 … 1."""
+    return _mean(torch.cdist(images.flatten(1), train.flatten(1)).min(1).values)
+
+
+def _mean(x: Tensor) -> float:
+    return x.double().mean().item()

@@ -1,0 +1,113 @@
+"""The demo's pictures."""
+
+import json
+from pathlib import Path
+
+import matplotlib as mpl
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from mmcore.demo.measure import Answers, Rows
+
+INK, WARM, MUTED = "#1f2a44", "#d1495b", "#8a93a6"
+STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10}
+
+
+def write(out: Path, answers: Answers, test: Rows) -> None:
+    """All grids, from answers and test rows."""
+    with mpl.rc_context(STYLE):
+        _joint(out / "joint.png", answers.joint)
+        _by_label(out / "by_label.png", answers.by_label)
+        _masks(out / "masks.png", test, answers.by_image)
+        _confusion(out / "confusion.png", test["label"], answers.by_image["label"])
+
+
+def grid(images: Tensor, path: Path, title: str) -> None:
+    """100 images, ten by ten."""
+    figure = Figure(figsize=(5, 5.2), layout="constrained")
+    axes = figure.subplots()
+    tiled = images[:100, 0].reshape(10, 10, 8, 8)
+    tiled = torch.nn.functional.pad(tiled, (1, 1, 1, 1), value=-1).permute(0, 2, 1, 3).reshape(100, 100)
+    axes.imshow(tiled, cmap="gray_r", vmin=-1, vmax=1)
+    axes.set_title(title)
+    axes.axis("off")
+    figure.savefig(path, dpi=130)
+
+
+def _joint(path: Path, joint: Rows) -> None:
+    figure = Figure(figsize=(10, 5.0), layout="constrained")
+    axes = figure.subplots(4, 16)
+    for i in range(32):
+        row, column = 2 * (i // 16), i % 16
+        _show(axes[row, column], joint["image"][i, 0], title=str(int(joint["label"][i])))
+        _show(axes[row + 1, column], 2.0 * joint["mask"][i] - 1, warm=True)
+    figure.suptitle("Joint samples: image (with its generated label) above, mask below", fontsize=11)
+    figure.savefig(path, dpi=130)
+
+
+def _by_label(path: Path, by_label: Rows) -> None:
+    figure = Figure(figsize=(8.5, 6.6), layout="constrained")
+    axes = figure.subplots(10, 14)
+    for digit in range(10):
+        mine = by_label["image"][by_label["label"] == digit]
+        for column in range(14):
+            _show(axes[digit, column], mine[column, 0])
+        axes[digit, 0].set_ylabel(str(digit), rotation=0, labelpad=10, va="center", fontsize=12)
+    figure.suptitle("Digits asked for by label", fontsize=11)
+    figure.savefig(path, dpi=130)
+
+
+def _masks(path: Path, test: Rows, by_image: Rows) -> None:
+    figure = Figure(figsize=(10, 2.6), layout="constrained")
+    axes = figure.subplots(3, 20)
+    for i in range(20):
+        _show(axes[0, i], test["image"][i, 0])
+        _show(axes[1, i], 2.0 * test["mask"][i] - 1, warm=True)
+        _show(axes[2, i], 2.0 * by_image["mask"][i] - 1, warm=True)
+    for row, name in enumerate(("test image", "true mask", "answer")):
+        axes[row, 0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+    figure.suptitle("Image → mask, on test digits", fontsize=11)
+    figure.savefig(path, dpi=130)
+
+
+def _confusion(path: Path, truth: Tensor, answer: Tensor) -> None:
+    counts = torch.zeros(10, 10, dtype=torch.int64)
+    counts.index_put_((truth, answer), torch.ones_like(truth), accumulate=True)
+    figure = Figure(figsize=(4.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(counts, cmap="Blues")
+    for i in range(10):
+        for j in range(10):
+            if counts[i, j]:
+                dark = counts[i, j] > counts.max() / 2
+                axes.text(j, i, int(counts[i, j]), ha="center", va="center", fontsize=8, color="white" if dark else INK)
+    axes.set(xticks=range(10), yticks=range(10), xlabel="answer", ylabel="true label", title="Image → label, test digits")
+    figure.savefig(path, dpi=130)
+
+
+def curves(out: Path) -> None:
+    """Each task's loss over training, from ``metrics.jsonl``."""
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10, 2.4), layout="constrained")
+        names = list(lines[0]["tasks"])
+        for axes, name in zip(figure.subplots(1, len(names)), names, strict=True):
+            points = [(line["step"], line["tasks"][name]["loss"]) for line in lines if line["tasks"][name]["rows"]]
+            steps, losses = zip(*points, strict=True)
+            axes.plot(steps, losses, color=MUTED, linewidth=0.8)
+            smooth, kept = [], losses[0]
+            for loss in losses:
+                kept = 0.85 * kept + 0.15 * loss
+                smooth.append(kept)
+            axes.plot(steps, smooth, color=WARM, linewidth=1.6)
+            axes.set(title=name, xlabel="step")
+        figure.axes[0].set_ylabel("nats per sample")
+        figure.savefig(out / "curves.png", dpi=130)
+
+
+def _show(axes: mpl.axes.Axes, x: Tensor, *, title: str = "", warm: bool = False) -> None:
+    axes.imshow(x, cmap="Oranges" if warm else "gray_r", vmin=-1, vmax=1)
+    axes.set(xticks=[], yticks=[], title=title)
+    for spine in axes.spines.values():
+        spine.set_visible(False)

@@ -1,0 +1,17 @@
+"""Shared by all tests: one thread, and examples that are the same in every run."""
+
+import hypothesis
+import pytest
+import torch
+
+import mmcore
+from mmcore import Registry
+
+hypothesis.settings.register_profile("mmcore", derandomize=True, deadline=None, print_blob=True)
+hypothesis.settings.load_profile("mmcore")
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def registry() -> Registry:
+    return mmcore.discover()
