@@ -76,7 +76,9 @@ def compose(
         config["schedule"] = {"name": schedule, "steps": STEPS, **options}
         schedule = registry.schedule(schedule, steps=STEPS, modalities=len(modalities), **options)
     elif gains is not None or powers is not None:
-        raise RequestError("compose: gains and powers belong to a schedule asked for by name; put them into the Schedule")
+        raise RequestError(
+            "compose: gains and powers belong to a schedule asked for by name; put them into the Schedule"
+        )
     if schedule.modalities != len(modalities):
         raise RequestError(f"compose: the schedule has {schedule.modalities} modalities, expected {len(modalities)}")
     _warn_of_prior(schedule, modalities, where)
@@ -112,7 +114,9 @@ def _check_names(modalities: Sequence[Modality], tasks: Sequence[Task]) -> None:
     names = [m.name for m in modalities]
     for name in names:
         if names.count(name) > 1:
-            raise RequestError(f"compose: {names.count(name)} modalities are called {name!r}; give each a name of its own")
+            raise RequestError(
+                f"compose: {names.count(name)} modalities are called {name!r}; give each a name of its own"
+            )
         if not name or "." in name:
             raise RequestError(f"compose: a modality is called {name!r}, expected a name without dots")
     if not tasks:
@@ -121,7 +125,9 @@ def _check_names(modalities: Sequence[Modality], tasks: Sequence[Task]) -> None:
     extra: dict[str, Modality] = {}
     for task in tasks:
         if titles.count(task.name) > 1:
-            raise RequestError(f"compose: {titles.count(task.name)} tasks are called {task.name!r}; give each its own name")
+            raise RequestError(
+                f"compose: {titles.count(task.name)} tasks are called {task.name!r}; give each its own name"
+            )
         if isinstance(task.target, str):
             if task.target not in names:
                 near = difflib.get_close_matches(task.target, names, 1)

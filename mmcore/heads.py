@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from mmcore.errors import RequestError
 from mmcore.space import Space
 
+
 class SpatialHead(nn.Module):
     """Features on the space's grid to a map of any size with as many axes.
 
@@ -25,7 +26,9 @@ class SpatialHead(nn.Module):
     def __init__(self, width: int, space: Space, channels: int, size: tuple[int, ...]) -> None:
         super().__init__()
         if len(size) != len(space.grid):
-            raise RequestError(f"space {space.shape} has {len(space.grid)} axes, a map of size {size} needs {len(size)}")
+            raise RequestError(
+                f"space {space.shape} has {len(space.grid)} axes, a map of size {size} needs {len(size)}"
+            )
         self.size = size
         self.cell = tuple(-(-n // S) for n, S in zip(size, space.grid, strict=True))
         self.channels = channels
@@ -46,9 +49,9 @@ class SpatialHead(nn.Module):
             y = y.permute(order).reshape(len(y), self.channels, *[S * r for S, r in zip(grid, self.cell, strict=True)])
         for axis, n in enumerate(self.size, start=2):
             S = y.shape[axis]
-            if S != n and S % n == 0 and self.cell[axis - 2] == 1:
+            if n != S and S % n == 0 and self.cell[axis - 2] == 1:
                 y = y.unflatten(axis, (n, S // n)).mean(axis + 1)
-            elif S != n:
+            elif n != S:
                 y = y.narrow(axis, (S - n) // 2, n)
         return y
 

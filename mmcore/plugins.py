@@ -90,7 +90,9 @@ def discover(*, only: Collection[str] | None = None, without: Collection[str] = 
         distribution = point.dist.name if point.dist else "unknown"
         version = point.dist.version if point.dist else "unknown"
         names = {name, point.name, distribution, f"{distribution}:{name}"}
-        shut = distribution != PROJECT and ((only is not None and names.isdisjoint(only)) or not names.isdisjoint(without))
+        shut = distribution != PROJECT and (
+            (only is not None and names.isdisjoint(only)) or not names.isdisjoint(without)
+        )
         entries[Entry(kind, name, distribution, version, point.value, shut)] = None
     return Registry(sorted(entries, key=lambda e: (e.kind, e.name, e.distribution)))
 

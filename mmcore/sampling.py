@@ -21,7 +21,9 @@ SAMPLERS = ("ddim", "ancestral")
 CODES = ("mean", "draw")
 
 
-def ancestral_step(process: Process, z_t: Tensor, h: tuple[Tensor, Tensor], s: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+def ancestral_step(
+    process: Process, z_t: Tensor, h: tuple[Tensor, Tensor], s: Tensor, t: Tensor, noise: Tensor
+) -> Tensor:
     """A draw ``z_s (B, *Z)`` from the posterior with the pair ``h = (ĥ_s, ĥ_t)``; steps ``(B,)``, unchecked."""
     jump = process.jump(s, t)
     return h[0] + widen(jump.k, z_t) * (z_t - h[1]) + widen(jump.beta.sqrt(), z_t) * noise
@@ -160,7 +162,9 @@ def sample(
     if not 0 <= eta <= 1:
         raise RequestError(f"sample: eta = {eta}, expected 0 … 1")
     if codes == "draw" and eta == 0:
-        raise RequestError("sample: codes = 'draw' with eta = 0, expected 'mean': a deterministic sampler draws nothing")
+        raise RequestError(
+            "sample: codes = 'draw' with eta = 0, expected 'mean': a deterministic sampler draws nothing"
+        )
     question = Question.ask(model, n, given or {}, absent)
     path = visited(model.process, steps)
     parts: list[dict[str, Tensor]] = []

@@ -35,7 +35,9 @@ def test_no_torch_is_imported(code: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def install(folder: Path, name: str, points: dict[str, str], modules: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def install(
+    folder: Path, name: str, points: dict[str, str], modules: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A distribution on ``sys.path``, as pip would leave it."""
     info = folder / f"{name.replace('-', '_')}-1.0.dist-info"
     info.mkdir(parents=True)
@@ -66,7 +68,9 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("fault", BROKEN)
-def test_a_broken_plugin_fails_alone_with_its_cause(fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_plugin_fails_alone_with_its_cause(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module = f"plugin_{fault}"
     install(tmp_path, "mmcore-bad", {f"modality.{fault}": module}, {module: BROKEN[fault]}, monkeypatch)
     registry = mmcore.discover()
@@ -96,7 +100,7 @@ def test_allow_list_and_block_list(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MMCORE_PLUGINS", "image, label")
     registry = mmcore.discover()
     registry.modality("label")
-    with pytest.raises(RequestError, match="'mask' .* is blocked"):
+    with pytest.raises(RequestError, match=r"'mask' .* is blocked"):
         registry.modality("mask")
     monkeypatch.setenv("MMCORE_PLUGINS", "")
     with pytest.raises(RequestError, match="is blocked"):

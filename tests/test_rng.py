@@ -13,7 +13,11 @@ SIGMAS = 5.1  # two-sided false-alarm rate 3.4e-7 for each normal statistic belo
 
 
 @given(
-    st.integers(0, 2**40), st.integers(1, 40), st.integers(0, 10**6), st.integers(0, 20), st.sampled_from(["normal", "uniform"])
+    st.integers(0, 2**40),
+    st.integers(1, 40),
+    st.integers(0, 10**6),
+    st.integers(0, 20),
+    st.sampled_from(["normal", "uniform"]),
 )
 def test_row_is_the_same_in_any_batch(seed: int, count: int, start: int, pick: int, kind: str) -> None:
     pick %= count

@@ -53,7 +53,9 @@ class Transformer(nn.Module):
         self.tokens = math.prod(S // patch for S in space.grid)
         cell = patch ** len(space.grid)
         self.read = nn.Linear(2 * space.shape[0] * cell, width)
-        self.position = nn.Parameter(0.02 * torch.randn(self.tokens, width))
+        # As large as what is read: attention must tell places apart from the first step on.
+        self.position = nn.Parameter(0.5 * torch.randn(self.tokens, width))
+        self.glance = _Glance(self.tokens, width)
         self.clock = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.roles = nn.Linear(ROLES * modalities, width)
         self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(depth))
@@ -62,7 +64,8 @@ class Transformer(nn.Module):
         self.write = nn.Linear(width, features * cell)
         nn.init.zeros_(self.modulate.weight)
         nn.init.zeros_(self.modulate.bias)
-        frequencies = math.pi * torch.exp(torch.linspace(0, math.log(1000), width // 2))
+        # Smooth in t: no frequency turns by more than a fraction of a period between neighbouring steps.
+        frequencies = 0.5 * math.pi * torch.exp(torch.linspace(0, math.log(100), width // 2))
         self.register_buffer("frequencies", frequencies, persistent=False)
 
     def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
@@ -79,8 +82,9 @@ class Transformer(nn.Module):
         """
         angle = (t.to(z.dtype) / self.steps)[:, None] * self.frequencies
         c = self.clock(torch.cat([angle.cos(), angle.sin()], dim=1))
-        c = F.silu(c + self.roles(F.one_hot(roles, ROLES).to(z.dtype).flatten(1)))
-        x = self.read(self._patches(torch.cat([z, condition], dim=1))) + self.position
+        x = self.read(self._patches(torch.cat([z, condition], dim=1)))
+        c = F.silu(c + self.roles(F.one_hot(roles, ROLES).to(z.dtype).flatten(1)) + self.glance(x))
+        x = x + self.position + self.glance.spread(c)
         for block in self.blocks:
             x = block(x, c)
         shift, scale = self.modulate(c)[:, None].chunk(2, dim=-1)
@@ -101,6 +105,27 @@ class Transformer(nn.Module):
         x = x.reshape(len(x), *[S // self.patch for S in self.grid], self.features, *[self.patch] * axes)
         order = [0, axes + 1] + [axis for i in range(axes) for axis in (1 + i, axes + 2 + i)]
         return x.permute(order).reshape(len(x), self.features, *self.grid)
+
+
+class _Glance(nn.Module):
+    """All tokens at once, by a few learned weightings: what lies in one place is known everywhere in one step.
+
+    A label's code lies in a few tokens, and moves the whole image; attention alone takes long to learn that.
+    """
+
+    def __init__(self, tokens: int, width: int, pools: int = 8) -> None:
+        super().__init__()
+        self.pool = nn.Parameter(torch.randn(tokens, pools) / tokens**0.5)
+        self.mix = nn.Linear(pools * width, width)
+        self.places = nn.Parameter(torch.randn(tokens, pools) / pools**0.5)
+        self.out = nn.Linear(width, pools * width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mix((x.transpose(1, 2) @ self.pool.to(x.dtype)).flatten(1))
+
+    def spread(self, c: Tensor) -> Tensor:
+        """``(B, width)`` to every token, ``(B, tokens, width)``."""
+        return self.places.to(c.dtype) @ self.out(c).unflatten(1, (self.places.shape[1], -1))
 
 
 class _Block(nn.Module):

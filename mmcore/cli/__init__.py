@@ -54,7 +54,9 @@ def _registry(context: typer.Context) -> Any:
 def demo(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="Where results go.")] = Path("runs/demo"),
-    compare: Annotated[bool, typer.Option(help="Also train an image-only model of the same backbone and steps.")] = False,
+    compare: Annotated[
+        bool, typer.Option(help="Also train an image-only model of the same backbone and steps.")
+    ] = False,
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
     seed: Annotated[int, typer.Option(help="Of training and samples.")] = 0,

@@ -68,7 +68,9 @@ class Table(Dataset[TensorBatch]):
                     raise RequestError(f"row {number}, {m.name}: {error}") from error
             if not any(here):
                 names = ", ".join(m.name for m in variables)
-                raise RequestError(f"row {number}: found {', '.join(row) or 'nothing'}, expected one of {names} at least")
+                raise RequestError(
+                    f"row {number}: found {', '.join(row) or 'nothing'}, expected one of {names} at least"
+                )
             present.append(here)
         if not present:
             raise RequestError("data: found no row, expected at least one")

@@ -82,7 +82,9 @@ def _confusion(path: Path, truth: Tensor, answer: Tensor) -> None:
             if counts[i, j]:
                 dark = counts[i, j] > counts.max() / 2
                 axes.text(j, i, int(counts[i, j]), ha="center", va="center", fontsize=8, color="white" if dark else INK)
-    axes.set(xticks=range(10), yticks=range(10), xlabel="answer", ylabel="true label", title="Image → label, test digits")
+    axes.set(
+        xticks=range(10), yticks=range(10), xlabel="answer", ylabel="true label", title="Image → label, test digits"
+    )
     figure.savefig(path, dpi=130)
 
 

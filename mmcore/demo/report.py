@@ -14,10 +14,22 @@ CARDS = [
     ("frechet_distance", "Fréchet distance", "generated to training images; real test images: {floor:.2f}", "{:.2f}"),
 ]
 PICTURES = [
-    ("joint.png", "What it imagines", "Each column is one sample of everything at once: an image, the label that came with it, "
-     "and the mask of its ink. Nothing was given."),
-    ("by_label.png", "What it draws on request", "Only the label was given; the image, mask and embedding were generated."),
-    ("masks.png", "What it sees", "Only a test image was given. The mask comes from the same model, by the same sampler."),
+    (
+        "joint.png",
+        "What it imagines",
+        "Each column is one sample of everything at once: an image, the label that came with it, "
+        "and the mask of its ink. Nothing was given.",
+    ),
+    (
+        "by_label.png",
+        "What it draws on request",
+        "Only the label was given; the image, mask and embedding were generated.",
+    ),
+    (
+        "masks.png",
+        "What it sees",
+        "Only a test image was given. The mask comes from the same model, by the same sampler.",
+    ),
     ("confusion.png", "How well it reads", "The label generated for each test image."),
     ("curves.png", "How it learned", "Each task's loss over random clocks and roles: grey as measured, red smoothed."),
 ]
@@ -49,7 +61,8 @@ def write(out: Path, figures: dict[str, Any], comparison: dict[str, dict[str, fl
         for key, name, what, form in CARDS
     )
     pictures = "".join(
-        f"<h2>{title}</h2><p class=note>{text}</p><figure>{_image(out / name, title)}</figure>" for name, title, text in PICTURES
+        f"<h2>{title}</h2><p class=note>{text}</p><figure>{_image(out / name, title)}</figure>"
+        for name, title, text in PICTURES
     )
     rows = "".join(f"<tr><td>{name}</td><td class=n>{_number(value)}</td></tr>" for name, value in figures.items())
     minutes = figures["training_seconds"] / 60
@@ -82,7 +95,8 @@ def _comparison(comparison: dict[str, dict[str, float]] | None, out: Path) -> st
     head = "".join(f"<th>{name}</th>" for name in names)
     keys = comparison[names[0]]
     rows = "".join(
-        f"<tr><td>{key}</td>" + "".join(f"<td class=n>{_number(comparison[n][key])}</td>" for n in names) + "</tr>" for key in keys
+        f"<tr><td>{key}</td>" + "".join(f"<td class=n>{_number(comparison[n][key])}</td>" for n in names) + "</tr>"
+        for key in keys
     )
     return (
         "<h2>What joint training does to the image</h2><p class=note>An image-only model of the same backbone and steps.</p>"
@@ -91,7 +105,11 @@ def _comparison(comparison: dict[str, dict[str, float]] | None, out: Path) -> st
 
 
 def _number(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else html.escape(f"{value:,}" if isinstance(value, int) else str(value))
+    return (
+        f"{value:.4f}"
+        if isinstance(value, float)
+        else html.escape(f"{value:,}" if isinstance(value, int) else str(value))
+    )
 
 
 def _image(path: Path, alt: str) -> str:

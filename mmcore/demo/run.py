@@ -44,9 +44,7 @@ def digits_model(
     }
     modalities = [make[name]() for name in names]
     tasks = [Task(name, name, weight=WEIGHTS[name]) for name in names]
-    return compose(
-        modalities, tasks, space=(3, 8, 8), schedule=schedule, backbone_options=BACKBONE, registry=registry
-    )
+    return compose(modalities, tasks, space=(3, 8, 8), schedule=schedule, backbone_options=BACKBONE, registry=registry)
 
 
 def run(

@@ -17,7 +17,6 @@ import attrs
 import torch
 from torch import Tensor
 
-
 Numbers = Tensor | Sequence[float]
 
 
@@ -136,7 +135,9 @@ class Schedule:
 
 
 def _per_modality(what: str, values: Numbers | None, modalities: int) -> Tensor:
-    table = torch.ones(modalities, dtype=torch.float64) if values is None else torch.as_tensor(values, dtype=torch.float64)
+    table = (
+        torch.ones(modalities, dtype=torch.float64) if values is None else torch.as_tensor(values, dtype=torch.float64)
+    )
     if table.shape != (modalities,):
         raise ValueError(
             f"schedule: {what} has shape {tuple(table.shape)}, expected one number per modality, ({modalities},)"

@@ -137,7 +137,9 @@ class Logs:
             "lr": state.options.rate(state.step - 1),
         }
         _append(self.folder / "metrics.jsonl", line)
-        _append(self.folder / "timing.jsonl", {"step": state.step, "seconds": round(time.monotonic() - self.started, 3)})
+        _append(
+            self.folder / "timing.jsonl", {"step": state.step, "seconds": round(time.monotonic() - self.started, 3)}
+        )
         if self.board is not None:
             self.board.add_scalar("loss/total", line["loss"], state.step)
             for name, part in losses.items():

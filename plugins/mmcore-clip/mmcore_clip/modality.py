@@ -63,7 +63,9 @@ class ClipModality(Modality):
             try:
                 raw = np.asarray(raw, dtype=np.float32)
             except (TypeError, ValueError) as error:
-                raise RequestError(f"found a list that is no vector ({error}), expected {self.width} numbers") from error
+                raise RequestError(
+                    f"found a list that is no vector ({error}), expected {self.width} numbers"
+                ) from error
         if not isinstance(raw, np.ndarray | Tensor):
             raise RequestError(f"found {type(raw).__name__}, expected a vector or a path")
         x = torch.as_tensor(np.array(raw)) if isinstance(raw, np.ndarray) else raw
@@ -204,7 +206,9 @@ def sphere_loss(params: Tensor, target: Tensor, where: Tensor | None = None) -> 
     d = target.shape[1]
     beta = (d - 1) / 2
     alpha = beta + kappa
-    log_normaliser = (alpha + beta) * math.log(2) + beta * math.log(math.pi) + torch.lgamma(alpha) - torch.lgamma(alpha + beta)
+    log_normaliser = (
+        (alpha + beta) * math.log(2) + beta * math.log(math.pi) + torch.lgamma(alpha) - torch.lgamma(alpha + beta)
+    )
     # 1 + μ·x as 2 - |μ - x|²/2 keeps its digits near the mode; the floor keeps the antipode finite.
     closeness = (2 - 0.5 * (direction - target).square().sum(1)).clamp(min=1e-6)
     nll = log_normaliser - kappa * closeness.log()

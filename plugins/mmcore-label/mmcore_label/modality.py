@@ -75,7 +75,9 @@ class LabelModality(Modality):
                 raise RequestError(f"found shape {tuple(x.shape)}, expected {self.classes} booleans")
             return x
         if not isinstance(raw, list | tuple | set | frozenset):
-            raise RequestError(f"found {type(raw).__name__}, expected {self.classes} booleans, or a list of indices or names")
+            raise RequestError(
+                f"found {type(raw).__name__}, expected {self.classes} booleans, or a list of indices or names"
+            )
         x = torch.zeros(self.classes, dtype=torch.bool)
         for one in raw:
             x[self._index(one)] = True

@@ -77,7 +77,9 @@ class MaskModality(Modality):
                 raise RequestError(f"found {error}, expected a mask file") from error
         if isinstance(raw, Image.Image):
             if raw.mode not in ("1", "L", "P", "I", "I;16", "RGBA", "LA"):
-                raise RequestError(f"found a PIL image of mode {raw.mode}, expected indices (L, P, I), bits (1) or an alpha")
+                raise RequestError(
+                    f"found a PIL image of mode {raw.mode}, expected indices (L, P, I), bits (1) or an alpha"
+                )
             raw = np.asarray(raw)
         if not isinstance(raw, np.ndarray | Tensor):
             raise RequestError(f"found {type(raw).__name__}, expected a path, a PIL image or an array")
@@ -90,9 +92,8 @@ class MaskModality(Modality):
             raise RequestError(f"found shape {tuple(raw.shape)}, expected {height} × {width}")
         if x.dtype == torch.bool and self.classes != 2:
             raise RequestError(f"found a boolean map, expected indices of {self.classes} classes")
-        if x.is_floating_point():
-            if not (x == x.round()).all():
-                raise RequestError(f"found dtype {x.dtype} with fractions, expected class indices")
+        if x.is_floating_point() and not (x == x.round()).all():
+            raise RequestError(f"found dtype {x.dtype} with fractions, expected class indices")
         x = x.long()
         wrong = (x < 0) | (x >= self.classes)
         if self.void is not None:
