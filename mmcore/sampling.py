@@ -38,7 +38,8 @@ def ddim_step(
     """
     jump, sigma_s, sigma_t = process.jump(s, t), process.level(s).sigma, process.level(t).sigma
     tau = eta * jump.beta.sqrt()
-    kept = (sigma_s.square() - tau.square()).clamp(min=0).sqrt() / sigma_t
+    # σ_s² - τ² = (1 - η²) σ_s² + η² k² σ_t², which does not cancel where β is nearly σ_s².
+    kept = ((1 - eta**2) * (sigma_s / sigma_t).square() + eta**2 * jump.k.square()).sqrt()
     return h[0] + widen(kept, z_t) * (z_t - h[1]) + widen(tau, z_t) * noise
 
 

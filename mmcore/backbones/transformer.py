@@ -52,7 +52,8 @@ class Transformer(nn.Module):
         self.grid, self.patch, self.steps, self.features = space.grid, patch, steps, features
         self.tokens = math.prod(S // patch for S in space.grid)
         cell = patch ** len(space.grid)
-        self.read = nn.Linear(2 * space.shape[0] * cell, width)
+        self.read = nn.Linear(space.shape[0] * cell, width)
+        self.observe = nn.Linear(space.shape[0] * cell, width)
         # As large as what is read: attention must tell places apart from the first step on.
         self.position = nn.Parameter(0.5 * torch.randn(self.tokens, width))
         self.glance = _Glance(self.tokens, width)
@@ -82,9 +83,9 @@ class Transformer(nn.Module):
         """
         angle = (t.to(z.dtype) / self.steps)[:, None] * self.frequencies
         c = self.clock(torch.cat([angle.cos(), angle.sin()], dim=1))
-        x = self.read(self._patches(torch.cat([z, condition], dim=1)))
-        c = F.silu(c + self.roles(F.one_hot(roles, ROLES).to(z.dtype).flatten(1)) + self.glance(x))
-        x = x + self.position + self.glance.spread(c)
+        known = self.observe(self._patches(condition))
+        c = F.silu(c + self.roles(F.one_hot(roles, ROLES).to(z.dtype).flatten(1)) + self.glance(known))
+        x = self.read(self._patches(z)) + known + self.position + self.glance.spread(c)
         for block in self.blocks:
             x = block(x, c)
         shift, scale = self.modulate(c)[:, None].chunk(2, dim=-1)
@@ -108,9 +109,9 @@ class Transformer(nn.Module):
 
 
 class _Glance(nn.Module):
-    """All tokens at once, by a few learned weightings: what lies in one place is known everywhere in one step.
+    """The observed codes of all tokens at once, by a few learned weightings, and back to all tokens.
 
-    A label's code lies in a few tokens, and moves the whole image; attention alone takes long to learn that.
+    A given label lies in a few tokens and moves the whole image; attention alone takes long to learn that.
     """
 
     def __init__(self, tokens: int, width: int, pools: int = 8) -> None:

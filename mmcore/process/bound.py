@@ -7,7 +7,7 @@ terms at ``z_1`` and needs no function of its own beyond :func:`recovery`.
 import torch
 from torch import Tensor
 
-from mmcore.process.gaussian import Gaussian
+from mmcore.process.gaussian import Gaussian, total
 from mmcore.process.process import Process
 
 
@@ -34,7 +34,7 @@ def posterior(process: Process, encodings: Tensor, predicted: Tensor, t: Tensor 
     difference = encodings - predicted
     s = t - 1
     q = process.posterior(torch.zeros_like(difference[:, 0]), difference, s, t)
-    return (q.mean.square() / (2 * q.variance)).flatten(1).sum(1)
+    return total(q.mean.square() / (2 * q.variance))
 
 
 def recovery(losses: Tensor) -> Tensor:

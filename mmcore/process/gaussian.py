@@ -27,7 +27,7 @@ class Gaussian:
         """
         variance = self.variance.expand_as(self.mean)
         terms = -0.5 * ((x - self.mean).square() / variance + variance.log() + math.log(2 * math.pi))
-        return terms.flatten(1).sum(1)
+        return total(terms)
 
     def draw(self, noise: Tensor) -> Tensor:
         """The draw ``mean + sqrt(variance) noise`` for standard normal ``noise (B, *Z)``."""
@@ -43,7 +43,12 @@ class Gaussian:
         ratio = own / their
         distance = (self.mean - other.mean).square() / their
         # r - 1 - log r by log1p: near r = 1 the plain form loses all its digits.
-        excess = ratio - 1
+        excess = torch.where(own == their, torch.zeros_like(ratio), ratio - 1)
         terms = 0.5 * (excess - torch.log1p(excess) + distance)
         same = (own == their) & (self.mean == other.mean)
-        return torch.where(same, torch.zeros_like(terms), terms).flatten(1).sum(1)
+        return total(torch.where(same, torch.zeros_like(terms), terms))
+
+
+def total(terms: Tensor) -> Tensor:
+    """Sum ``(B, *Z)`` over ``Z``, of any rank: ``(B,)``."""
+    return terms.reshape(len(terms), -1).sum(1)

@@ -129,6 +129,7 @@ class Process:
             ValueError: a step out of range, or shapes that do not agree.
         """
         like = self._like(encodings, h, z0)
+        _check_dtypes(encodings=encodings, z0=z0, h=h)
         t = self._steps("t", t, like)
         mean = self._mean(encodings, h, z0, t, like)
         return Gaussian(mean, widen(self.level(t).sigma.square(), like))
@@ -197,6 +198,9 @@ class Process:
         like = self._like(encodings, h_t, z0)
         if z.shape != like.shape:
             raise ValueError(f"process: z has shape {tuple(z.shape)}, expected (B, *Z) = {tuple(like.shape)}")
+        if h_s is not None and h_s.shape != like.shape:
+            raise ValueError(f"process: h_s has shape {tuple(h_s.shape)}, expected that of h_t, {tuple(like.shape)}")
+        _check_dtypes(z=z, encodings=encodings, z0=z0, h_s=h_s, h_t=h_t)
         s, t = self._steps("s", s, like), self._steps("t", t, like)
         if not (s < t).all():
             row = int((s >= t).nonzero()[0])
@@ -239,8 +243,12 @@ class Process:
         return like
 
     def _steps(self, name: str, t: Step, like: Tensor) -> Tensor:
-        if isinstance(t, int):
+        if isinstance(t, int) and not isinstance(t, bool):
             t = torch.full((len(like),), t, device=like.device)
+        if not isinstance(t, Tensor):
+            raise ValueError(
+                f"process: {name} is {t!r} ({type(t).__name__}), expected an integer or an integer tensor (B,)"
+            )
         if t.dtype.is_floating_point or t.dtype.is_complex or t.dtype == torch.bool:
             raise ValueError(f"process: {name} has dtype {t.dtype}, expected an integer dtype")
         if t.shape != like.shape[:1]:
@@ -250,3 +258,15 @@ class Process:
             row = int(outside.nonzero()[0])
             raise ValueError(f"process: {name} = {int(t[row])} in row {row}, expected 0 … T = {self.steps}")
         return t.long()
+
+
+def _check_dtypes(**tensors: Tensor | None) -> None:
+    """One floating dtype for all: a coefficient cast to integers, or silently promoted, would be wrong."""
+    given = {name: x for name, x in tensors.items() if x is not None}
+    for name, x in given.items():
+        if not x.is_floating_point():
+            raise ValueError(f"process: {name} has dtype {x.dtype}, expected a floating-point dtype")
+    first = next(iter(given))
+    for name, x in given.items():
+        if x.dtype != given[first].dtype:
+            raise ValueError(f"process: {name} has dtype {x.dtype}, expected {given[first].dtype} as that of {first}")

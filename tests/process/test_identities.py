@@ -20,7 +20,7 @@ EXACT = np.longdouble
 NAMES = sorted(schedule.NAMED)
 DTYPES = (torch.float32, torch.float64)
 EPS = {torch.float32: 2e-6, torch.float64: 2e-12}
-LOWEST_RANK = 1  # 0 once test_rank_0 passes
+LOWEST_RANK = 0  # 0 once test_rank_0 passes
 checked = settings(max_examples=60, deadline=None, derandomize=True)
 
 
@@ -584,7 +584,6 @@ def test_weighted_mean_replaces_the_encodings(case):
     assert torch.equal(one.mean, all_rows.mean)
 
 
-@pytest.mark.xfail(reason="a space of no axes is refused by flatten")
 def test_rank_0():
     """A space of rank 0: codes ``(B, N)``, states ``(B,)``."""
     p = Process(schedule.cosine(10, 2))
