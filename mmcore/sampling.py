@@ -21,14 +21,6 @@ SAMPLERS = ("ddim", "ancestral")
 CODES = ("mean", "draw")
 
 
-def ancestral_step(
-    process: Process, z_t: Tensor, h: tuple[Tensor, Tensor], s: Tensor, t: Tensor, noise: Tensor
-) -> Tensor:
-    """A draw ``z_s (B, *Z)`` from the posterior with the pair ``h = (ĥ_s, ĥ_t)``; steps ``(B,)``, unchecked."""
-    jump = process.jump(s, t)
-    return h[0] + widen(jump.k, z_t) * (z_t - h[1]) + widen(jump.beta.sqrt(), z_t) * noise
-
-
 def ddim_step(
     process: Process, z_t: Tensor, h: tuple[Tensor, Tensor], s: Tensor, t: Tensor, noise: Tensor, eta: float
 ) -> Tensor:

@@ -43,6 +43,7 @@ class Transformer(nn.Module):
         features: int = 32,
     ) -> None:
         super().__init__()
+        self.frequencies: Tensor
         if patch is None:
             patch = 2 if all(S % 2 == 0 for S in space.grid) else 1
         if any(S % patch for S in space.grid):
@@ -57,6 +58,8 @@ class Transformer(nn.Module):
         # As large as what is read: attention must tell places apart from the first step on.
         self.position = nn.Parameter(0.5 * torch.randn(self.tokens, width))
         self.glance = _Glance(self.tokens, width)
+        self.glance_known = _Glance(self.tokens, width)
+        self.spread = _Spread(self.tokens, width)
         self.clock = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.roles = nn.Linear(ROLES * modalities, width)
         self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(depth))
@@ -84,8 +87,10 @@ class Transformer(nn.Module):
         angle = (t.to(z.dtype) / self.steps)[:, None] * self.frequencies
         c = self.clock(torch.cat([angle.cos(), angle.sin()], dim=1))
         known = self.observe(self._patches(condition))
-        c = F.silu(c + self.roles(F.one_hot(roles, ROLES).to(z.dtype).flatten(1)) + self.glance(known))
-        x = self.read(self._patches(z)) + known + self.position + self.glance.spread(c)
+        x = self.read(self._patches(z))
+        c = c + self.roles(F.one_hot(roles, ROLES).to(z.dtype).flatten(1))
+        c = F.silu(c + self.glance(x) + self.glance_known(known))
+        x = x + known + self.position + self.spread(c)
         for block in self.blocks:
             x = block(x, c)
         shift, scale = self.modulate(c)[:, None].chunk(2, dim=-1)
@@ -109,24 +114,30 @@ class Transformer(nn.Module):
 
 
 class _Glance(nn.Module):
-    """The observed codes of all tokens at once, by a few learned weightings, and back to all tokens.
+    """A summary of all tokens, by a few learned weightings of their places: ``(B, tokens, width)`` to ``(B, width)``.
 
     A given label lies in a few tokens and moves the whole image; attention alone takes long to learn that.
     """
 
     def __init__(self, tokens: int, width: int, pools: int = 8) -> None:
         super().__init__()
-        self.pool = nn.Parameter(torch.randn(tokens, pools) / tokens**0.5)
+        self.places = nn.Parameter(torch.randn(tokens, pools) / tokens**0.5)
         self.mix = nn.Linear(pools * width, width)
-        self.places = nn.Parameter(torch.randn(tokens, pools) / pools**0.5)
-        self.out = nn.Linear(width, pools * width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.mix((x.transpose(1, 2) @ self.pool.to(x.dtype)).flatten(1))
+        return self.mix((x.transpose(1, 2) @ self.places.to(x.dtype)).flatten(1))
 
-    def spread(self, c: Tensor) -> Tensor:
-        """``(B, width)`` to every token, ``(B, tokens, width)``."""
-        return self.places.to(c.dtype) @ self.out(c).unflatten(1, (self.places.shape[1], -1))
+
+class _Spread(nn.Module):
+    """The way back: ``(B, width)`` to every token, ``(B, tokens, width)``."""
+
+    def __init__(self, tokens: int, width: int, pools: int = 8) -> None:
+        super().__init__()
+        self.places = nn.Parameter(torch.randn(tokens, pools) / pools**0.5)
+        self.mix = nn.Linear(width, pools * width)
+
+    def forward(self, c: Tensor) -> Tensor:
+        return self.places.to(c.dtype) @ self.mix(c).unflatten(1, (self.places.shape[1], -1))
 
 
 class _Block(nn.Module):

@@ -1,4 +1,4 @@
-"""The command line: the one place that discovers plugins by itself. Imports no torch until work begins."""
+"""The command line; imports no torch until work begins."""
 
 import json
 import sys

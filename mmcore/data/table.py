@@ -1,5 +1,6 @@
 """Rows read once into tensors, and batches from them in an order that only the seed decides."""
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -7,7 +8,11 @@ import attrs
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
-from torchdata.stateful_dataloader import StatefulDataLoader
+
+with warnings.catch_warnings():
+    # torchdata 0.11, its newest release, calls this under torch 2.13; there is nothing a user could mend.
+    warnings.filterwarnings("ignore", message=".*set_vital.*")
+    from torchdata.stateful_dataloader import StatefulDataLoader
 
 from mmcore.errors import RequestError
 from mmcore.modality import Modality
@@ -122,7 +127,7 @@ class Loader:
         self._loader = StatefulDataLoader(
             table,
             batch_sampler=_Shuffle(len(table), batch_size, seed),
-            collate_fn=_same,
+            collate_fn=_same,  # type: ignore[arg-type]
             # Its own generator: the loader's start would otherwise draw from the global one.
             generator=torch.Generator(),
         )

@@ -2,16 +2,18 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from mmcore.demo.measure import Answers, Rows
 
 INK, WARM, MUTED = "#1f2a44", "#d1495b", "#8a93a6"
-STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10}
+STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10}
 
 
 def write(out: Path, answers: Answers, test: Rows) -> None:
@@ -81,7 +83,9 @@ def _confusion(path: Path, truth: Tensor, answer: Tensor) -> None:
         for j in range(10):
             if counts[i, j]:
                 dark = counts[i, j] > counts.max() / 2
-                axes.text(j, i, int(counts[i, j]), ha="center", va="center", fontsize=8, color="white" if dark else INK)
+                axes.text(
+                    j, i, str(int(counts[i, j])), ha="center", va="center", fontsize=8, color="white" if dark else INK
+                )
     axes.set(
         xticks=range(10), yticks=range(10), xlabel="answer", ylabel="true label", title="Image → label, test digits"
     )
@@ -108,7 +112,7 @@ def curves(out: Path) -> None:
         figure.savefig(out / "curves.png", dpi=130)
 
 
-def _show(axes: mpl.axes.Axes, x: Tensor, *, title: str = "", warm: bool = False) -> None:
+def _show(axes: Axes, x: Tensor, *, title: str = "", warm: bool = False) -> None:
     axes.imshow(x, cmap="Oranges" if warm else "gray_r", vmin=-1, vmax=1)
     axes.set(xticks=[], yticks=[], title=title)
     for spine in axes.spines.values():

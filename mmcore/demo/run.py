@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from mmcore.checkpoint import save
 from mmcore.composition import compose
 from mmcore.data import Table
 from mmcore.demo.judge import Judge
@@ -85,7 +84,6 @@ def run(
     fitting = time.monotonic()
     fit(model, train, out=out, options=TRAINING, **options)
     fitting = time.monotonic() - fitting
-    save(model, out / "model")
     _say("fitting the judge")
     judge = Judge.fit(train.rows.values["image"], train.rows.values["label"])
     _say("asking: joint samples, images for labels, everything for test images")

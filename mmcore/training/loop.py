@@ -4,7 +4,8 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import attrs
 import torch
@@ -76,7 +77,7 @@ def fit(
     model.to(where).train()
     state = TrainState.start(model, options)
     logs = Logs.open(Path(out) if out is not None else None)
-    with Progress("training", options.steps, quiet=quiet) as progress:
+    with logs, Progress("training", options.steps, quiet=quiet) as progress:
         for batch in Loader(table, options.batch_size, options.seed):
             report = training_step(state, batch.to(where))
             if state.step % options.log_every == 0 or state.step in (1, options.steps):
@@ -86,7 +87,6 @@ def fit(
                 watcher(state, report)
             if state.step == options.steps:
                 break
-    logs.close()
     state.use_average()
     model.eval()
     if out is not None:
@@ -148,8 +148,13 @@ class Logs:
             self.board.add_scalar("grad_norm", line["grad_norm"], state.step)
             self.board.add_scalar("lr", line["lr"], state.step)
 
-    def close(self) -> None:
-        """Flush what is left."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Flush what is left, also when a step fails."""
         if self.board is not None:
             self.board.close()
 

@@ -85,7 +85,9 @@ def balance(model: JointModel, t: Tensor) -> Tensor:
 
 def _average(state: TrainState) -> None:
     live = [p.detach() for name, p in state.model.named_parameters() if name in state.ema]
-    torch._foreach_lerp_(list(state.ema.values()), live, 1 - state.options.ema_decay(state.step))
+    torch._foreach_lerp_(  # type: ignore[reportPrivateImportUsage]
+        list(state.ema.values()), live, 1 - state.options.ema_decay(state.step)
+    )
 
 
 def _explain(state: TrainState, losses: Tensor, norm: Tensor) -> None:

@@ -245,7 +245,7 @@ def test_i2_chapman_kolmogorov(case):
     v_1, v_2, v = (p.transition(case.z, case.encodings, *st_, case.z0).variance for st_ in ((r, s), (s, t), (r, t)))
     close(gain_1 * gain_2, gain, case.dtype, 4 * case.scale)
     close(second + gain_2 * first, whole, case.dtype, 4 * case.scale)
-    square = (gain_2.flatten(1)[:, :1] ** 2).reshape(v_1.shape)
+    square = (gain_2.reshape(len(gain_2), -1)[:, :1] ** 2).reshape(v_1.shape)
     close(square * v_1 + v_2, v, case.dtype, 4 * case.scale)
 
 

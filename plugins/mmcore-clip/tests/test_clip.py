@@ -1,0 +1,75 @@
+"""Embeddings: what is read, what is refused, and the spherical density against its integral."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mmcore import RequestError, Rng, Space
+from mmcore_clip import ClipModality
+
+
+def test_vectors_and_files_read_alike(tmp_path: Path) -> None:
+    x = np.array([3.0, 0.0, 4.0], dtype=np.float32)
+    np.save(tmp_path / "x.npy", x)
+    save_file({"x": torch.tensor(x)}, tmp_path / "x.safetensors")
+    for raw in (x, x.tolist(), torch.tensor(x), tmp_path / "x.npy", str(tmp_path / "x.safetensors")):
+        torch.testing.assert_close(ClipModality(3).read(raw), torch.tensor([0.6, 0.0, 0.8]))
+        torch.testing.assert_close(ClipModality(3, unit_norm=False).read(raw), torch.tensor(x))
+
+
+@pytest.mark.parametrize("log_kappa", [-2.0, 1.0, 4.0])
+def test_spherical_density_integrates_to_one(log_kappa: float) -> None:
+    """On the sphere in three dimensions, by the cosine ``t``, whose area element is ``2π dt``."""
+    m = ClipModality(3)
+    n = 100_000
+    t = (torch.arange(n, dtype=torch.float64) + 0.5) / n * 2 - 1
+    x = torch.stack([t, (1 - t * t).sqrt(), torch.zeros_like(t)], dim=1)
+    params = torch.tensor([1.0, 0.0, 0.0, log_kappa], dtype=torch.float64).expand(n, 4)
+    area = (-m.loss()(params, x)).exp().mean() * 2 * 2 * math.pi
+    torch.testing.assert_close(area, torch.tensor(1.0, dtype=torch.float64), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("d", [2, 5, 64])
+def test_spherical_draws_have_the_densitys_mean_cosine(d: int) -> None:
+    """``E[μ·x] = κ / (κ + d - 1)``, and the rest of the vector points nowhere."""
+    decoder, n, kappa = ClipModality(d).decoder(1, Space((1, 4))), 100_000, 6.0
+    mu = torch.nn.functional.normalize(torch.arange(1.0, d + 1), dim=0)
+    log_kappa = 14 * math.atanh(math.log(kappa) / 14)
+    x = decoder.sample(torch.cat([mu, torch.tensor([log_kappa])]).expand(n, d + 1), Rng.for_rows(0, n))
+    cosine = x @ mu
+    assert abs(cosine.mean() - kappa / (kappa + d - 1)) < 5.1 * cosine.std() / math.sqrt(n)
+    rest = x - cosine[:, None] * mu
+    assert (rest.mean(0).abs() < 5.5 * rest.std(0) / math.sqrt(n) + 1e-5).all()
+
+
+@pytest.mark.parametrize(
+    ("raw", "match"),
+    [
+        (np.zeros(4, dtype=np.float32), r"found shape \(4,\), expected \(3,\)"),
+        (np.zeros(3, dtype=np.float32), "found a vector of norm 0, expected one with a direction"),
+        (np.array([1, 2, 3]), "found dtype torch.int64, expected floats"),
+        (np.array([1.0, np.inf, 0.0]), "found NaN or infinity"),
+        (["a", "b", "c"], "found a list that is no vector"),
+        ("/no/such.npy", "unreadable"),
+        ("x.txt", "expected a .npy or .safetensors file"),
+        (3, "found int"),
+    ],
+)
+def test_wrong_values_are_refused(raw: object, match: str) -> None:
+    with pytest.raises(RequestError, match=match):
+        ClipModality(3).read(raw)
+
+
+def test_a_pickled_array_is_not_opened(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.array([print], dtype=object), allow_pickle=True)
+    with pytest.raises(RequestError, match="unreadable"):
+        ClipModality(3).read(tmp_path / "x.npy")
+
+
+def test_wrong_options_are_refused() -> None:
+    with pytest.raises(RequestError, match="width ≥ 2"):
+        ClipModality(1)
