@@ -68,6 +68,8 @@ class Transformer(nn.Module):
         self.write = nn.Linear(width, features * cell)
         nn.init.zeros_(self.modulate.weight)
         nn.init.zeros_(self.modulate.bias)
+        # The noisy space begins unseen: its noise would drown the clock and the observations.
+        nn.init.zeros_(self.glance.mix.weight)
         # Smooth in t: no frequency turns by more than a fraction of a period between neighbouring steps.
         frequencies = 0.5 * math.pi * torch.exp(torch.linspace(0, math.log(100), width // 2))
         self.register_buffer("frequencies", frequencies, persistent=False)

@@ -57,7 +57,7 @@ def demo(
     compare: Annotated[
         bool, typer.Option(help="Also train an image-only model of the same backbone and steps.")
     ] = False,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
     seed: Annotated[int, typer.Option(help="Of training and samples.")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: as many as there are cores.")] = 0,
@@ -65,7 +65,7 @@ def demo(
     """Train a four-modality model on real handwritten digits, sample, and report."""
     from mmcore.demo.run import run
 
-    run(_registry(context), out, compare=compare, steps=steps or None, device=device, seed=seed, threads=threads)
+    run(_registry(context), out, compare=compare, steps=steps, device=device, seed=seed, threads=threads)
 
 
 @plugins.command("list")

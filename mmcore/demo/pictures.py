@@ -31,7 +31,7 @@ def grid(images: Tensor, path: Path, title: str) -> None:
     axes = figure.subplots()
     tiled = images[:100, 0].reshape(10, 10, 8, 8)
     tiled = torch.nn.functional.pad(tiled, (1, 1, 1, 1), value=-1).permute(0, 2, 1, 3).reshape(100, 100)
-    axes.imshow(tiled, cmap="gray_r", vmin=-1, vmax=1)
+    axes.imshow(tiled.numpy(), cmap="gray_r", vmin=-1, vmax=1)
     axes.set_title(title)
     axes.axis("off")
     figure.savefig(path, dpi=130)
@@ -78,7 +78,7 @@ def _confusion(path: Path, truth: Tensor, answer: Tensor) -> None:
     counts.index_put_((truth, answer), torch.ones_like(truth), accumulate=True)
     figure = Figure(figsize=(4.4, 4.2), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(counts, cmap="Blues")
+    axes.imshow(counts.numpy(), cmap="Blues")
     for i in range(10):
         for j in range(10):
             if counts[i, j]:
@@ -113,7 +113,7 @@ def curves(out: Path) -> None:
 
 
 def _show(axes: Axes, x: Tensor, *, title: str = "", warm: bool = False) -> None:
-    axes.imshow(x, cmap="Oranges" if warm else "gray_r", vmin=-1, vmax=1)
+    axes.imshow(x.numpy(), cmap="Oranges" if warm else "gray_r", vmin=-1, vmax=1)
     axes.set(xticks=[], yticks=[], title=title)
     for spine in axes.spines.values():
         spine.set_visible(False)

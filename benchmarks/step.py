@@ -1,0 +1,115 @@
+"""The training step of the demo's four-modality model against its backbone and heads in a bare loop.
+
+``python -m benchmarks.step [--threads 1] [--rounds 7]`` prints the ratio and where the difference goes.
+The bare loop has the same networks, loss terms and optimizer on inputs made beforehand: what it lacks is data loading,
+randomness, encoding, placement, the process, gradient clipping, the average and the reports.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+import mmcore
+from mmcore.data import Loader, Table
+from mmcore.demo.run import COMPONENTS, TRAINING, digits_model
+from mmcore.rng import Rng
+from mmcore.roles import Role
+from mmcore.training import TrainState, training_step
+from mmcore.training.step import balance
+
+
+def main() -> None:
+    """Measure in turn, round by round, so that a drift of the machine's speed touches both alike."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=20)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    registry = mmcore.discover()
+    engine, bare = _engine(registry), _bare(registry)
+    for step in (engine, bare):
+        _time(step, 5)
+    pairs = [(_time(engine, options.steps), _time(bare, options.steps)) for _ in range(options.rounds)]
+    ratio = statistics.median(a / b for a, b in pairs)
+    print(f"engine {1e3 * statistics.median(a for a, _ in pairs):.1f} ms/step, bare loop ", end="")
+    print(
+        f"{1e3 * statistics.median(b for _, b in pairs):.1f} ms/step, ratio {ratio:.3f} (median of {options.rounds} rounds)"
+    )
+    for name, part in _parts(registry).items():
+        _time(part, 5)
+        print(f"  {name}: {1e3 * statistics.median(_time(part, 20) for _ in range(5)):.2f} ms")
+
+
+def _time(step: Callable[[], object], count: int) -> float:
+    started = time.perf_counter()
+    for _ in range(count):
+        step()
+    return (time.perf_counter() - started) / count
+
+
+def _state(registry: mmcore.Registry) -> tuple[TrainState, Table]:
+    model = digits_model(registry).train()
+    table = Table.read(registry.source("digits", components=COMPONENTS), model.variables)
+    return TrainState.start(model, TRAINING), table
+
+
+def _engine(registry: mmcore.Registry) -> Callable[[], object]:
+    state, table = _state(registry)
+    batches = iter(Loader(table, TRAINING.batch_size, 0))
+    return lambda: training_step(state, next(batches))
+
+
+def _bare(registry: mmcore.Registry) -> Callable[[], object]:
+    state, table = _state(registry)
+    model, n = state.model, TRAINING.batch_size
+    batch = table.__getitems__(range(n))
+    z, t = torch.randn(n, *model.space.shape), torch.randint(1, 1001, (n,))
+    roles, condition = torch.randint(0, 2, (n, 4)), torch.zeros(n, *model.space.shape)
+    counted = roles == Role.GENERATE
+    targets = [batch.values[m.name] for m in model.variables]
+
+    def step() -> None:
+        features = model.backbone(z, t, roles, condition)
+        total = features.new_zeros(())
+        for i, (name, decoder) in enumerate(model.decoders.items()):
+            total = total + (model.losses[i](decoder(features, t), targets[i]) * counted[:, i]).mean()
+            del name
+        state.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        state.optimizer.step()
+
+    return step
+
+
+def _parts(registry: mmcore.Registry) -> dict[str, Callable[[], object]]:
+    state, table = _state(registry)
+    model, n = state.model, TRAINING.batch_size
+    batches = iter(Loader(table, n, 0))
+    batch = next(batches)
+    rng = Rng.for_rows(0, n)
+    t = rng.integers(1, 1001)
+    roles = TRAINING.roles.draw(rng, batch.present, model.generable, model.encoded)
+    placed = model.place(model.encode(batch.values))
+    live = [p.detach() for name, p in model.named_parameters() if name in state.ema]
+    gradients = [torch.randn_like(p) for p in live]
+    for p, g in zip((p for p in model.parameters() if p.requires_grad), gradients, strict=True):
+        p.grad = g
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    return {
+        "loading": lambda: next(batches),
+        "noise": lambda: rng.of("noise").normal(*model.space.shape),
+        "clocks and roles": lambda: TRAINING.roles.draw(rng, batch.present, model.generable, model.encoded),
+        "encoding and placement": lambda: model.place(model.encode(batch.values)),
+        "process": lambda: (model.aggregate(placed, t, roles), model.condition(placed, roles)),
+        "balance": lambda: balance(model, t),
+        "gradient clipping": lambda: torch.nn.utils.clip_grad_norm_(trainable, 1.0),
+        "average": lambda: torch._foreach_lerp_(list(state.ema.values()), live, 0.0),  # type: ignore[reportPrivateImportUsage]
+    }
+
+
+if __name__ == "__main__":
+    main()

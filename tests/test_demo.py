@@ -1,0 +1,124 @@
+"""The demo from end to end at toy size, its figures against known values, and the command line's manners."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import mmcore
+from mmcore import Rng
+from mmcore.data.digits import Digits
+from mmcore.demo import measure, run
+from mmcore.demo.judge import Judge
+
+REQUIRED = {
+    "joint_coherence",
+    "label_to_image_accuracy",
+    "image_to_label_accuracy",
+    "image_to_mask_iou",
+    "image_to_embedding_cosine",
+    "frechet_distance",
+    "frechet_floor",
+    "judge_test_accuracy",
+    "class_total_variation",
+    "class_entropy_nats",
+    "knn_precision",
+    "knn_recall",
+    "nearest_train_distance",
+    "nearest_train_distance_of_test",
+}
+
+
+def test_the_demo_runs_from_end_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "SAMPLING", {"steps": 2})
+    monkeypatch.setattr(run, "JOINT", 400)
+    monkeypatch.setattr(run, "PER_LABEL", 14)
+    fit = Judge.fit
+    monkeypatch.setattr(Judge, "fit", lambda images, labels: fit(images, labels, steps=30))
+    figures = run.run(mmcore.discover(), tmp_path, steps=3, compare=True, device="cpu", threads=1)
+    assert figures.keys() >= REQUIRED
+    assert json.loads((tmp_path / "metrics.json").read_text()) == figures
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 6
+    assert 'src="http' not in page
+    for name in ("joint", "by_label", "masks", "confusion", "curves", "image-only"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 3]
+    assert mmcore.sample(mmcore.load(tmp_path / "model"), 2, steps=1)["image"].shape == (2, 1, 8, 8)
+    assert str(tmp_path / "report.html") in capsys.readouterr().out
+
+
+def test_frechet_distance_of_known_gaussians() -> None:
+    """Against the closed form with scipy's matrix square root, and zero for equal samples."""
+    from scipy.linalg import sqrtm
+
+    a = Rng.for_rows(0, 500).normal(6, dtype=torch.float64)
+    b = a @ Rng.for_rows(1, 6).normal(6, dtype=torch.float64) + 1
+    cov_a, cov_b = np.cov(a.T.numpy()), np.cov(b.T.numpy())
+    want = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(cov_a + cov_b - 2 * sqrtm(cov_a @ cov_b).real)
+    assert measure.frechet_distance(a, b) == pytest.approx(float(want), rel=1e-6)
+    assert measure.frechet_distance(a, a) == pytest.approx(0, abs=1e-8)
+
+
+def test_precision_and_recall_of_extremes() -> None:
+    a = Rng.for_rows(0, 200).normal(4)
+    assert measure.precision_recall(a, a) == (1.0, 1.0)
+    assert measure.precision_recall(a + 100, a) == (0.0, 0.0)
+    # One point repeated is precise and recalls little.
+    precision, recall = measure.precision_recall(a[:1].expand(200, 4) + 1e-3 * Rng.for_rows(1, 200).normal(4), a)
+    assert precision == 1.0
+    assert recall < 0.05
+
+
+def test_the_split_is_fixed_disjoint_and_balanced() -> None:
+    train, held, test, everything = (Digits(part) for part in ("train", "validation", "test", "all"))
+    assert (len(everything), len(train) + len(test), len(Digits("train", hold_out=True)) + len(held)) == (
+        1797,
+        1797,
+        len(train),
+    )
+    shares = np.bincount(test.labels) / np.bincount(everything.labels)
+    assert (abs(shares - 0.2) < 0.01).all()
+    covariance = np.cov(train.embeddings.T)
+    np.testing.assert_allclose(covariance, np.eye(20), atol=0.01)
+
+
+def test_the_judge_learns_from_training_digits() -> None:
+    train, test = Digits("train"), Digits("test")
+    images, held = (torch.tensor(2 * d.images - 1)[:, None] for d in (train, test))
+    judge = Judge.fit(images, torch.tensor(train.labels), steps=250)
+    assert (judge(held) == torch.tensor(test.labels)).double().mean() > 0.95
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "mmcore", *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (("demo", "--out", "/dev/null/x"), "--out /dev/null/x cannot be made"),
+        (("--no-plugins", "demo", "--out", "{tmp}"), "modality 'image' (mmcore-image) is blocked"),
+        (("plugins", "why", "nothing-such"), "nothing is called 'nothing-such'"),
+        (("demo", "--steps", "-3"), "--steps"),
+        (("dmo",), "No such command"),
+    ],
+)
+def test_wrong_requests_end_with_2_and_no_traceback(arguments: tuple[str, ...], match: str, tmp_path: Path) -> None:
+    done = command(*(a.replace("{tmp}", str(tmp_path / "x")) for a in arguments))
+    assert done.returncode == 2
+    assert match in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_plugins_are_listed_and_explained() -> None:
+    rows = json.loads(command("plugins", "list", "--json").stdout)
+    assert any(row["name"] == "image" and row["distribution"] == "mmcore-image" for row in rows)
+    assert "mmcore_image.modality:ImageModality" in command("plugins", "why", "image").stdout
