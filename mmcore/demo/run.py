@@ -23,10 +23,10 @@ from mmcore.sampling import sample
 from mmcore.training import TrainOptions, fit
 
 COMPONENTS = 20
-BACKBONE = {"width": 80, "depth": 3, "heads": 4, "patch": 2, "features": 32}
+BACKBONE = {"width": 160, "depth": 3, "heads": 4, "patch": 4, "features": 32}
 # Chosen on the validation part of the training split, as is everything above and below.
-WEIGHTS = {"image": 0.05, "mask": 0.1, "label": 1.0, "embedding": 0.1}
-TRAINING = TrainOptions(steps=3000, batch_size=64, lr=3e-3, roles=RoleMix(joint=0.4, absent=0.15))
+WEIGHTS = {"image": 0.3, "mask": 0.2, "label": 1.0, "embedding": 0.3}
+TRAINING = TrainOptions(steps=3400, batch_size=64, lr=2e-3, roles=RoleMix(joint=0.3, absent=0.1))
 SAMPLING: dict[str, Any] = {"steps": 50}
 JOINT, PER_LABEL = 1080, 100
 
