@@ -106,7 +106,7 @@ def _parts(registry: mmcore.Registry) -> dict[str, Callable[[], object]]:
         "encoding and placement": lambda: model.place(model.encode(batch.values)),
         "process": lambda: (model.aggregate(placed, t, roles), model.condition(placed, roles)),
         "balance": lambda: balance(model, t),
-        "gradient clipping": lambda: torch.nn.utils.clip_grad_norm_(trainable, 1.0),
+        "gradient clipping": lambda: torch.nn.utils.clip_grad_norm_(trainable, 1.0, foreach=True),
         "average": lambda: torch._foreach_lerp_(list(state.ema.values()), live, 0.0),  # type: ignore[reportPrivateImportUsage]
     }
 

@@ -168,7 +168,7 @@ class _Block(nn.Module):
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Scaled dot-product attention over ``(B, heads, tokens, width)``.
 
-    On the CPU and few tokens the plain form is faster than torch's kernel (``benchmarks/attention.py``).
+    On the CPU and few tokens the plain form can be the faster one; ``benchmarks/attention.py`` compares them.
     """
     if q.device.type == "cpu" and q.shape[-2] <= 64:
         return ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).softmax(-1) @ v

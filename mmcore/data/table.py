@@ -8,11 +8,7 @@ import attrs
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
-
-with warnings.catch_warnings():
-    # torchdata 0.11, its newest release, calls this under torch 2.13; there is nothing a user could mend.
-    warnings.filterwarnings("ignore", message=".*set_vital.*")
-    from torchdata.stateful_dataloader import StatefulDataLoader
+from torchdata.stateful_dataloader import StatefulDataLoader
 
 from mmcore.errors import RequestError
 from mmcore.modality import Modality
@@ -124,13 +120,16 @@ class Loader:
     def __init__(self, table: Table, batch_size: int, seed: int) -> None:
         if batch_size < 1:
             raise RequestError(f"data: batch size {batch_size}, expected at least 1")
-        self._loader = StatefulDataLoader(
-            table,
-            batch_sampler=_Shuffle(len(table), batch_size, seed),
-            collate_fn=_same,  # type: ignore[arg-type]
-            # Its own generator: the loader's start would otherwise draw from the global one.
-            generator=torch.Generator(),
-        )
+        with warnings.catch_warnings():
+            # torchdata 0.11, its newest release, calls this under torch 2.13; a user could mend nothing.
+            warnings.filterwarnings("ignore", message=".*set_vital.*")
+            self._loader = StatefulDataLoader(
+                table,
+                batch_sampler=_Shuffle(len(table), batch_size, seed),
+                collate_fn=_same,  # type: ignore[arg-type]
+                # Its own generator: the loader's start would otherwise draw from the global one.
+                generator=torch.Generator(),
+            )
 
     def __iter__(self) -> Iterator[TensorBatch]:
         return iter(self._loader)

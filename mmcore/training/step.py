@@ -53,7 +53,7 @@ def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
-    norm = torch.nn.utils.clip_grad_norm_(parameters, options.clip)
+    norm = torch.nn.utils.clip_grad_norm_(parameters, options.clip, foreach=True)
     if not norm.isfinite():
         _explain(state, losses.detach(), norm)
     for group in state.optimizer.param_groups:
