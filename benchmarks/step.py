@@ -104,7 +104,7 @@ def _parts(registry: mmcore.Registry) -> dict[str, Callable[[], object]]:
         "noise": lambda: rng.of("noise").normal(*model.space.shape),
         "clocks and roles": lambda: TRAINING.roles.draw(rng, batch.present, model.generable, model.encoded),
         "encoding and placement": lambda: model.place(model.encode(batch.values)),
-        "process": lambda: (model.aggregate(placed, t, roles), model.condition(placed, roles)),
+        "process": lambda: (model.noisy(placed, drive := model.drive(t, roles), noise), model.condition(placed, drive)),
         "balance": lambda: balance(model, t),
         "gradient clipping": lambda: torch.nn.utils.clip_grad_norm_(trainable, 1.0, foreach=True),
         "average": lambda: torch._foreach_lerp_(list(state.ema.values()), live, 0.0),  # type: ignore[reportPrivateImportUsage]

@@ -5,7 +5,10 @@ from mmcore.hookspecs import Offer, hookimpl
 
 @hookimpl
 def mmcore_backbones() -> list[Offer]:
-    return [Offer("transformer", "mmcore.backbones.transformer:Transformer", "a transformer over patches of the space")]
+    return [
+        Offer("transformer", "mmcore.backbones.transformer:Transformer", "a transformer over patches of the space"),
+        Offer("mlp", "mmcore.backbones.mlp:Mlp", "a residual perceptron over the whole of a small space"),
+    ]
 
 
 @hookimpl

@@ -12,10 +12,9 @@ from mmcore.errors import RequestError
 from mmcore.modality import Modality, Task
 from mmcore.model import JointModel
 from mmcore.plugins import Registry, discover
-from mmcore.process import Process, Schedule
-from mmcore.space import Space, place
+from mmcore.process import Blocks, Schedule
+from mmcore.space import Layout, Space, place
 
-LAYOUTS = ("shared",)
 STEPS = 1000
 """``T`` of a schedule asked for by name."""
 
@@ -26,7 +25,7 @@ def compose(
     *,
     gains: Sequence[float] | None = None,
     powers: Sequence[float] | None = None,
-    layout: str = "shared",
+    layout: str | Sequence[Sequence[str]] = "shared",
     space: Sequence[int] | None = None,
     overlap: bool = False,
     schedule: str | Schedule = "cosine",
@@ -42,7 +41,8 @@ def compose(
         tasks: by default each modality's recovery. A modality that no task recovers is only observed.
         gains: ``g_i`` of a named schedule, one per modality.
         powers: ``p_i`` of a named schedule, one per modality.
-        layout: ``"shared"``, one block for all.
+        layout: ``"shared"`` (one block and clock for all, the article's process), ``"separate"`` (one block each, with a clock
+            each), or groups of modality names, one block each.
         space: ``(C, *grid)``; by default the smallest with room for all codes.
         overlap: let codes overlap where there is no room, with a warning.
         schedule: a name (``T = 1000``) or a :class:`Schedule` of as many modalities.
@@ -61,27 +61,51 @@ def compose(
     for m in modalities:
         if not isinstance(m, Modality):
             raise RequestError(f"compose: found {m!r} among the modalities, expected mmcore.Modality objects")
-    if layout not in LAYOUTS:
-        raise RequestError(f"compose: layout {layout!r}, expected one of {', '.join(LAYOUTS)}")
     tasks = [Task(m.name, m.name) for m in modalities] if tasks is None else list(tasks)
     _check_names(modalities, tasks)
-    where = Space.for_codes([m.code for m in modalities]) if space is None else Space(tuple(space))
-    placement = place([m.code for m in modalities], where, overlap=overlap)
+    codes = [m.code for m in modalities]
+    members = Layout.groups(layout, [m.name for m in modalities])
+    where = Space.for_codes(codes, members) if space is None else Space(tuple(space))
+    blocks = Layout.fit(members, codes, where, overlap=overlap)
+    placement = place(codes, where, layout=blocks, overlap=overlap)
     if isinstance(schedule, str) or isinstance(backbone, str):
         registry = registry or discover()
-    config: dict[str, Any] = {"layout": layout, "space": list(where.shape), "overlap": overlap, "schedule": None}
+    config: dict[str, Any] = {
+        "layout": layout if isinstance(layout, str) else [list(group) for group in layout],
+        "space": list(where.shape),
+        "overlap": overlap,
+        "schedule": None,
+    }
     if isinstance(schedule, str):
         assert registry is not None
         options = {k: list(v) for k, v in (("gains", gains), ("powers", powers)) if v is not None}
+        for what, values in options.items():
+            if len(values) != len(modalities):
+                raise RequestError(
+                    f"compose: {what} has {len(values)} numbers, expected {len(modalities)}, one per modality"
+                )
         config["schedule"] = {"name": schedule, "steps": STEPS, **options}
-        schedule = registry.schedule(schedule, steps=STEPS, modalities=len(modalities), **options)
+        # A block is a process of its own, with its own number of modalities.
+        schedules = [
+            registry.schedule(
+                schedule,
+                steps=STEPS,
+                modalities=len(block),
+                **{what: [values[i] for i in block] for what, values in options.items()},
+            )
+            for block in members
+        ]
     elif gains is not None or powers is not None:
         raise RequestError(
             "compose: gains and powers belong to a schedule asked for by name; put them into the Schedule"
         )
-    if schedule.modalities != len(modalities):
+    elif schedule.modalities != len(modalities):
         raise RequestError(f"compose: the schedule has {schedule.modalities} modalities, expected {len(modalities)}")
-    _warn_of_prior(schedule, modalities, where)
+    else:
+        schedules = [schedule.select(block) for block in members]
+    process = Blocks(schedules, members, blocks.channels)
+    for one, block, channels in zip(schedules, members, blocks.channels, strict=True):
+        _warn_of_prior(one, [modalities[i] for i in block], Space((channels, *where.grid)))
     # Initial weights by the seed alone; the global generator is left as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -89,7 +113,13 @@ def compose(
             assert registry is not None
             given = dict(backbone_options or {})
             config["backbone"] = {"name": backbone, "options": given}
-            parts = {"space": where, "modalities": len(modalities), "steps": schedule.steps, **given}
+            parts = {
+                "space": where,
+                "modalities": len(modalities),
+                "steps": process.steps,
+                "blocks": process.blocks,
+                **given,
+            }
             backbone = registry.make("backbone", backbone, parts)[1]
         assert isinstance(backbone, nn.Module)
         features = getattr(backbone, "features", None)
@@ -102,7 +132,7 @@ def compose(
             tasks,
             space=where,
             placement=placement,
-            process=Process(schedule),
+            process=process,
             backbone=backbone,
             features=features,
         )

@@ -138,6 +138,9 @@ class ModalityProtocol(Protocol):
     def encoder(self) -> nn.Module: ...
     def decoder(self, width: int, space: Space) -> Decoder: ...
     def loss(self) -> LossTerm: ...
+    @property
+    def divisible(self) -> bool: ...
+    def code_where(self, where: Tensor) -> Tensor: ...
     def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor: ...
     def read(self, raw: Any) -> Tensor: ...
     def show(self, x: Tensor) -> "Image.Image | str": ...
@@ -191,6 +194,26 @@ class Modality(ABC):
         with torch.device("meta"):
             decoder = self.decoder(1, Space.for_codes([self.code]))
         return encode(decoder.point(params))
+
+    @property
+    def divisible(self) -> bool:
+        """Whether a sample can be observed in part: whether :meth:`code_where` can tell the known code elements."""
+        return self.code == self.spec.shape and not self.spec.unit_norm
+
+    def code_where(self, where: Tensor) -> Tensor:
+        """Which elements of the code are known when the elements ``where (B, *spec.shape)`` of a sample are.
+
+        The default is for encoders that map element by element.
+
+        Returns:
+            ``(B, *code)`` bool.
+
+        Raises:
+            RequestError: the modality is all known or not at all.
+        """
+        if not self.divisible:
+            raise RequestError(f"modality {self.name!r} cannot be observed in part, expected all of it or none")
+        return where
 
     @abstractmethod
     def read(self, raw: Any) -> Tensor:

@@ -5,24 +5,50 @@ the space, for each row's roles,
 
 .. math:: z_t = \sum_{i \,\text{generated}} W_t^{(i)} E_i(x_i) + \sigma_t \epsilon,
 
-the backbone reads ``z_t`` (scaled to unit variance), the clock, the roles and the observed codes, and every
-task's decoder reads the backbone's features.
+the backbone reads ``z_t`` (scaled to unit variance), the clocks, the roles and the observed codes, and every
+task's decoder reads the backbone's features. A space of several blocks has a clock in each; what
+follows from the roles for each block is said once, in :meth:`JointModel.drive`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
+import attrs
 import torch
 from torch import Tensor, nn
 
 from mmcore.errors import RequestError
 from mmcore.modality import Decoder, LossTerm, Modality, Task
-from mmcore.process import Process, widen
+from mmcore.process import Blocks
 from mmcore.rng import Rng
 from mmcore.roles import Role
 from mmcore.space import Placement, Space
 
 Batch = Mapping[str, Tensor]
+Seen = Mapping[str, Tensor]
+
+
+@attrs.frozen(eq=False)
+class Drive:
+    """How the rows' roles and clocks drive the space.
+
+    Attributes:
+        t: ``(B, K)``, each block's clock as the network is told: 0 where all the block has is observed, ``T`` where
+            it has nothing.
+        weight: ``(B, N)``, the factor of each encoding in the space: ``W_t`` where it is generated, 1 in a block that
+            is observed, else 0.
+        sigma: ``(B, K)``, the noise: ``σ_t``, 0 in an observed block, 1 in one that has nothing.
+        scale: ``(B, K)``, what brings the space to unit variance for the network.
+        condition: ``(B, N)`` bool, the encodings told to the network beside the space.
+        seen: ``(B, D)`` bool, the code elements that are known of generated modalities; None for none.
+    """
+
+    t: Tensor
+    weight: Tensor
+    sigma: Tensor
+    scale: Tensor
+    condition: Tensor
+    seen: Tensor | None
 
 
 class JointModel(nn.Module):
@@ -32,11 +58,11 @@ class JointModel(nn.Module):
     that tasks predict but nothing encodes.
 
     Attributes:
-        modalities: those with an encoding, in the order of the schedule's weights.
+        modalities: those with an encoding, in the order of the process's weights.
         variables: all that a batch may hold.
         tasks: in the order of the losses' columns.
         space: the diffusion space.
-        process: the forward process.
+        process: the forward process, of ``K`` blocks.
     """
 
     def __init__(
@@ -46,7 +72,7 @@ class JointModel(nn.Module):
         *,
         space: Space,
         placement: Placement,
-        process: Process,
+        process: Blocks,
         backbone: nn.Module,
         features: int,
     ) -> None:
@@ -71,12 +97,16 @@ class JointModel(nn.Module):
             self._reader.setdefault(names[column], task)
         n = len(self.modalities)
         generable = torch.tensor([name in self._reader for name in names])
-        sizes = torch.tensor(placement.sizes, dtype=torch.float64) / space.size
+        block_of = process.block_of
+        block_sizes = torch.tensor(process.channels)[block_of] * (space.size // space.shape[0])
         tables = {
             "_source": placement.source,
             "_scale": placement.scale,
             "_owner": placement.owner,
-            "_share": sizes.float(),
+            # d_i/d, the share of its block that a modality's code is.
+            "_share": torch.tensor(placement.sizes, dtype=torch.float64) / block_sizes,
+            "_block_of": block_of,
+            "_member": torch.nn.functional.one_hot(block_of, process.blocks).double(),
             "_generable": generable,
             "_encoded": torch.arange(len(names)) < n,
             "_columns": torch.tensor(self._target, dtype=torch.int64),
@@ -87,25 +117,28 @@ class JointModel(nn.Module):
 
     # ---- the training path: a batch, and its loss ----
 
-    def forward(self, batch: Batch, t: Tensor, roles: Tensor, noise: Tensor) -> Tensor:
+    def forward(self, batch: Batch, t: Tensor, roles: Tensor, noise: Tensor, seen: Seen | None = None) -> Tensor:
         """Each task's loss on each row, at the steps ``t``.
 
         Args:
             batch: ``(B, *spec.shape)`` by variable; placeholders where a row lacks one.
-            t: ``(B,)`` in ``1 … T``; values unchecked.
+            t: ``(B, K)`` in ``1 … T``, or ``(B,)`` for all blocks; values unchecked.
             roles: ``(B, V)`` int64.
             noise: ``(B, *Z)`` standard normal.
+            seen: ``(B, *spec.shape)`` bool by name, the elements of generated modalities that are observed.
 
         Returns:
-            ``(B, tasks)`` nats, zero where the target's role is not ``GENERATE``.
+            ``(B, tasks)`` nats, zero where the target's role is not ``GENERATE``; elements seen do not count.
         """
         placed = self.place(self.encode(batch))
-        z = self.aggregate(placed, t, roles) + widen(self.process.level(t).sigma, noise) * noise
-        params = self.predict(z, t, roles, placed)
-        columns = [
-            loss(params[task.name], batch[self.variables[column].name])
-            for task, column, loss in zip(self.tasks, self._target, self.losses, strict=True)
-        ]
+        drive = self.drive(t, roles, seen)
+        z = self.noisy(placed, drive, noise)
+        params = self._predict(z, drive, roles, placed)
+        columns = []
+        for task, column, loss in zip(self.tasks, self._target, self.losses, strict=True):
+            name = self.variables[column].name
+            where = None if seen is None or name not in seen else ~seen[name]
+            columns.append(loss(params[task.name], batch[name], where))
         losses = torch.stack(columns, dim=1)
         return torch.where(self.counts(roles), losses, torch.zeros_like(losses))
 
@@ -113,48 +146,132 @@ class JointModel(nn.Module):
         """Which losses count, ``(B, tasks)`` bool, for ``roles (B, V)``."""
         return roles[:, self._columns] == Role.GENERATE  # type: ignore[index]
 
+    def drive(self, t: Tensor, roles: Tensor, seen: Seen | None = None) -> Drive:
+        """What follows from clocks and roles for each block of the space.
+
+        A block that generates something runs at its clock; what is observed in it is told beside it. A block
+        of which all that is there is observed holds the clean codes at clock 0; one of which nothing is there holds
+        noise at clock ``T``.
+
+        Args:
+            t: ``(B, K)``, or ``(B,)`` for all blocks.
+            roles: ``(B, V)``.
+            seen: as :meth:`forward`'s.
+        """
+        t = t[:, None].expand(-1, self.process.blocks) if t.ndim == 1 else t
+        generate, observe = self._is(roles, Role.GENERATE), self._is(roles, Role.OBSERVE)
+        moves = self.moves(roles)
+        clean = (self._by_block(observe.double()) > 0) & ~moves
+        clock = torch.where(moves, t, torch.where(clean, 0, self.process.steps))
+        level = self.process.level(clock)
+        W = torch.where(generate, level.W, torch.zeros_like(level.W))
+        still = observe & clean[:, self._block_of]  # type: ignore[index]
+        known = None if seen is None else self._seen_codes(seen, roles)
+        share = W.square() * cast(Tensor, self._share)
+        if known is not None:
+            share = share * torch.stack([1 - part.double().mean(1) for part in self._split(known)], dim=1)
+        scale = (self._by_block(share) + level.sigma.square()).rsqrt()
+        return Drive(
+            clock,
+            torch.where(still, torch.ones_like(W), W),
+            torch.where(moves, level.sigma, torch.where(clean, 0.0, 1.0)),
+            torch.where(moves, scale, torch.ones_like(scale)),
+            observe & ~still,
+            known,
+        )
+
+    def moves(self, roles: Tensor) -> Tensor:
+        """Which blocks generate something, ``(B, K)`` bool, for ``roles (B, V)``."""
+        return self._by_block(self._is(roles, Role.GENERATE).double()) > 0
+
     def encode(self, batch: Batch) -> Tensor:
         """The modalities' codes, concatenated: ``(B, D)``."""
         return torch.cat([self.encoders[m.name](batch[m.name]).flatten(1) for m in self.modalities], dim=1)
 
     def place(self, codes: Tensor) -> Tensor:
         """Codes ``(B, D)`` at their places: ``(B, layers, dim Z)``, each element still its modality's own."""
-        return torch.cat([codes, codes.new_zeros(len(codes), 1)], dim=1)[:, self._source] * self._scale  # type: ignore
+        return self._to_places(codes) * self._scale  # type: ignore[operator]
 
-    def aggregate(self, placed: Tensor, t: Tensor, roles: Tensor) -> Tensor:
-        """``h_t = Σ_i W_t^(i) E_i(x_i)`` over each row's generated modalities: ``(B, *Z)``."""
-        W = self.process.level(t).W.to(placed.dtype)
-        weight = torch.where(self._is(roles, Role.GENERATE), W, torch.zeros_like(W))
-        weight = torch.cat([weight, weight.new_zeros(len(W), 1)], dim=1)[:, self._owner]  # type: ignore[index]
-        return self._sum(torch.where(weight != 0, placed * weight, torch.zeros_like(placed)))
+    def noisy(self, placed: Tensor, drive: Drive, noise: Tensor) -> Tensor:
+        """The space at the drive's clocks, ``z_t = h_t + σ_t ε``: ``(B, *Z)``."""
+        return self.aggregate(placed, drive) + self.process.widen(drive.sigma, noise) * noise
 
-    def condition(self, placed: Tensor, roles: Tensor) -> Tensor:
-        """The clean codes of each row's observed modalities: ``(B, *Z)``."""
-        observed = self._is(roles, Role.OBSERVE)
-        observed = torch.cat([observed, observed.new_zeros(len(roles), 1)], dim=1)[:, self._owner]  # type: ignore[index]
-        return self._sum(torch.where(observed, placed, torch.zeros_like(placed)))
+    def aggregate(self, placed: Tensor, drive: Drive) -> Tensor:
+        """``h_t = Σ_i W_t^(i) E_i(x_i)`` over what each row generates, and the clean blocks' codes: ``(B, *Z)``."""
+        weight = self._to_owners(drive.weight.to(placed.dtype))
+        counts = weight != 0
+        if drive.seen is not None:
+            counts = counts & ~self._to_places(drive.seen)
+        return self._sum(torch.where(counts, placed * weight, torch.zeros_like(placed)))
 
-    def predict(self, z: Tensor, t: Tensor, roles: Tensor, placed: Tensor) -> dict[str, Tensor]:
-        """Each task's distribution parameters, from ``z (B, *Z)`` at steps ``t (B,) ≥ 1``.
+    def condition(self, placed: Tensor, drive: Drive) -> Tensor:
+        """What is told beside the space, ``(B, 2 C, *grid)``: the observed clean codes, then flags where they are."""
+        told = self._to_owners(drive.condition)
+        if drive.seen is not None:
+            told = told | self._to_places(drive.seen)
+        codes = self._sum(torch.where(told, placed, torch.zeros_like(placed)))
+        return torch.cat([codes, told.any(1).to(placed.dtype).reshape(codes.shape)], dim=1)
+
+    def predict(
+        self, z: Tensor, t: Tensor, roles: Tensor, placed: Tensor, seen: Seen | None = None
+    ) -> dict[str, Tensor]:
+        """Each task's distribution parameters, from ``z (B, *Z)`` at steps ``t ≥ 1``.
 
         Args:
             z: the noisy space.
-            t: steps.
+            t: ``(B, K)``, or ``(B,)`` for all blocks.
             roles: ``(B, V)``.
             placed: ``(B, layers, dim Z)`` as :meth:`place` gives; only observed codes are read.
+            seen: as :meth:`forward`'s.
         """
-        level = self.process.level(t)
-        share = torch.where(self._is(roles, Role.GENERATE), level.W.square() * self._share, 0.0).sum(1)  # type: ignore
-        scaled = z * widen((share + level.sigma.square()).rsqrt(), z)
+        return self._predict(z, self.drive(t, roles, seen), roles, placed)
+
+    def _predict(self, z: Tensor, drive: Drive, roles: Tensor, placed: Tensor) -> dict[str, Tensor]:
+        scaled = z * self.process.widen(drive.scale, z)
         encoded = roles[:, : len(self.modalities)]
-        features = self.backbone(scaled, t, encoded, self.condition(placed, roles))
-        return {name: decoder(features, t) for name, decoder in self.decoders.items()}
+        features = self.backbone(scaled, drive.t, encoded, self.condition(placed, drive))
+        params = {}
+        for task, column in zip(self.tasks, self._target, strict=True):
+            # A target without a code has no clock of its own: its decoder is told the noisiest block's.
+            coded = column < len(self.modalities)
+            t = drive.t[:, self._block_of[column]] if coded else drive.t.amax(1)  # type: ignore[index]
+            params[task.name] = self.decoders[task.name](features, t)
+        return params
+
+    # ---- indices ----
 
     def _is(self, roles: Tensor, role: Role) -> Tensor:
         return roles[:, : len(self.modalities)] == role
 
+    def _by_block(self, values: Tensor) -> Tensor:
+        """Sums ``(B, N)`` over each block's modalities: ``(B, K)``."""
+        return values @ cast(Tensor, self._member)
+
+    def _split(self, codes: Tensor) -> tuple[Tensor, ...]:
+        """Concatenated codes ``(B, D)`` by modality."""
+        return codes.split([torch.Size(m.code).numel() for m in self.modalities], dim=1)
+
+    def _to_places(self, codes: Tensor) -> Tensor:
+        """``(B, D)`` to the elements of the space, ``(B, layers, dim Z)``; zero where there is no code."""
+        return torch.cat([codes, codes.new_zeros(len(codes), 1)], dim=1)[:, self._source]  # type: ignore[index]
+
+    def _to_owners(self, values: Tensor) -> Tensor:
+        """``(B, N)`` to the elements of the space, ``(B, layers, dim Z)``; zero where there is no code."""
+        return torch.cat([values, values.new_zeros(len(values), 1)], dim=1)[:, self._owner]  # type: ignore[index]
+
     def _sum(self, layers: Tensor) -> Tensor:
         return (layers[:, 0] if layers.shape[1] == 1 else layers.sum(1)).reshape(-1, *self.space.shape)
+
+    def _seen_codes(self, seen: Seen, roles: Tensor) -> Tensor:
+        """Which code elements of generated modalities are known, ``(B, D)``."""
+        generate = self._is(roles, Role.GENERATE)
+        parts = []
+        for i, m in enumerate(self.modalities):
+            if m.name in seen:
+                parts.append(m.code_where(seen[m.name]).flatten(1) & generate[:, i, None])
+            else:
+                parts.append(generate.new_zeros(len(roles), torch.Size(m.code).numel()))
+        return torch.cat(parts, dim=1)
 
     # ---- reading predictions ----
 

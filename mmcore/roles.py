@@ -1,6 +1,8 @@
 """Roles: what each modality is to each sample, and how training draws them."""
 
+from collections.abc import Sequence
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 import attrs
 import torch
@@ -8,6 +10,9 @@ from torch import Tensor
 
 from mmcore.errors import RequestError
 from mmcore.rng import Rng
+
+if TYPE_CHECKING:
+    from mmcore.modality import Modality
 
 
 class Role(IntEnum):
@@ -28,13 +33,15 @@ class RoleMix:
     Attributes:
         joint: the share of samples whose present modalities are all generated.
         absent: of the modalities not generated in the others, the share that is absent rather than observed.
+        partial: of the generated modalities that can be observed in part, the share that is.
     """
 
     joint: float = 0.4
     absent: float = 0.15
+    partial: float = 0.0
 
     def __attrs_post_init__(self) -> None:
-        for name in ("joint", "absent"):
+        for name in ("joint", "absent", "partial"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RequestError(f"roles: {name} is {getattr(self, name)}, expected a share in 0 … 1")
 
@@ -60,3 +67,40 @@ class RoleMix:
         hidden = torch.where(drop < self.absent, Role.ABSENT, Role.OBSERVE)
         roles = torch.where(generate, Role.GENERATE, hidden)
         return torch.where(present, roles, Role.ABSENT)
+
+    def draw_seen(self, rng: Rng, modalities: Sequence["Modality"]) -> dict[str, Tensor] | None:
+        """Which elements of generated modalities are observed, ``(B, *spec.shape)`` bool by name; None for none.
+
+        In the ``partial`` share of the rows, squares (segments, cubes) of a drawn size are seen, each with
+        a probability that is itself drawn, all channels alike.
+
+        Args:
+            rng: for the batch's rows.
+            modalities: of the composition; those that cannot be observed in part are left out.
+        """
+        divisible = [m for m in modalities if m.divisible]
+        if not self.partial or not divisible:
+            return None
+        seen = {}
+        for m in divisible:
+            here = rng.of("seen").of(m.name)
+            # The axes of places: those of a spatial code behind its channels, all of a flat one's.
+            grid = m.code[1:] if len(m.code) > 1 else m.code
+            u = here.of("choice").uniform(3)
+            sizes = [size for size in (1, 2, 4) if size <= max(grid)]
+            chance, pick = u[:, 1], (u[:, 2] * len(sizes)).long()
+            cells = here.of("cells").uniform(*grid)
+            hit = torch.zeros(len(u), *grid, dtype=torch.bool, device=u.device)
+            for choice, size in enumerate(sizes):
+                coarse = cells
+                for axis, n in enumerate(grid, start=1):
+                    coarse = coarse.index_select(axis, torch.arange(n, device=u.device) // size * size)
+                chosen = (coarse < _wide(chance, coarse)) & _wide(pick == choice, coarse)
+                hit = hit | chosen
+            hit = hit & _wide(u[:, 0] < self.partial, hit)
+            seen[m.name] = hit.reshape(len(u), *[1] * (len(m.spec.shape) - len(grid)), *grid).expand(-1, *m.spec.shape)
+        return seen
+
+
+def _wide(x: Tensor, like: Tensor) -> Tensor:
+    return x.reshape(-1, *[1] * (like.ndim - 1))

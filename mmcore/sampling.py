@@ -1,24 +1,27 @@
 r"""Sampling: from a question to its samples.
 
-The step functions are the process's posterior and its DDIM family, with noise as an argument; a
-predicted :math:`\hat h` stands where the true one would. :func:`sample` visits decreasing steps
-from ``T`` to 1: predict, re-encode, step; the answer is read at the last one.
+Every sampler is one step formula, :func:`ddim_step`, driven by predicted codes :math:`\hat E_i`: the step functions are
+the process's posterior and its DDIM family, with noise as an argument. Second order comes from the codes: those of
+two predictions extrapolated (``2m``) or averaged (``heun``). :func:`sample` visits decreasing steps from ``T`` to 1:
+predict, put what is known in place, re-encode, step; the answer is read at the last one.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import attrs
 import torch
 from torch import Tensor
 
 from mmcore.errors import RequestError
-from mmcore.model import JointModel
-from mmcore.process import Process, widen
+from mmcore.model import Drive, JointModel
+from mmcore.process import Process
+from mmcore.question import Question
 from mmcore.rng import Rng
 from mmcore.roles import Role
 
-SAMPLERS = ("ddim", "ancestral")
+SAMPLERS = ("ddim", "ancestral", "2m", "heun")
 CODES = ("mean", "draw")
+SPACINGS = ("time", "snr")
 
 
 def ddim_step(
@@ -32,78 +35,120 @@ def ddim_step(
     tau = eta * jump.beta.sqrt()
     # σ_s² - τ² = (1 - η²) σ_s² + η² k² σ_t², which does not cancel where β is nearly σ_s².
     kept = ((1 - eta**2) * (sigma_s / sigma_t).square() + eta**2 * jump.k.square()).sqrt()
-    return h[0] + widen(kept, z_t) * (z_t - h[1]) + widen(tau, z_t) * noise
+    return h[0] + process.widen(kept, z_t) * (z_t - h[1]) + process.widen(tau, z_t) * noise
 
 
-def visited(process: Process, steps: int) -> list[int]:
-    """``steps`` evenly spaced decreasing steps from ``T`` to 1, or all of them where ``T`` is smaller.
+def extrapolation(process: Process, s: Tensor, t: Tensor, previous: Tensor) -> Tensor:
+    """``c = (λ_s - λ_t) / (2 (λ_t - λ_prev))``, how far the second-order multistep goes beyond its last prediction.
+
+    After "DPM-Solver++" (Lu et al. 2022), in the process's own clock ``λ_t = ½ log(Σ_i (W_t^(i))² / σ_t²)``: with the
+    codes ``Ê + c (Ê - Ê_prev)`` a deterministic :func:`ddim_step` is of order two.
+
+    Args:
+        process: the process.
+        s: where the step goes, in the shape of the process's clocks.
+        t: where it starts.
+        previous: where the step before it started.
+    """
+    clock = process.half_log_snr
+    return (clock(s) - clock(t)) / (2 * (clock(t) - clock(previous)))
+
+
+def visited(process: Process, steps: int | Sequence[int], spacing: str = "time") -> list[int]:
+    """The decreasing steps that a sampler visits, the last of them at least 1.
+
+    Args:
+        process: the process.
+        steps: how many, from ``T`` to 1, or all of them where ``T`` is smaller; or the very steps.
+        spacing: ``"time"``, even in ``t``; or ``"snr"``, even in the half log signal-to-noise ratio.
 
     Raises:
-        RequestError: ``steps < 1``.
+        RequestError: fewer than one step, an unknown spacing, steps that do not decrease or leave ``1 … T``, or a
+            ratio that does not grow towards ``t = 1``.
     """
+    if spacing not in SPACINGS:
+        raise RequestError(f"sample: spacing {spacing!r}, expected one of {', '.join(SPACINGS)}")
+    if not isinstance(steps, int):
+        path = [int(t) for t in steps]
+        if not path or path != sorted(set(path), reverse=True) or path[0] > process.steps or path[-1] < 1:
+            raise RequestError(f"sample: steps = {path}, expected decreasing steps inside 1 … {process.steps}")
+        return path
     if steps < 1:
         raise RequestError(f"sample: steps = {steps}, expected at least 1")
     if steps == 1:
         return [process.steps]
-    spaced = torch.linspace(process.steps, 1, min(steps, process.steps), dtype=torch.float64).round().long()
-    return spaced.tolist()
+    count = min(steps, process.steps)
+    if spacing == "time":
+        return torch.linspace(process.steps, 1, count, dtype=torch.float64).round().long().tolist()
+    clock = _checked_clock(process, list(range(process.steps, 0, -1)), "spacing 'snr'")
+    # The clock of the first block: blocks of one schedule differ by a constant at most.
+    levels = clock[:, 0].contiguous()
+    wanted = torch.linspace(float(levels[0]), float(levels[-1]), count, dtype=torch.float64)
+    chosen = torch.searchsorted(levels, wanted).clamp(max=len(levels) - 1)
+    return sorted({process.steps - int(i) for i in chosen} | {process.steps, 1}, reverse=True)
 
 
-@attrs.frozen(eq=False)
-class Question:
-    """What is known and what is asked, checked against a model.
+def _checked_clock(process: Process, path: list[int], what: str) -> Tensor:
+    """``λ`` at each step of a decreasing path, ``(steps, K)``, which must rise along it."""
+    clock = torch.cat([process.half_log_snr(process.clock_at(t)).reshape(1, -1) for t in path])
+    if not (clock.diff(dim=0) > 0).all():
+        row = int((clock.diff(dim=0) <= 0).any(1).nonzero()[0])
+        raise RequestError(
+            f"sample: {what} needs a signal-to-noise ratio that falls with t; under schedule "
+            f"{process.schedule.name!r} it does not between t = {path[row + 1]} and t = {path[row]}; use 'ddim' "
+            "with spacing 'time', or another schedule"
+        )
+    return clock
+
+
+@attrs.frozen
+class Sampler:
+    """How to go from noise to an answer; checked once, before any work.
 
     Attributes:
-        roles: ``(B, V)``.
-        known: a value for every variable, placeholders where it is not observed.
+        name: ``"ddim"``, ``"ancestral"``, ``"2m"`` or ``"heun"``.
+        path: the decreasing steps to visit.
+        eta: DDIM's ``η``.
+        codes: how a discrete modality enters a step, by its ``"mean"`` code or that of a ``"draw"``.
     """
 
-    roles: Tensor
-    known: dict[str, Tensor]
+    name: str
+    path: list[int]
+    eta: float
+    codes: str
 
     @classmethod
-    def ask(cls, model: JointModel, n: int, given: Mapping[str, Tensor], absent: Collection[str]) -> "Question":
-        """The question of ``n`` samples with ``given`` observed and ``absent`` left out.
-
-        Raises:
-            RequestError: unknown names, values that do not fit, a wrong batch size, a modality both given and
-                absent, or nothing left to generate.
-        """
-        if n < 1:
-            raise RequestError(f"sample: n = {n}, expected at least 1")
-        names = [m.name for m in model.variables]
-        for what, group in (("given", given), ("absent", absent)):
-            for name in group:
-                if name not in names:
-                    raise RequestError(f"sample: {what} names {name!r}, expected one of {', '.join(names)}")
-                if what == "given" and name not in [m.name for m in model.modalities]:
-                    raise RequestError(f"sample: {name!r} is given, but it has no encoding: it can only be predicted")
-        if both := set(given) & set(absent):
-            raise RequestError(f"sample: {', '.join(sorted(both))} both given and absent, expected at most one")
-        roles = torch.full((n, len(names)), int(Role.GENERATE))
-        known = {}
-        for column, m in enumerate(model.variables):
-            if m.name in given:
-                m.spec.check(given[m.name], f"given {m.name!r}")
-                if len(given[m.name]) != n:
-                    raise RequestError(f"sample: given {m.name!r} has {len(given[m.name])} rows, expected n = {n}")
-                known[m.name] = given[m.name]
-                roles[:, column] = Role.OBSERVE
-            else:
-                known[m.name] = m.spec.placeholder(n)
-                if m.name in absent or not model.reads(m.name):
-                    roles[:, column] = Role.ABSENT
-        if not ((roles == Role.GENERATE) & model.encoded.to(roles.device)).any():
-            raise RequestError("sample: every modality is given, absent or only observed: nothing is left to generate")
-        return cls(roles, known)
-
-    def rows(self, rows: slice) -> "Question":
-        """The same for some rows."""
-        return Question(self.roles[rows], {name: x[rows] for name, x in self.known.items()})
-
-    def to(self, device: torch.device) -> "Question":
-        """The same on a device."""
-        return Question(self.roles.to(device), {name: x.to(device) for name, x in self.known.items()})
+    def plan(
+        cls,
+        process: Process,
+        *,
+        sampler: str,
+        steps: int | Sequence[int],
+        spacing: str,
+        eta: float | None,
+        codes: str,
+    ) -> "Sampler":
+        """Check the options; arguments and errors as :func:`sample`'s."""
+        if sampler not in SAMPLERS:
+            raise RequestError(f"sample: sampler {sampler!r}, expected one of {', '.join(SAMPLERS)}")
+        if codes not in CODES:
+            raise RequestError(f"sample: codes {codes!r}, expected one of {', '.join(CODES)}")
+        if sampler != "ddim" and eta is not None:
+            raise RequestError(f"sample: eta = {eta} with the sampler {sampler!r}, expected none (it is DDIM's)")
+        if sampler == "ddim":
+            eta = process.schedule.eta if eta is None else eta
+        else:
+            eta = 1.0 if sampler == "ancestral" else 0.0
+        if not 0 <= eta <= 1:
+            raise RequestError(f"sample: eta = {eta}, expected 0 … 1")
+        if codes == "draw" and eta == 0:
+            raise RequestError(
+                "sample: codes = 'draw' with a deterministic sampler, expected 'mean': it would no longer be one"
+            )
+        path = visited(process, steps, spacing)
+        if sampler in ("2m", "heun"):
+            _checked_clock(process, path, f"sampler {sampler!r}")
+        return cls(sampler, path, eta, codes)
 
 
 def sample(
@@ -111,8 +156,14 @@ def sample(
     n: int,
     *,
     given: Mapping[str, Tensor] | None = None,
-    absent: Collection[str] = (),
-    steps: int = 50,
+    where: Mapping[str, Tensor] | None = None,
+    absent: Collection[str] | Mapping[str, Tensor] = (),
+    conditioning: str = "roles",
+    guidance: Mapping[str, float] | None = None,
+    start: Mapping[str, Tensor] | None = None,
+    strength: float = 0.5,
+    steps: int | Sequence[int] = 50,
+    spacing: str = "time",
     sampler: str = "ddim",
     eta: float | None = None,
     codes: str = "mean",
@@ -128,9 +179,20 @@ def sample(
         model: a joint model.
         n: how many.
         given: observed values ``(n, *spec.shape)`` by name; they come back unchanged.
-        absent: modalities to leave out.
-        steps: how often the network is asked.
-        sampler: ``"ddim"`` or ``"ancestral"``.
+        where: for what is given only in part, which elements are observed, bool ``(n, *spec.shape)`` by name, or
+            which rows, ``(n,)``; the rest is generated. For parts of a modality train with ``RoleMix(partial=…)``.
+        absent: modalities to leave out; or by name the rows, bool ``(n,)``, in which they are. Such rows come back as placeholders.
+        conditioning: ``"roles"``: the network is told what is observed. ``"posterior"``, the article's: it is told that all is
+            generated, and the known encodings replace the predicted ones in the posterior; approximate even with the
+            exact predictor.
+        guidance: by observed modality the scale ``g`` of classifier-free guidance (Ho and Salimans 2022):
+            ``Ê + Σ (g - 1) (Ê - Ê without it)``; 1 is none. Train with ``RoleMix(absent=…)`` above 0.
+        start: values ``(n, *spec.shape)`` of every generated modality, to edit: sampling starts from them, noised to
+            ``strength``, in place of noise alone.
+        strength: of an edit, the share of the way to noise, in 0 … 1.
+        steps: how many steps are visited (``"heun"`` asks the network twice in each), or the decreasing steps themselves.
+        spacing: ``"time"``, even in ``t``, or ``"snr"``, even in the log signal-to-noise ratio.
+        sampler: ``"ddim"``, ``"ancestral"``, ``"2m"`` (DPM-Solver++, second-order multistep) or ``"heun"``.
         eta: DDIM's ``η`` in 0 … 1; by default the schedule's own.
         codes: how a discrete modality enters a step, by its ``"mean"`` code or that of a ``"draw"``.
         draw: draw continuous modalities from the last prediction too, instead of reading their mean.
@@ -143,61 +205,177 @@ def sample(
     Raises:
         RequestError: a question, sampler or option that makes no sense, before any work.
     """
-    if sampler not in SAMPLERS:
-        raise RequestError(f"sample: sampler {sampler!r}, expected one of {', '.join(SAMPLERS)}")
-    if codes not in CODES:
-        raise RequestError(f"sample: codes {codes!r}, expected one of {', '.join(CODES)}")
-    if sampler == "ancestral":
-        if eta not in (None, 1.0):
-            raise RequestError(f"sample: eta = {eta} with the ancestral sampler, expected none (it is DDIM's)")
-        eta = 1.0
-    eta = model.process.schedule.eta if eta is None else eta
-    if not 0 <= eta <= 1:
-        raise RequestError(f"sample: eta = {eta}, expected 0 … 1")
-    if codes == "draw" and eta == 0:
-        raise RequestError(
-            "sample: codes = 'draw' with eta = 0, expected 'mean': a deterministic sampler draws nothing"
-        )
-    question = Question.ask(model, n, given or {}, absent)
-    path = visited(model.process, steps)
+    plan = Sampler.plan(model.process, sampler=sampler, steps=steps, spacing=spacing, eta=eta, codes=codes)
+    question = Question.ask(model, n, given=given or {}, where=where or {}, absent=absent, conditioning=conditioning)
+    scales = _guidance(model, question, guidance or {})
+    if start is not None:
+        plan = attrs.evolve(plan, path=_shortened(plan.path, strength))
+        _check_start(model, question, start, n)
     parts: list[dict[str, Tensor]] = []
     training = model.training
     model.eval()
     try:
         with torch.inference_mode():
-            for start in range(0, n, batch_size):
-                rows = slice(start, min(n, start + batch_size))
-                rng = Rng.for_rows(seed, rows.stop - start, start=start, device=model.device).of("sample")
-                part = _answer(model, question.rows(rows).to(model.device), path, rng, eta, codes == "draw", draw)
+            for begin in range(0, n, batch_size):
+                rows = slice(begin, min(n, begin + batch_size))
+                rng = Rng.for_rows(seed, rows.stop - begin, start=begin, device=model.device).of("sample")
+                first = None if start is None else {name: x[rows].to(model.device) for name, x in start.items()}
+                run = _Run(model, question.rows(rows).to(model.device), plan, rng, scales)
+                part = run.answer(run.walk(first), draw)
                 parts.append({name: x.cpu() for name, x in part.items()})
     finally:
         model.train(training)
     answer = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    return answer | dict(given or {})
+    return answer | {name: x for name, x in (given or {}).items() if name not in (where or {})}
 
 
-def _answer(
-    model: JointModel, question: Question, path: list[int], rng: Rng, eta: float, draw_codes: bool, draw: bool
-) -> dict[str, Tensor]:
-    roles = question.roles
-    observed = model.place(model.encode(question.known))
-    dtype = observed.dtype
-    z = rng.of("prior").normal(*model.space.shape, dtype=dtype)
-    t = torch.full((len(z),), path[0], device=z.device)
-    predictions = model.predict(z, t, roles, observed)
-    for step in path[1:]:
-        s = torch.full_like(t, step)
-        here = rng.at(step)
-        codes = model.expected_codes(predictions, here.of("codes") if draw_codes else None)
+@attrs.frozen(eq=False)
+class _Run:
+    """One batch on its way from noise to an answer."""
+
+    model: JointModel
+    question: Question
+    plan: Sampler
+    rng: Rng
+    scales: dict[int, float]
+
+    def walk(self, first: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """Visit the path's steps; the predictions at the last."""
+        model, plan = self.model, self.plan
+        known = model.encode(self.question.known)
+        observed = model.place(known)
+        begin = observed if first is None else model.place(model.encode({**self.question.known, **first}))
+        shape, dtype = model.space.shape, observed.dtype
+        t = torch.full((len(known),), plan.path[0], device=known.device)
+        noise = self.rng.of("prior").normal(*shape, dtype=dtype)
+        drive = self._drive(t)
+        # Without a start nothing but noise, and the clean codes of observed blocks, is there at T.
+        weight = drive.weight if first is not None else torch.where(drive.sigma[:, self._of()] == 0, drive.weight, 0.0)
+        sigma = drive.sigma if first is not None else (drive.sigma != 0).to(drive.sigma.dtype)
+        z = model.noisy(begin, attrs.evolve(drive, weight=weight, sigma=sigma), noise)
+        moves = model.process.widen((drive.t != 0) & self._moves(), z) != 0
+        before: tuple[Tensor, Tensor] | None = None
+        predictions = self._predict(z, t, observed)
+        for step in plan.path[1:]:
+            s, here = torch.full_like(t, step), self.rng.at(step)
+            codes = self._codes(predictions, z, t, observed, known, here)
+            driving = codes
+            if plan.name == "2m" and before is not None:
+                driving = codes + self._extrapolation(s, t, before[0]) * (codes - before[1])
+            noise = here.of("noise").normal(*shape, dtype=dtype) if plan.eta > 0 else torch.zeros_like(z)
+            z_s = self._step(z, driving, s, t, noise, moves)
+            if plan.name == "heun":
+                there = self._codes(self._predict(z_s, s, observed), z_s, s, observed, known, here)
+                z_s = self._step(z, (codes + there) / 2, s, t, noise, moves)
+            before, z, t = (t, codes), z_s, s
+            predictions = self._predict(z, t, observed)
+        return predictions
+
+    def answer(self, predictions: Mapping[str, Tensor], draw: bool) -> dict[str, Tensor]:
+        """Values of every variable that some row generates or knows."""
+        model, question = self.model, self.question
+        answer = {}
+        for column, m in enumerate(model.variables):
+            role = question.roles[:, column]
+            if bool((role == Role.ABSENT).all()):
+                continue
+            value = question.known[m.name]
+            if model.reads(m.name):
+                decoder, params = model.decoder(m.name), model.params(predictions, m.name)
+                read = (
+                    decoder.sample(params, self.rng.of("read").of(m.name))
+                    if draw or m.discrete
+                    else decoder.point(params)
+                )
+                asked = (role == Role.GENERATE).reshape(-1, *[1] * (value.ndim - 1)).expand_as(value)
+                if m.name in question.where:
+                    asked = asked & ~question.where[m.name]
+                value = torch.where(asked, read, value)
+            answer[m.name] = value
+        return answer
+
+    def _of(self) -> Tensor:
+        return self.model.process.block_of.to(self.rng.rows.device)
+
+    def _moves(self) -> Tensor:
+        """``(B, K)``, the blocks that generate something."""
+        return self.model.moves(self.question.told)
+
+    def _drive(self, t: Tensor) -> Drive:
+        return self.model.drive(t, self.question.told, self.question.seen or None)
+
+    def _predict(self, z: Tensor, t: Tensor, observed: Tensor) -> dict[str, Tensor]:
+        return self.model.predict(z, t, self.question.told, observed, self.question.seen or None)
+
+    def _codes(
+        self, predictions: Mapping[str, Tensor], z: Tensor, t: Tensor, observed: Tensor, known: Tensor, rng: Rng
+    ) -> Tensor:
+        """The codes ``(B, D)`` that drive a step: predicted, guided, and with what is known in place."""
+        model = self.model
+        draws = rng.of("codes") if self.plan.codes == "draw" else None
+        codes = model.expected_codes(predictions, draws)
+        guided = codes
+        for column, scale in self.scales.items():
+            # An observed block must not stay in the space when its observation is left out.
+            less = attrs.evolve(self, question=self.question.without(column))
+            drive = less._drive(t)
+            fresh = rng.of("without").of(str(column)).normal(*z.shape[1:], dtype=z.dtype)
+            still = model.process.widen(less._moves(), z) != 0
+            z_less = torch.where(still, z, model.noisy(observed, drive, fresh))
+            bare = model.expected_codes(less._predict(z_less, t, observed), draws)
+            guided = guided + (scale - 1) * (codes - bare)
+        fixed = self.question.fixed
+        return guided if fixed is None else torch.where(fixed, known, guided)
+
+    def _step(self, z: Tensor, codes: Tensor, s: Tensor, t: Tensor, noise: Tensor, moves: Tensor) -> Tensor:
+        model = self.model
         placed = model.place(codes)
-        h = (model.aggregate(placed, s, roles), model.aggregate(placed, t, roles))
-        noise = here.of("noise").normal(*model.space.shape, dtype=dtype) if eta > 0 else torch.zeros_like(z)
-        z, t = ddim_step(model.process, z, h, s, t, noise, eta), s
-        predictions = model.predict(z, t, roles, observed)
-    answer = {}
-    for column, m in enumerate(model.variables):
-        if bool((roles[:, column] == Role.GENERATE).all()):
-            decoder, params = model.decoder(m.name), model.params(predictions, m.name)
-            drawn = draw or m.discrete
-            answer[m.name] = decoder.sample(params, rng.of("read").of(m.name)) if drawn else decoder.point(params)
-    return answer
+        h = (model.aggregate(placed, self._drive(s)), model.aggregate(placed, self._drive(t)))
+        wide = model.process.clock_shape(len(z))
+        stepped = ddim_step(model.process, z, h, s[:, None].expand(wide), t[:, None].expand(wide), noise, self.plan.eta)
+        # Blocks that generate nothing hold what they held.
+        return torch.where(moves, stepped, z)
+
+    def _extrapolation(self, s: Tensor, t: Tensor, previous: Tensor) -> Tensor:
+        """``c`` for each code element, ``(B, D)``, by its modality's block."""
+        wide = self.model.process.clock_shape(len(s))
+        c = extrapolation(self.model.process, *(u[:, None].expand(wide) for u in (s, t, previous)))
+        sizes = torch.tensor([torch.Size(m.code).numel() for m in self.model.modalities], device=s.device)
+        return c[:, self._of()].repeat_interleave(sizes, dim=1).to(torch.get_default_dtype())
+
+
+def _guidance(model: JointModel, question: Question, guidance: Mapping[str, float]) -> dict[int, float]:
+    names = [m.name for m in model.modalities]
+    scales = {}
+    for name, scale in guidance.items():
+        if name not in names:
+            raise RequestError(f"sample: guidance names {name!r}, expected one of {', '.join(names)}")
+        column = names.index(name)
+        if not (question.roles[:, column] == Role.OBSERVE).any():
+            raise RequestError(f"sample: guidance by {name!r}, which is not observed; expected it among the given")
+        if question.fixed is not None:
+            raise RequestError("sample: guidance with conditioning 'posterior', expected 'roles'")
+        if not scale == scale or scale in (float("inf"), float("-inf")):
+            raise RequestError(f"sample: guidance {name!r} = {scale}, expected a finite number")
+        if scale != 1:
+            scales[column] = float(scale)
+    return scales
+
+
+def _shortened(path: list[int], strength: float) -> list[int]:
+    if not 0 < strength <= 1:
+        raise RequestError(f"sample: strength = {strength}, expected above 0 and at most 1")
+    return [t for t in path if t <= max(strength * path[0], path[-1])]
+
+
+def _check_start(model: JointModel, question: Question, start: Mapping[str, Tensor], n: int) -> None:
+    names = [m.name for m in model.modalities]
+    for name, x in start.items():
+        if name not in names:
+            raise RequestError(f"sample: start names {name!r}, expected one of {', '.join(names)}")
+        model.variable(name).spec.check(x, f"start {name!r}")
+        if len(x) != n:
+            raise RequestError(f"sample: start {name!r} has {len(x)} rows, expected n = {n}")
+    for column, name in enumerate(names):
+        if name not in start and (question.roles[:, column] == Role.GENERATE).any():
+            raise RequestError(f"sample: start lacks {name!r}, expected a value of every generated modality")

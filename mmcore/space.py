@@ -1,6 +1,6 @@
-"""The diffusion space and where each modality's code lies in it.
+"""The diffusion space, its blocks, and where each modality's code lies in it.
 
-Within the space codes add up, so they must be recoverable from their sum. :func:`place`
+A layout divides the space's channels into blocks, each shared by some modalities. Within a block codes add up, so they must be recoverable from their sum. :func:`place`
 gives each code elements of the space of its own: the isometries ``P_i`` are selections with
 ``P_iᵀ P_j = 0`` for ``i ≠ j``. Spatial codes keep their structure; flat codes fill what is left, repeated
 (and scaled down, so that ``P_iᵀ P_i = I``) to reach every part of the space. The noise is
@@ -35,12 +35,18 @@ class Space:
             raise RequestError(f"space: found {self.shape}, expected (C, L), (C, H, W) or (C, D, H, W), each ≥ 1")
 
     @classmethod
-    def for_codes(cls, codes: Sequence[tuple[int, ...]]) -> Self:
-        """The smallest space with the grid of the largest spatial code and room for all codes."""
-        total = sum(math.prod(code) for code in codes)
+    def for_codes(cls, codes: Sequence[tuple[int, ...]], members: Sequence[Sequence[int]] | None = None) -> Self:
+        """The smallest space with the grid of the largest spatial code and room for all codes.
+
+        Args:
+            codes: their shapes.
+            members: each block's codes; by default one block for all.
+        """
+        sizes = [math.prod(code) for code in codes]
         grids = [code[1:] for code in codes if 2 <= len(code) <= 4]
-        grid = max(grids, key=math.prod) if grids else (min(8, total),)
-        return cls((-(-total // math.prod(grid)), *grid))
+        grid = max(grids, key=math.prod) if grids else (min(8, sum(sizes)),)
+        blocks = [range(len(codes))] if members is None else members
+        return cls((sum(-(-sum(sizes[i] for i in block) // math.prod(grid)) for block in blocks), *grid))
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -83,13 +89,128 @@ class Placement:
         return P
 
 
-def place(codes: Sequence[tuple[int, ...]], space: Space, *, overlap: bool = False) -> Placement:
-    """Place codes of these shapes in the space.
+LAYOUTS = ("shared", "separate")
+"""The layouts by name; any other grouping is given as lists of modality names."""
+
+
+@attrs.frozen
+class Layout:
+    """The blocks of a space: ranges of its channels, each shared by some modalities.
+
+    Attributes:
+        members: each block's modalities, as places in the composition.
+        channels: each block's number of channels, in the order of the space.
+    """
+
+    members: tuple[tuple[int, ...], ...]
+    channels: tuple[int, ...]
+
+    @staticmethod
+    def groups(layout: str | Sequence[Sequence[str]], names: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+        """Each block's modalities, as places in ``names``.
+
+        Args:
+            layout: ``"shared"`` (one block for all), ``"separate"`` (one block each), or groups of names.
+            names: of the modalities.
+
+        Raises:
+            RequestError: an unknown layout, or a modality that is named twice, not at all, or unknown.
+        """
+        if isinstance(layout, str):
+            if layout not in LAYOUTS:
+                raise RequestError(
+                    f"layout {layout!r}, expected one of {', '.join(LAYOUTS)}, or groups of modality names"
+                )
+            return (tuple(range(len(names))),) if layout == "shared" else tuple((i,) for i in range(len(names)))
+        listed = [[group] if isinstance(group, str) else list(group) for group in layout]
+        flat = [name for group in listed for name in group]
+        for name in flat:
+            if name not in names:
+                raise RequestError(f"layout names {name!r}, expected one of {', '.join(names)}")
+            if flat.count(name) > 1:
+                raise RequestError(f"layout names {name!r} {flat.count(name)} times, expected every modality once")
+        if missing := [name for name in names if name not in flat]:
+            raise RequestError(f"layout leaves out {', '.join(missing)}, expected every modality once")
+        if not all(listed):
+            raise RequestError("layout has an empty group, expected at least one modality in each")
+        return tuple(tuple(list(names).index(name) for name in group) for group in listed)
+
+    @classmethod
+    def fit(
+        cls,
+        members: tuple[tuple[int, ...], ...],
+        codes: Sequence[tuple[int, ...]],
+        space: Space,
+        *,
+        overlap: bool = False,
+    ) -> "Layout":
+        """Divide the channels: each block gets what its codes need, the fullest ones what is left.
+
+        Raises:
+            RequestError: the space has fewer channels than the blocks need.
+        """
+        places = math.prod(space.grid)
+        sizes = [[math.prod(codes[i]) for i in block] for block in members]
+        need = [-(-(max(block) if overlap else sum(block)) // places) for block in sizes]
+        if len(members) > 1 and sum(need) > space.shape[0]:
+            listed = " + ".join(map(str, need))
+            raise RequestError(
+                f"space {space.shape} has {space.shape[0]} channels, its blocks need {listed} = {sum(need)}; "
+                f"give it {sum(need)} channels" + ("" if overlap else " or, for an approximate model, overlap=True")
+            )
+        channels = list(need)
+        # One block takes all there is, or has none to spare: then place() says what is missing.
+        for _ in range(space.shape[0] - sum(need)):
+            fullest = max(range(len(members)), key=lambda b: sum(sizes[b]) / channels[b])
+            channels[fullest] += 1
+        return cls(members, tuple(channels if len(members) > 1 else [space.shape[0]]))
+
+    @property
+    def blocks(self) -> int:
+        """``K``."""
+        return len(self.members)
+
+
+def place(
+    codes: Sequence[tuple[int, ...]], space: Space, *, layout: Layout | None = None, overlap: bool = False
+) -> Placement:
+    """Place codes of these shapes in the space, each inside its block.
 
     Args:
         codes: each modality's code, ``(C, *grid)`` or ``(K,)``.
         space: where to.
+        layout: the blocks; by default one for all.
         overlap: share elements where there is no room, with a warning.
+
+    Raises:
+        RequestError: the codes of a block together, or one alone, have more elements than the block.
+    """
+    if layout is None or layout.blocks == 1:
+        return _place(codes, space, overlap=overlap)
+    parts = [
+        _place([codes[i] for i in block], Space((channels, *space.grid)), overlap=overlap)
+        for block, channels in zip(layout.members, layout.channels, strict=True)
+    ]
+    sizes = tuple(math.prod(code) for code in codes)
+    layers = max(len(part.source) for part in parts)
+    tables: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
+    for block, part in zip(layout.members, parts, strict=True):
+        # From places in the block's own codes to places in all codes; the last is the zero, or no owner.
+        elements = torch.cat([sum(sizes[:i]) + torch.arange(sizes[i]) for i in block] + [torch.tensor([sum(sizes)])])
+        owners = torch.tensor([*block, len(codes)])
+        empty = layers - len(part.source)
+        for table, values, nothing in zip(
+            tables,
+            (elements[part.source], part.scale, owners[part.owner]),
+            (sum(sizes), 0.0, len(codes)),
+            strict=True,
+        ):
+            table.append(torch.cat([values, values.new_full((empty, values.shape[1]), nothing)]))
+    return Placement(*(torch.cat(table, dim=1) for table in tables), sizes)
+
+
+def _place(codes: Sequence[tuple[int, ...]], space: Space, *, overlap: bool) -> Placement:
+    """Place the codes of one block.
 
     Raises:
         RequestError: the codes together, or one alone, have more elements than the space.

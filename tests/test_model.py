@@ -55,8 +55,13 @@ def test_the_noisy_space_has_the_marginals_mean_and_variance(model: JointModel) 
         h += model.process.schedule.W[t, i, None] * code * (roles[:, i, None] == Role.GENERATE)
         condition += code * (roles[:, i, None] == Role.OBSERVE)
     placed = model.place(model.encode(batch))
-    torch.testing.assert_close(model.aggregate(placed, t, roles).flatten(1), h.float())
-    torch.testing.assert_close(model.condition(placed, roles).flatten(1), condition.float())
+    drive = model.drive(t, roles)
+    torch.testing.assert_close(model.aggregate(placed, drive).flatten(1), h.float())
+    told = model.condition(placed, drive)
+    torch.testing.assert_close(told[:, :4].flatten(1), condition.float())
+    places = torch.stack([placement.matrix(i).abs().sum(1) > 0 for i in range(4)], dim=1)
+    flags = (places * (roles == Role.OBSERVE)[:, None]).any(2)
+    assert torch.equal(told[:, 4:].flatten(1), flags.float())
 
 
 def test_losses_count_generated_targets_only(model: JointModel) -> None:
@@ -170,7 +175,8 @@ def test_samples_fit_their_specs_and_do_not_depend_on_the_batch(model: JointMode
         m.spec.check(whole[m.name], m.name)
     split = mmcore.sample(model, 6, steps=4, seed=3, batch_size=4, **how)
     for name in ("image", "embedding"):
-        torch.testing.assert_close(split[name], whole[name], rtol=1e-3, atol=1e-3)
+        # Rounding grows through the random network and the steps; another row's noise would differ by about 1.
+        torch.testing.assert_close(split[name], whole[name], rtol=1e-2, atol=2e-2)
     assert not torch.equal(mmcore.sample(model, 6, steps=4, seed=4, **how)["image"], whole["image"])
 
 
@@ -202,8 +208,8 @@ def test_an_observation_matters(model: JointModel) -> None:
         ({"steps": 0}, "steps = 0, expected at least 1"),
         ({"sampler": "euler"}, "sampler 'euler', expected one of ddim, ancestral"),
         ({"eta": 1.5}, "eta = 1.5, expected 0 … 1"),
-        ({"sampler": "ancestral", "eta": 0.5}, "eta = 0.5 with the ancestral sampler"),
-        ({"codes": "draw", "eta": 0.0}, "codes = 'draw' with eta = 0"),
+        ({"sampler": "ancestral", "eta": 0.5}, "eta = 0.5 with the sampler 'ancestral'"),
+        ({"codes": "draw", "eta": 0.0}, "codes = 'draw' with a deterministic sampler"),
     ],
 )
 def test_bad_questions_are_refused(model: JointModel, options: dict[str, Any], match: str) -> None:
@@ -228,10 +234,8 @@ def test_bad_compositions_are_refused(parts: list[Modality], registry: Registry)
         "layout 'sharde', expected one of shared": lambda: compose([image], layout="sharde"),
         "no schedule 'cosin' is installed": lambda: compose([image], schedule="cosin"),
         "no backbone 'unet' is installed": lambda: mmcore.compose([image], backbone="unet", registry=registry),
-        r"gains has shape \(1,\), expected one number per modality, \(2,\)": lambda: compose(
-            [image, label], gains=[1.0]
-        ),
-        r"powers has shape \(3,\)": lambda: compose([image, label], powers=[1.0, 1.0, 1.0]),
+        "gains has 1 numbers, expected 2, one per modality": lambda: compose([image, label], gains=[1.0]),
+        "powers has 3 numbers, expected 2": lambda: compose([image, label], powers=[1.0, 1.0, 1.0]),
         "the schedule has 3 modalities, expected 1": lambda: compose(
             [image], schedule=mmcore.process.schedule.cosine(10, 3)
         ),

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmcore.backbones.parts import Clock, Local
 from mmcore.errors import RequestError
 from mmcore.space import Space
-
-ROLES = 3
 
 
 class Transformer(nn.Module):
@@ -23,6 +22,7 @@ class Transformer(nn.Module):
         space: the diffusion space, of one to three axes after the channels.
         modalities: ``N``.
         steps: ``T``.
+        blocks: ``K``, the number of clocks.
         width: of a token.
         depth: the number of blocks.
         heads: of the attention; divides ``width``.
@@ -36,6 +36,7 @@ class Transformer(nn.Module):
         space: Space,
         modalities: int,
         steps: int,
+        blocks: int = 1,
         width: int = 96,
         depth: int = 4,
         heads: int = 4,
@@ -43,61 +44,55 @@ class Transformer(nn.Module):
         features: int = 32,
     ) -> None:
         super().__init__()
-        self.frequencies: Tensor
         if patch is None:
             patch = 2 if all(S % 2 == 0 for S in space.grid) else 1
         if any(S % patch for S in space.grid):
             raise RequestError(f"transformer: patch {patch} does not divide the space's grid {space.grid}")
         if width % heads or width % 2:
             raise RequestError(f"transformer: width {width} must be even and divisible by heads = {heads}")
-        self.grid, self.patch, self.steps, self.features = space.grid, patch, steps, features
+        self.grid, self.patch, self.features = space.grid, patch, features
         self.tokens = math.prod(S // patch for S in space.grid)
         cell = patch ** len(space.grid)
         self.read = nn.Linear(space.shape[0] * cell, width)
-        self.observe = nn.Linear(space.shape[0] * cell, width)
+        self.observe = nn.Linear(2 * space.shape[0] * cell, width)
         # As large as what is read: attention must tell places apart from the first step on.
         self.position = nn.Parameter(0.5 * torch.randn(self.tokens, width))
         self.glance = _Glance(self.tokens, width)
         self.glance_known = _Glance(self.tokens, width)
         self.spread = _Spread(self.tokens, width)
-        self.clock = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
-        self.roles = nn.Linear(ROLES * modalities, width)
+        self.clock = Clock(width, steps, modalities, blocks)
         self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulate = nn.Linear(width, 2 * width)
         self.write = nn.Linear(width, features * cell)
+        self.local = Local(space, features)
         nn.init.zeros_(self.modulate.weight)
         nn.init.zeros_(self.modulate.bias)
         # The noisy space begins unseen: its noise would drown the clock and the observations.
         nn.init.zeros_(self.glance.mix.weight)
-        # Smooth in t: no frequency turns by more than a fraction of a period between neighbouring steps.
-        frequencies = 0.5 * math.pi * torch.exp(torch.linspace(0, math.log(100), width // 2))
-        self.register_buffer("frequencies", frequencies, persistent=False)
 
     def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
         """The features.
 
         Args:
             z: ``(B, *Z)``, scaled to about unit variance.
-            t: ``(B,)`` steps.
+            t: ``(B, K)`` steps, one per block of the space.
             roles: ``(B, N)`` int64, a :class:`mmcore.Role` each.
-            condition: ``(B, *Z)``, the observed modalities' clean codes, zero elsewhere.
+            condition: ``(B, 2 C, *Z[1:])``, the clean codes that are known beside ``z``, zero elsewhere; then flags
+                that say where.
 
         Returns:
             ``(B, features, *Z[1:])``.
         """
-        angle = (t.to(z.dtype) / self.steps)[:, None] * self.frequencies
-        c = self.clock(torch.cat([angle.cos(), angle.sin()], dim=1))
         known = self.observe(self._patches(condition))
         x = self.read(self._patches(z))
-        c = c + self.roles(F.one_hot(roles, ROLES).to(z.dtype).flatten(1))
-        c = F.silu(c + self.glance(x) + self.glance_known(known))
+        c = F.silu(self.clock(t, roles, z.dtype) + self.glance(x) + self.glance_known(known))
         x = x + known + self.position + self.spread(c)
         for block in self.blocks:
             x = block(x, c)
         shift, scale = self.modulate(c)[:, None].chunk(2, dim=-1)
         x = self.write(self.norm(x) * (1 + scale) + shift)
-        return self._unpatch(x)
+        return self._unpatch(x) + self.local(z, condition)
 
     def _patches(self, z: Tensor) -> Tensor:
         """``(B, C, *grid)`` to ``(B, tokens, C * patch^axes)``."""

@@ -25,8 +25,11 @@ Step = Tensor | int
 
 
 def widen(coefficient: Tensor, like: Tensor) -> Tensor:
-    """Give ``coefficient (B,)`` the rank and dtype of ``like (B, *Z)``: the one place that widens a clock."""
-    return coefficient.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
+    """Give ``coefficient (B,)``, or ``(B, C)`` by channel, the rank and dtype of ``like (B, *Z)``.
+
+    The one place that widens a clock.
+    """
+    return coefficient.to(like.dtype).reshape(*coefficient.shape, *[1] * (like.ndim - coefficient.ndim))
 
 
 @attrs.frozen(eq=False)
@@ -71,6 +74,9 @@ class Process:
         schedule: the process's tables.
     """
 
+    clock = "(B,)"
+    """The shape of a clock, in words."""
+
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
         self._tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
@@ -90,11 +96,20 @@ class Process:
 
     # ---- coefficients, unchecked ----
 
+    def widen(self, coefficient: Tensor, like: Tensor) -> Tensor:
+        """Give a clock's ``coefficient (B,)`` the rank and dtype of ``like (B, *Z)``."""
+        return widen(coefficient, like)
+
     def _at(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        if t.device not in self._tables:
-            self._tables[t.device] = (self.schedule.log_A.to(t.device), self.schedule.W.to(t.device))
-        log_A, W = self._tables[t.device]
+        """``log A_t`` in the shape of ``t``, and ``W_t (B, N)``."""
+        log_A, W = self._on(t.device)
         return log_A[t], W[t]
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The tables on a device."""
+        if device not in self._tables:
+            self._tables[device] = (self.schedule.log_A.to(device), self.schedule.W.to(device))
+        return self._tables[device]
 
     def level(self, t: Tensor) -> Level:
         """The marginal's coefficients at ``t (B,)``, values unchecked."""
@@ -108,6 +123,12 @@ class Process:
         a, v = (0.5 * between).exp(), -torch.expm1(between)
         variance_s, variance_t = -torch.expm1(at_s), -torch.expm1(at_t)
         return Jump(a, v, a * variance_s / variance_t, variance_s * v / variance_t)
+
+    def half_log_snr(self, t: Tensor) -> Tensor:
+        """``λ_t = ½ log(Σ_i (W_t^(i))² / σ_t²)`` (``½ log(A_t/σ_t²)`` where ``N = 0``), in the shape of ``t``, float64."""
+        log_A, W = self._at(t)
+        signal = W.square().sum(1).log() if self.modalities else log_A
+        return 0.5 * (signal - (-torch.expm1(log_A)).log())
 
     # ---- the three distributions ----
 
@@ -132,7 +153,7 @@ class Process:
         _check_dtypes(encodings=encodings, z0=z0, h=h)
         t = self._steps("t", t, like)
         mean = self._mean(encodings, h, z0, t, like)
-        return Gaussian(mean, widen(self.level(t).sigma.square(), like))
+        return Gaussian(mean, self.widen(self.level(t).sigma.square(), like))
 
     def transition(
         self,
@@ -146,7 +167,7 @@ class Process:
     ) -> Gaussian:
         """``q(z_t | z_s, X)`` for ``s < t``; arguments as :meth:`posterior`, with ``z_s (B, *Z)``."""
         m_s, m_t, jump = self._pair(z_s, encodings, s, t, z0, h)
-        return Gaussian(m_t + widen(jump.a, z_s) * (z_s - m_s), widen(jump.v, z_s))
+        return Gaussian(m_t + self.widen(jump.a, z_s) * (z_s - m_s), self.widen(jump.v, z_s))
 
     def posterior(
         self,
@@ -175,7 +196,7 @@ class Process:
             ValueError: ``s ≥ t``, a step out of range, or shapes that do not agree.
         """
         m_s, m_t, jump = self._pair(z_t, encodings, s, t, z0, h)
-        return Gaussian(m_s + widen(jump.k, z_t) * (z_t - m_t), widen(jump.beta, z_t))
+        return Gaussian(m_s + self.widen(jump.k, z_t) * (z_t - m_t), self.widen(jump.beta, z_t))
 
     def mean(self, encodings: Tensor | None, t: Step, z0: Tensor | None = None, *, h: Tensor | None = None) -> Tensor:
         """``m_t = sqrt(A_t) z_0 + Σ_i W_t^(i) E_i(x_i)``: ``(B, *Z)``; arguments as :meth:`marginal`."""
@@ -203,8 +224,8 @@ class Process:
         _check_dtypes(z=z, encodings=encodings, z0=z0, h_s=h_s, h_t=h_t)
         s, t = self._steps("s", s, like), self._steps("t", t, like)
         if not (s < t).all():
-            row = int((s >= t).nonzero()[0])
-            raise ValueError(f"process: s = {int(s[row])} and t = {int(t[row])} in row {row}, expected s < t")
+            row = int((s >= t).nonzero()[0, 0])
+            raise ValueError(f"process: s = {s[row].tolist()} and t = {t[row].tolist()} in row {row}, expected s < t")
         m_s, m_t = (self._mean(encodings, part, z0, u, like) for part, u in ((h_s, s), (h_t, t)))
         return m_s, m_t, self.jump(s, t)
 
@@ -215,7 +236,7 @@ class Process:
             if encodings is not None and self.modalities:
                 # One contraction over the modalities: no weighted copy of Z per modality is made.
                 h = torch.einsum("bn,bn...->b...", level.W.to(encodings.dtype), encodings)
-        return h if z0 is None else h + widen(level.root_A, like) * z0
+        return h if z0 is None else h + self.widen(level.root_A, like) * z0
 
     def _like(self, encodings: Tensor | None, h: Tensor | None, z0: Tensor | None) -> Tensor:
         """A tensor of the shape ``(B, *Z)`` that the arguments agree on."""
@@ -242,21 +263,29 @@ class Process:
                 )
         return like
 
+    def clock_shape(self, rows: int) -> tuple[int, ...]:
+        """The shape of a clock for so many rows."""
+        return (rows,)
+
+    def clock_at(self, t: int, rows: int = 1) -> Tensor:
+        """A clock at step ``t`` everywhere."""
+        return torch.full(self.clock_shape(rows), t)
+
     def _steps(self, name: str, t: Step, like: Tensor) -> Tensor:
         if isinstance(t, int) and not isinstance(t, bool):
-            t = torch.full((len(like),), t, device=like.device)
+            t = torch.full(self.clock_shape(len(like)), t, device=like.device)
         if not isinstance(t, Tensor):
             raise ValueError(
                 f"process: {name} is {t!r} ({type(t).__name__}), expected an integer or an integer tensor (B,)"
             )
         if t.dtype.is_floating_point or t.dtype.is_complex or t.dtype == torch.bool:
             raise ValueError(f"process: {name} has dtype {t.dtype}, expected an integer dtype")
-        if t.shape != like.shape[:1]:
-            raise ValueError(f"process: {name} has shape {tuple(t.shape)}, expected (B,) = ({len(like)},)")
+        if t.shape != (expected := self.clock_shape(len(like))):
+            raise ValueError(f"process: {name} has shape {tuple(t.shape)}, expected {self.clock} = {expected}")
         outside = (t < 0) | (t > self.steps)
         if outside.any():
-            row = int(outside.nonzero()[0])
-            raise ValueError(f"process: {name} = {int(t[row])} in row {row}, expected 0 … T = {self.steps}")
+            row = int(outside.nonzero()[0, 0])
+            raise ValueError(f"process: {name} = {t[row].tolist()} in row {row}, expected 0 … T = {self.steps}")
         return t.long()
 
 

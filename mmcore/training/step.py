@@ -18,7 +18,7 @@ class StepReport:
     Attributes:
         losses: ``(B, tasks)`` nats, zero where not counted.
         counts: ``(B, tasks)`` bool.
-        t: ``(B,)`` the rows' steps.
+        t: ``(B, K)`` the rows' steps, one per block of the space.
         grad_norm: of the whole gradient, before clipping.
     """
 
@@ -43,10 +43,11 @@ def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
     """
     model, options = state.model, state.options
     rng = Rng.for_rows(options.seed, len(batch), device=batch.present.device).at(state.step).of("train")
-    t = rng.of("t").integers(1, model.process.steps + 1)
+    t = rng.of("t").integers(1, model.process.steps + 1, model.process.blocks)
     roles = options.roles.draw(rng, batch.present, model.generable, model.encoded)
+    seen = options.roles.draw_seen(rng, model.modalities)
     noise = rng.of("noise").normal(*model.space.shape)
-    losses = model(batch.values, t, roles, noise)
+    losses = model(batch.values, t, roles, noise, seen)
     counts = model.counts(roles)
     weights = losses.new_tensor([task.weight for task in model.tasks])
     loss = ((losses * balance(model, t)).sum(0) / counts.sum(0).clamp(min=1) * weights).sum()
@@ -65,7 +66,7 @@ def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
 
 
 def balance(model: JointModel, t: Tensor) -> Tensor:
-    """``λ_k(t)`` of the ``simple`` objective, ``(B, tasks)``.
+    """``λ_k(t)`` of the ``simple`` objective at ``t (B, K)``, ``(B, tasks)``.
 
     A real-valued target's likelihood has a learned deviation, whose square falls with the noise
     about as ``σ_t² / (σ_t² + W_t²)``, the posterior variance of a standard normal code. This factor undoes it:
@@ -73,7 +74,7 @@ def balance(model: JointModel, t: Tensor) -> Tensor:
     steps would drown the others. Discrete targets, and those without a code, have 1.
     """
     level = model.process.level(t)
-    noise = level.sigma.square()[:, None]
+    noise = level.sigma.square()[:, model.process.block_of.to(t.device)]
     share = noise / (noise + level.W.square())
     columns = []
     for task in model.tasks:

@@ -52,6 +52,14 @@ class MaskModality(Modality):
         self.spec = Spec((height, width), torch.int64, min(values), max(values))
         self.code = (1 if classes == 2 else classes, height, width)
 
+    @property
+    def divisible(self) -> bool:
+        return True
+
+    def code_where(self, where: Tensor) -> Tensor:
+        """All of a known pixel's channels are known."""
+        return where[:, None].expand(-1, *self.code)
+
     def encoder(self) -> Encoder:
         return MaskEncoder(self.frequencies, self.void)
 

@@ -1,0 +1,93 @@
+"""A residual perceptron over the whole space, with adaptive layer norm from the clock and the roles.
+
+For small spaces: every layer sees every place, which a transformer over patches has to learn. Each block
+is modulated as those of "Scalable Diffusion Models with Transformers" (Peebles and Xie 2023).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmcore.backbones.parts import Clock, Local
+from mmcore.errors import RequestError
+from mmcore.space import Space
+
+
+class Mlp(nn.Module):
+    """The shared network: noisy space, clock, roles and condition to features.
+
+    Args:
+        space: the diffusion space, of one to three axes after the channels.
+        modalities: ``N``.
+        steps: ``T``.
+        blocks: ``K``, the number of clocks.
+        width: of the hidden state.
+        depth: the number of blocks.
+        features: channels of the output at each place.
+    """
+
+    def __init__(
+        self,
+        *,
+        space: Space,
+        modalities: int,
+        steps: int,
+        blocks: int = 1,
+        width: int = 256,
+        depth: int = 4,
+        features: int = 16,
+    ) -> None:
+        super().__init__()
+        if width % 2 or min(width, depth, features) < 1:
+            raise RequestError(
+                f"mlp: width {width}, depth {depth}, features {features}: expected an even width, all ≥ 1"
+            )
+        self.features, self.grid = features, space.grid
+        places = space.size // space.shape[0]
+        self.read = nn.Linear(space.size, width)
+        self.observe = nn.Linear(2 * space.size, width)
+        self.clock = Clock(width, steps, modalities, blocks)
+        self.blocks = nn.ModuleList(_Block(width) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.modulate = nn.Linear(width, 2 * width)
+        self.write = nn.Linear(width, features * places)
+        self.local = Local(space, features)
+        nn.init.zeros_(self.modulate.weight)
+        nn.init.zeros_(self.modulate.bias)
+
+    def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
+        """The features.
+
+        Args:
+            z: ``(B, *Z)``, scaled to about unit variance.
+            t: ``(B, K)`` steps, one per block of the space.
+            roles: ``(B, N)`` int64, a :class:`mmcore.Role` each.
+            condition: ``(B, 2 C, *Z[1:])``, the clean codes that are known beside ``z``, zero elsewhere; then flags
+                that say where.
+
+        Returns:
+            ``(B, features, *Z[1:])``.
+        """
+        c = F.silu(self.clock(t, roles, z.dtype))
+        x = self.read(z.flatten(1)) + self.observe(condition.flatten(1))
+        for block in self.blocks:
+            x = block(x, c)
+        shift, scale = self.modulate(c).chunk(2, dim=-1)
+        y = self.write(self.norm(x) * (1 + scale) + shift)
+        return y.unflatten(1, (self.features, *self.grid)) + self.local(z, condition)
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.modulate = nn.Linear(width, 3 * width)
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
+        nn.init.zeros_(self.modulate.weight)
+        nn.init.zeros_(self.modulate.bias)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        shift, scale, gate = self.modulate(c).chunk(3, dim=-1)
+        y = torch.addcmul(shift, self.norm(x), 1 + scale)
+        return torch.addcmul(x, gate, self.down(F.silu(self.up(y))))

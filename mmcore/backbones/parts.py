@@ -1,0 +1,54 @@
+"""Parts that the backbones share."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmcore.space import Space
+
+ROLES = 3
+
+
+class Clock(nn.Module):
+    """The embedding of the clocks and of the roles: ``(B, width)``.
+
+    Args:
+        width: of the embedding, even.
+        steps: ``T``.
+        modalities: ``N``.
+        blocks: ``K``, the number of clocks.
+    """
+
+    def __init__(self, width: int, steps: int, modalities: int, blocks: int) -> None:
+        super().__init__()
+        self.frequencies: Tensor
+        self.steps = steps
+        self.mix = nn.Sequential(nn.Linear(blocks * width, width), nn.SiLU(), nn.Linear(width, width))
+        self.roles = nn.Linear(ROLES * modalities, width)
+        # Smooth in t: no frequency turns by more than a fraction of a period between neighbouring steps.
+        frequencies = 0.5 * math.pi * torch.exp(torch.linspace(0, math.log(100), width // 2))
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    def forward(self, t: Tensor, roles: Tensor, dtype: torch.dtype) -> Tensor:
+        """Of steps ``t (B, K)`` and ``roles (B, N)``."""
+        angle = (t.to(dtype) / self.steps)[:, :, None] * self.frequencies
+        c = self.mix(torch.cat([angle.cos(), angle.sin()], dim=2).flatten(1))
+        return c + self.roles(F.one_hot(roles, ROLES).to(dtype).flatten(1))
+
+
+class Local(nn.Module):
+    """The way past the network: each place's own input, linearly, to its features.
+
+    What a place shows of itself (a pixel's ink, its clean value once the noise is gone) need not pass
+    through layers that see everything.
+    """
+
+    def __init__(self, space: Space, features: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3 * space.shape[0], features)
+
+    def forward(self, z: Tensor, condition: Tensor) -> Tensor:
+        """``z (B, *Z)`` and ``condition (B, 2 C, *grid)`` to ``(B, features, *Z[1:])``."""
+        return self.linear(torch.cat([z, condition], dim=1).movedim(1, -1)).movedim(-1, 1)

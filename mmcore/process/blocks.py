@@ -1,0 +1,99 @@
+"""Processes side by side: a space of several blocks, each with its modalities and a clock of its own.
+
+The blocks are ranges of the space's channels. Nothing couples them but the data, so every closed form of
+:class:`Process` holds block by block; only the clock's shape and its widening differ.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mmcore.process.process import Process, widen
+from mmcore.process.schedule import Schedule
+
+
+class Blocks(Process):
+    """One process per block of the space.
+
+    Methods are :class:`Process`'s with clocks ``t (B, K)``, one per block (or one integer for all), and encodings
+    ``(B, N, *Z)`` that are zero outside their modality's block. Coefficients of :meth:`level` and :meth:`jump` are ``(B, K)``.
+
+    Args:
+        schedules: one per block, all of the same ``T``.
+        members: each block's modalities, as places in ``0 … N - 1``, in the order of its schedule's weights.
+        channels: each block's number of channels, in the order of the space.
+
+    Raises:
+        ValueError: tables that do not fit each other.
+    """
+
+    clock = "(B, K)"
+
+    def __init__(
+        self, schedules: Sequence[Schedule], members: Sequence[Sequence[int]], channels: Sequence[int]
+    ) -> None:
+        found = sorted(i for block in members for i in block)
+        if not schedules or not len(schedules) == len(members) == len(channels) or found != list(range(len(found))):
+            raise ValueError(
+                f"blocks: found {len(schedules)} schedules, members {[list(b) for b in members]} and channels "
+                f"{list(channels)}, expected one of each per block and every modality in exactly one block"
+            )
+        for b, (schedule, block) in enumerate(zip(schedules, members, strict=True)):
+            if schedule.steps != schedules[0].steps or schedule.modalities != len(block):
+                raise ValueError(
+                    f"blocks: block {b} has a schedule of {schedule.steps} steps and {schedule.modalities} modalities, "
+                    f"expected {schedules[0].steps} steps and {len(block)} modalities"
+                )
+        W = torch.zeros(schedules[0].steps + 1, len(found), dtype=torch.float64)
+        for schedule, block in zip(schedules, members, strict=True):
+            W[:, list(block)] = schedule.W
+        # The first block's clock stands for all where only its name, its length or its start is asked.
+        super().__init__(Schedule(schedules[0].log_A, W, schedules[0].name, schedules[0].eta))
+        self.schedules, self.members, self.channels = tuple(schedules), tuple(map(tuple, members)), tuple(channels)
+        self._log_A = torch.stack([s.log_A for s in schedules], dim=1)
+        self._block_of = torch.tensor([next(b for b, m in enumerate(members) if i in m) for i in range(len(found))])
+        self._block_of_channel = torch.arange(len(channels)).repeat_interleave(torch.tensor(self.channels))
+        self._indices: dict[torch.device, tuple[Tensor, Tensor]] = {}
+
+    @property
+    def blocks(self) -> int:
+        """``K``."""
+        return len(self.schedules)
+
+    @property
+    def block_of(self) -> Tensor:
+        """Each modality's block, ``(N,)``."""
+        return self._block_of
+
+    def widen(self, coefficient: Tensor, like: Tensor) -> Tensor:
+        """Give ``coefficient (B, K)`` the rank and dtype of ``like (B, C, *grid)``, by the channels' blocks."""
+        if self.blocks == 1:
+            return widen(coefficient[:, 0], like)
+        return widen(coefficient[:, self._index(like.device)[1]], like)
+
+    def _at(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        log_A, W = self._on(t.device)
+        of, _ = self._index(t.device)
+        return log_A.gather(0, t), W.gather(0, t[:, of])
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        if device not in self._tables:
+            self._tables[device] = (self._log_A.to(device), self.schedule.W.to(device))
+        return self._tables[device]
+
+    def _index(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        if device not in self._indices:
+            self._indices[device] = (self._block_of.to(device), self._block_of_channel.to(device))
+        return self._indices[device]
+
+    def clock_shape(self, rows: int) -> tuple[int, ...]:
+        """The shape of a clock for so many rows: ``(B, K)``."""
+        return (rows, self.blocks)
+
+    def half_log_snr(self, t: Tensor) -> Tensor:
+        """As :meth:`Process.half_log_snr`, each block's from its own modalities: ``(B, K)``."""
+        log_A, W = self._at(t)
+        of = self._index(t.device)[0]
+        signal = torch.zeros_like(log_A).index_add(1, of, W.square())
+        return 0.5 * (signal.log() - (-torch.expm1(log_A)).log())

@@ -1,0 +1,178 @@
+"""Questions: what is known, what is asked, and by what conditioning; as data, checked against a model."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Self
+
+import attrs
+import torch
+from torch import Tensor
+
+from mmcore.errors import RequestError
+from mmcore.modality import Modality
+from mmcore.model import JointModel
+from mmcore.roles import Role
+
+CONDITIONING = ("roles", "posterior")
+
+Absent = Collection[str] | Mapping[str, Tensor]
+
+
+@attrs.frozen(eq=False)
+class Question:
+    """What each row knows and asks.
+
+    Attributes:
+        roles: ``(B, V)``, what each variable is to each row.
+        told: ``(B, V)``, the roles as the network is told them: with ``conditioning="posterior"`` what is
+            observed is told as generated.
+        known: a value for every variable, placeholders where nothing is known.
+        seen: which elements of generated modalities are known, by name, and told to the network.
+        fixed: ``(B, D)`` bool, the code elements that replace predictions in the posterior; None for none.
+        where: which elements of each given variable are known, ``(B, *spec.shape)`` bool by name.
+    """
+
+    roles: Tensor
+    told: Tensor
+    known: dict[str, Tensor]
+    seen: dict[str, Tensor]
+    fixed: Tensor | None
+    where: dict[str, Tensor]
+
+    @classmethod
+    def ask(
+        cls,
+        model: JointModel,
+        n: int,
+        *,
+        given: Mapping[str, Tensor],
+        where: Mapping[str, Tensor],
+        absent: Absent,
+        conditioning: str = "roles",
+    ) -> Self:
+        """The question of ``n`` samples; arguments as :func:`mmcore.sample`'s.
+
+        Raises:
+            RequestError: unknown names, values or masks that do not fit, a wrong batch size, a modality both given
+                and absent, or nothing left to generate.
+        """
+        if n < 1:
+            raise RequestError(f"sample: n = {n}, expected at least 1")
+        if conditioning not in CONDITIONING:
+            raise RequestError(f"sample: conditioning {conditioning!r}, expected one of {', '.join(CONDITIONING)}")
+        gone = (
+            dict(absent) if isinstance(absent, Mapping) else {name: torch.ones(n, dtype=torch.bool) for name in absent}
+        )
+        _check_names(model, given, where, gone, n)
+        names = [m.name for m in model.variables]
+        roles = torch.full((n, len(names)), int(Role.GENERATE))
+        known, seen, elements = {}, {}, {}
+        for column, m in enumerate(model.variables):
+            known[m.name] = m.spec.placeholder(n)
+            if not model.reads(m.name):
+                roles[:, column] = Role.ABSENT
+            if m.name in given:
+                m.spec.check(given[m.name], f"given {m.name!r}")
+                if len(given[m.name]) != n:
+                    raise RequestError(f"sample: given {m.name!r} has {len(given[m.name])} rows, expected n = {n}")
+                mask = _elements(m, where.get(m.name), n)
+                # Unknown elements hold placeholders: nothing that the caller left there can reach the answer.
+                known[m.name] = torch.where(mask, given[m.name], known[m.name])
+                elements[m.name] = mask
+                whole, some = mask.reshape(n, -1).all(1), mask.reshape(n, -1).any(1)
+                roles[whole, column] = Role.OBSERVE
+                if (some & ~whole).any():
+                    if not m.divisible:
+                        raise RequestError(f"sample: {m.name!r} cannot be observed in part, expected all of it or none")
+                    if not model.reads(m.name):
+                        raise RequestError(f"sample: no task recovers {m.name!r}, expected all of it to be given")
+                    seen[m.name] = mask & ~whole.reshape(-1, *[1] * (mask.ndim - 1))
+            if m.name in gone:
+                if (both := gone[m.name] & (roles[:, column] == Role.OBSERVE)).any():
+                    raise RequestError(
+                        f"sample: {m.name} both given and absent in row {int(both.nonzero()[0])}, expected at most one"
+                    )
+                roles[gone[m.name], column] = Role.ABSENT
+        asks = ((roles == Role.GENERATE) & model.encoded.cpu()).any(1)
+        if not asks.all():
+            raise RequestError(
+                f"sample: in row {int((~asks).nonzero()[0])} every modality is given, absent or only observed: nothing is "
+                "left to generate"
+            )
+        fixed, told = None, roles
+        if conditioning == "posterior":
+            readable = torch.tensor([model.reads(name) for name in names])
+            if bool(((roles == Role.OBSERVE) & ~readable).any()):
+                raise RequestError(
+                    "sample: conditioning 'posterior' given a modality that no task recovers, expected 'roles'"
+                )
+            told = torch.where(roles == Role.OBSERVE, int(Role.GENERATE), roles)
+            fixed = _fixed(model, elements, n)
+            seen = {}
+        return cls(roles, told, known, seen, fixed, elements)
+
+    def without(self, column: int) -> Self:
+        """The same, one variable's observation left out."""
+        gone = self.roles[:, column] == Role.OBSERVE
+        told = self.told.clone()
+        told[gone, column] = Role.ABSENT
+        return attrs.evolve(self, told=told)
+
+    def rows(self, rows: slice) -> Self:
+        """The same for some rows."""
+        return self._map(lambda x: x[rows])
+
+    def to(self, device: torch.device) -> Self:
+        """The same on a device."""
+        return self._map(lambda x: x.to(device))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        tables = {name: {k: change(x) for k, x in getattr(self, name).items()} for name in ("known", "seen", "where")}
+        fixed = None if self.fixed is None else change(self.fixed)
+        return attrs.evolve(self, roles=change(self.roles), told=change(self.told), fixed=fixed, **tables)
+
+
+def _check_names(
+    model: JointModel, given: Mapping[str, Tensor], where: Mapping[str, Tensor], gone: Mapping[str, Tensor], n: int
+) -> None:
+    names = [m.name for m in model.variables]
+    encoded = [m.name for m in model.modalities]
+    for what, group in (("given", given), ("where", where), ("absent", gone)):
+        for name in group:
+            if name not in names:
+                raise RequestError(f"sample: {what} names {name!r}, expected one of {', '.join(names)}")
+            if what == "given" and name not in encoded:
+                raise RequestError(f"sample: {name!r} is given, but it has no encoding: it can only be predicted")
+            if what == "where" and name not in given:
+                raise RequestError(f"sample: where names {name!r}, which is not given; expected its values too")
+    for name, mask in gone.items():
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != (n,):
+            found = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+            raise RequestError(f"sample: absent {name!r} is {found}, expected booleans ({n},), one per row")
+        if name in given and name not in where and mask.any():
+            raise RequestError(f"sample: {name} both given and absent, expected at most one")
+
+
+def _elements(m: Modality, mask: Tensor | None, n: int) -> Tensor:
+    """Which elements are known, ``(n, *spec.shape)``."""
+    shape = (n, *m.spec.shape)
+    if mask is None:
+        return torch.ones(shape, dtype=torch.bool)
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape not in ((n,), shape):
+        found = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+        raise RequestError(
+            f"sample: where {m.name!r} is {found}, expected booleans {shape}, True where observed, or ({n},), one per row"
+        )
+    return mask.reshape(n, *[1] * len(m.spec.shape)).expand(shape) if mask.shape == (n,) else mask
+
+
+def _fixed(model: JointModel, elements: Mapping[str, Tensor], n: int) -> Tensor:
+    parts = []
+    for m in model.modalities:
+        size = torch.Size(m.code).numel()
+        if m.name not in elements:
+            parts.append(torch.zeros(n, size, dtype=torch.bool))
+        elif m.divisible:
+            parts.append(m.code_where(elements[m.name]).reshape(n, -1))
+        else:
+            parts.append(elements[m.name].reshape(n, -1).all(1, keepdim=True).expand(-1, size))
+    return torch.cat(parts, dim=1)
