@@ -18,16 +18,15 @@ from mmcore.modality import Task
 from mmcore.model import JointModel
 from mmcore.plugins import Registry
 from mmcore.process import Schedule
-from mmcore.roles import RoleMix
 from mmcore.sampling import sample
 from mmcore.training import TrainOptions, fit
 
 COMPONENTS = 20
-BACKBONE = {"width": 160, "depth": 3, "heads": 4, "patch": 4, "features": 32}
-# Provisional: the variations were compared on validation, but between the last two settings the choice was made with
-# their test figures known (docs/results.md); it is to be made again on validation, over several seeds.
-WEIGHTS = {"image": 0.3, "mask": 0.2, "label": 1.0, "embedding": 0.3}
-TRAINING = TrainOptions(steps=3400, batch_size=64, lr=2e-3, roles=RoleMix(joint=0.3, absent=0.1))
+BACKBONE = "mlp"
+BACKBONE_OPTIONS = {"width": 256, "depth": 4, "features": 16}
+# Chosen on the validation part of the training split; docs/results.md has the table.
+WEIGHTS = {"image": 0.1, "mask": 0.2, "label": 1.0, "embedding": 0.2}
+TRAINING = TrainOptions(steps=5000, batch_size=64, lr=1e-3)
 SAMPLING: dict[str, Any] = {"steps": 50}
 JOINT, PER_LABEL = 1080, 100
 
@@ -44,7 +43,15 @@ def digits_model(
     }
     modalities = [make[name]() for name in names]
     tasks = [Task(name, name, weight=WEIGHTS[name]) for name in names]
-    return compose(modalities, tasks, space=(3, 8, 8), schedule=schedule, backbone_options=BACKBONE, registry=registry)
+    return compose(
+        modalities,
+        tasks,
+        space=(3, 8, 8),
+        schedule=schedule,
+        backbone=BACKBONE,
+        backbone_options=BACKBONE_OPTIONS,
+        registry=registry,
+    )
 
 
 def run(

@@ -56,6 +56,9 @@ class Blocks(Process):
         self._block_of_channel = torch.arange(len(channels)).repeat_interleave(torch.tensor(self.channels))
         self._indices: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
+    def __repr__(self) -> str:
+        return f"Blocks({self.schedule.name}, steps={self.steps}, modalities={self.modalities}, blocks={self.blocks})"
+
     @property
     def blocks(self) -> int:
         """``K``."""
