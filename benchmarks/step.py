@@ -67,17 +67,16 @@ def _bare(registry: mmcore.Registry) -> Callable[[], object]:
     state, table = _state(registry)
     model, n = state.model, TRAINING.batch_size
     batch = table.__getitems__(range(n))
-    z, t = torch.randn(n, *model.space.shape), torch.randint(1, 1001, (n,))
-    roles, condition = torch.randint(0, 2, (n, 4)), torch.zeros(n, *model.space.shape)
+    z, t = torch.randn(n, *model.space.shape), torch.randint(1, 1001, (n, 1))
+    roles, condition = torch.randint(0, 2, (n, 4)), torch.zeros(n, 2 * model.space.shape[0], *model.space.grid)
     counted = roles == Role.GENERATE
     targets = [batch.values[m.name] for m in model.variables]
 
     def step() -> None:
         features = model.backbone(z, t, roles, condition)
         total = features.new_zeros(())
-        for i, (name, decoder) in enumerate(model.decoders.items()):
-            total = total + (model.losses[i](decoder(features, t), targets[i]) * counted[:, i]).mean()
-            del name
+        for i, decoder in enumerate(model.decoders.values()):
+            total = total + (model.losses[i](decoder(features, t[:, 0]), targets[i]) * counted[:, i]).mean()
         state.optimizer.zero_grad(set_to_none=True)
         total.backward()
         state.optimizer.step()
@@ -91,9 +90,9 @@ def _parts(registry: mmcore.Registry) -> dict[str, Callable[[], object]]:
     batches = iter(Loader(table, n, 0))
     batch = next(batches)
     rng = Rng.for_rows(0, n)
-    t = rng.integers(1, 1001)
+    t = rng.integers(1, 1001, 1)
     roles = TRAINING.roles.draw(rng, batch.present, model.generable, model.encoded)
-    placed = model.place(model.encode(batch.values))
+    placed, noise = model.place(model.encode(batch.values)), rng.normal(*model.space.shape)
     live = [p.detach() for name, p in model.named_parameters() if name in state.ema]
     gradients = [torch.randn_like(p) for p in live]
     for p, g in zip((p for p in model.parameters() if p.requires_grad), gradients, strict=True):
