@@ -32,23 +32,30 @@ class RoleMix:
 
     Attributes:
         joint: the share of samples whose present modalities are all generated.
-        absent: of the modalities not generated in the others, the share that is absent rather than observed.
+        single: the share of samples that observe just one modality, drawn evenly, and generate the others. Of all questions these
+            are asked most, and rows of independently drawn roles seldom are among them.
+        absent: of the modalities not generated in the other samples, the share that is absent rather than observed.
         partial: of the generated modalities that can be observed in part, the share that is.
     """
 
-    joint: float = 0.4
+    joint: float = 0.3
+    single: float = 0.3
     absent: float = 0.15
     partial: float = 0.0
 
     def __attrs_post_init__(self) -> None:
-        for name in ("joint", "absent", "partial"):
+        for name in ("joint", "single", "absent", "partial"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RequestError(f"roles: {name} is {getattr(self, name)}, expected a share in 0 … 1")
+        if self.joint + self.single > 1:
+            raise RequestError(
+                f"roles: joint {self.joint} and single {self.single} exceed 1 together, expected at most 1"
+            )
 
     def draw(self, rng: Rng, present: Tensor, generable: Tensor, encoded: Tensor) -> Tensor:
         """Roles for a batch: ``(B, V)`` int64.
 
-        Outside the joint share, each modality is generated with a probability that is itself
+        Outside the joint and single shares, each modality is generated with a probability that is itself
         drawn for the sample, so that questions with few and with many observations are as frequent.
         A sample always generates something that it has.
 
@@ -58,13 +65,19 @@ class RoleMix:
             generable: ``(V,)`` bool; what no task predicts is only observed.
             encoded: ``(V,)`` bool; what has no code is predicted wherever it is present.
         """
-        u = rng.of("roles").uniform(2 + 2 * present.shape[1])
-        keep = torch.where(u[:, :1] < self.joint, torch.ones_like(u[:, :1]), u[:, 1:2])
-        pick, drop = u[:, 2:].chunk(2, dim=1)
-        generate = (pick < keep) & generable & present
+        u = rng.of("roles").uniform(3 + 2 * present.shape[1])
+        kind, (pick, drop) = u[:, :1], u[:, 3:].chunk(2, dim=1)
+        keep = torch.where(kind < self.joint, torch.ones_like(kind), u[:, 1:2])
+        generate = pick < keep
+        # The one that a sample observes, evenly among those that it has and that have a code.
+        eligible = present & encoded
+        chosen = (u[:, 2:3] * eligible.sum(1, keepdim=True)).long() + 1
+        one = eligible & (eligible.cumsum(1) == chosen)
+        single = (kind >= self.joint) & (kind < self.joint + self.single)
+        generate = torch.where(single, ~one, generate) & generable & present
         none = ~(generate & encoded).any(1, keepdim=True)
         generate = generate | ((none | ~encoded) & generable & present)
-        hidden = torch.where(drop < self.absent, Role.ABSENT, Role.OBSERVE)
+        hidden = torch.where((drop < self.absent) & ~single, Role.ABSENT, Role.OBSERVE)
         roles = torch.where(generate, Role.GENERATE, hidden)
         return torch.where(present, roles, Role.ABSENT)
 

@@ -104,7 +104,7 @@ def test_drawn_roles_keep_the_rules() -> None:
     present[:, 0] = True
     generable = torch.tensor([True, True, False, True, True])
     encoded = torch.tensor([True, True, True, True, False])
-    roles = RoleMix(joint=0.3, absent=0.2).draw(Rng.for_rows(0, 4000), present, generable, encoded)
+    roles = RoleMix(joint=0.3, single=0.0, absent=0.2).draw(Rng.for_rows(0, 4000), present, generable, encoded)
     assert (roles[~present] == Role.ABSENT).all()
     assert (roles[:, 2] != Role.GENERATE).all()
     assert ((roles[:, 4] == Role.GENERATE) == present[:, 4]).all()
@@ -115,6 +115,22 @@ def test_drawn_roles_keep_the_rules() -> None:
     # All three: the joint share, a quarter of the rest (the mean of u³), and those that would generate nothing.
     everything = (roles[full][:, [0, 1, 3]] == 0).all(1).double().mean()
     assert 0.55 < everything < 0.8
+
+
+def test_single_observations_are_even_among_what_a_row_has() -> None:
+    present = Rng.for_rows(1, 6000).uniform(4) < 0.8
+    present[:, 0] = True
+    generable, encoded = torch.tensor([True, True, False, True]), torch.tensor([True, True, True, False])
+    roles = RoleMix(joint=0.0, single=1.0).draw(Rng.for_rows(0, 6000), present, generable, encoded)
+    full = present.all(1)
+    # Column 2 can only be observed, so it is beside the one that is drawn; where it is drawn itself nothing else is.
+    drawn = (roles[full][:, :2] == Role.OBSERVE).double().mean(0)
+    assert ((drawn - 1 / 3).abs() < 0.05).all()  # 5 standard errors, seed fixed
+    assert ((roles[full][:, :2] == Role.OBSERVE).sum(1) <= 1).all()
+    assert (roles[~present] == Role.ABSENT).all()
+    assert ((roles == Role.GENERATE) & encoded).any(1).all()
+    with pytest.raises(RequestError, match="joint 0.7 and single 0.6 exceed 1 together"):
+        RoleMix(joint=0.7, single=0.6)
 
 
 def test_training_lowers_every_loss_and_is_repeatable(parts: list[Modality], registry: Registry) -> None:
