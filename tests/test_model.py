@@ -129,7 +129,7 @@ def test_single_observations_are_even_among_what_a_row_has() -> None:
     assert ((roles[full][:, :2] == Role.OBSERVE).sum(1) <= 1).all()
     assert (roles[~present] == Role.ABSENT).all()
     assert ((roles == Role.GENERATE) & encoded).any(1).all()
-    with pytest.raises(RequestError, match="joint 0.7 and single 0.6 exceed 1 together"):
+    with pytest.raises(RequestError, match=r"joint 0\.7 and single 0\.6 exceed 1 together"):
         RoleMix(joint=0.7, single=0.6)
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from mmcore.errors import RequestError
 from mmcore.modality import Task
 from mmcore.model import JointModel
 from mmcore.plugins import Registry
-from mmcore.process import Schedule
 from mmcore.sampling import sample
 from mmcore.training import TrainOptions, fit
 
 COMPONENTS = 20
+SPACE = (3, 8, 8)
 BACKBONE = "mlp"
 BACKBONE_OPTIONS = {"width": 256, "depth": 4, "features": 16}
 # Chosen on the validation part of the training split; docs/results.md has the table.
@@ -31,10 +32,8 @@ SAMPLING: dict[str, Any] = {"steps": 50}
 JOINT, PER_LABEL = 1080, 100
 
 
-def digits_model(
-    registry: Registry, names: tuple[str, ...] = tuple(WEIGHTS), schedule: str | Schedule = "cosine"
-) -> JointModel:
-    """The demo's model of these modalities, on the digits' space."""
+def digits_model(registry: Registry, names: Sequence[str] = tuple(WEIGHTS), **composition: Any) -> JointModel:
+    """The demo's model of these modalities on the digits; ``composition`` replaces arguments of :func:`mmcore.compose`."""
     make = {
         "image": lambda: registry.modality("image", channels=1, size=8, levels=17, mean=-0.39, std=0.75),
         "mask": lambda: registry.modality("mask", size=8),
@@ -43,15 +42,8 @@ def digits_model(
     }
     modalities = [make[name]() for name in names]
     tasks = [Task(name, name, weight=WEIGHTS[name]) for name in names]
-    return compose(
-        modalities,
-        tasks,
-        space=(3, 8, 8),
-        schedule=schedule,
-        backbone=BACKBONE,
-        backbone_options=BACKBONE_OPTIONS,
-        registry=registry,
-    )
+    options = {"space": SPACE, "backbone": BACKBONE, "backbone_options": BACKBONE_OPTIONS} | composition
+    return compose(modalities, tasks, registry=registry, **options)
 
 
 def run(
