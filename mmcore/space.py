@@ -206,7 +206,8 @@ def place(
             strict=True,
         ):
             table.append(torch.cat([values, values.new_full((empty, values.shape[1]), nothing)]))
-    return Placement(*(torch.cat(table, dim=1) for table in tables), sizes)
+    source, scale, owner = (torch.cat(table, dim=1) for table in tables)
+    return Placement(source, scale, owner, sizes)
 
 
 def _place(codes: Sequence[tuple[int, ...]], space: Space, *, overlap: bool) -> Placement:
