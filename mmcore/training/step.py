@@ -54,9 +54,11 @@ def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
-    norm = torch.nn.utils.clip_grad_norm_(parameters, options.clip, foreach=True)
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
     if not norm.isfinite():
         _explain(state, losses.detach(), norm)
+    if norm > options.clip:  # most steps need no pass over the gradient for it
+        torch.nn.utils.clip_grads_with_norm_(parameters, options.clip, norm, foreach=True)
     for group in state.optimizer.param_groups:
         group["lr"] = options.rate(state.step)
     state.optimizer.step()
