@@ -73,8 +73,8 @@ def compose(
     if isinstance(schedule, str):
         assert registry is not None
         options = {k: list(v) for k, v in (("gains", gains), ("powers", powers)) if v is not None}
-        config["schedule"] = {"name": schedule, "steps": STEPS, **options}
-        schedule = registry.schedule(schedule, steps=STEPS, modalities=len(modalities), **options)
+        made, schedule = registry.make("schedule", schedule, {"steps": STEPS, "modalities": len(modalities), **options})
+        config["schedule"] = {**made.where(), "steps": STEPS, **options}
     elif gains is not None or powers is not None:
         raise RequestError(
             "compose: gains and powers belong to a schedule asked for by name; put them into the Schedule"
@@ -88,9 +88,9 @@ def compose(
         if isinstance(backbone, str):
             assert registry is not None
             given = dict(backbone_options or {})
-            config["backbone"] = {"name": backbone, "options": given}
             parts = {"space": where, "modalities": len(modalities), "steps": schedule.steps, **given}
-            backbone = registry.make("backbone", backbone, parts)[1]
+            made, backbone = registry.make("backbone", backbone, parts)
+            config["backbone"] = {**made.where(), "options": given}
         assert isinstance(backbone, nn.Module)
         features = getattr(backbone, "features", None)
         if not isinstance(features, int):

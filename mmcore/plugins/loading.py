@@ -80,9 +80,8 @@ def version_in_use(module: ModuleType, entry: Entry) -> str:
     return vars(module).setdefault("__mmcore_versions__", {}).setdefault(canonical(entry.distribution), entry.version)
 
 
-def broken(entry: Entry, error: PluginError) -> Fault:
-    """The fault that an error of the entry's code amounts to, with what to do about it."""
-    cause = error.__cause__
+def broken(entry: Entry, problem: str, cause: BaseException | None = None) -> Fault:
+    """The fault of a plugin whose code fails, with what to do about it."""
     lacking = unmet(entry.distribution)
     if lacking:
         mend = pip("install", *lacking)
@@ -95,7 +94,7 @@ def broken(entry: Entry, error: PluginError) -> Fault:
     else:
         blocks = f"mmcore --no-plugin {shlex.quote(entry.full_name)}"
         mend = f"{pip('install', '--upgrade', entry.distribution)}, or tell its author and block it: {blocks}"
-    return Fault("broken", str(error), mend, cause)
+    return Fault("broken", problem, mend, cause)
 
 
 def brief(error: BaseException) -> str:

@@ -222,9 +222,9 @@ def _requirement(line: str) -> "Requirement | None":
 
 
 def _headers(distribution: importlib.metadata.Distribution | None) -> "email.message.Message":
-    # Distribution.metadata parses the long description too.
     text = _read(distribution, "METADATA") or _read(distribution, "PKG-INFO") if distribution else ""
-    return email.parser.HeaderParser().parsestr(text)
+    # The long description after the empty line would take most of the time.
+    return email.parser.HeaderParser().parsestr(re.split(r"\r?\n\r?\n", text, maxsplit=1)[0])
 
 
 def _stem(distribution: importlib.metadata.Distribution) -> str:

@@ -1,5 +1,6 @@
 """The registry: what plugins offer, found by name; a plugin's code runs when it is asked for."""
 
+import collections
 import difflib
 import importlib
 import os
@@ -36,6 +37,10 @@ class Made:
     version: str
     options: dict[str, Any]
 
+    def where(self) -> dict[str, str]:
+        """The offer, its distribution and version, as a saved model records them."""
+        return {"offer": self.offer, "distribution": self.distribution, "version": self.version}
+
 
 def discover(
     *, only: Collection[str] | None = None, without: Collection[str] = (), strict: bool | None = None
@@ -71,15 +76,9 @@ def discover(
             if not entry.blocked:
                 registry.offer(entry)
     for entry in registry.entries:
-        if entry.fault and not entry.blocked:
-            _tell(entry, entry.fault)
+        if not entry.blocked:
+            registry.tell(entry)
     return registry
-
-
-def _tell(entry: Entry, fault: Fault) -> None:
-    loading.tell(
-        f"plugin {entry.distribution} {entry.version} is {fault.status} and left out: {fault.problem}; {fault.mend}"
-    )
 
 
 class Registry:
@@ -127,18 +126,18 @@ class Registry:
 
         The status is ``not loaded``, ``ok``, ``broken``, ``incompatible``, ``conflict`` or ``blocked``.
         """
+        rivals = collections.Counter((e.kind, e.name) for e in self.entries if not e.blocked and not e.fault)
         rows = []
         for entry in self.entries:
-            asked = self._asked.get(entry)
-            fault = entry.fault or (asked if isinstance(asked, Fault) else None)
+            fault = None if entry.blocked else self.fault(entry)
             if entry.blocked:
-                status, fault = "blocked", None
+                status = "blocked"
             elif fault:
                 status = fault.status
-            elif len(self._usable(entry.kind, f"{entry.kind}.{entry.name}")) > 1:
+            elif rivals[entry.kind, entry.name] > 1:
                 status = "conflict"
             else:
-                status = "ok" if asked else "not loaded"
+                status = "ok" if entry in self._asked else "not loaded"
             rows.append(
                 {
                     "kind": entry.kind,
@@ -159,9 +158,19 @@ class Registry:
                 try:
                     self.offer(entry)
                 except PluginError:
-                    fault = self._asked[entry]
-                    assert isinstance(fault, Fault)
-                    _tell(entry, fault)
+                    self.tell(entry)
+
+    def fault(self, entry: Entry) -> Fault | None:
+        """What is known to be wrong with an entry, by its metadata or since it was asked for."""
+        asked = self._asked.get(entry)
+        return asked if isinstance(asked, Fault) else entry.fault
+
+    def tell(self, entry: Entry, fault: Fault | None = None) -> None:
+        """Say on stderr what is wrong with an entry, once in this process; nothing if nothing is known."""
+        fault = fault or self.fault(entry)
+        if fault:
+            what = f"plugin {entry.distribution} {entry.version} is {fault.status} and left out"
+            loading.tell(f"{what}: {fault.problem}; {fault.mend}")
 
     def make(self, kind: str, plugin: str, options: dict[str, Any]) -> tuple[Made, Any]:
         """The thing that ``plugin`` offers, made with ``options``, and how it was made.
@@ -171,7 +180,7 @@ class Registry:
             PluginError: the plugin is broken; its failure is the cause.
         """
         entry = self.find(kind, plugin)
-        factory, version = self._factory(entry)
+        factory, version = self.factory(entry)
         try:
             with loading.blamed(
                 f"plugin {entry.full_name}: making {kind} {plugin!r}", spared=(MmcoreError, TypeError, ValueError)
@@ -230,11 +239,30 @@ class Registry:
             try:
                 self._asked[entry] = self._offered(entry)
             except PluginError as error:
-                self._asked[entry] = loading.broken(entry, error)
+                self._asked[entry] = loading.broken(entry, str(error), error.__cause__)
         asked = self._asked[entry]
         if isinstance(asked, Fault):
             raise self._error(entry, asked)
         return asked
+
+    def factory(self, entry: Entry) -> tuple[Any, str]:
+        """The factory of an entry's offer, imported, and the version of the distribution whose code it is.
+
+        Raises:
+            PluginError: the plugin is broken or incompatible; its own failure, if any, is the cause.
+        """
+        offer = self.offer(entry)
+        try:
+            factory, version = loading.factory(entry, offer)
+        except PluginError as error:
+            fault = self._asked[entry] = loading.broken(entry, str(error), error.__cause__)
+            raise self._error(entry, fault) from fault.cause
+        if version != entry.version:
+            loading.tell(
+                f"{entry.distribution} {version} was imported before {entry.version} was installed and is still in use; "
+                "restart Python to use the new one"
+            )
+        return factory, version
 
     def _usable(self, kind: str, plugin: str) -> list[Entry]:
         # By metadata alone, so that what a name means does not depend on what has been imported.
@@ -258,26 +286,12 @@ class Registry:
             )
         return named[0]
 
-    def _factory(self, entry: Entry) -> tuple[Any, str]:
-        offer = self.offer(entry)
-        try:
-            factory, version = loading.factory(entry, offer)
-        except PluginError as error:
-            fault = self._asked[entry] = loading.broken(entry, error)
-            raise self._error(entry, fault) from fault.cause
-        if version != entry.version:
-            loading.tell(
-                f"{entry.distribution} {version} was imported before {entry.version} was installed and is still in use; "
-                "restart Python to use the new one"
-            )
-        return factory, version
-
     def _check_product(self, entry: Entry, thing: object) -> None:
         if entry.kind in PRODUCTS:
             module, _, name = PRODUCTS[entry.kind].partition(":")
             if not isinstance(thing, getattr(importlib.import_module(module), name)):
                 error = PluginError(f"its factory made a {type(thing).__name__}, expected a {module}.{name}")
-                raise self._error(entry, loading.broken(entry, error))
+                raise self._error(entry, loading.broken(entry, str(error), error.__cause__))
 
     def _error(self, entry: Entry, fault: Fault) -> PluginError:
         error = PluginError(f"plugin {entry.full_name} is {fault.status}: {fault.problem}; {fault.mend}")
