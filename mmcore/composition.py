@@ -74,6 +74,7 @@ def compose(
         assert registry is not None
         options = {k: list(v) for k, v in (("gains", gains), ("powers", powers)) if v is not None}
         made, schedule = registry.make("schedule", schedule, {"steps": STEPS, "modalities": len(modalities), **options})
+        assert isinstance(schedule, Schedule)
         config["schedule"] = {**made.where(), "steps": STEPS, **options}
     elif gains is not None or powers is not None:
         raise RequestError(

@@ -1,5 +1,6 @@
 """What the metadata of installed distributions says; runs no code of theirs, and no metadata makes it raise."""
 
+import email.message
 import email.parser
 import importlib
 import importlib.metadata
@@ -79,9 +80,10 @@ class Entry:
 
     def answers_to(self, query: str) -> bool:
         """Whether ``query`` is its name, ``kind.name``, or either after ``distribution:``."""
-        distribution, colon, name = query.rpartition(":")
-        return name in (self.name, f"{self.kind}.{self.name}") and (
-            not colon or canonical(distribution) == canonical(self.distribution)
+        names = (self.name, f"{self.kind}.{self.name}")
+        distribution, colon, name = query.partition(":")
+        return query in names or (
+            bool(colon) and name in names and canonical(distribution) == canonical(self.distribution)
         )
 
     def matches(self, query: str) -> bool:
@@ -221,7 +223,7 @@ def _requirement(line: str) -> "Requirement | None":
     return requirement if requirement.marker is None or requirement.marker.evaluate({"extra": ""}) else None
 
 
-def _headers(distribution: importlib.metadata.Distribution | None) -> "email.message.Message":
+def _headers(distribution: importlib.metadata.Distribution | None) -> email.message.Message:
     text = _read(distribution, "METADATA") or _read(distribution, "PKG-INFO") if distribution else ""
     # The long description after the empty line would take most of the time.
     return email.parser.HeaderParser().parsestr(re.split(r"\r?\n\r?\n", text, maxsplit=1)[0])
