@@ -103,8 +103,7 @@ def test_list_load(site: Path) -> None:
     found = statuses(mmcore(site, *load, "--json", told=len(BROKEN)))
     assert {name: found[name] for name in BROKEN} == {name: {status} for name, status in BROKEN.items()}
     assert found["healthy"] == found["label"] == found["mmcore"] == {"ok"}
-    text = mmcore(site, *load, told=len(BROKEN))
-    assert "importing b_hangs took more than 4 s and was cut off" in text
+    text = mmcore(site, "--no-plugin", "b-hangs", *load, told=len(BROKEN) - 1)
     assert "importing b_raises gave RuntimeError: boom bang" in text
 
 
@@ -118,7 +117,7 @@ def test_list_load(site: Path) -> None:
         "b-misspelt": ["unknown hook 'mmcore_modalitys'"],
         "b-arguments": ["Argument(s) {'name'}", "mmcore_modalities"],
         "b-no-offer": ["offers a dict, expected mmcore.Offer"],
-        "b-metadata": ["not UTF-8", "pip install --force-reinstall mmcore-b-metadata"],
+        "b-metadata": ["entry_points.txt cannot be read: UnicodeDecodeError", "pip install mmcore-b-metadata"],
         "b-api": ["plugin API v2", "pip install --upgrade mmcore mmcore-b-api"],
         "b-core": ["needs mmcore>=99", "pip install --upgrade mmcore mmcore-b-core"],
     }.items(),

@@ -67,9 +67,11 @@ def demo(
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: as many as there are cores.")] = 0,
 ) -> None:
     """Train a four-modality model on real handwritten digits, sample, and report."""
+    # Before torch is imported: discovery may have to keep it from reading what cannot be read.
+    registry = _registry(context)
     from mmcore.demo.run import run
 
-    run(_registry(context), out, compare=compare, steps=steps, device=device, seed=seed, threads=threads)
+    run(registry, out, compare=compare, steps=steps, device=device, seed=seed, threads=threads)
 
 
 @plugins.command("list")

@@ -39,12 +39,14 @@ class Fault:
         problem: what is wrong, on one line.
         mend: what to type or do about it, on one line.
         cause: the plugin's own failure, if its code has run.
+        spreads: whether it also fails all others who read the entry points of everything installed, as torch does.
     """
 
     status: str
     problem: str
     mend: str
     cause: BaseException | None = attrs.field(default=None, eq=False, repr=False)
+    spreads: bool = False
 
 
 @attrs.frozen
@@ -118,6 +120,30 @@ def installed() -> list[Entry]:
     return sorted(entries, key=lambda e: (e.kind, e.name, e.distribution, e.module, e.api))
 
 
+def forgive() -> None:
+    """Make unreadable entry points count as none in this process, for everybody.
+
+    The standard library reads those of all distributions at once, so that one unreadable file fails each of its
+    callers; torch and fsspec are among them, as they are imported.
+    """
+    importlib.metadata.Distribution.entry_points = property(_forgiving)
+
+
+def _forgiving(distribution: importlib.metadata.Distribution) -> importlib.metadata.EntryPoints:
+    try:
+        return _entry_points(distribution)
+    except Exception:
+        return importlib.metadata.EntryPoints(())
+
+
+def _entry_points(distribution: importlib.metadata.Distribution) -> importlib.metadata.EntryPoints:
+    assert _PROPERTY.fget is not None
+    return _PROPERTY.fget(distribution)
+
+
+_PROPERTY = importlib.metadata.Distribution.entry_points
+
+
 def points(text: str) -> Iterator[tuple[str, str, str]]:
     """Group, name and value of each line of an ``entry_points.txt``; a line that is none has an empty value."""
     group = ""
@@ -156,12 +182,13 @@ def _entries(distribution: importlib.metadata.Distribution) -> list[Entry]:
     name = (headers["Name"] or "").strip()
     title = name or _stem(distribution) or "?"
     text = _read(distribution, "entry_points.txt")
-    again = pip("install", "--force-reinstall", title)
     fault = None
-    if not name:
-        fault = Fault("broken", "its metadata has no name", f"remove {folder or 'it'}, then {again}")
-    elif "\N{REPLACEMENT CHARACTER}" in text:
-        fault = Fault("broken", "its entry_points.txt is not UTF-8", again)
+    unreadable = _unreadable(distribution)
+    anew = f"remove {folder or 'it'}, then {pip('install', title)}"
+    if unreadable:
+        fault = Fault("broken", f"its entry_points.txt cannot be read: {unreadable}", anew, spreads=True)
+    elif not name:
+        fault = Fault("broken", "its metadata has no name", anew)
     elif canonical(name) != PROJECT:
         fault = _core_fault(name, headers.get_all("Requires-Dist", []))
     found = []
@@ -182,6 +209,14 @@ def _entries(distribution: importlib.metadata.Distribution) -> list[Entry]:
     found = [attrs.evolve(e, fault=e.fault or twice) if here.count((e.kind, e.name)) > 1 else e for e in found]
     # A distribution may serve several versions of the interface; then ours is the one that counts.
     return [e for e in found if e.api == API or (e.kind, e.name) not in here]
+
+
+def _unreadable(distribution: importlib.metadata.Distribution) -> str:
+    try:
+        _entry_points(distribution)
+    except Exception as error:
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return ""
 
 
 def _entry_fault(entry: Entry) -> Fault | None:

@@ -12,7 +12,7 @@ import attrs
 from mmcore.errors import MmcoreError, PluginError, RequestError
 from mmcore.hookspecs import PROJECT, Offer
 from mmcore.plugins import loading
-from mmcore.plugins.metadata import HOOKS, Entry, Fault, canonical, installed
+from mmcore.plugins.metadata import HOOKS, Entry, Fault, canonical, forgive, installed
 
 if TYPE_CHECKING:
     from mmcore.modality import Modality, Task
@@ -47,7 +47,8 @@ def discover(
 ) -> "Registry":
     """A fresh registry of what is installed now; no plugin is imported.
 
-    A plugin that its metadata alone shows to be unusable is named on stderr, and left out.
+    A plugin that its metadata alone shows to be unusable is named on stderr, and left out. Where its entry
+    points cannot be read at all, they count as none for the rest of this process: torch's import would fail on them.
 
     Args:
         only: allow these plugins only, by name, ``kind.name``, distribution or ``distribution:name``; by
@@ -71,6 +72,8 @@ def discover(
         return canonical(entry.distribution) != PROJECT and (barred or not listed)
 
     registry = Registry([attrs.evolve(entry, blocked=shut(entry)) for entry in installed()])
+    if any(entry.fault and entry.fault.spreads for entry in registry.entries):
+        forgive()
     if strict:
         for entry in registry.entries:
             if not entry.blocked:

@@ -78,7 +78,11 @@ def _print_entry(registry: Registry, entry: Entry, status: str, trial: "Trial") 
     if entry.blocked:
         lines["mend"] = "allow it in MMCORE_PLUGINS, or drop --no-plugin or --no-plugins"
     elif status == "conflict":
-        rivals = [e for e in registry.entries if (e.kind, e.name) == (entry.kind, entry.name) and not e.blocked]
+        rivals = [
+            e
+            for e in registry.entries
+            if (e.kind, e.name) == (entry.kind, entry.name) and not e.blocked and not e.fault
+        ]
         lines["problem"] = f"{len(rivals)} distributions offer {entry.kind} {entry.name!r}"
         lines["mend"] = f"name one: {' or '.join(e.full_name for e in rivals)}"
     print(_clean(f"{entry.kind}.{entry.name}"))
