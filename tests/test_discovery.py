@@ -255,6 +255,21 @@ def test_of_two_copies_on_the_path_the_first_counts(
     assert found == [("twin", "2.0")]
 
 
+def test_what_pip_has_renamed_to_remove_it_does_not_count(site: Path) -> None:
+    install(site, "mmcore-twin", {"modality.twin": "m"})
+    (site / "mmcore_twin-1.0.dist-info").rename(site / "~mcore_twin-1.0.dist-info")
+    assert not [e for e in installed() if e.name == "twin"]
+
+
+def test_metadata_cannot_write_to_the_terminal(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    metadata = "Name: mmcore-odd\n \x1b[2J\nVersion: 1\n\t2\n"
+    install(site, "mmcore-odd", {"x\x1b[2J": "m"}, metadata=metadata)
+    mmcore.discover()
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 1
+    assert "\x1b" not in told
+
+
 def test_unreadable_entry_points_fail_nobody_else_after_a_discovery(site: Path) -> None:
     install(site, "mmcore-odd", f"[{GROUP}]\nmodality.x = m".encode() + b"\xff\n")
     with pytest.raises(UnicodeDecodeError):

@@ -22,12 +22,10 @@ def main() -> None:
     """Run the command line; exit status 0 done, 1 the work failed, 2 the request was wrong."""
     try:
         app()
-    except (RequestError, PluginError) as error:
-        print(f"mmcore: {error}", file=sys.stderr)
-        sys.exit(2)
     except MmcoreError as error:
-        print(f"mmcore: {error}", file=sys.stderr)
-        sys.exit(1)
+        # On one line, whatever a plugin has put into its message.
+        print(f"mmcore: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, RequestError | PluginError) else 1)
     except KeyboardInterrupt:
         print("mmcore: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -13,7 +13,7 @@ import pluggy
 from mmcore import hookspecs
 from mmcore.errors import PluginError
 from mmcore.hookspecs import PROJECT, Offer
-from mmcore.plugins.metadata import HOOKS, Entry, Fault, canonical, pip, unmet
+from mmcore.plugins.metadata import HOOKS, Entry, Fault, canonical, one_line, pip, unmet
 
 
 @contextlib.contextmanager
@@ -100,7 +100,7 @@ def broken(entry: Entry, problem: str, cause: BaseException | None = None) -> Fa
 def brief(error: BaseException) -> str:
     """The error's type and message on one line of bounded length."""
     try:
-        text = " ".join(str(error).split())
+        text = one_line(str(error))
     except Exception:
         text = ""
     name = type(error).__name__
@@ -111,7 +111,7 @@ def tell(line: str) -> None:
     """Say it on stderr, once in this process."""
     if line not in _told and sys.stderr is not None:
         _told.add(line)
-        print(f"mmcore: {line}", file=sys.stderr)
+        print(f"mmcore: {one_line(line)}", file=sys.stderr)
 
 
 _told: set[str] = set()

@@ -98,6 +98,11 @@ def canonical(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
+def one_line(text: str) -> str:
+    """The text on one line, without what would move a terminal's cursor."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
+
+
 def pip(command: str, *arguments: str) -> str:
     """A line to paste into a shell."""
     return f"pip {command} {shlex.join(arguments)}"
@@ -109,7 +114,8 @@ def installed() -> list[Entry]:
     entries: dict[Entry, None] = {}
     seen: set[str] = set()
     for candidate in importlib.metadata.distributions():
-        if f"[{PROJECT}.v" not in _read(candidate, "entry_points.txt"):
+        # pip renames to "~…" what it is about to remove, and may leave it.
+        if _stem(candidate).startswith("~") or f"[{PROJECT}.v" not in _read(candidate, "entry_points.txt"):
             continue
         name = canonical(_stem(candidate) or _headers(candidate)["Name"] or "")
         if name not in seen:
@@ -126,7 +132,7 @@ def forgive() -> None:
     The standard library reads those of all distributions at once, so that one unreadable file fails each of its
     callers; torch and fsspec are among them, as they are imported.
     """
-    importlib.metadata.Distribution.entry_points = property(_forgiving)
+    importlib.metadata.Distribution.entry_points = property(_forgiving)  # type: ignore[reportAttributeAccessIssue]
 
 
 def _forgiving(distribution: importlib.metadata.Distribution) -> importlib.metadata.EntryPoints:
@@ -157,10 +163,9 @@ def points(text: str) -> Iterator[tuple[str, str, str]]:
 
 def unmet(distribution: str) -> list[str]:
     """The distribution's requirements that are not installed in a fitting version."""
+    headers = _headers(next(iter(importlib.metadata.distributions(name=distribution)), None))
     lacking = []
-    for line in _headers(next(iter(importlib.metadata.distributions(name=distribution)), None)).get_all(
-        "Requires-Dist", []
-    ):
+    for line in headers.get_all("Requires-Dist", []):
         try:
             requirement = _requirement(line)
             if requirement is None:
@@ -179,7 +184,7 @@ def unmet(distribution: str) -> list[str]:
 def _entries(distribution: importlib.metadata.Distribution) -> list[Entry]:
     headers = _headers(distribution)
     folder = str(getattr(distribution, "_path", ""))
-    name = (headers["Name"] or "").strip()
+    name = one_line(headers["Name"] or "")
     title = name or _stem(distribution) or "?"
     text = _read(distribution, "entry_points.txt")
     fault = None
@@ -197,7 +202,13 @@ def _entries(distribution: importlib.metadata.Distribution) -> list[Entry]:
         if major:
             kind, dot, rest = point.partition(".")
             entry = Entry(
-                kind if dot else "?", rest if dot else point, title, headers["Version"] or "?", value, major[1], folder
+                kind if dot else "?",
+                rest if dot else point,
+                title,
+                one_line(headers["Version"] or "?"),
+                value,
+                major[1],
+                folder,
             )
             found.append(attrs.evolve(entry, fault=fault or _entry_fault(entry)))
     here = [(e.kind, e.name) for e in set(found) if e.api == API]
@@ -215,7 +226,7 @@ def _unreadable(distribution: importlib.metadata.Distribution) -> str:
     try:
         _entry_points(distribution)
     except Exception as error:
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return f"{type(error).__name__}: {one_line(str(error))}"
     return ""
 
 
@@ -244,7 +255,7 @@ def _core_fault(distribution: str, requirements: list[str]) -> Fault | None:
         try:
             requirement = _requirement(line)
         except Exception:
-            return Fault("broken", f"its requirement {' '.join(line.split())!r} cannot be read", mend)
+            return Fault("broken", f"its requirement {one_line(line)!r} cannot be read", mend)
         if requirement and not requirement.specifier.contains(__version__, prereleases=True):
             return Fault("incompatible", f"it needs mmcore{requirement.specifier}, this is mmcore {__version__}", mend)
     return None
