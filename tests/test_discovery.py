@@ -35,6 +35,7 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
         "import mmcore; mmcore.discover().table()",
         "import mmcore; r = mmcore.discover(); [r.offer(e) for e in r.entries]",
         "import sys; sys.argv = ['mmcore', 'plugins', 'list']; import mmcore.cli as c\ntry: c.main()\nexcept SystemExit: pass",
+        "import sys; sys.argv = ['mmcore', 'plugins', 'list']; from mmcore.__main__ import main; main()\nassert 'typer' not in sys.modules",
         "import sys; sys.argv = ['mmcore', '--help']; import mmcore.cli as c\ntry: c.main()\nexcept SystemExit: pass",
     ],
 )

@@ -127,7 +127,7 @@ class _Run:
         request = {"entries": [attrs.asdict(entry) for entry in entries], "factories": factories}
         (folder / "request.json").write_text(json.dumps(request))
         process = subprocess.Popen(
-            [sys.executable, "-c", _CHILD.format(path=sys.path, folder=str(folder))],
+            [sys.executable, "-c", _CHILD.format(path=[str(part) for part in sys.path], folder=str(folder))],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
