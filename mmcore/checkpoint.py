@@ -5,6 +5,7 @@ plain tensors.
 """
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from mmcore import __version__
 from mmcore.composition import compose
 from mmcore.errors import RequestError
+from mmcore.hookspecs import PROJECT
 from mmcore.modality import Modality, Task
 from mmcore.model import JointModel
 from mmcore.plugins import Made, Registry, discover
+from mmcore.plugins.metadata import canonical, pip
 from mmcore.process import Schedule
 
 FORMAT = 1
@@ -44,6 +48,7 @@ def save(model: JointModel, folder: str | Path) -> Path:
         schedule = model.process.schedule
         tensors |= dict(zip(_TABLES, (schedule.log_A, schedule.W), strict=True))
         config["schedule"] = {"tables": schedule.name, "eta": schedule.eta}
+    config["distributions"] = _distributions(config)
     save_file(tensors, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     (folder / "README.md").write_text(_card(model))
@@ -60,10 +65,15 @@ def load(folder: str | Path, *, registry: Registry | None = None, device: str = 
 
     Raises:
         RequestError: a missing or damaged file, or a plugin that is not installed.
+        PluginError: a plugin that is broken or incompatible; its failure is the cause.
+
+    Warns:
+        UserWarning: a distribution is installed in another version than the model was made with.
     """
     folder = Path(folder)
     config = _read_config(folder)
     registry = registry or discover()
+    _check_distributions(folder, config, registry)
     try:
         tensors = load_file(folder / "model.safetensors")
     except (OSError, SafetensorError) as error:
@@ -94,7 +104,7 @@ def _compose(config: dict[str, Any], tensors: dict[str, torch.Tensor], registry:
         named = Schedule.from_cumulative(log_A, W, name=schedule["tables"], eta=schedule["eta"])
         by_name = {}
     else:
-        named = schedule["name"]
+        named = _exact(schedule)
         by_name = {key: schedule.get(key) for key in ("gains", "powers")}
     return compose(
         modalities,
@@ -103,7 +113,7 @@ def _compose(config: dict[str, Any], tensors: dict[str, torch.Tensor], registry:
         space=config["space"],
         overlap=config["overlap"],
         schedule=named,
-        backbone=config["backbone"]["name"],
+        backbone=_exact(config["backbone"]),
         backbone_options=config["backbone"]["options"],
         registry=registry,
         **by_name,
@@ -130,18 +140,45 @@ def _describe(m: Modality) -> dict[str, Any]:
         )
     return {
         "name": m.name,
-        "offer": made.offer,
+        **made.where(),
         "options": made.options,
-        "distribution": made.distribution,
-        "version": made.version,
     }
 
 
 def _make(part: dict[str, Any], registry: Registry) -> Modality:
     try:
-        return registry.modality(part["offer"], name=part["name"], **part["options"])
+        return registry.modality(_exact(part), name=part["name"], **part["options"])
     except RequestError as error:
         raise RequestError(f"{error}; the model was made with {part['distribution']} {part['version']}") from error
+
+
+def _exact(part: dict[str, Any]) -> str:
+    """The name by which a registry finds the very distribution's offer, whoever else offers one of that name."""
+    return f"{part['distribution']}:{part['offer']}"
+
+
+def _distributions(config: dict[str, Any]) -> dict[str, str]:
+    """The distributions, with their versions, whose offers a configuration names."""
+    targets = [task["target"] for task in config["tasks"] if not isinstance(task["target"], str)]
+    parts = [*config["modalities"], *targets, config["backbone"], config["schedule"]]
+    return {PROJECT: __version__} | {p["distribution"]: p["version"] for p in parts if "distribution" in p}
+
+
+def _check_distributions(folder: Path, config: dict[str, Any], registry: Registry) -> None:
+    """Refuse what is not installed, all of it at once, and warn of other versions."""
+    made_with = config.get("distributions")
+    if not isinstance(made_with, dict):
+        raise RequestError(f"load: {folder / 'config.json'} does not say which distributions it was made with")
+    here = {canonical(e.distribution): e.version for e in registry.entries} | {PROJECT: __version__}
+    missing = {name: version for name, version in made_with.items() if canonical(name) not in here}
+    if missing:
+        what = ", ".join(f"{name} {version}" for name, version in missing.items())
+        line = pip("install", *(f"{name}=={version}" for name, version in missing.items()))
+        raise RequestError(f"load: {folder} was made with {what}, not installed here: {line}")
+    for name, version in made_with.items():
+        found = here[canonical(name)]
+        if found != version:
+            warnings.warn(f"load: {folder} was made with {name} {version}, here is {name} {found}", stacklevel=3)
 
 
 def _describe_task(task: Task) -> dict[str, Any]:

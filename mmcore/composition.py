@@ -84,17 +84,18 @@ def compose(
                 raise RequestError(
                     f"compose: {what} has {len(values)} numbers, expected {len(modalities)}, one per modality"
                 )
-        config["schedule"] = {"name": schedule, "steps": STEPS, **options}
         # A block is a process of its own, with its own number of modalities.
-        schedules = [
-            registry.schedule(
+        offered = [
+            registry.make(
+                "schedule",
                 schedule,
-                steps=STEPS,
-                modalities=len(block),
-                **{what: [values[i] for i in block] for what, values in options.items()},
+                {"steps": STEPS, "modalities": len(block)}
+                | {what: [values[i] for i in block] for what, values in options.items()},
             )
             for block in members
         ]
+        config["schedule"] = {**offered[0][0].where(), "steps": STEPS, **options}
+        schedules = [made for _, made in offered]
     elif gains is not None or powers is not None:
         raise RequestError(
             "compose: gains and powers belong to a schedule asked for by name; put them into the Schedule"
@@ -112,7 +113,6 @@ def compose(
         if isinstance(backbone, str):
             assert registry is not None
             given = dict(backbone_options or {})
-            config["backbone"] = {"name": backbone, "options": given}
             parts = {
                 "space": where,
                 "modalities": len(modalities),
@@ -120,7 +120,8 @@ def compose(
                 "blocks": process.blocks,
                 **given,
             }
-            backbone = registry.make("backbone", backbone, parts)[1]
+            made, backbone = registry.make("backbone", backbone, parts)
+            config["backbone"] = {**made.where(), "options": given}
         assert isinstance(backbone, nn.Module)
         features = getattr(backbone, "features", None)
         if not isinstance(features, int):

@@ -361,7 +361,7 @@ def test_damaged_model_folders_are_refused(model: JointModel, registry: Registry
         (config.replace('"format": 1', '"format": 9'), "has format 9, expected 1"),
         (
             config.replace('"offer": "image"', '"offer": "imago"'),
-            "no modality 'imago' is installed.* mmcore-image 0.1.0",
+            "no modality 'mmcore-image:imago' is installed.* mmcore-image 0.1.0",
         ),
         (config.replace('"width": 16', '"width": 32'), "does not fit its configuration"),
         (config.replace('"space"', '"spice"'), "lacks or misstates 'space'"),

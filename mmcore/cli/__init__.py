@@ -1,13 +1,12 @@
 """The command line; imports no torch until work begins."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mmcore.errors import MmcoreError, RequestError
+from mmcore.errors import MmcoreError, PluginError, RequestError
 
 app = typer.Typer(
     help="Joint diffusion models over any number of modalities and tasks.",
@@ -23,12 +22,10 @@ def main() -> None:
     """Run the command line; exit status 0 done, 1 the work failed, 2 the request was wrong."""
     try:
         app()
-    except RequestError as error:
-        print(f"mmcore: {error}", file=sys.stderr)
-        sys.exit(2)
     except MmcoreError as error:
-        print(f"mmcore: {error}", file=sys.stderr)
-        sys.exit(1)
+        # On one line, whatever a plugin has put into its message.
+        print(f"mmcore: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, RequestError | PluginError) else 1)
     except KeyboardInterrupt:
         print("mmcore: interrupted", file=sys.stderr)
         sys.exit(130)
@@ -44,10 +41,15 @@ def options(
     context.obj = {"only": () if no_plugins else None, "without": no_plugin or ()}
 
 
-def _registry(context: typer.Context) -> Any:
+def _registry(context: typer.Context, *, strict: bool | None = None) -> Any:
     from mmcore.plugins import discover
+    from mmcore.plugins.loading import tell
 
-    return discover(**context.obj)
+    registry = discover(**context.obj, strict=strict)
+    for name in context.obj["without"]:
+        if not any(entry.matches(name) for entry in registry.entries):
+            tell(f"--no-plugin {name}: nothing is called so; 'mmcore plugins list' shows what there is")
+    return registry
 
 
 @app.command()
@@ -63,44 +65,35 @@ def demo(
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: as many as there are cores.")] = 0,
 ) -> None:
     """Train a four-modality model on real handwritten digits, sample, and report."""
+    # Before torch is imported: discovery may have to keep it from reading what cannot be read.
+    registry = _registry(context)
     from mmcore.demo.run import run
 
-    run(_registry(context), out, compare=compare, steps=steps, device=device, seed=seed, threads=threads)
+    run(registry, out, compare=compare, steps=steps, device=device, seed=seed, threads=threads)
 
 
 @plugins.command("list")
 def list_plugins(
     context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    load: Annotated[
+        bool, typer.Option("--load", help="Import each plugin, in a process of its own, and say how that went.")
+    ] = False,
+    timeout: Annotated[float, typer.Option(min=0.1, help="With --load: seconds before an import is cut off.")] = 10.0,
 ) -> None:
     """What each installed distribution offers, from metadata alone: no plugin is imported."""
-    rows = _registry(context).table()
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    columns = ("kind", "name", "distribution", "version", "api", "status")
-    table = [columns, *(tuple(row[c] for c in columns) for row in rows)]
-    widths = [max(len(row[i]) for row in table) for i in range(len(columns))]
-    for row in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    from mmcore.plugins.show import show_list
+
+    show_list(_registry(context, strict=False), as_json=as_json, load=load, limit=timeout)
 
 
 @plugins.command("why")
-def why(context: typer.Context, name: Annotated[str, typer.Argument(help="A name that 'plugins list' shows.")]) -> None:
-    """Where a plugin comes from and, if it is broken, why."""
-    registry = _registry(context)
-    found = [e for e in registry.entries if name in (e.name, f"{e.kind}.{e.name}", e.full_name, e.distribution)]
-    if not found:
-        known = ", ".join(sorted({f"{e.kind}.{e.name}" for e in registry.entries}))
-        raise RequestError(f"plugins why: nothing is called {name!r}; there are {known}")
-    for entry in found:
-        print(f"{entry.kind}.{entry.name}: {entry.distribution} {entry.version}, entry module {entry.module}")
-        if entry.blocked:
-            print("  blocked: allow it in MMCORE_PLUGINS, or drop --no-plugin")
-            continue
-        try:
-            offer = registry.offer(entry)
-        except MmcoreError as error:
-            print(f"  broken: {error}")
-            continue
-        print(f"  offers {offer.factory}: {offer.summary}")
+def why(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A name that 'plugins list' shows.")],
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds before an import is cut off.")] = 60.0,
+) -> None:
+    """Where a plugin comes from, whether it works, and if not, why and what to do."""
+    from mmcore.plugins.show import show_why
+
+    show_why(_registry(context, strict=False), name, limit=timeout)
