@@ -16,7 +16,7 @@ from mmcore.process import Schedule
 from mmcore.roles import Role, RoleMix
 from mmcore.sampling import sample
 from mmcore.testing.check import check
-from mmcore.testing.context import Context, aggregate, descend, process_of
+from mmcore.testing.context import LAYOUTS, Context, aggregate, descend, process_of
 from mmcore.testing.statistics import mean_bound, sigmas
 from mmcore.training import fit
 
@@ -253,7 +253,7 @@ def improves(c: Context) -> None:
     subject: Modality = c.modality
     # Little noise: what the code holds can be read, so a healthy pair of encoder and head beats any constant soon.
     log_A = torch.tensor([0.0, 0.02, 0.05, 0.1, 0.2], dtype=torch.float64).neg()
-    model = c.compose([subject], "shared", Schedule.from_cumulative(log_A, (0.5 * log_A).exp()[:, None]))
+    model = c.compose([subject], LAYOUTS[0], Schedule.from_cumulative(log_A, (0.5 * log_A).exp()[:, None]))
     name = subject.name
     train, held = subject.typical(512, c.seed), subject.typical(256, c.seed + 1)
 

@@ -96,14 +96,14 @@ def where(c: Context) -> None:
 def void(c: Context) -> None:
     """Where the spec has a void value, void elements count for nothing, whatever is predicted for them."""
     spec = c.modality.spec
-    if spec.void is None:
+    if (nothing := spec.void) is None:
         raise NotRun("the spec has no void value")
 
     def body(x: Tensor, seed: int) -> None:
         x = c.cast(x)
-        p, known = c.params_at(1.0, seed, len(x)), x != spec.void
+        p, known = c.params_at(1.0, seed, len(x)), x != nothing
         c.same(c.loss(p, x), c.loss(p, x, known), "the loss with void elements", code=LOSS, params=p, x=x)
-        empty = torch.full_like(x, spec.void)
+        empty = torch.full_like(x, nothing)
         c.same(c.loss(p, empty), torch.zeros(len(x)), "the loss of a void sample", code=LOSS, params=p, x=empty)
 
     c.forall(body, x=samples(spec), seed=st.integers(0, 99))

@@ -91,7 +91,7 @@ class Context:
             derandomize=False,
             print_blob=False,
             report_multiple_bugs=False,
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=tuple(HealthCheck),  # type: ignore[reportArgumentType]
             phases=(Phase.generate, Phase.shrink),
         )
         @hypothesis.given(**strategies)

@@ -118,7 +118,10 @@ class Plan:
         known = {text for case in everything for text in (case.id, case.check.id)}
         if wrong := [text for text in only if text not in known]:
             raise RequestError(f"conformance: no check {wrong[0]!r} for a {kind}; there are {_ids(kind)}")
-        default = getattr(thing, "name", None) if kind == "modality" else getattr(thing, "__name__", kind)
+        made: Made | None = getattr(thing, "made", None)
+        default = (
+            thing.name if isinstance(thing, Modality) else made.offer if made else getattr(thing, "__name__", kind)
+        )
         return cls(thing, kind, name or str(default), PROFILES[profile], seed, opt_outs, tuple(cases), len(everything))
 
     def tolerance(self, case: Case) -> float | None:

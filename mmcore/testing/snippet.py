@@ -3,6 +3,7 @@
 import ast
 import json
 import shlex
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,19 +43,23 @@ def maker(thing: Any, kind: str) -> tuple[list[str], list[str]] | None:
     made: Made | None = getattr(thing, "made", None)
     if isinstance(made, Made) and all(map(_plain, made.options.values())):
         options = "".join(f", {k}={v!r}" for k, v in made.options.items())
-        return ["import mmcore"], [f"modality = mmcore.discover().modality({made.offer!r}{options})"]
+        if kind == "modality":
+            return ["import mmcore"], [f"modality = mmcore.discover().modality({made.offer!r}{options})"]
+        given = f"{made.kind!r}, {made.offer!r}, {{**{made.options!r}, **given}}"
+        return ["import mmcore"], [f"make = lambda **given: mmcore.discover().make({given})[1]"]
     cls = type(thing) if isinstance(thing, Modality) else thing
     module, name = getattr(cls, "__module__", None), getattr(cls, "__qualname__", "<locals>")
-    if not module or module == "__main__" or "<" in name:
+    # What is made inside a function, or was put together by hand, cannot be imported.
+    if not module or module == "__main__" or getattr(sys.modules.get(module), name, None) is not cls:
         return None
-    imports, outer = [f"from {module} import {name.partition('.')[0]}"], name
+    imports = [f"from {module} import {name}"]
     if not isinstance(thing, Modality):
-        return imports, [f"{variable} = {outer}"]
+        return imports, [f"{variable} = {name}"]
     args, options = thing.arguments
     if not all(map(_plain, (*args, *options.values()))):
         return None
     given = ", ".join([*map(repr, args), *(f"{k}={v!r}" for k, v in options.items())])
-    return imports, [f"{variable} = {outer}({given})"]
+    return imports, [f"{variable} = {name}({given})"]
 
 
 def snippet(thing: Any, kind: str, id: str, profile: str, seed: int, inputs: Mapping[str, Any], code: str) -> str:  # noqa: A002
