@@ -160,13 +160,14 @@ def expected_code_draws(c: Context) -> None:
 
     For real values with limits this is asked where draws keep off the limits.
     """
-    encode, p = c.encoder(), c.settled_params(3)
+    n = 8
+    encode, p = c.encoder(), c.settled_params(n)
     with torch.no_grad():
         expected = c.modality.expected_code(p, encode)
-        want = (3, *c.modality.code)
+        want = (n, *c.modality.code)
         if tuple(expected.shape) != want:
             c.fail(f"an expected code of shape {tuple(expected.shape)}", f"(B, *code) = {want}")
-        for k in range(3):
+        for k in range(n):
             codes = encode(c.draws(p[k : k + 1], c.profile.draws, f"row {k}")).double().flatten(1)
             gap = (codes.mean(0) - expected[k].double().flatten()).abs()
             bound = mean_bound(codes, reach=_reach(c)) + c.tolerance

@@ -264,10 +264,9 @@ def improves(c: Context) -> None:
             return model({name: held}, t, _generate(model, n), noise)[:, 0].double()
 
     untrained = losses()
-    with torch.no_grad():
-        start = c.decoder().eval()(*c.features(1))
+    start = c.params_at(0.1, c.seed)
     constant = start.clone().requires_grad_()
-    descend(constant, lambda p: c.loss(p.expand(len(train), *p.shape[1:]), train).mean(), steps=200, lr=0.1)
+    descend(constant, lambda p: c.loss(p.expand(len(train), *p.shape[1:]), train).mean(), steps=400, lr=0.1)
     fixed = c.loss(constant.detach().expand(len(held), *start.shape[1:]), held).double()
     table = Table(TensorBatch({name: train}, torch.ones(len(train), 1, dtype=torch.bool)))
     fit(model, table, steps=c.profile.steps, batch_size=64, lr=5e-3, ema=0.9, roles=RoleMix(joint=1.0), seed=c.seed, device="cpu", quiet=True)  # fmt: skip

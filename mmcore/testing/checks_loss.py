@@ -52,6 +52,8 @@ def finite(c: Context) -> None:
         if gradient is not None and not gradient.isfinite().all():
             c.fail("a gradient with NaN or infinity", "a finite one", code=LOSS, params=p, x=x)
 
+    for scale in (1.0, 100.0):
+        body(c.modality.typical(32, c.seed), scale, c.seed)
     c.forall(body, x=samples(c.modality.spec), scale=SCALES, seed=SEEDS)
 
 

@@ -172,12 +172,13 @@ class Context:
         else:
             middle = float(self.typical(256).mean())
             half = abs(middle - (spec.low if spec.low is not None else spec.high or 0.0))
-        copies = 16
+        copies = 64
         place = 0.8 * self.rng(n, "place").uniform(*spec.shape, dtype=self.dtype) - 0.4
-        noise = 0.08 * self.rng(n * copies, "spread").normal(*spec.shape, dtype=self.dtype)
+        noise = 0.1 * self.rng(n * copies, "spread").normal(*spec.shape, dtype=self.dtype)
         target = middle + half * (place.repeat_interleave(copies, 0) + noise)
-        fitted = params.clone().requires_grad_()
-        descend(fitted, lambda p: self.loss(p.repeat_interleave(copies, 0), target).mean(), steps=150, lr=0.08)
+        # From small features: a deviation that starts far out would not come back in time.
+        fitted = self.params_at(0.1, self.seed, n).requires_grad_()
+        descend(fitted, lambda p: self.loss(p.repeat_interleave(copies, 0), target).mean(), steps=250, lr=0.08)
         return fitted.detach()
 
     def loss(self, params: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:

@@ -164,10 +164,7 @@ class Plan:
         result = attrs.evolve(result, status=status, reason=reason, seconds=round(time.monotonic() - started, 4))
         if finding is None:
             return result
-        shown = {
-            name: literal(value) or f"{type(value).__name__}, too long to show"
-            for name, value in finding.inputs.items()
-        }
+        shown = {name: _short(value) for name, value in finding.inputs.items()}
         how = (self.kind, case.id, self.profile.name, self.seed)
         return attrs.evolve(
             result,
@@ -257,6 +254,13 @@ def _put(case: Case, context: Context) -> tuple[Failure | None, bool, str]:
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
     return None, False, ""
+
+
+def _short(value: Any) -> str:
+    """A value for the eye; the snippet has it in full."""
+    if isinstance(value, torch.Tensor) and value.numel() > 24 and value.unique().numel() > 1:
+        return f"{tuple(value.shape)} in {value.dtype}, {value.min().item():.4g} … {value.max().item():.4g}"
+    return literal(value) or repr(value)
 
 
 def _ids(kind: str) -> str:
