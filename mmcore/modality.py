@@ -6,7 +6,7 @@ The protocols say what the engine calls; :class:`Encoder`, :class:`Decoder` and
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import attrs
 import torch
@@ -31,6 +31,7 @@ class Spec:
         low: the smallest value; None for no limit.
         high: the largest value; None for no limit.
         unit_norm: whether the last axis has Euclidean norm 1.
+        void: one more value, outside the range, of elements that say nothing; None where there is none.
     """
 
     shape: tuple[int, ...]
@@ -38,6 +39,7 @@ class Spec:
     low: float | None = None
     high: float | None = None
     unit_norm: bool = False
+    void: int | None = None
 
     def check(self, x: Tensor, what: str) -> None:
         """Raise unless ``x (B, *shape)`` fits.
@@ -56,9 +58,13 @@ class Spec:
         if x.is_floating_point() and not x.isfinite().all():
             raise RequestError(f"{what}: found NaN or infinity in row {_row(~x.isfinite())}, expected finite values")
         for bound, outside in ((self.low, lambda b: x < b - 1e-6), (self.high, lambda b: x > b + 1e-6)):
-            if bound is not None and (wrong := outside(bound)).any():
+            if bound is None:
+                continue
+            wrong = outside(bound) if self.void is None else outside(bound) & (x != self.void)
+            if wrong.any():
+                void = "" if self.void is None else f" or void {self.void}"
                 raise RequestError(
-                    f"{what}: found {x[wrong][0].item():.6g} in row {_row(wrong)}, expected {self.low} … {self.high}"
+                    f"{what}: found {x[wrong][0].item():.6g} in row {_row(wrong)}, expected {self.low} … {self.high}{void}"
                 )
         if self.unit_norm and (wrong := (x.norm(dim=-1) - 1).abs() > 1e-3).any():
             raise RequestError(
@@ -166,6 +172,13 @@ class Modality(ABC):
     made: Made | None = None
     discrete: ClassVar[bool] = False
     """Whether its values are classes, whose codes have no meaning in between."""
+    arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+    """What its constructor was given, for messages that show how to make it again."""
+
+    def __new__(cls, *args: Any, **options: Any) -> Self:
+        modality = super().__new__(cls)
+        modality.arguments = (args, options)
+        return modality
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, shape={self.spec.shape}, code={self.code})"

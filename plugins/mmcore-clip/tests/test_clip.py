@@ -9,7 +9,11 @@ import torch
 from safetensors.torch import save_file
 
 from mmcore import RequestError, Rng, Space
+from mmcore.testing import conformance_suite
 from mmcore_clip import ClipModality
+
+test_clip = conformance_suite(ClipModality(16))
+test_clip_vectors = conformance_suite(ClipModality(16, unit_norm=False, scale=3.0), name="vectors")
 
 
 def test_vectors_and_files_read_alike(tmp_path: Path) -> None:

@@ -9,7 +9,10 @@ import torch
 from PIL import Image
 
 from mmcore import RequestError
+from mmcore.testing import conformance_suite
 from mmcore_image import ImageModality
+
+test_image = conformance_suite(ImageModality(3, 8))
 
 
 def test_arrays_pictures_and_paths_read_alike(tmp_path: Path) -> None:

@@ -7,7 +7,11 @@ import pytest
 import torch
 
 from mmcore import RequestError
+from mmcore.testing import conformance_suite
 from mmcore_label import LabelModality
+
+test_label = conformance_suite(LabelModality(5))
+test_label_multi = conformance_suite(LabelModality(4, multi=True), name="labels")
 
 
 def test_indices_and_names_read_alike() -> None:

@@ -48,8 +48,7 @@ class MaskModality(Modality):
             raise RequestError(f"mask: frequencies = {frequencies}, expected {classes} numbers above 0")
         self.name = "mask"
         self.classes, self.void, self.frequencies = classes, void, p / p.sum()
-        values = [0, classes - 1] if void is None else [0, classes - 1, void]
-        self.spec = Spec((height, width), torch.int64, min(values), max(values))
+        self.spec = Spec((height, width), torch.int64, 0, classes - 1, void=void)
         self.code = (1 if classes == 2 else classes, height, width)
 
     @property

@@ -6,7 +6,10 @@ import torch
 from PIL import Image
 
 from mmcore import RequestError
+from mmcore.testing import conformance_suite
 from mmcore_mask import MaskModality
+
+test_mask = conformance_suite(MaskModality(8, 4, void=9))
 
 
 def test_index_maps_bits_and_alpha_read_alike(tmp_path: object) -> None:

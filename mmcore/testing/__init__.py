@@ -1,0 +1,63 @@
+"""The conformance kit: what every plugin owes, as checks that anyone can run.
+
+One line in a plugin's own tests runs them all under pytest::
+
+    from mmcore.testing import conformance_suite
+    test_audio = conformance_suite(AudioModality(rate=8000, seconds=1))
+
+:func:`run` and ``mmcore check NAME`` run the same checks by the same engine without pytest.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmcore.testing.check import CHECKS, Check, Failure, NotRun
+    from mmcore.testing.engine import Plan, run
+    from mmcore.testing.optouts import KnownFailure, OptOuts, Tolerance, Unsupported
+    from mmcore.testing.report import Report, Result, schema
+    from mmcore.testing.suite import conformance_suite
+
+_WHERE = {
+    "CHECKS": "check",
+    "Check": "check",
+    "Failure": "check",
+    "KnownFailure": "optouts",
+    "NotRun": "check",
+    "OptOuts": "optouts",
+    "Plan": "engine",
+    "Report": "report",
+    "Result": "report",
+    "Tolerance": "optouts",
+    "Unsupported": "optouts",
+    "conformance_suite": "suite",
+    "run": "engine",
+    "schema": "report",
+}
+
+__all__ = [
+    "CHECKS",
+    "Check",
+    "Failure",
+    "KnownFailure",
+    "NotRun",
+    "OptOuts",
+    "Plan",
+    "Report",
+    "Result",
+    "Tolerance",
+    "Unsupported",
+    "conformance_suite",
+    "run",
+    "schema",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'mmcore.testing' has no attribute {name!r}")
+    from importlib import import_module
+
+    if name in ("CHECKS", "Check"):
+        # The table is full only once the modules that fill it are imported.
+        import_module("mmcore.testing.engine")
+    return getattr(import_module(f"mmcore.testing.{_WHERE[name]}"), name)

@@ -1,0 +1,228 @@
+"""The edges: the installed entry, the spec, and what a person gives and sees."""
+
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from mmcore.errors import MmcoreError, RequestError
+from mmcore.modality import Spec
+from mmcore.plugins import Entry
+from mmcore.testing.check import NotRun, check
+from mmcore.testing.context import SPACES, WIDTH, Context
+from mmcore.testing.strategies import limits, samples
+
+
+def _entries(c: Context) -> list[Entry]:
+    """The installed entries that this plugin comes from: by how it was made, or by its package."""
+    package = type(c.thing).__module__.partition(".")[0]
+    made = getattr(c.thing, "made", None)
+    found = [
+        e
+        for e in c.registry().entries
+        if e.kind == "modality"
+        and (
+            (made is not None and (e.distribution, e.name) == (made.distribution, made.offer))
+            or (made is None and e.module.partition(".")[0] == package)
+        )
+    ]
+    if not found:
+        raise NotRun(f"no installed entry point of mmcore names the package {package}")
+    return found
+
+
+@check("entry.torch_free", fault="import torch, or the modality itself, in the entry module", core=False)
+def torch_free(c: Context) -> None:
+    """Importing the entry module imports no torch, so that listing plugins stays fast."""
+    for entry in _entries(c):
+        code = (
+            f"import sys, json; sys.path[:] = json.loads({json.dumps(json.dumps(sys.path))}); "
+            f"import {entry.module}; sys.exit(40 if 'torch' in sys.modules else 0)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+        if done.returncode == 40:
+            c.fail(f"torch imported by {entry.module}", "the modality imported on first use only")
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            c.fail(f"importing {entry.module} fails: {last}", "an import without error")
+
+
+@check(
+    "entry.agrees",
+    fault="a hook that offers another name than the entry point, or a factory that is not there",
+    core=False,
+)
+def agrees(c: Context) -> None:
+    """What the hooks offer is what the metadata says, and its factory is there."""
+    registry = c.registry()
+    for entry in _entries(c):
+        try:
+            module, _, attribute = registry.offer(entry).factory.partition(":")
+        except MmcoreError as error:
+            c.fail(str(error), f"one Offer({entry.name!r}, …)")
+        try:
+            factory = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            c.fail(f"the factory {module}:{attribute}: {error!r}", "a class or a function")
+        if not callable(factory):
+            c.fail(f"the factory {module}:{attribute} is {factory!r}", "a class or a function")
+
+
+@check("spec.protocol", fault="a spec that is a tuple, a code with a zero, a decoder without sample")
+def protocol(c: Context) -> None:
+    """A modality has a name, a spec, a code's shape, and parts with the methods that the engine calls."""
+    m = c.modality
+    if not isinstance(m.name, str) or not m.name or "." in m.name:
+        c.fail(f"the name {m.name!r}", "one without dots")
+    if not isinstance(m.spec, Spec):
+        c.fail(f"the spec {m.spec!r}", "a mmcore.Spec")
+    if not isinstance(m.code, tuple) or not m.code or not all(isinstance(n, int) and n > 0 for n in m.code):
+        c.fail(f"the code's shape {m.code!r}", "a tuple of sizes, each at least 1")
+    for name, part in (("encoder()", m.encoder()), ("decoder()", m.decoder(WIDTH, SPACES[0]))):
+        if not isinstance(part, nn.Module):
+            c.fail(f"{name} gives {type(part).__name__}", "an nn.Module")
+    decoder = m.decoder(WIDTH, SPACES[0])
+    for name in ("point", "sample"):
+        if not callable(getattr(decoder, name, None)):
+            c.fail(f"a decoder without {name}", "forward, point and sample")
+    if not callable(m.loss()):
+        c.fail(f"loss() gives {m.loss()!r}", "a loss term that can be called")
+    if not isinstance(m.metrics(), Mapping):
+        c.fail(f"metrics() gives {type(m.metrics()).__name__}", "a mapping from name to metric")
+    if not m.spec.dtype.is_floating_point and not m.discrete:
+        c.fail(
+            f"discrete = {m.discrete} with values in {m.spec.dtype}",
+            "discrete = True: classes are drawn, never averaged",
+        )
+
+
+@check("spec.typical", fault="typical samples outside the spec, or from the global generator", tolerance=0.0)
+def typical(c: Context) -> None:
+    """Typical samples fit the spec, are as many as asked for, and depend on the seed alone."""
+    m = c.modality
+    for n in (1, 7):
+        torch.manual_seed(n)
+        x = m.typical(n, c.seed)
+        try:
+            m.spec.check(x, "typical")
+        except RequestError as error:
+            c.fail(str(error), "samples of the spec")
+        if len(x) != n:
+            c.fail(f"{len(x)} samples", f"{n}")
+        torch.manual_seed(n + 1)
+        c.same(m.typical(n, c.seed), x, "the same samples again")
+    if torch.equal(m.typical(64, c.seed + 1), m.typical(64, c.seed)):
+        c.fail("the same samples for another seed", "others")
+
+
+FORMS: dict[str, Callable[[Any, Tensor], Any]] = {
+    "the tensor": lambda m, x: x,
+    "an array": lambda m, x: x.numpy(),
+    "a list or a number": lambda m, x: x.tolist(),
+    "what show gives": lambda m, x: m.show(x),
+}
+
+
+def _form(c: Context, x: Tensor) -> tuple[str, str]:
+    """The form of raw value that reads back to the samples, and what went wrong with the others."""
+    wrong = []
+    low, high = limits(c.modality.spec)
+    near = 0.02 * (high - low) if c.modality.spec.low is not None and c.modality.spec.high is not None else 1e-3
+    for name, form in FORMS.items():
+        try:
+            back = torch.stack([c.modality.read(form(c.modality, row.clone())) for row in x])
+        except RequestError as error:
+            wrong.append(f"{name}: {error}")
+            continue
+        if back.shape != x.shape or back.dtype != x.dtype:
+            wrong.append(f"{name}: read as {tuple(back.shape[1:])} in {back.dtype}")
+        elif (x.is_floating_point() and (back - x).abs().max() <= near) or torch.equal(back, x):
+            return name, ""
+        else:
+            wrong.append(f"{name}: read as other values")
+    return "", "; ".join(wrong)
+
+
+@check("read.round_trip", fault="a read that scales twice, flips an axis or loses the dtype", core=False)
+def round_trip(c: Context) -> None:
+    """`read` takes samples back: as tensors, arrays, lists or numbers, or as `show` gives them."""
+    form, wrong = _form(c, c.modality.typical(8, c.seed))
+    if not form:
+        c.fail(wrong, "one form of raw value that reads back to the sample")
+
+
+@check(
+    "read.refuses",
+    fault="a KeyError from within for a wrong value, or a wrong value that is read without a word",
+    core=False,
+)
+def refuses(c: Context) -> None:
+    """`read` refuses wrong raw values by a RequestError of one line, never by another error or in silence."""
+    m, spec = c.modality, c.modality.spec
+    wrong: dict[str, Any] = {
+        "an object()": object(),
+        "a path that is not there": "/no/such/file/anywhere",
+        "a dictionary": {"value": 1},
+    }
+    x = m.typical(2, c.seed)[:1]
+    form, _ = _form(c, x)
+    if form in ("the tensor", "an array"):
+        make = FORMS[form]
+        wrong["a value with one axis more"] = make(m, torch.stack([x[0]] * 3))
+        if spec.shape:
+            wrong["a value that is too long"] = make(m, torch.cat([x[0]] * 2))
+        if x.is_floating_point():
+            wrong["a value with NaN"] = make(m, torch.full_like(x[0], float("nan")))
+        if x.dtype != torch.bool and spec.high is not None:
+            beyond = spec.high + 1 if spec.void != spec.high + 1 else spec.high + 2
+            wrong["a value above the range"] = make(m, torch.full_like(x[0], beyond))
+    if form == "what show gives" and isinstance(shown := m.show(x[0]), Image.Image):
+        wrong["a picture of another size"] = shown.resize((shown.width + 1, shown.height + 2))
+        wrong["an array of another size"] = np.zeros((shown.height + 1, shown.width + 2), dtype=np.uint8)
+    for name, raw in wrong.items():
+        try:
+            got = m.read(raw)
+        except RequestError as error:
+            if not str(error).strip() or "\n" in str(error).strip():
+                c.fail(f"for {name} the message {str(error)!r}", "one line that says what was found and expected")
+            continue
+        except Exception as error:
+            c.fail(f"for {name} {type(error).__name__}: {error}", "a RequestError")
+        c.fail(f"{name} read as {type(got).__name__} without a word", "a RequestError")
+
+
+@check("show.shows", fault="a show that edits its sample, or fails at the ends of the range", core=False)
+def shows(c: Context) -> None:
+    """`show` gives a picture or a text for every valid sample, and leaves the sample alone."""
+
+    def body(x: Tensor) -> None:
+        given = x[0].clone()
+        shown = c.modality.show(given)
+        if not isinstance(shown, str | Image.Image):
+            c.fail(f"{type(shown).__name__}", "a PIL image or a text", code="print(modality.show(x[0]))", x=x)
+        if not torch.equal(given, x[0]):
+            c.fail("the sample changed by being shown", "the sample as it was", code="print(modality.show(x[0]))", x=x)
+
+    c.forall(body, x=samples(c.modality.spec, rows=1))
+
+
+@check("metrics.per_sample", fault="a metric averaged over the batch", core=False, tolerance=1e-5)
+def per_sample(c: Context) -> None:
+    """A metric is one finite number per sample, by that sample's prediction and target alone."""
+    metrics = c.modality.metrics()
+    if not metrics:
+        raise NotRun("the modality offers no metric")
+    a, b = c.typical(6), c.typical(6, 1)
+    for name, metric in metrics.items():
+        whole = metric(a, b)
+        if tuple(whole.shape) != (6,) or not whole.isfinite().all():
+            c.fail(f"metric {name!r} of shape {tuple(whole.shape)}", "six finite numbers, (6,)")
+        for k in range(6):
+            c.same(metric(a[k : k + 1], b[k : k + 1]), whole[k : k + 1], f"metric {name!r} of sample {k} alone")

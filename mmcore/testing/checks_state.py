@@ -1,0 +1,109 @@
+"""Parts as things: saved, copied, moved, in half precision and on a GPU."""
+
+import copy
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from mmcore.rng import Rng
+from mmcore.testing.check import check
+from mmcore.testing.context import Context
+
+
+@check(
+    "state.safetensors", fault="weights held as plain attributes, which no state dict has", core=False, tolerance=0.0
+)
+def safetensors(c: Context) -> None:
+    """A decoder's state dict goes through safetensors and back into a new decoder, which then gives the same."""
+    one, other = c.decoder(), c.decoder(more=1)
+    other.load_state_dict(load(save({k: v.contiguous() for k, v in one.state_dict().items()})))
+    features, t = c.features(3)
+    c.same(other(features, t), one(features, t), "the parameters by the loaded decoder")
+
+
+@check(
+    "state.copy", fault="a part that shares its weights with its copy, or cannot be copied", core=False, tolerance=0.0
+)
+def copies(c: Context) -> None:
+    """A deep copy of encoder and decoder gives the same, and what is done to it does not reach the original."""
+    features, t = c.features(3)
+    decoder, encoder, x = c.decoder(), c.encoder(), c.typical(3)
+    want = decoder(features, t).detach()
+    twin = copy.deepcopy(decoder)
+    c.same(twin(features, t), want, "the parameters by the copy")
+    with torch.no_grad():
+        for p in [*twin.parameters(), *twin.buffers()]:
+            p.zero_()
+    c.same(decoder(features, t), want, "the original's parameters after its copy was changed")
+    c.same(copy.deepcopy(encoder)(x), encoder(x), "the code by the copied encoder")
+
+
+@check("state.device", fault="a tensor made on the CPU inside forward, or held as a plain attribute", core=False)
+def device(c: Context) -> None:
+    """Encoder and decoder compute where they are moved to, with all that they hold.
+
+    Asked with torch's meta device, which every machine has.
+    """
+    meta = torch.device("meta")
+    features, t = c.features(3)
+    calls = {
+        "encoder": (c.modality.encoder().to(meta), (c.typical(3).to(meta),)),
+        "decoder": (c.decoder().to(meta), (features.to(meta), t.to(meta))),
+    }
+    for name, (part, given) in calls.items():
+        for where, module in part.named_modules():
+            held = [k for k, v in vars(module).items() if isinstance(v, Tensor)]
+            if held:
+                place = f"{name}.{where}".rstrip(".")
+                c.fail(f"{', '.join(held)} of the {place} as a plain tensor, which does not move along", "a parameter or a buffer")  # fmt: skip
+        out = part(*given)
+        if out.device != meta:
+            c.fail(f"an answer of the {name} on {out.device}", "the device it was moved to")
+
+
+@check(
+    "dtype.half",
+    fault="a sum of squares that overflows, a table that is not cast along",
+    core=False,
+    dtypes=("bfloat16", "float16"),
+    tolerance=0.05,
+)
+def half(c: Context) -> None:
+    """In half precision encoder and decoder give nearly what they give in float32, in units of the answer's deviation."""
+    whole = Context(c.thing, c.check, c.profile, c.seed, torch.float32, c.device, c.tolerance)
+    features, t = whole.features(16)
+    pairs = {
+        "code": (c.encoder()(c.typical(16)), whole.encoder()(whole.typical(16))),
+        "parameters": (c.decoder()(features.to(c.dtype), t), whole.decoder()(features, t)),
+    }
+    for name, (got, want) in pairs.items():
+        if got.dtype != c.dtype:
+            c.fail(f"{name} in {got.dtype}", f"{c.dtype}")
+        error = (got.double() - want.double()).abs().max() / want.double().std().clamp(min=1e-3)
+        if not error <= c.tolerance:
+            c.fail(f"{name} that are off by {error:.3g} of their deviation", f"at most {c.tolerance:g}")
+
+
+@check("device.agrees", fault="another algorithm on the GPU", core=False, devices=("cuda",), tolerance=1e-3)
+def agrees(c: Context) -> None:
+    """A GPU agrees with the CPU: codes, parameters, losses, points, expected codes and draws.
+
+    Of draws of classes a thousandth may differ, where a uniform number falls on a probability's rounding.
+    """
+    cpu = Context(c.thing, c.check, c.profile, c.seed, c.dtype, torch.device("cpu"), c.tolerance)
+    x, n = cpu.typical(64), 64
+    features, t = cpu.features(n)
+    params = cpu.decoder()(features, t).detach()
+    near, far = cpu.decoder(), c.decoder()
+    c.same(c.encoder()(c.cast(x)), cpu.encoder()(x), "codes on the GPU")
+    c.same(far(features.to(c.device), t.to(c.device)), params, "parameters on the GPU")
+    c.same(c.loss(params.to(c.device), c.cast(x)), cpu.loss(params, x), "losses on the GPU")
+    c.same(far.point(params.to(c.device)), near.point(params), "points on the GPU")
+    expected = c.modality.expected_code(params, cpu.encoder())
+    c.same(c.modality.expected_code(params.to(c.device), c.encoder()), expected, "expected codes on the GPU")
+    mine = far.sample(params.to(c.device), Rng.for_rows(c.seed, n, device=c.device)).cpu().double()
+    theirs = near.sample(params, Rng.for_rows(c.seed, n)).double()
+    apart = (~torch.isclose(mine, theirs, rtol=c.tolerance, atol=c.tolerance)).double().mean()
+    if apart > 1e-3:
+        c.fail(f"{apart:.2%} of the draws' elements differ on the GPU", "at most 0.1 %")

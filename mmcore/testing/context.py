@@ -1,0 +1,257 @@
+"""What a check is given: the plugin, its parts ready to use, and random numbers by the seed."""
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
+
+import attrs
+import hypothesis
+import torch
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.strategies import SearchStrategy
+from torch import Tensor, nn
+
+from mmcore.composition import compose
+from mmcore.modality import Decoder, Modality
+from mmcore.model import JointModel
+from mmcore.plugins import Registry, discover
+from mmcore.process import Schedule, schedule
+from mmcore.rng import Rng
+from mmcore.space import Space
+from mmcore.testing.check import Check, Failure, Profile
+from mmcore.testing.reference import Reference
+
+LAYOUTS: tuple[Any, ...] = ("shared", "separate")
+"""The layouts in which compositions are checked."""
+SPACES = (Space((8, 8)), Space((4, 4, 4)), Space((4, 2, 2, 2)))
+"""Spaces of one, two and three axes."""
+WIDTH = 6
+"""Channels of the features that a decoder under test reads."""
+COMPANIES = ("alone", "beside a reference", "beside itself twice")
+"""In whose company a modality is composed."""
+
+
+@attrs.define(eq=False)
+class Context:
+    """One run of one check.
+
+    Attributes:
+        thing: the plugin: a modality, or what makes a backbone, a schedule or a source.
+        check: the check being run.
+        profile: how much work to do.
+        seed: of everything random.
+        dtype: of real values.
+        device: of tensors.
+        tolerance: what counts as equal.
+        failure: the last finding, kept for where Hypothesis raises something else.
+        inputs: what the last example was.
+    """
+
+    thing: Any
+    check: Check
+    profile: Profile
+    seed: int
+    dtype: torch.dtype
+    device: torch.device
+    tolerance: float
+    failure: Failure | None = None
+    inputs: dict[str, Any] = attrs.field(factory=dict)
+
+    # ---- findings ----
+
+    def fail(self, found: str, expected: str, *, code: str = "", **inputs: Any) -> NoReturn:
+        """Raise the finding."""
+        raise Failure(found, expected, code=code, **(inputs or self.inputs))
+
+    def same(self, got: Tensor, want: Tensor, what: str, *, code: str = "", **inputs: Any) -> None:
+        """Fail unless ``got`` is ``want`` to the check's tolerance, absolute and relative."""
+        if got.shape != want.shape:
+            self.fail(f"{what} of shape {tuple(got.shape)}", f"{tuple(want.shape)}", code=code, **inputs)
+        a, b = got.detach().cpu().double(), want.detach().cpu().double()
+        # Equal infinities are equal; NaN is nothing's equal.
+        close = torch.isclose(a, b, rtol=self.tolerance, atol=self.tolerance)
+        if not close.all():
+            at = tuple((~close).nonzero()[0].tolist())
+            self.fail(
+                f"{what}: {a[at].item():.6g} at {list(at)}, {int((~close).sum())} of {close.numel()} elements differ",
+                f"{b[at].item():.6g} (± {self.tolerance:g})",
+                code=code,
+                **inputs,
+            )
+
+    def forall(self, body: Callable[..., None], **strategies: SearchStrategy[Any]) -> None:
+        """Put ``body`` to examples of the strategies; the example that fails is shrunk."""
+
+        @hypothesis.seed(self.seed)
+        @settings(
+            max_examples=self.profile.examples,
+            database=None,
+            deadline=None,
+            derandomize=False,
+            print_blob=False,
+            report_multiple_bugs=False,
+            suppress_health_check=tuple(HealthCheck),  # type: ignore[reportArgumentType]
+            phases=(Phase.generate, Phase.shrink),
+        )
+        @hypothesis.given(**strategies)
+        def put(**example: Any) -> None:
+            # A plugin must not reach the next example, so it works on copies.
+            self.inputs = {k: v.clone() if isinstance(v, Tensor) else v for k, v in example.items()}
+            try:
+                body(**example)
+            except Failure as failure:
+                self.failure = failure
+                raise
+
+        put()
+        self.inputs = {}
+
+    # ---- a modality's parts ----
+
+    @property
+    def modality(self) -> Modality:
+        """The modality under test."""
+        return self.thing
+
+    def cast(self, x: Tensor) -> Tensor:
+        """``x`` on the check's device, real values in its dtype."""
+        return x.to(self.device, self.dtype if x.is_floating_point() else x.dtype)
+
+    def typical(self, n: int, more: int = 0) -> Tensor:
+        """``n`` typical samples."""
+        return self.cast(self.modality.typical(n, self.seed + more))
+
+    def rng(self, n: int, purpose: str = "") -> Rng:
+        """An rng for ``n`` rows."""
+        return Rng.for_rows(self.seed, n, device=self.device).of(f"{self.check.id}/{purpose}")
+
+    def encoder(self) -> nn.Module:
+        """A new encoder."""
+        return self.modality.encoder().to(self.device, self.dtype)
+
+    def decoder(self, space: Space | None = None, more: int = 0) -> Decoder:
+        """A new decoder with random weights; heads start at zero, which would hide faults."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed + more)
+            decoder = self.modality.decoder(WIDTH, space or SPACES[1])
+            with torch.no_grad():
+                for p in decoder.parameters():
+                    p += 0.2 * torch.randn_like(p)
+        return decoder.to(self.device, self.dtype)
+
+    def features(self, n: int, space: Space | None = None) -> tuple[Tensor, Tensor]:
+        """Random features ``(n, WIDTH, *grid)`` and steps ``(n,)``."""
+        space = space or SPACES[1]
+        features = self.rng(n, "features").normal(WIDTH, *space.grid, dtype=self.dtype)
+        return features, torch.arange(1, n + 1, device=self.device)
+
+    def params(self, n: int) -> Tensor:
+        """``(n, ...)`` distribution parameters, as a decoder with random weights gives them."""
+        with torch.no_grad():
+            return self.decoder()(*self.features(n))
+
+    def params_at(self, scale: float, seed: int, n: int = 1) -> Tensor:
+        """``(n, ...)`` parameters that the decoder gives for features of this scale: what a loss may have to read."""
+        features = scale * Rng.for_rows(seed, n, device=self.device).normal(WIDTH, *SPACES[1].grid, dtype=self.dtype)
+        with torch.no_grad():
+            return self.decoder()(features, torch.ones(n, dtype=torch.int64, device=self.device))
+
+    def settled_params(self, n: int) -> Tensor:
+        """``(n, ...)`` parameters whose draws keep off the limits of the spec.
+
+        A draw outside the spec is clipped into it, and a clipped draw is no longer one from the likelihood.
+        So for real values with limits the parameters are fitted, by the plugin's own loss, to values
+        spread around points in the middle of the range; all others are as :meth:`params` gives.
+        """
+        spec, params = self.modality.spec, self.params(n)
+        if not spec.dtype.is_floating_point or (spec.low is None and spec.high is None):
+            return params
+        if spec.low is not None and spec.high is not None:
+            middle, half = (spec.low + spec.high) / 2, (spec.high - spec.low) / 2
+        else:
+            middle = float(self.typical(256).mean())
+            half = abs(middle - (spec.low if spec.low is not None else spec.high or 0.0))
+        copies = 64
+        place = 0.8 * self.rng(n, "place").uniform(*spec.shape, dtype=self.dtype) - 0.4
+        noise = 0.1 * self.rng(n * copies, "spread").normal(*spec.shape, dtype=self.dtype)
+        target = middle + half * (place.repeat_interleave(copies, 0) + noise)
+        # From small features: a deviation that starts far out would not come back in time.
+        fitted = self.params_at(0.1, self.seed, n).requires_grad_()
+        descend(fitted, lambda p: self.loss(p.repeat_interleave(copies, 0), target).mean(), steps=250, lr=0.08)
+        return fitted.detach()
+
+    def loss(self, params: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
+        """The modality's loss."""
+        return self.modality.loss()(params, target, where)
+
+    def draws(self, params: Tensor, n: int, purpose: str = "draws") -> Tensor:
+        """``n`` draws from one row of parameters ``(1, ...)``."""
+        with torch.no_grad():
+            return self.decoder().sample(params.expand(n, *params.shape[1:]), self.rng(n, purpose))
+
+    # ---- compositions ----
+
+    def compositions(self) -> Iterator[tuple[str, list[Modality], Any]]:
+        """The modality, called ``"subject"`` and first, in every company and layout."""
+        for layout in LAYOUTS:
+            for company in COMPANIES:
+                subject = renamed(self.modality, "subject")
+                others: list[Modality] = []
+                if company == "beside a reference":
+                    others = [renamed(Reference(), "neighbour")]
+                elif company == "beside itself twice":
+                    others = [renamed(self.modality, "second"), renamed(self.modality, "third")]
+                yield f"{company}, layout {layout!r}", [subject, *others], layout
+
+    def compose(self, modalities: Sequence[Modality], layout: Any, table: Schedule | None = None) -> JointModel:
+        """A tiny model with random weights."""
+        with warnings.catch_warnings():
+            # Few steps end a little short of the prior, which is of no concern here.
+            warnings.filterwarnings("ignore", message=".*does not reach the prior.*")
+            model = compose(
+                modalities,
+                layout=layout,
+                schedule=table or schedule.paper_steps(8, len(modalities)),
+                backbone="transformer",
+                backbone_options={"width": 32, "depth": 1, "heads": 2, "features": 16},
+                seed=self.seed,
+                registry=self.registry(),
+            )
+        # What starts at zero would hide from these checks what depends on it.
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(self.seed)
+            for p in model.parameters():
+                p += 0.05 * torch.randn_like(p)
+        return model
+
+    def registry(self) -> Registry:
+        """What is installed."""
+        return discover()
+
+    def batch(self, modalities: Sequence[Modality], n: int, more: int = 0) -> dict[str, Tensor]:
+        """``n`` rows of typical samples; copies of one modality get different ones."""
+        return {m.name: m.typical(n, self.seed + more + 100 * k) for k, m in enumerate(modalities)}
+
+
+def renamed(modality: Modality, name: str) -> Modality:
+    """The same modality under another name."""
+    twin = copy.copy(modality)
+    twin.name = name
+    return twin
+
+
+def descend(x: Tensor, objective: Callable[[Tensor], Tensor], *, steps: int, lr: float) -> None:
+    """Minimise ``objective`` over the leaf ``x``, in place, by Adam with a falling rate."""
+    optimizer = torch.optim.Adam([x], lr=lr)
+    with torch.enable_grad():
+        for k in range(steps):
+            optimizer.param_groups[0]["lr"] = lr * (1 - k / steps)
+            optimizer.zero_grad()
+            objective(x).backward()
+            optimizer.step()
+
+
+def aggregate(model: JointModel, placed: Tensor, t: int, roles: Tensor) -> Tensor:
+    """``h_t (B, *Z)`` with all of the space at step ``t``."""
+    return model.aggregate(placed, model.drive(torch.full((len(roles),), t, device=roles.device), roles))

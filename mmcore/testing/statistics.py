@@ -1,0 +1,27 @@
+"""Bounds for checks by samples, each with its false-alarm rate."""
+
+import math
+
+import torch
+from torch import Tensor
+
+ALPHA = 1e-8
+"""The false-alarm rate of one comparison, over all of its elements together."""
+
+
+def mean_bound(draws: Tensor, reach: Tensor | float = 0.0) -> Tensor:
+    """How far the mean of ``draws (n, m)`` may be from the true one: ``(m,)``.
+
+    The empirical Bernstein bound (Maurer and Pontil 2009, theorem 4), united over the elements: a
+    true mean is further away with probability ``ALPHA`` at most, for draws within a bounded range. The range is
+    the observed one, widened to ``reach``, so it does not rely on the normal approximation where classes are rare.
+    """
+    n, m = draws.shape
+    spread = torch.maximum(draws.max(0).values - draws.min(0).values, torch.as_tensor(reach).to(draws))
+    doubt = math.log(2 * m / ALPHA)
+    return (2 * draws.var(0) * doubt / n).sqrt() + 7 * spread * doubt / (3 * (n - 1))
+
+
+def sigmas(comparisons: int = 1) -> float:
+    """The normal quantile that one of ``comparisons`` exceeds in size with probability ``ALPHA``."""
+    return float(-torch.special.ndtri(torch.tensor(ALPHA / 2 / comparisons, dtype=torch.float64)))

@@ -1,0 +1,234 @@
+"""The kit's own behaviour: what it refuses, excuses, prints and writes, under pytest and on the command line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import torch
+
+import mmcore
+from mmcore import RequestError
+from mmcore.testing import KnownFailure, OptOuts, Tolerance, Unsupported, conformance_suite, run, schema
+from mmcore.testing.reference import Reference
+from mmcore.testing.report import Report, Result
+from mmcore.testing.strategies import samples
+from mmcore_label import LabelModality
+from tests.testing.mutants import HEALTHY, MUTANTS, broken
+
+BROKEN = """
+from mmcore.testing.reference import Reference, ReferenceEncoder
+
+class Shifting(ReferenceEncoder):
+    def forward(self, x):
+        return x.sub_(0.5)
+
+class Broken(Reference):
+    def encoder(self):
+        return Shifting()
+"""
+
+
+def outside(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """A command in an otherwise empty folder, with what lies there importable."""
+    # Not a worker of the test run that calls it.
+    own = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")}
+    environment = {**own, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("thing", "options", "match"),
+    [
+        (3, {}, "found 3, expected a mmcore.Modality, or kind="),
+        (Reference, {}, r"found the class Reference, expected a modality: Reference\(…\)"),
+        (Reference(), {"profile": "slow"}, "profile 'slow', expected one of quick, ci, deep"),
+        (Reference(), {"only": ["encoder.row"]}, "no check 'encoder.row' for a modality"),
+        (3, {"kind": "backbone"}, "expected what makes a backbone"),
+        (Reference(), {"kind": "task"}, "kind 'task', expected one of"),
+    ],
+)
+def test_bad_requests_are_refused(thing: Any, options: dict[str, Any], match: str) -> None:
+    with pytest.raises(RequestError, match=match):
+        run(thing, **options)
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: OptOuts(unsupported=[Unsupported("encoder.row", "why")]), "no check 'encoder.row'"),
+        (lambda: OptOuts(unsupported=[Unsupported("encoder.rows", "why")]), "required core check"),
+        (lambda: OptOuts(known_failures=[KnownFailure("loss.proper", "why", "9.0")]), "required core check"),
+        (lambda: OptOuts(unsupported=[Unsupported("dtype.half", " ")]), "reason is ' ', expected words"),
+        (lambda: OptOuts(known_failures=[KnownFailure("dtype.half", "why", "0.1.0")]), "excused until 0.1.0"),
+        (lambda: OptOuts(tolerances=[Tolerance("encoder.rows", 1.0, "why")]), "tolerance 1.0, expected one above 0 … 0.0001"),
+        (lambda: OptOuts(tolerances=[Tolerance("loss.pure", 1.0, "why")]), "has no tolerance to change"),
+    ],
+)  # fmt: skip
+def test_opt_outs_that_are_not_allowed_are_refused(make: Any, match: str) -> None:
+    with pytest.raises(RequestError, match=match):
+        conformance_suite(Reference(), opt_outs=make())
+
+
+def half_refused(m: Any, features: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    if features.dtype in (torch.float16, torch.bfloat16):
+        raise TypeError("no half precision")
+    return m.inner(features, t)
+
+
+def test_unsupported_holds_only_where_the_capability_is_absent(tmp_path: Path) -> None:
+    excuse = OptOuts(unsupported=[Unsupported("dtype.half", "the head needs float32")])
+    absent = run(broken("label", forward=half_refused)(tmp_path), opt_outs=excuse, only=["dtype.half"])
+    assert [r.status for r in absent.results] == ["unsupported"] * 2
+    present = run(LabelModality(3), opt_outs=excuse, only=["dtype.half"])
+    assert [r.found for r in present.failures] == ["the capability, and it works"] * 2
+    wrong = next(m for m in MUTANTS if m.about == "a sum of squares that overflows").make(tmp_path)
+    found = run(wrong, opt_outs=excuse, only=["dtype.half[float16-cpu]"])
+    assert [r.found for r in found.failures] == ["a wrong answer"]
+
+
+def test_a_known_failure_is_excused_and_told(tmp_path: Path) -> None:
+    excuse = OptOuts(known_failures=[KnownFailure("metrics.per_sample", "to be mended", "9.0")])
+    bad = next(m for m in MUTANTS if m.check == "metrics.per_sample").make(tmp_path)
+    (result,) = run(bad, opt_outs=excuse, only=["metrics.per_sample"]).results
+    assert (result.status, result.reason) == ("known failure", "to be mended (until 9.0)")
+    assert result.found
+    (healed,) = run(LabelModality(3), opt_outs=excuse, only=["metrics.per_sample"]).results
+    assert healed.status == "passed"
+    assert "passes now" in healed.reason
+
+
+def test_another_tolerance_is_used_where_it_applies() -> None:
+    excuse = OptOuts(tolerances=[Tolerance("dtype.half", 1e-9, "to see it fail", dtype="float16")])
+    found = run(LabelModality(3), opt_outs=excuse, only=["dtype.half"])
+    assert [r.status for r in found.results] == ["passed", "failed"]
+
+
+def test_opt_outs_are_read_from_toml(tmp_path: Path) -> None:
+    path = tmp_path / "conformance.toml"
+    path.write_text('[[unsupported]]\ncheck = "dtype.half"\nreason = "needs float32"\n')
+    assert OptOuts.read(path) == OptOuts(unsupported=[Unsupported("dtype.half", "needs float32")])
+    path.write_text("[[skipped]]\n")
+    with pytest.raises(RequestError, match="has skipped, expected only unsupported"):
+        OptOuts.read(path)
+
+
+def test_the_verdict_never_comes_from_nothing() -> None:
+    report = run(LabelModality(3), only=["encoder.rows"])
+    assert report.verdict == "incomplete"
+    assert attrs.evolve(report, results=()).verdict == "failed"
+    skipped = [attrs.evolve(r, status="not run") for r in report.results]
+    assert attrs.evolve(report, results=tuple(skipped), planned=1).verdict == "failed"
+    assert attrs.evolve(report, planned=1).verdict == "conformant"
+    excuse = OptOuts(unsupported=[Unsupported("dtype.half", "why")])
+    assert attrs.evolve(report, planned=1, opt_outs=excuse).verdict == "conformant with exceptions"
+
+
+def conforms(value: Any, rule: dict[str, Any]) -> None:
+    """``value`` against the part of JSON Schema that the report's schema uses."""
+    if "anyOf" in rule:
+        return conforms(value, rule["anyOf"][1 if value is None else 0])
+    if "const" in rule:
+        assert value == rule["const"]
+    if "enum" in rule:
+        assert value in rule["enum"]
+    kinds = {"string": str, "integer": int, "number": (int, float), "object": dict, "array": list, "null": type(None)}
+    if "type" in rule:
+        assert isinstance(value, kinds[rule["type"]]), (value, rule)
+    for item in value if rule.get("type") == "array" else ():
+        conforms(item, rule["items"])
+    if rule.get("type") == "object" and "properties" in rule:
+        assert set(value) == set(rule["properties"]) == set(rule["required"])
+        for name, part in rule["properties"].items():
+            conforms(value[name], part)
+    return None
+
+
+def test_the_report_fits_its_schema(tmp_path: Path) -> None:
+    label = mmcore.discover().modality("label", classes=3)
+    excuse = OptOuts(tolerances=[Tolerance("dtype.half", 0.1, "why")])
+    for seed, thing in ((0, label), (1, broken("label", loss=lambda h, p, x, w: h(p, x, w).mean())(tmp_path))):
+        report = run(thing, seed=seed, opt_outs=excuse, only=["loss.per_sample", "device.agrees"])
+        report.save(tmp_path / "report.json")
+        conforms(json.loads((tmp_path / "report.json").read_text()), schema())
+        report.badge(tmp_path / "badge.svg")
+        assert f">{report.verdict}</text>" in (tmp_path / "badge.svg").read_text()
+
+
+def test_a_failure_can_be_seen_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_vectors.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from broken_vectors import Broken  # type: ignore[import-not-found]
+
+    (result,) = run(Broken(2), only=["encoder.pure"]).failures
+    # Shrunk to one sample, the placeholder.
+    assert result.input == "x = torch.full((1, 2), 0.0, dtype=torch.float32)"
+    assert (result.found, result.expected) == ("the sample changed by being encoded", "the sample as it was")
+    done = outside(tmp_path, "-c", result.snippet)
+    assert (done.stdout, done.stderr) == ("tensor(0.5000)\n", "")
+    (later,) = run(Broken(2), only=["roles.observed"]).failures
+    assert "roles.observed[float32-cpu]: Observed" in outside(tmp_path, "-c", later.snippet).stdout
+
+
+def test_one_line_runs_under_pytest_in_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "broken_vectors.py").write_text(BROKEN)
+    (tmp_path / "test_it.py").write_text(
+        "from broken_vectors import Broken\nfrom mmcore.testing import conformance_suite\n"
+        "test_vectors = conformance_suite(Broken(2), name='vectors')\n"
+    )
+    ids = [f"test_it.py::test_vectors[vectors/{i}]" for i in ("encoder.pure[float32-cpu]", "loss.where[float32-cpu]")]
+    done = outside(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", *ids)
+    assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr
+    for text in ("found:    the sample changed", "see it by itself:", f"python -m pytest '{ids[0]}'"):
+        assert text in done.stdout
+    alone = outside(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "verdict")
+    assert "no check ran" in alone.stdout
+    assert "1 failed" in alone.stdout
+
+
+def test_the_command_line_runs_the_same_checks(tmp_path: Path) -> None:
+    command = ("-m", "mmcore", "check", "label", "--set", "classes=3", "--only", "encoder.rows", "--report", "out.json")
+    done = outside(tmp_path, *command, "--badge", "out.svg")
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written["plugin"]["made"]["options"] == {"classes": 3}
+    direct: Report = run(LabelModality(3), only=["encoder.rows"])
+    assert [c["id"] for c in written["checks"]] == [r.id for r in direct.results]
+    assert outside(tmp_path, "-m", "mmcore", "check", "nothing").returncode == 2
+    assert outside(tmp_path, "-m", "mmcore", "check", "label", "--only", "x").returncode == 2
+
+
+def test_global_randomness_is_left_as_it_was() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = run(LabelModality(3), only=["encoder.rows", "loss.proper", "learn.improves"])
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(6)
+    again: tuple[Result, ...] = run(LabelModality(3), only=["encoder.rows", "loss.proper", "learn.improves"]).results
+    assert [r.status for r in first.results] == [r.status for r in again]
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_strategies_give_valid_samples(name: str) -> None:
+    from hypothesis import given
+
+    spec = HEALTHY[name]().spec
+
+    @given(samples(spec))
+    def holds(x: torch.Tensor) -> None:
+        spec.check(x, name)
+
+    holds()
+
+
+def test_a_spec_knows_its_void() -> None:
+    spec = mmcore.Spec((2,), torch.int64, 0, 3, void=9)
+    spec.check(torch.tensor([[0, 9]]), "x")
+    with pytest.raises(RequestError, match="found 5 in row 0, expected 0 … 3 or void 9"):
+        spec.check(torch.tensor([[0, 5]]), "x")

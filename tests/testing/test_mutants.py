@@ -1,0 +1,62 @@
+"""The kit under test: every broken plugin is caught by the check made for it, and the healthy ones pass."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from mmcore.testing import CHECKS, run
+from tests.testing.matrix import DATA, PAGE, caught, page, put
+from tests.testing.mutants import BACKBONES, HEALTHY, MUTANTS, SCHEDULES, SOURCES, Mutant
+
+PARTS = [
+    (kind, name, make)
+    for kind, makers in (("backbone", BACKBONES), ("schedule", SCHEDULES), ("source", SOURCES))
+    for name, make in makers.items()
+]
+
+
+def test_every_check_has_a_mutant() -> None:
+    assert {mutant.check for mutant in MUTANTS} == set(CHECKS)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.id)
+def test_a_mutant_is_caught_by_its_own_check(mutant: Mutant) -> None:
+    report = put(mutant, 0, (mutant.check,))
+    if all(r.status == "not run" for r in report.results):
+        assert mutant.check == "device.agrees"
+        assert not torch.cuda.is_available()
+        pytest.skip("there is no GPU here")
+    assert caught(report) == [mutant.check]
+    level = CHECKS[mutant.check].level
+    assert report.verdict == ("failed" if level == "required" or not report.executed else "incomplete")
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_a_healthy_modality_passes_everything(name: str) -> None:
+    report = run(HEALTHY[name](), seed=1)
+    assert [failure.explain() for failure in report.failures] == []
+    assert report.verdict == "conformant"
+
+
+@pytest.mark.parametrize(("kind", "name", "make"), PARTS, ids=lambda x: x if isinstance(x, str) else "")
+def test_a_healthy_part_passes_everything(kind: str, name: str, make: Callable[..., Any]) -> None:
+    report = run(make, kind=kind, name=name)
+    assert [failure.explain() for failure in report.failures] == []
+    assert report.verdict == "conformant"
+
+
+def test_the_page_is_what_is_generated() -> None:
+    found = json.loads(DATA.read_text(encoding="utf-8"))
+    assert list(found) == [mutant.id for mutant in MUTANTS], "run python -m tests.testing.matrix --write"
+    assert all(mutant.check in found[mutant.id] for mutant in MUTANTS if mutant.check != "device.agrees")
+    assert PAGE.read_text(encoding="utf-8") == page(found), "run python -m tests.testing.matrix --page"
+
+
+@pytest.mark.parametrize("mutant", MUTANTS[::25], ids=lambda m: m.id)
+def test_the_page_tells_what_is_found(mutant: Mutant) -> None:
+    """The whole row measured again, for some of the mutants."""
+    found = json.loads(DATA.read_text(encoding="utf-8"))
+    assert caught(put(mutant)) == found[mutant.id]
