@@ -66,6 +66,10 @@ def mixed(n: int, seed: int) -> np.ndarray:
     return covariance / scale[:, None] / scale
 
 
+HARD = np.array([[1.0, 0.99, -0.5], [0.99, 1.0, -0.55], [-0.5, -0.55, 1.0]])
+"""Three variables, two of them nearly equal and one that goes against both."""
+
+
 def equal(n: int, rho: float) -> np.ndarray:
     """Unit variances, and ``rho`` between any two: ``(n, n)``."""
     return np.full((n, n), rho) + (1 - rho) * np.eye(n)
@@ -312,7 +316,8 @@ def answer(
         truth = [conditional(c, r) for c, r in zip(data, asked, strict=True)]
         regression, left = (torch.as_tensor(np.stack(part)) for part in zip(*truth, strict=True))
         values, vectors = torch.linalg.eigh(left)
-        root = vectors * values.clamp(min=0).sqrt()[:, None]
+        # The symmetric root, which leaves the observations' columns alone.
+        root = vectors * values.clamp(min=0).sqrt()[:, None] @ vectors.mT
         free = design @ root.mT + design @ regression.mT
         x = torch.where((roles == OBSERVE)[:, None], design, free)
     x = x.flatten(0, 1)
