@@ -13,9 +13,21 @@ import pytest
 from mmcore import RequestError
 from mmcore.process import schedule
 
-from .oracle import ABSENT, GENERATE, HARD, LAYOUTS, OBSERVE, SAMPLERS, answer, conditional, equal, errors, mixed
+from .oracle import (
+    ABSENT,
+    GENERATE,
+    HARD,
+    LAYOUTS,
+    OBSERVE,
+    SAMPLERS,
+    answer,
+    conditional,
+    equal,
+    errors,
+    mixed,
+    questions,
+)
 from .oracle import gaussian_model as model_of
-from .oracle import questions
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(overlap|does not reach the prior)")
 
