@@ -133,23 +133,38 @@ class _Read(Decoder):
         return mean + deviation * rng.normal(mean.shape[1], dtype=mean.dtype)
 
 
-class Oracle(nn.Module):
-    """``E[x | z, condition]`` and its deviations as a backbone, ``(B, 2 D)``, for data of a known covariance.
+@attrs.frozen(eq=False)
+class Heard:
+    """What a network is told, as one linear reading of the codes: ``y = A x + noise``.
 
     Attributes:
-        covariance: ``(G, D, D)``, of the data that each of ``G`` groups of rows is about.
-        last: the unscaled space that it was last shown, ``(B, dim Z)``.
+        y: ``(B, dim Z + D)``: the unscaled space, then the codes that are known; zero where there is neither.
+        A: ``(G, dim Z + D, D)``, for each group of rows that are told alike.
+        noise: ``(G, dim Z + D)``, its variance; 0 where codes are known, 1 where there is neither.
     """
 
-    def __init__(self, sizes: Sequence[int]) -> None:
+    y: Tensor
+    A: Tensor
+    noise: Tensor
+
+
+class Network(nn.Module):
+    """A backbone that undoes what the model does to its input, as the network's contract has it.
+
+    Args:
+        sizes: of the modalities' codes.
+        features: how many numbers it tells the heads.
+    """
+
+    def __init__(self, sizes: Sequence[int], features: int) -> None:
         super().__init__()
-        self.features = 2 * sum(sizes)
+        self.features = features
         self.owner = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
         self.unused = nn.Parameter(torch.zeros(()))
-        self.covariance = torch.eye(sum(sizes), dtype=torch.float64)[None]
         self.last = torch.zeros(0)
+        """The unscaled space that it was last shown, ``(B, dim Z)``."""
 
-    def fit(self, model: JointModel, overlap: bool) -> None:
+    def fit(self, model: JointModel, overlap: bool = False) -> None:
         """Look up the model's tables: weights, noise and places."""
         process = model.process
         layout = Layout(process.members, process.channels)
@@ -163,9 +178,10 @@ class Oracle(nn.Module):
         self.block_of_place = torch.arange(process.blocks).repeat_interleave(torch.tensor(process.channels) * places)
         self.steps = process.steps
 
-    def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
-        told, flags = (part.flatten(1) for part in condition.chunk(2, dim=1))
-        z = z.flatten(1)
+    def hear(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor, groups: int) -> Heard:
+        """What ``groups`` groups of rows are told; arguments as a backbone's, and checked against each other."""
+        told, flags = (part.flatten(1).double() for part in condition.chunk(2, dim=1))
+        z = z.flatten(1).double()
         generate, observe = roles == GENERATE, roles == OBSERVE
         blocks = torch.nn.functional.one_hot(self.block, t.shape[1])
         moves = (generate[:, :, None] & (blocks == 1)).any(1)
@@ -182,20 +198,17 @@ class Oracle(nn.Module):
 
         # The scale to unit variance: the sum of (d_i/d) W_i² over what is generated, and σ².
         clock = t.gather(1, self.block.expand(len(t), -1))
-        W = self.W.gather(0, clock)
+        W = self.W.gather(0, clock)[:, self.owner]
         variance = -torch.expm1(self.log_A.gather(0, t))
-        power = torch.zeros_like(variance).index_add(
-            1, self.block[self.owner], unknown * W[:, self.owner].square()
-        ) / torch.bincount(self.block_of_place)
+        power = torch.zeros_like(variance).index_add(1, self.block[self.owner], unknown * W.square())
+        power = power / torch.bincount(self.block_of_place)
         scale = torch.where(moves, (power + variance).sqrt(), torch.ones_like(variance))
         z = z * scale[:, self.block_of_place]
         self.last = z
 
-        # y = A x + noise: first the space, then what is known; one for each group, as its rows are told alike.
-        every = len(z) // len(self.covariance)
-        one = slice(None, None, every)
-        A = torch.cat([self.P * (unknown * W[:, self.owner])[one, None], torch.diag_embed(known[one].double())], dim=1)
+        one = slice(None, None, len(z) // groups)
         moving = moves[:, self.block_of_place]
+        A = torch.cat([self.P * (unknown * W)[one, None], torch.diag_embed(known[one].double())], dim=1)
         noise = torch.cat(
             [
                 torch.where(moving, variance[:, self.block_of_place], torch.ones_like(z))[one],
@@ -203,10 +216,26 @@ class Oracle(nn.Module):
             ],
             dim=1,
         )
-        y = torch.cat([z * moving, values * known], dim=1)
-        across = self.covariance @ A.mT
-        gain = torch.linalg.solve(A @ across + torch.diag_embed(noise), across.mT).mT
-        mean = (y.unflatten(0, (-1, every)) @ gain.mT).flatten(0, 1)
+        return Heard(torch.cat([z * moving, values * known], dim=1), A, noise)
+
+
+class Oracle(Network):
+    """``E[x | z, condition]`` and its deviations as a backbone, ``(B, 2 D)``, for data of a known covariance.
+
+    Attributes:
+        covariance: ``(G, D, D)``, of the data that each of ``G`` groups of rows is about.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        super().__init__(sizes, 2 * sum(sizes))
+        self.covariance = torch.eye(sum(sizes), dtype=torch.float64)[None]
+
+    def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
+        heard = self.hear(z, t, roles, condition, len(self.covariance))
+        every = len(z) // len(self.covariance)
+        across = self.covariance @ heard.A.mT
+        gain = torch.linalg.solve(heard.A @ across + torch.diag_embed(heard.noise), across.mT).mT
+        mean = (heard.y.unflatten(0, (-1, every)) @ gain.mT).flatten(0, 1)
         left = (self.covariance - gain @ across.mT).diagonal(dim1=1, dim2=2)
         return torch.cat([mean, left.clamp(min=0).sqrt().repeat_interleave(every, 0)], dim=1)
 
