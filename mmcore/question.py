@@ -87,7 +87,7 @@ class Question:
                         raise RequestError(f"sample: no task recovers {m.name!r}, expected all of it to be given")
                     seen[m.name] = mask & ~whole.reshape(-1, *[1] * (mask.ndim - 1))
             if m.name in gone:
-                if (both := gone[m.name] & (roles[:, column] == Role.OBSERVE)).any():
+                if m.name in elements and (both := gone[m.name] & elements[m.name].reshape(n, -1).any(1)).any():
                     raise RequestError(
                         f"sample: {m.name} both given and absent in row {int(both.nonzero()[0])}, expected at most one"
                     )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmcore import RequestError, Space
-from mmcore.space import place
+from mmcore.space import Layout, place
 
 
 @st.composite
@@ -59,3 +59,73 @@ def test_overlap_warns_and_stays_isometric_for_each_code() -> None:
 def test_impossible_spaces_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(RequestError, match=r"space: found .* expected \(C, L\)"):
         Space(shape)
+
+
+# ---- layouts ----
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> tuple[list[str], list[list[str]]]:
+    """Names and a partition of them, both in any order."""
+    names = [f"m{i}" for i in range(draw(st.integers(1, 7)))]
+    block = [draw(st.integers(0, len(names) - 1)) for _ in names]
+    shuffled = draw(st.permutations(names))
+    groups = [[name for name, b in zip(shuffled, block, strict=True) if b == k] for k in range(len(names))]
+    return names, [group for group in groups if group]
+
+
+@given(layouts())
+def test_a_layout_has_each_modality_in_exactly_one_block(case: tuple[list[str], list[list[str]]]) -> None:
+    names, groups = case
+    members = Layout.groups(groups, names)
+    assert [[names[i] for i in block] for block in members] == groups
+    assert Layout.groups("shared", names) == (tuple(range(len(names))),)
+    assert Layout.groups("separate", names) == tuple((i,) for i in range(len(names)))
+    assert Layout.groups([group[0] if len(group) == 1 else group for group in groups], names) == members
+
+
+@given(layouts(), st.data())
+def test_a_layout_that_is_no_partition_is_refused(case: tuple[list[str], list[list[str]]], data: st.DataObject) -> None:
+    names, groups = case
+    name = data.draw(st.sampled_from(names))
+    doubled = [*groups, [name]]
+    with pytest.raises(RequestError, match=f"layout names '{name}' 2 times, expected every modality once"):
+        Layout.groups(doubled, names)
+    with pytest.raises(RequestError, match=f"layout leaves out {name}, expected every modality once"):
+        Layout.groups([[n for n in group if n != name] for group in groups], names)
+    with pytest.raises(RequestError, match="layout names 'other', expected one of m0"):
+        Layout.groups([*groups, ["other"]], names)
+    with pytest.raises(RequestError, match="layout has an empty group"):
+        Layout.groups([*groups, []], names)
+
+
+@given(compositions(), st.data())
+def test_codes_of_a_layout_stay_in_their_blocks(case: tuple[list[tuple[int, ...]], Space], data: st.DataObject) -> None:
+    """Orthogonal isometries as without a layout, and nothing of a code outside its block's channels."""
+    codes, space = case
+    block = [data.draw(st.integers(0, len(codes) - 1)) for _ in codes]
+    members = tuple(tuple(i for i, b in enumerate(block) if b == k) for k in sorted(set(block)))
+    places = math.prod(space.grid)
+    need = sum(-(-sum(math.prod(codes[i]) for i in group) // places) for group in members)
+    spare = data.draw(st.integers(0, 2))
+    space = Space((need + spare, *space.grid))
+    layout = Layout.fit(members, codes, space)
+    assert sum(layout.channels) == space.shape[0]
+    placement = place(codes, space, layout=layout)
+    P = [placement.matrix(i) for i in range(len(codes))]
+    every = torch.cat(P, dim=1)
+    torch.testing.assert_close(every.T @ every, torch.eye(every.shape[1], dtype=torch.float64), rtol=0, atol=1e-6)
+    first = 0
+    for group, channels in zip(layout.members, layout.channels, strict=True):
+        inside = torch.zeros(space.shape[0], places, dtype=torch.bool)
+        inside[first : first + channels] = True
+        for i in group:
+            assert not P[i][~inside.flatten()].any()
+        first += channels
+    if len(members) > 1:
+        with pytest.raises(RequestError, match=rf"its blocks need .* = {need}; give it {need} channels"):
+            Layout.fit(members, codes, Space((need - 1, *space.grid)))
+    assert Space.for_codes(codes, members).shape[0] == sum(
+        -(-sum(math.prod(codes[i]) for i in group) // math.prod(Space.for_codes(codes, members).grid))
+        for group in members
+    )

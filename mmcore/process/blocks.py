@@ -52,7 +52,8 @@ class Blocks(Process):
         super().__init__(Schedule(schedules[0].log_A, W, schedules[0].name, schedules[0].eta))
         self.schedules, self.members, self.channels = tuple(schedules), tuple(map(tuple, members)), tuple(channels)
         self._log_A = torch.stack([s.log_A for s in schedules], dim=1)
-        self._block_of = torch.tensor([next(b for b, m in enumerate(members) if i in m) for i in range(len(found))])
+        block_of = [next(b for b, m in enumerate(members) if i in m) for i in range(len(found))]
+        self._block_of = torch.tensor(block_of, dtype=torch.int64)
         self._block_of_channel = torch.arange(len(channels)).repeat_interleave(torch.tensor(self.channels))
         self._indices: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
@@ -98,5 +99,6 @@ class Blocks(Process):
         """As :meth:`Process.half_log_snr`, each block's from its own modalities: ``(B, K)``."""
         log_A, W = self._at(t)
         of = self._index(t.device)[0]
-        signal = torch.zeros_like(log_A).index_add(1, of, W.square())
-        return 0.5 * (signal.log() - (-torch.expm1(log_A)).log())
+        signal = torch.zeros_like(log_A).index_add(1, of, W.square()).log()
+        empty = torch.tensor([not block for block in self.members], device=t.device)
+        return 0.5 * (torch.where(empty, log_A, signal) - (-torch.expm1(log_A)).log())

@@ -1,0 +1,257 @@
+"""Questions: what is refused, what is observed in part, guidance of 1, and samples that depend on their own number only.
+
+The laws of any network are held by a perceptron with random weights, in float64 so that rounding cannot hide anything.
+"""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import mmcore
+from mmcore import JointModel, Registry, RequestError, Rng
+from mmcore.process import schedule
+
+from .oracle import GENERATE, OBSERVE, SAMPLERS, Oracle, Vector, gaussian_model, mixed
+
+LAYOUTS: dict[str, Any] = {"shared": "shared", "separate": "separate", "two blocks": [["a", "label"], ["b"]]}
+
+
+@pytest.fixture(scope="module", params=LAYOUTS)
+def model(request: pytest.FixtureRequest, registry: Registry) -> JointModel:
+    modalities = [Vector("a", 0, 3), Vector("b", 3, 2), registry.modality("label", classes=4)]
+    # Vectors read their part of the features themselves; the label has a head.
+    for m in modalities[:2]:
+        m.decoder = lambda width, space, m=m: _Pooled(m.size, width, space)  # type: ignore[method-assign]
+    model = mmcore.compose(
+        modalities,
+        layout=LAYOUTS[request.param],
+        backbone="mlp",
+        backbone_options={"width": 16, "depth": 1},
+        registry=registry,
+    ).double()
+    # Output layers start at zero; noise on them makes every prediction depend on its inputs.
+    with torch.no_grad():
+        for i, p in enumerate(model.parameters()):
+            p += 0.2 * Rng.for_rows(i, 1).normal(*p.shape, dtype=torch.float64)[0]
+    return model
+
+
+class _Pooled(mmcore.Decoder):
+    def __init__(self, size: int, width: int, space: mmcore.Space) -> None:
+        super().__init__()
+        self.out = torch.nn.Linear(width * (space.size // space.shape[0]), size)
+
+    def forward(self, features: Tensor, t: Tensor) -> Tensor:
+        mean = self.out(features.flatten(1))
+        return torch.cat([mean, torch.full_like(mean, 0.3)], dim=1)
+
+    def point(self, params: Tensor) -> Tensor:
+        return params.chunk(2, dim=1)[0]
+
+    def sample(self, params: Tensor, rng: Rng) -> Tensor:
+        mean, deviation = params.chunk(2, dim=1)
+        return mean + deviation * rng.normal(mean.shape[1], dtype=mean.dtype)
+
+
+def values(n: int, seed: int = 0) -> dict[str, Tensor]:
+    rng = Rng.for_rows(seed, n)
+    a, b = (rng.of(name).normal(size, dtype=torch.float64) for name, size in (("a", 3), ("b", 2)))
+    return {"a": a, "b": b, "label": rng.integers(0, 4)}
+
+
+# ---- laws ----
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("draw", [False, True])
+def test_a_sample_depends_on_its_own_number_only(model: JointModel, sampler: str, draw: bool) -> None:
+    """Sample ``k`` of 8 is sample ``k`` of 3, in whatever batches; another seed's is another."""
+    x = values(8)
+    how: dict[str, Any] = {"steps": 5, "seed": 7, "draw": draw, **SAMPLERS[sampler]}
+    for names in ((), ("label",), ("a",)):
+        eight, three, parts = (
+            mmcore.sample(model, n, given={name: x[name][:n] for name in names}, batch_size=size, **how)
+            for n, size in ((8, 500), (3, 500), (8, 3))
+        )
+        for name in ("a", "b"):
+            torch.testing.assert_close(eight[name][:3], three[name], rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(eight[name], parts[name], rtol=1e-9, atol=1e-9)
+        assert torch.equal(eight["label"][:3], three["label"])
+        assert torch.equal(eight["label"], parts["label"])
+        other = mmcore.sample(model, 3, given={name: x[name][:3] for name in names}, **how | {"seed": 8})
+        assert (other["b"] - three["b"]).abs().min() > 1e-6
+        assert (eight["b"][0] - eight["b"][1]).abs().min() > 1e-6
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_guidance_of_1_is_none(model: JointModel, sampler: str) -> None:
+    """Bit for bit; and a scale beside 1 is not."""
+    how = {"given": {"label": torch.tensor([0, 1, 2, 3])}, "steps": 5, **SAMPLERS[sampler]}
+    without, one, two = (
+        mmcore.sample(model, 4, **how, guidance=guidance) for guidance in (None, {"label": 1.0}, {"label": 2.0})
+    )
+    for name, found in without.items():
+        assert torch.equal(one[name], found)
+    assert not torch.equal(two["a"], without["a"])
+
+
+@settings(max_examples=20)
+@given(data=st.data(), conditioning=st.sampled_from(["roles", "posterior"]))
+def test_observed_elements_come_back_bit_for_bit(model: JointModel, data: st.DataObject, conditioning: str) -> None:
+    x = values(4, seed=3)
+    bits = lambda count: st.lists(st.booleans(), min_size=count, max_size=count)  # noqa: E731
+    where = {
+        "a": torch.tensor(data.draw(bits(12))).reshape(4, 3),
+        # Something is left to generate in every row.
+        "b": torch.tensor([[known, False] for known in data.draw(bits(4))]),
+        "label": torch.tensor(data.draw(bits(4))),
+    }
+    answer = mmcore.sample(model, 4, given=x, where=where, conditioning=conditioning, steps=3)
+    for name, mask in where.items():
+        assert torch.equal(answer[name][mask], x[name][mask])
+        if name != "label":
+            assert (answer[name][~mask] != x[name][~mask]).all()
+    # What the caller left in the unknown elements reaches nothing.
+    other = {name: torch.where(mask, x[name], values(4, seed=9)[name]) for name, mask in where.items()}
+    again = mmcore.sample(model, 4, given=other, where=where, conditioning=conditioning, steps=3)
+    for name in answer:
+        assert torch.equal(again[name], answer[name])
+
+
+@settings(max_examples=60)
+@given(st.sampled_from(["shared", "separate"]), st.integers(0, 2**20), st.data())
+def test_only_hidden_elements_have_loss(layout: str, seed: int, data: st.DataObject) -> None:
+    """With the exact predictor the loss is that of the hidden elements given the seen ones, by NumPy alone."""
+    model = _two(layout)
+    assert isinstance(model.backbone, Oracle)
+    rng = np.random.default_rng(seed)
+    C = mixed(5, seed)
+    x, noise = rng.multivariate_normal(np.zeros(5), C), rng.normal(size=model.space.shape)
+    hidden = np.array(data.draw(st.lists(st.booleans(), min_size=5, max_size=5).filter(any)))
+    t = [data.draw(st.integers(1, 100)) for _ in range(model.process.blocks)]
+    whole = [bool(not hidden[:3].any()), bool(not hidden[3:].any())]
+
+    # The space has an element for each of the five; each block is at its own clock.
+    clock = np.repeat([t[0], t[-1]], [3, 2])
+    A = model.process.schedule.log_A.exp().numpy()[clock]
+    P = _places(model)
+    z = np.sqrt(A) * x + np.sqrt(1 - A) * (P.T @ noise.flatten())
+    y_of = np.concatenate([np.flatnonzero(hidden), 5 + np.flatnonzero(~hidden)])
+    H = np.concatenate([np.diag(np.sqrt(A)), np.eye(5)])[y_of]
+    R = np.diag(np.concatenate([1 - A, np.zeros(5)])[y_of])
+    y = np.concatenate([z, x])[y_of]
+    gain = C @ H.T @ np.linalg.inv(H @ C @ H.T + R)
+    mean, variance = gain @ y, np.diag(C - gain @ H @ C)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        nats = 0.5 * (x - mean) ** 2 / variance + 0.5 * np.log(2 * np.pi * variance)
+    want = [nats[part][hidden[part]].sum() for part in (slice(0, 3), slice(3, 5))]
+
+    model.backbone.covariance = torch.as_tensor(C)[None]
+    seen = torch.as_tensor(~hidden)[None]
+    losses = model(
+        {"a": torch.as_tensor(x)[None, :3], "b": torch.as_tensor(x)[None, 3:]},
+        torch.tensor([t]),
+        torch.tensor([[OBSERVE if w else GENERATE for w in whole]]),
+        torch.as_tensor(noise)[None],
+        {"a": seen[:, :3] & ~torch.tensor(whole[0]), "b": seen[:, 3:] & ~torch.tensor(whole[1])},
+    )
+    np.testing.assert_allclose(losses[0].numpy(force=True), want, rtol=1e-6, atol=1e-6)
+
+
+def _two(layout: str) -> JointModel:
+    return gaussian_model(schedule.cosine(100, 2), [3, 2], layout, space=(5, 1))
+
+
+def _places(model: JointModel) -> np.ndarray:
+    """``(dim Z, 5)``, where each element of the data is: once each, in a space with an element for each."""
+    codes = torch.eye(5, dtype=torch.float64)
+    return model.place(codes).sum(1).T.numpy()
+
+
+# ---- what is refused ----
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"given": ["a"], "absent": ["a"]}, "a both given and absent, expected at most one"),
+        (
+            {
+                "given": ["a"],
+                "where": {"a": torch.tensor([False, True, True])},
+                "absent": {"a": torch.tensor([True, False, True])},
+            },
+            "a both given and absent in row 2, expected at most one",
+        ),
+        (
+            {
+                "given": ["a"],
+                "where": {"a": torch.tensor([[False] * 3, [False] * 3, [False, True, False]])},
+                "absent": {"a": torch.tensor([True, False, True])},
+            },
+            "a both given and absent in row 2, expected at most one",
+        ),
+        ({"given": ["a", "b", "label"]}, "in row 0 every modality is given, .* nothing is left to generate"),
+        ({"given": ["a"], "absent": ["b", "label"]}, "nothing is left to generate"),
+        ({"given": ["a", "b"], "absent": {"label": torch.tensor([False, True, False])}}, "in row 1 every modality"),
+        (
+            {"given": ["a"], "where": {"a": torch.ones(3, 2, dtype=torch.bool)}},
+            r"where 'a' is torch.bool \(3, 2\), expected booleans \(3, 3\)",
+        ),
+        ({"given": ["a"], "where": {"a": torch.ones(3, 3)}}, r"where 'a' is torch.float32 \(3, 3\), expected booleans"),
+        ({"given": ["a"], "where": {"a": [True] * 3}}, "where 'a' is list, expected booleans"),
+        ({"where": {"a": torch.ones(3, 3, dtype=torch.bool)}}, "where names 'a', which is not given"),
+        (
+            {"given": ["a"], "where": {"c": torch.ones(3, dtype=torch.bool)}},
+            "where names 'c', expected one of a, b, label",
+        ),
+        (
+            {"absent": {"a": torch.ones(2, dtype=torch.bool)}},
+            r"absent 'a' is torch.bool \(2,\), expected booleans \(3,\)",
+        ),
+        ({"absent": {"a": torch.ones(3)}}, r"absent 'a' is torch.float32 \(3,\), expected booleans"),
+        ({"guidance": {"label": 2.0}}, "guidance by 'label', which is not observed; expected it among the given"),
+        ({"given": ["a"], "guidance": {"c": 2.0}}, "guidance names 'c', expected one of a, b, label"),
+        ({"given": ["a"], "guidance": {"a": float("nan")}}, "guidance 'a' = nan, expected a finite number"),
+        (
+            {"given": ["a"], "guidance": {"a": 2.0}, "conditioning": "posterior"},
+            "guidance with conditioning 'posterior'",
+        ),
+        ({"conditioning": "poster"}, "conditioning 'poster', expected one of roles, posterior"),
+        ({"sampler": "dpm"}, "sampler 'dpm', expected one of ddim, ancestral, 2m, heun"),
+        ({"steps": 0}, "steps = 0, expected at least 1"),
+        ({"steps": []}, r"steps = \[\], expected decreasing steps inside 1 … 1000"),
+        ({"steps": [3, 3]}, r"steps = \[3, 3\], expected decreasing steps"),
+        ({"steps": [1001, 3]}, "expected decreasing steps inside 1 … 1000"),
+        ({"steps": [3, 0]}, "expected decreasing steps inside 1 … 1000"),
+        ({"spacing": "even"}, "spacing 'even', expected one of time, snr"),
+        ({"sampler": "2m", "eta": 0.0}, "eta = 0.0 with the sampler '2m', expected none"),
+        ({"codes": "mode"}, "codes 'mode', expected one of mean, draw"),
+        ({"codes": "draw", "sampler": "heun"}, "codes = 'draw' with a deterministic sampler"),
+        ({"start": ["a"]}, "start lacks 'b', expected a value of every generated modality"),
+        ({"start": ["a", "b", "label"], "strength": 0.0}, "strength = 0.0, expected above 0 and at most 1"),
+    ],
+)
+def test_questions_without_an_answer_are_refused(model: JointModel, options: dict[str, Any], match: str) -> None:
+    named = {key: {name: values(3)[name] for name in options[key]} for key in ("given", "start") if key in options}
+    with pytest.raises(RequestError, match=match):
+        mmcore.sample(model, 3, **options | named)
+
+
+def test_a_class_cannot_be_seen_in_part_nor_can_a_unit_vector(registry: Registry) -> None:
+    clip = registry.modality("clip", width=4)
+    model = mmcore.compose(
+        [clip, Vector("a", 0, 2)],
+        schedule=schedule.cosine(10, 2),
+        backbone="mlp",
+        backbone_options={"width": 8},
+        registry=registry,
+    )
+    where = {"clip": torch.tensor([[True, False, True, True]])}
+    with pytest.raises(RequestError, match="'clip' cannot be observed in part, expected all of it or none"):
+        mmcore.sample(model, 1, given={"clip": clip.typical(1, 0)}, where=where)
