@@ -18,7 +18,7 @@ from mmcore.demo.run import COMPONENTS, TRAINING, digits_model
 from mmcore.rng import Rng
 from mmcore.roles import Role
 from mmcore.training import TrainState, training_step
-from mmcore.training.step import balance
+from mmcore.training.weighting import balance
 
 
 def main() -> None:

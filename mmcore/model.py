@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mmcore.errors import RequestError
 from mmcore.modality import Decoder, LossTerm, Modality, Task
-from mmcore.process import Blocks
+from mmcore.process import Blocks, bound
 from mmcore.rng import Rng
 from mmcore.roles import Role
 from mmcore.space import Placement, Space
@@ -110,6 +110,14 @@ class JointModel(nn.Module):
             "_generable": generable,
             "_encoded": torch.arange(len(names)) < n,
             "_columns": torch.tensor(self._target, dtype=torch.int64),
+            # What a task predicts, and whose share of L1 it has; N is no modality.
+            "_coded": torch.tensor([min(column, n) for column in self._target]),
+            "_share_of": torch.tensor(
+                [
+                    c if c < n and self._reader[names[c]] is task else n
+                    for task, c in zip(tasks, self._target, strict=True)
+                ]
+            ),
         }
         for name, table in tables.items():
             self.register_buffer(name, table, persistent=False)
@@ -117,7 +125,16 @@ class JointModel(nn.Module):
 
     # ---- the training path: a batch, and its loss ----
 
-    def forward(self, batch: Batch, t: Tensor, roles: Tensor, noise: Tensor, seen: Seen | None = None) -> Tensor:
+    def forward(
+        self,
+        batch: Batch,
+        t: Tensor,
+        roles: Tensor,
+        noise: Tensor,
+        seen: Seen | None = None,
+        *,
+        objective: str = "recovery",
+    ) -> Tensor:
         """Each task's loss on each row, at the steps ``t``.
 
         Args:
@@ -126,6 +143,8 @@ class JointModel(nn.Module):
             roles: ``(B, V)`` int64.
             noise: ``(B, *Z)`` standard normal.
             seen: ``(B, *spec.shape)`` bool by name, the elements of generated modalities that are observed.
+            objective: ``"recovery"``, the tasks' loss terms at every ``t``; or ``"bound"``, the parts of the variational bound:
+                ``L2``, the loss terms, at ``t = 1`` and :meth:`posterior_shares` of ``L1_t`` elsewhere.
 
         Returns:
             ``(B, tasks)`` nats, zero where the target's role is not ``GENERATE``; elements seen do not count.
@@ -140,7 +159,50 @@ class JointModel(nn.Module):
             where = None if seen is None or name not in seen else ~seen[name]
             columns.append(loss(params[task.name], batch[name], where))
         losses = torch.stack(columns, dim=1)
+        if objective == "bound" and self.process.steps > 1:
+            first = self.task_clock(drive.t) == 1
+            losses = torch.where(first, losses, self.posterior_shares(placed, params, drive, roles))
         return torch.where(self.counts(roles), losses, torch.zeros_like(losses))
+
+    def posterior_shares(self, placed: Tensor, params: Mapping[str, Tensor], drive: Drive, roles: Tensor) -> Tensor:
+        r"""``L1_t`` of the bound, divided among the tasks: ``(B, tasks)`` nats.
+
+                With ``d_i = c_i (E_i(x_i) - Ê_i)``, ``c`` of :func:`mmcore.process.bound.coefficients`, ``L1_t`` is
+                :math:`\|\sum_i d_i\|^2`, of which modality ``i``'s share is :math:`\langle d_i, \sum_j d_j
+        angle`: its own square where codes
+                do not overlap. It goes to the first task that recovers the modality; other tasks have none. At
+                clocks below 2, where there is no such term, the values mean nothing.
+        """
+        clock = drive.t.clamp(min=2, max=max(self.process.steps, 2))
+        c = bound.coefficients(self.process, clock)
+        c = torch.where(self._is(roles, Role.GENERATE), c, torch.zeros_like(c))
+        gap = placed - self.place(self.expected_codes(params))
+        if drive.seen is not None:
+            gap = torch.where(self._to_places(drive.seen), torch.zeros_like(gap), gap)
+        d = gap * self._to_owners(c.to(gap.dtype))
+        shares = (d * d.sum(1, keepdim=True)).flatten(1)
+        owners = cast(Tensor, self._owner).flatten()
+        by_modality = shares.new_zeros(len(shares), len(self.modalities) + 1).index_add(1, owners, shares)
+        # The last column, of no modality, is zero.
+        return by_modality[:, self._share_of]  # type: ignore[index]
+
+    def task_clock(self, t: Tensor) -> Tensor:
+        """Each task's clock ``(B, tasks)`` of the blocks' ``t (B, K)``: that of its target's block.
+
+        A target without a code has no clock of its own: its decoder is told the noisiest block's.
+        """
+        noisiest = t.amax(1, keepdim=True)
+        return torch.cat([t[:, self._block_of], noisiest], dim=1)[:, self._coded]  # type: ignore[index]
+
+    def by_task(self, values: Tensor, uncoded: float) -> Tensor:
+        """The modalities' ``values (B, N)`` for the tasks that predict them, ``(B, tasks)``; ``uncoded`` for targets without a code."""
+        rest = values.new_full((len(values), 1), uncoded)
+        return torch.cat([values, rest], dim=1)[:, self._coded]  # type: ignore[index]
+
+    @property
+    def targets(self) -> tuple[Modality, ...]:
+        """What each task predicts."""
+        return tuple(self.variables[column] for column in self._target)
 
     def counts(self, roles: Tensor) -> Tensor:
         """Which losses count, ``(B, tasks)`` bool, for ``roles (B, V)``."""
@@ -230,13 +292,8 @@ class JointModel(nn.Module):
         scaled = z * self.process.widen(drive.scale, z)
         encoded = roles[:, : len(self.modalities)]
         features = self.backbone(scaled, drive.t, encoded, self.condition(placed, drive))
-        params = {}
-        for task, column in zip(self.tasks, self._target, strict=True):
-            # A target without a code has no clock of its own: its decoder is told the noisiest block's.
-            coded = column < len(self.modalities)
-            t = drive.t[:, self._block_of[column]] if coded else drive.t.amax(1)  # type: ignore[index]
-            params[task.name] = self.decoders[task.name](features, t)
-        return params
+        clocks = self.task_clock(drive.t).unbind(1)
+        return {task.name: self.decoders[task.name](features, t) for task, t in zip(self.tasks, clocks, strict=True)}
 
     # ---- indices ----
 

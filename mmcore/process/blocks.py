@@ -76,6 +76,10 @@ class Blocks(Process):
             return widen(coefficient[:, 0], like)
         return widen(coefficient[:, self._index(like.device)[1]], like)
 
+    def by_modality(self, coefficient: Tensor) -> Tensor:
+        """Each modality's block's ``coefficient (B, K)``: ``(B, N)``."""
+        return coefficient[:, self._index(coefficient.device)[0]]
+
     def _at(self, t: Tensor) -> tuple[Tensor, Tensor]:
         log_A, W = self._on(t.device)
         of, _ = self._index(t.device)

@@ -37,6 +37,16 @@ def posterior(process: Process, encodings: Tensor, predicted: Tensor, t: Tensor 
     return total(q.mean.square() / (2 * q.variance))
 
 
+def coefficients(process: Process, t: Tensor) -> Tensor:
+    """``c_i = (W_{t-1}^(i) - k_t W_t^(i)) / sqrt(2 β_t)`` at clocks ``t ≥ 2``, values unchecked: ``(B, N)``.
+
+    With them ``L1_t = ‖Σ_i c_i (E_i(x_i) - Ê_i)‖²``, the form for inner loops.
+    """
+    jump = process.jump(t - 1, t)
+    difference = process.level(t - 1).W - process.by_modality(jump.k) * process.level(t).W
+    return difference / process.by_modality((2 * jump.beta).sqrt())
+
+
 def recovery(losses: Tensor) -> Tensor:
     """``L2 = Σ_i E -log p_θ(x_i | z_1)`` from the tasks' loss terms at ``z_1``, ``(B, tasks)``: ``(B,)`` nats."""
     return losses.sum(1)

@@ -124,6 +124,10 @@ class Process:
         variance_s, variance_t = -torch.expm1(at_s), -torch.expm1(at_t)
         return Jump(a, v, a * variance_s / variance_t, variance_s * v / variance_t)
 
+    def by_modality(self, coefficient: Tensor) -> Tensor:
+        """A clock's ``coefficient (B,)`` for each modality: broadcastable to ``(B, N)``."""
+        return coefficient[:, None]
+
     def half_log_snr(self, t: Tensor) -> Tensor:
         """``λ_t = ½ log(Σ_i (W_t^(i))² / σ_t²)`` (``½ log(A_t/σ_t²)`` where ``N = 0``), in the shape of ``t``, float64."""
         log_A, W = self._at(t)

@@ -82,7 +82,7 @@ def fit(
             report = training_step(state, batch.to(where))
             if state.step % options.log_every == 0 or state.step in (1, options.steps):
                 logs.write(state, report)
-                progress.update(state.step, loss=_total(state, report))
+                progress.update(state.step, loss=_total(report))
             for watcher in watch:
                 watcher(state, report)
             if state.step == options.steps:
@@ -96,9 +96,8 @@ def fit(
     return state
 
 
-def _total(state: TrainState, report: StepReport) -> float:
-    weights = [task.weight for task in state.model.tasks]
-    return sum(w * x for w, x in zip(weights, report.by_task().nan_to_num().tolist(), strict=True))
+def _total(report: StepReport) -> float:
+    return float((report.weights * report.by_task().nan_to_num()).sum())
 
 
 @attrs.define
@@ -127,11 +126,12 @@ class Logs:
         """One line for the step just taken."""
         if self.folder is None:
             return
-        means = zip(state.model.tasks, report.by_task().tolist(), report.counts.sum(0).tolist(), strict=True)
-        losses = {task.name: {"loss": x if count else None, "rows": count} for task, x, count in means}
+        columns = (report.by_task(), report.counts.sum(0), report.weights)
+        means = zip(state.model.tasks, *(column.tolist() for column in columns), strict=True)
+        losses = {task.name: {"loss": x if count else None, "rows": count, "weight": w} for task, x, count, w in means}
         line = {
             "step": state.step,
-            "loss": _total(state, report),
+            "loss": _total(report),
             "tasks": losses,
             "grad_norm": report.grad_norm.item(),
             "lr": state.options.rate(state.step - 1),

@@ -10,6 +10,9 @@ from torch import Tensor
 from mmcore.errors import RequestError
 from mmcore.model import JointModel
 from mmcore.roles import RoleMix
+from mmcore.training.weighting import WEIGHTINGS, FixedWeights, LearnedWeights
+
+TASK_WEIGHTS = {"fixed": FixedWeights, "learned": LearnedWeights}
 
 
 @attrs.frozen
@@ -26,6 +29,8 @@ class TrainOptions:
         clip: the largest norm of the gradient.
         ema: decay of the weights' average; early on, less of the past is kept.
         roles: how roles are drawn.
+        weighting: of the steps, ``"simple"``, ``"snr"`` or ``"elbo"`` (:mod:`mmcore.training.weighting`).
+        task_weights: ``"fixed"``, as the tasks say, or ``"learned"``, by their homoscedastic uncertainty.
         seed: of the data's order, noise, clocks and roles.
         log_every: steps between two lines of ``metrics.jsonl``.
     """
@@ -39,6 +44,8 @@ class TrainOptions:
     clip: float = 1.0
     ema: float = 0.999
     roles: RoleMix = attrs.field(factory=RoleMix)
+    weighting: str = "simple"
+    task_weights: str = "fixed"
     seed: int = 0
     log_every: int = 50
 
@@ -49,6 +56,9 @@ class TrainOptions:
         for name, low, high in (("lr", 0.0, 1.0), ("warmup", 0.0, 1.0), ("ema", 0.0, 1.0), ("clip", 0.0, math.inf)):
             if not low <= getattr(self, name) <= high:
                 raise RequestError(f"training: {name} = {getattr(self, name)}, expected {low} … {high}")
+        for name, known in (("weighting", tuple(WEIGHTINGS)), ("task_weights", TASK_WEIGHTS)):
+            if getattr(self, name) not in known:
+                raise RequestError(f"training: {name} = {getattr(self, name)!r}, expected one of {', '.join(known)}")
 
     def rate(self, step: int) -> float:
         """The learning rate of step ``0 … steps - 1``."""
@@ -70,6 +80,7 @@ class TrainState:
         model: being trained.
         optimizer: AdamW over the trainable weights.
         ema: the average, by parameter name.
+        task_weights: the factors of the tasks' losses.
         step: how many steps are done.
         options: how to train.
     """
@@ -77,19 +88,21 @@ class TrainState:
     model: JointModel
     optimizer: torch.optim.Optimizer
     ema: dict[str, Tensor]
+    task_weights: FixedWeights | LearnedWeights
     options: TrainOptions
     step: int = 0
 
     @classmethod
     def start(cls, model: JointModel, options: TrainOptions) -> Self:
         """The state before the first step."""
+        weights = TASK_WEIGHTS[options.task_weights](model).to(model.device)
         trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
         groups = [
             {"params": [p for p in trainable.values() if p.ndim > 1], "weight_decay": options.weight_decay},
-            {"params": [p for p in trainable.values() if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": [*(p for p in trainable.values() if p.ndim <= 1), *weights.parameters()], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=options.lr, betas=options.betas, fused=True)
-        return cls(model, optimizer, {name: p.detach().clone() for name, p in trainable.items()}, options)
+        return cls(model, optimizer, {name: p.detach().clone() for name, p in trainable.items()}, weights, options)
 
     def use_average(self) -> None:
         """Put the averaged weights into the model."""

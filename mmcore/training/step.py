@@ -6,9 +6,9 @@ from torch import Tensor
 
 from mmcore.data import TensorBatch
 from mmcore.errors import MmcoreError
-from mmcore.model import JointModel
 from mmcore.rng import Rng
 from mmcore.training.state import TrainState
+from mmcore.training.weighting import WEIGHTINGS
 
 
 @attrs.frozen(eq=False)
@@ -19,12 +19,14 @@ class StepReport:
         losses: ``(B, tasks)`` nats, zero where not counted.
         counts: ``(B, tasks)`` bool.
         t: ``(B, K)`` the rows' steps, one per block of the space.
+        weights: ``(tasks,)`` of the tasks in this step.
         grad_norm: of the whole gradient, before clipping.
     """
 
     losses: Tensor
     counts: Tensor
     t: Tensor
+    weights: Tensor
     grad_norm: Tensor
 
     def by_task(self) -> Tensor:
@@ -35,22 +37,23 @@ class StepReport:
 def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
     """Draw clocks, roles and noise by counter, and take one optimizer step on ``batch``.
 
-    The objective is the ``simple`` one: each task's mean, over the rows where it counts, of
-    ``λ_k(t) l_k`` (:func:`balance`), weighted and summed.
+    The loss is each task's mean, over the rows where it counts, of ``λ_k(t) l_k`` (:mod:`mmcore.training.weighting`), weighted
+    and summed.
 
     Raises:
         MmcoreError: the loss or gradient is not finite; the step is not taken.
     """
-    model, options = state.model, state.options
+    model, options, weighting = state.model, state.options, WEIGHTINGS[state.options.weighting]
     rng = Rng.for_rows(options.seed, len(batch), device=batch.present.device).at(state.step).of("train")
-    t = rng.of("t").integers(1, model.process.steps + 1, model.process.blocks)
+    t = weighting.draw(model, rng.of("t"))
     roles = options.roles.draw(rng, batch.present, model.generable, model.encoded)
     seen = options.roles.draw_seen(rng, model.modalities)
     noise = rng.of("noise").normal(*model.space.shape)
-    losses = model(batch.values, t, roles, noise, seen)
+    losses = model(batch.values, t, roles, noise, seen, objective=weighting.objective)
     counts = model.counts(roles)
-    weights = losses.new_tensor([task.weight for task in model.tasks])
-    loss = ((losses * balance(model, t)).sum(0) / counts.sum(0).clamp(min=1) * weights).sum()
+    means = (losses * weighting.factors(model, t)).sum(0) / counts.sum(0).clamp(min=1)
+    weights, offset = state.task_weights(means)
+    loss = (means * weights + offset).sum()
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
@@ -64,26 +67,7 @@ def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
     state.optimizer.step()
     _average(state)
     state.step += 1
-    return StepReport(losses.detach(), counts, t, norm)
-
-
-def balance(model: JointModel, t: Tensor) -> Tensor:
-    """``λ_k(t)`` of the ``simple`` objective at ``t (B, K)``, ``(B, tasks)``.
-
-    A real-valued target's likelihood has a learned deviation, whose square falls with the noise
-    about as ``σ_t² / (σ_t² + W_t²)``, the posterior variance of a standard normal code. This factor undoes it:
-    the mean is trained by about its squared error at every ``t``, where else the nearly clean
-    steps would drown the others. Discrete targets, and those without a code, have 1.
-    """
-    level = model.process.level(t)
-    noise = level.sigma.square()[:, model.process.block_of.to(t.device)]
-    share = noise / (noise + level.W.square())
-    columns = []
-    for task in model.tasks:
-        target = model.variable(task.target if isinstance(task.target, str) else task.target.name)
-        coded = target in model.modalities and not target.discrete
-        columns.append(share[:, model.modalities.index(target)] if coded else torch.ones_like(share[:, 0]))
-    return torch.stack(columns, dim=1).to(torch.get_default_dtype())
+    return StepReport(losses.detach(), counts, t, weights.detach(), norm)
 
 
 def _average(state: TrainState) -> None:

@@ -1,0 +1,149 @@
+"""How training weighs steps and tasks: which clocks are drawn, and the factors ``λ_k(t)`` of the losses.
+
+All three weightings estimate an average over ``t`` of ``Σ_k λ_k(t) l_k``; :data:`WEIGHTINGS` has them by name.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from mmcore.model import JointModel
+from mmcore.rng import Rng
+
+GAMMA = 5.0
+"""Where ``snr`` clips the signal-to-noise ratio."""
+REACH = 3.0
+"""How far a learned log variance of a task goes from 0."""
+
+
+class Weighting(Protocol):
+    """One way to weigh.
+
+    Attributes:
+        objective: what the model is asked for, as in :meth:`mmcore.model.JointModel.forward`.
+    """
+
+    objective: str
+
+    def draw(self, model: JointModel, rng: Rng) -> Tensor:
+        """Clocks ``(B, K)`` for a batch."""
+        ...
+
+    def factors(self, model: JointModel, t: Tensor) -> Tensor:
+        """``λ_k(t)`` at clocks ``(B, K)``: ``(B, tasks)``."""
+        ...
+
+
+class Simple:
+    """``simple``: the tasks' losses at clocks drawn evenly, balanced over ``t``."""
+
+    objective = "recovery"
+
+    def draw(self, model: JointModel, rng: Rng) -> Tensor:
+        """Evenly in ``1 … T``, each block's by itself."""
+        return rng.integers(1, model.process.steps + 1, model.process.blocks)
+
+    def factors(self, model: JointModel, t: Tensor) -> Tensor:
+        """:func:`balance`."""
+        return balance(model, t)
+
+
+class ClippedSnr(Simple):
+    """``snr``: as ``simple``, times the target's own signal-to-noise ratio, clipped.
+
+    After "Efficient Diffusion Training via Min-SNR Weighting Strategy" (Hang et al. 2023) for predictions of the clean code:
+    ``min((W_t^(i) / σ_t)², 5)``, divided by its mean over ``t``. Targets without a code keep the factor 1.
+    """
+
+    def factors(self, model: JointModel, t: Tensor) -> Tensor:
+        """:func:`balance` times the clipped ratio."""
+        process = model.process
+        every = torch.arange(1, process.steps + 1, device=t.device)[:, None].expand(-1, process.blocks)
+        mean = self._clipped(model, every).mean(0)
+        return balance(model, t) * (self._clipped(model, t) / mean).to(torch.get_default_dtype())
+
+    @staticmethod
+    def _clipped(model: JointModel, t: Tensor) -> Tensor:
+        level = model.process.level(t)
+        ratio = level.W / model.process.by_modality(level.sigma)
+        return model.by_task(ratio.square().clamp(max=GAMMA), 1.0)
+
+
+class Elbo:
+    """``elbo``: the bound itself, without its constant ``L0``.
+
+    Half of the clocks are 1, where the loss is ``L2``; the others are drawn evenly in ``2 … T``, where it is ``L1_t``.
+    The factors are the inverse probabilities, so the mean over draws is ``L2 + Σ_t L1_t``.
+    """
+
+    objective = "bound"
+
+    def draw(self, model: JointModel, rng: Rng) -> Tensor:
+        """1 with probability ½, else evenly in ``2 … T``; each block's by itself."""
+        steps, blocks = model.process.steps, model.process.blocks
+        if steps == 1:
+            return torch.ones(len(rng.rows), blocks, dtype=torch.int64, device=rng.rows.device)
+        first = rng.of("first").uniform(blocks) < 0.5
+        return torch.where(first, 1, rng.integers(2, steps + 1, blocks))
+
+    def factors(self, model: JointModel, t: Tensor) -> Tensor:
+        """The inverse of each clock's probability."""
+        steps, blocks = model.process.steps, model.process.blocks
+        if steps == 1:
+            return torch.ones(len(t), len(model.tasks), device=t.device)
+        # A target without a code is at its first step where all blocks are.
+        first = model.by_task(torch.full((1, len(model.modalities)), 2.0, device=t.device), 2.0**blocks)
+        return torch.where(model.task_clock(t) == 1, first, 2.0 * (steps - 1))
+
+
+WEIGHTINGS: dict[str, Weighting] = {"simple": Simple(), "snr": ClippedSnr(), "elbo": Elbo()}
+
+
+def balance(model: JointModel, t: Tensor) -> Tensor:
+    """``λ_k(t)`` of the ``simple`` objective at ``t (B, K)``, ``(B, tasks)``.
+
+    A real-valued target's likelihood has a learned deviation, whose square falls with the noise
+    about as ``σ_t² / (σ_t² + W_t²)``, the posterior variance of a standard normal code. This factor undoes it:
+    the mean is trained by about its squared error at every ``t``, where else the nearly clean
+    steps would drown the others. Discrete targets, and those without a code, have 1.
+    """
+    level = model.process.level(t)
+    noise = model.process.by_modality(level.sigma.square())
+    share = noise / (noise + level.W.square())
+    classes = torch.tensor([m.discrete for m in model.modalities], device=t.device)
+    return model.by_task(torch.where(classes, torch.ones_like(share), share), 1.0).to(torch.get_default_dtype())
+
+
+class FixedWeights(nn.Module):
+    """The tasks' own weights."""
+
+    def __init__(self, model: JointModel) -> None:
+        super().__init__()
+        self.weights: Tensor
+        self.register_buffer("weights", torch.tensor([task.weight for task in model.tasks]))
+
+    def forward(self, losses: Tensor) -> tuple[Tensor, Tensor]:
+        """The factors of the tasks' mean losses ``(tasks,)``, and what is added to each."""
+        return self.weights, torch.zeros_like(losses)
+
+
+class LearnedWeights(FixedWeights):
+    """Weights by the tasks' homoscedastic uncertainty, times their own.
+
+    After "Multi-Task Learning Using Uncertainty to Weigh Losses" (Kendall, Gal and Cipolla 2018): with a log variance ``s_k`` per task
+    the loss is ``Σ_k w_k (exp(-s_k) l_k / d_k + s_k)``, ``d_k`` the number of the target's elements, so that ``exp(s_k)`` settles at the loss per
+    element. Log-densities may be negative, and would then drive ``s_k`` to minus infinity; so it is kept within ±3, smoothly.
+    """
+
+    def __init__(self, model: JointModel) -> None:
+        super().__init__(model)
+        self.raw = nn.Parameter(torch.zeros(len(model.tasks)))
+        self.sizes: Tensor
+        sizes = [torch.Size(target.spec.shape).numel() for target in model.targets]
+        self.register_buffer("sizes", torch.tensor(sizes, dtype=torch.get_default_dtype()))
+
+    def forward(self, losses: Tensor) -> tuple[Tensor, Tensor]:
+        """The factors, and the log variances with their weights."""
+        s = REACH * torch.tanh(self.raw / REACH)
+        return self.weights * (-s).exp() / self.sizes, self.weights * s
