@@ -173,18 +173,43 @@ class JointModel(nn.Module):
                 do not overlap. It goes to the first task that recovers the modality; other tasks have none. At
                 clocks below 2, where there is no such term, the values mean nothing.
         """
-        clock = drive.t.clamp(min=2, max=max(self.process.steps, 2))
-        c = bound.coefficients(self.process, clock)
+        c = bound.coefficients(self.process, drive.t.clamp(min=2))
         c = torch.where(self._is(roles, Role.GENERATE), c, torch.zeros_like(c))
         gap = placed - self.place(self.expected_codes(params))
         if drive.seen is not None:
             gap = torch.where(self._to_places(drive.seen), torch.zeros_like(gap), gap)
-        d = gap * self._to_owners(c.to(gap.dtype))
+        return self._shares(gap * self._to_owners(c.to(gap.dtype)))[:, self._share_of]  # type: ignore[index]
+
+    def prior_shares(self, batch: Batch, roles: Tensor) -> tuple[Tensor, Tensor]:
+        r"""``L0 = KL(q(z_T | X) ‖ N(0, I))`` by its parts, in nats.
+
+        Args:
+            batch: as :meth:`forward`'s.
+            roles: ``(B, V)``.
+
+        Returns:
+            ``(B, V)``, each variable's share, by the rule of :meth:`posterior_shares`, and ``(B,)``, that of the space as
+            such, :math:`	frac12 (\sigma_T^2 - 1 - \log \sigma_T^2)` for each element of the blocks that generate something.
+        """
+        level = self.process.level(
+            torch.full((len(roles), self.process.blocks), self.process.steps, device=roles.device)
+        )
+        generate = self._is(roles, Role.GENERATE)
+        W = torch.where(generate, level.W, torch.zeros_like(level.W))
+        placed = self.place(self.encode(batch)).double()
+        shares = self._shares(placed * self._to_owners(W * 0.5**0.5))
+        variance = level.sigma.square()
+        per_element = 0.5 * (variance - 1 - variance.log())
+        elements = torch.tensor(self.process.channels, device=roles.device) * (self.space.size // self.space.shape[0])
+        uncoded = shares.new_zeros(len(shares), len(self.variables) - len(self.modalities))
+        by_variable = torch.cat([shares[:, : len(self.modalities)], uncoded], dim=1)
+        return by_variable, (per_element * elements * self.moves(roles)).sum(1)
+
+    def _shares(self, d: Tensor) -> Tensor:
+        """``⟨d_i, Σ_j d_j⟩`` of layers ``(B, layers, dim Z)``: ``(B, N + 1)``; the last, of no modality, is zero."""
         shares = (d * d.sum(1, keepdim=True)).flatten(1)
         owners = cast(Tensor, self._owner).flatten()
-        by_modality = shares.new_zeros(len(shares), len(self.modalities) + 1).index_add(1, owners, shares)
-        # The last column, of no modality, is zero.
-        return by_modality[:, self._share_of]  # type: ignore[index]
+        return shares.new_zeros(len(shares), len(self.modalities) + 1).index_add(1, owners, shares)
 
     def task_clock(self, t: Tensor) -> Tensor:
         """Each task's clock ``(B, tasks)`` of the blocks' ``t (B, K)``: that of its target's block.
@@ -344,12 +369,15 @@ class JointModel(nn.Module):
         """The parameters that recover this variable."""
         return predictions[self._reader[name].name]
 
-    def expected_codes(self, predictions: Mapping[str, Tensor], rng: Rng | None = None) -> Tensor:
+    def expected_codes(
+        self, predictions: Mapping[str, Tensor], rng: Rng | None = None, *, draw_all: bool = False
+    ) -> Tensor:
         """``Ê_i`` of all modalities, concatenated ``(B, D)``; zero for those that no task recovers.
 
         Args:
             predictions: as :meth:`predict` gives.
             rng: where given, discrete modalities enter by the code of a draw instead of the mean code.
+            draw_all: then real-valued modalities too.
         """
         rows = len(next(iter(predictions.values())))
         parts = []
@@ -359,7 +387,7 @@ class JointModel(nn.Module):
                 continue
             encode = cast(Callable[[Tensor], Tensor], self.encoders[m.name])
             task, params = self._reader[m.name], self.params(predictions, m.name)
-            if m.discrete and rng is not None:
+            if rng is not None and (m.discrete or draw_all):
                 code = encode(self.decoder(m.name).sample(params, rng.of(m.name)))
             elif task.decoder is None:
                 code = m.expected_code(params, encode)

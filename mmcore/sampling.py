@@ -20,7 +20,7 @@ from mmcore.rng import Rng
 from mmcore.roles import Role
 
 SAMPLERS = ("ddim", "ancestral", "2m", "heun")
-CODES = ("mean", "draw")
+CODES = ("mean", "draw", "draw-all")
 SPACINGS = ("time", "snr")
 
 
@@ -109,7 +109,7 @@ class Sampler:
         name: ``"ddim"``, ``"ancestral"``, ``"2m"`` or ``"heun"``.
         path: the decreasing steps to visit.
         eta: DDIM's ``η``.
-        codes: how a discrete modality enters a step, by its ``"mean"`` code or that of a ``"draw"``.
+        codes: how modalities enter a step, as in :func:`sample`.
     """
 
     name: str
@@ -141,9 +141,9 @@ class Sampler:
             eta = 1.0 if sampler == "ancestral" else 0.0
         if not 0 <= eta <= 1:
             raise RequestError(f"sample: eta = {eta}, expected 0 … 1")
-        if codes == "draw" and eta == 0:
+        if codes != "mean" and eta == 0:
             raise RequestError(
-                "sample: codes = 'draw' with a deterministic sampler, expected 'mean': it would no longer be one"
+                f"sample: codes = {codes!r} with a deterministic sampler, expected 'mean': it would no longer be one"
             )
         path = visited(process, steps, spacing)
         if sampler in ("2m", "heun"):
@@ -194,7 +194,8 @@ def sample(
         spacing: ``"time"``, even in ``t``, or ``"snr"``, even in the log signal-to-noise ratio.
         sampler: ``"ddim"``, ``"ancestral"``, ``"2m"`` (DPM-Solver++, second-order multistep) or ``"heun"``.
         eta: DDIM's ``η`` in 0 … 1; by default the schedule's own.
-        codes: how a discrete modality enters a step, by its ``"mean"`` code or that of a ``"draw"``.
+        codes: how modalities enter a step: by their ``"mean"`` codes; or discrete ones, ``"draw"``, or all, ``"draw-all"``, by
+            the code of a draw from what is predicted. With few steps mean codes lose variance.
         draw: draw continuous modalities from the last prediction too, instead of reading their mean.
         seed: of the samples.
         batch_size: rows at once.
@@ -312,8 +313,9 @@ class _Run:
     ) -> Tensor:
         """The codes ``(B, D)`` that drive a step: predicted, guided, and with what is known in place."""
         model = self.model
-        draws = rng.of("codes") if self.plan.codes == "draw" else None
-        codes = model.expected_codes(predictions, draws)
+        draws = rng.of("codes") if self.plan.codes != "mean" else None
+        every = self.plan.codes == "draw-all"
+        codes = model.expected_codes(predictions, draws, draw_all=every)
         guided = codes
         for column, scale in self.scales.items():
             # An observed block must not stay in the space when its observation is left out.
@@ -322,7 +324,7 @@ class _Run:
             fresh = rng.of("without").of(str(column)).normal(*z.shape[1:], dtype=z.dtype)
             still = model.process.widen(less._moves(), z) != 0
             z_less = torch.where(still, z, model.noisy(observed, drive, fresh))
-            bare = model.expected_codes(less._predict(z_less, t, observed), draws)
+            bare = model.expected_codes(less._predict(z_less, t, observed), draws, draw_all=every)
             guided = guided + (scale - 1) * (codes - bare)
         fixed = self.question.fixed
         return guided if fixed is None else torch.where(fixed, known, guided)

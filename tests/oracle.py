@@ -291,14 +291,18 @@ class Moments:
     def normal(self, *shape: int, dtype: torch.dtype) -> Tensor:
         count = math.prod(shape)
         before = [self.design]
-        if "/noise" in self.purpose or "/read" in self.purpose:
-            before.append(self.oracle.last.unflatten(0, self.design.shape[:2]))
-        if "/read" in self.purpose:
-            # All that is read is drawn together; each modality takes its own columns.
-            start = ord(self.purpose[-1]) - 97
-            owner = self.oracle.owner
-            return uncorrelated(before, len(owner))[..., owner == start].flatten(0, 1)
-        return uncorrelated(before, count).flatten(0, 1).reshape(len(self.rows), *shape)
+        if "/prior" in self.purpose:
+            return uncorrelated(before, count).flatten(0, 1).reshape(len(self.rows), *shape)
+        # A step's draws of codes and its noise, or what is read, are of one set; each taker has columns of its own.
+        before.append(self.oracle.last.unflatten(0, self.design.shape[:2]))
+        owner = self.oracle.owner
+        drawn = uncorrelated(before, len(owner) + before[1].shape[2])
+        if "/noise" in self.purpose:
+            mine = drawn[..., len(owner) :]
+        else:
+            assert "/codes/" in self.purpose or "/read/" in self.purpose, self.purpose
+            mine = drawn[..., : len(owner)][..., owner == ord(self.purpose[-1]) - 97]
+        return mine.flatten(0, 1).reshape(len(self.rows), *shape)
 
 
 def uncorrelated(before: Sequence[Tensor], count: int) -> Tensor:
@@ -335,7 +339,7 @@ def answer(
     oracle = model.backbone
     assert isinstance(oracle, Oracle)
     D, groups = len(oracle.owner), len(asked)
-    rows = 1 + 2 * max(model.space.size, D) + D
+    rows = 1 + 2 * (model.space.size + D)
     roles = torch.tensor(asked)
     # Rows of the questions' own columns: observations, and for an exact start the spread of the rest.
     design = uncorrelated([torch.zeros(groups, rows, 0, dtype=torch.float64)], D)

@@ -104,6 +104,27 @@ def test_an_absent_modality_is_marginalised_out() -> None:
             np.testing.assert_array_equal(found, same)
 
 
+@pytest.mark.parametrize("name", ["cosine", "paper"])
+@pytest.mark.parametrize("layout", ["shared", "separate"])
+def test_drawn_codes_are_exact_for_independent_data(layout: str, name: str) -> None:
+    """Where the prediction factorises, ancestral steps by draws are draws from the true posterior: right in any number of steps."""
+    model = scalars(name, 400, 2, layout)
+    how = {"sampler": "ancestral", "steps": [400, 300, 90, 20, 1], "draw": True}
+    asked = [(GENERATE, GENERATE), (OBSERVE, GENERATE), (GENERATE, ABSENT)]
+    lacks = max(errors(model, [np.eye(2)], asked, **how))
+    # What is left is that the start is N(0, I), not q(z_T).
+    assert max(errors(model, [np.eye(2)], asked, codes="draw-all", **how)) < 1e-4
+    assert lacks > 0.1
+
+
+def test_drawn_codes_need_fewer_steps_for_little_correlation() -> None:
+    """They keep each modality's own variance, so what 20 steps lack of the truth is less."""
+    model, asked = scalars("cosine", 1000, 2), questions(2)
+    how = {"sampler": "ancestral", "steps": 20}
+    mean, draws = (max(errors(model, [equal(2, 0.3)], asked, codes=codes, **how)) for codes in ("mean", "draw-all"))
+    assert draws < 0.5 * mean
+
+
 # ---- approximate combinations, and by how much ----
 
 

@@ -73,6 +73,39 @@ def demo(
 
 
 @app.command()
+def evaluate(
+    context: typer.Context,
+    run: Annotated[Path, typer.Argument(help="A run's folder, or the model folder in it.")],
+    source: Annotated[str, typer.Option(help="Where rows come from: a source by its name.")] = "digits",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="option=value of the source, as TOML.")] = None,
+    observed: Annotated[list[str] | None, typer.Option(help="Condition on this variable; may be repeated.")] = None,
+    draws: Annotated[int, typer.Option(min=2, help="Draws of t and noise per row, an even number.")] = 16,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """The variational bound of a source's rows by its parts: nats, bits per dimension, and the error of the estimate."""
+    registry = _registry(context)
+    import json
+
+    from mmcore.checkpoint import load
+    from mmcore.evaluation import evaluate
+    from mmcore.training.loop import pick_device
+
+    folder = run / "model" if (run / "model" / "config.json").exists() else run
+    model = load(folder, registry=registry, device=str(pick_device(device)))
+    rows = registry.source(source, **_options(set_ or []))
+    found = evaluate(model, rows, observed=observed or (), draws=draws, seed=seed)
+    if as_json:
+        print(json.dumps(found.json(), indent=2))
+        return
+    given = f", given {', '.join(found.observed)}" if found.observed else ""
+    print(f"bound on -log p over {found.rows} rows of {source}{given}; ± is the standard error of its estimate\n")
+    print(found.table())
+    print(f"\nL0 has {found.space:.4g} nats more that belong to the space as a whole")
+
+
+@app.command()
 def check(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="An offer's name, such as label or backbone.transformer.")],

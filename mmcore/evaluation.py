@@ -1,0 +1,252 @@
+r"""Evaluation: the variational bound of data, by its parts, with the error of its estimate.
+
+.. math:: -\log p(X) \le L_0 + \sum_{t=2}^T L_{1,t} + L_2
+
+``L0`` is exact, the sum over ``t`` a Monte Carlo estimate, stratified and by importance, ``L2`` one over the noise at ``z_1``. All
+blocks' clocks go down together.
+"""
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Self
+
+import attrs
+import torch
+from torch import Tensor
+
+from mmcore.data import Table
+from mmcore.errors import RequestError
+from mmcore.model import JointModel
+from mmcore.rng import Rng
+from mmcore.roles import Role
+
+
+@attrs.frozen
+class Estimate:
+    """A mean over rows, in nats.
+
+    Attributes:
+        nats: per row.
+        error: the Monte Carlo standard error of ``nats`` for these very rows; 0 for what is exact.
+    """
+
+    nats: float
+    error: float
+
+
+@attrs.frozen
+class Terms:
+    """The bound of one variable, or of all of them.
+
+    Attributes:
+        rows: how many rows generate it.
+        dimensions: numbers per row.
+        L0: the prior's share.
+        L1: the steps' share.
+        L2: of the recovery from ``z_1``.
+        total: their sum.
+    """
+
+    rows: int
+    dimensions: float
+    L0: Estimate
+    L1: Estimate
+    L2: Estimate
+    total: Estimate
+
+    @property
+    def bits_per_dimension(self) -> Estimate:
+        """The total in bits, per number."""
+        scale = 1 / (math.log(2) * self.dimensions)
+        return Estimate(self.total.nats * scale, self.total.error * scale)
+
+
+@attrs.frozen
+class Bound:
+    """The bound on ``-log p(what is generated | what is observed)``, a mean over rows.
+
+    Attributes:
+        rows: how many.
+        observed: the variables that are observed where they are present.
+        all: of everything that a row generates.
+        variables: of each variable, over the rows that generate it. Where codes overlap, ``L0`` and ``L1`` are divided
+            by :meth:`mmcore.model.JointModel.posterior_shares`' rule.
+        space: nats of ``L0`` that belong to the space as such: what the noise at ``T`` lacks of unit variance.
+    """
+
+    rows: int
+    observed: tuple[str, ...]
+    all: Terms
+    variables: Mapping[str, Terms]
+    space: float
+
+    def json(self) -> dict[str, Any]:
+        """As plain values."""
+        return attrs.asdict(self) | {
+            "bits_per_dimension": {
+                name: attrs.asdict(terms.bits_per_dimension)
+                for name, terms in {"all": self.all, **self.variables}.items()
+            }
+        }
+
+    def table(self) -> str:
+        """As text for a terminal."""
+        lines = [f"{'':14}{'L0':>10}{'L1':>12}{'L2':>12}{'nats':>12}{'±':>9}{'bits/dim':>11}{'±':>9}"]
+        for name, x in {**self.variables, "all": self.all}.items():
+            bits = x.bits_per_dimension
+            lines.append(
+                f"{name:14}{x.L0.nats:>10.4f}{x.L1.nats:>12.4f}{x.L2.nats:>12.4f}{x.total.nats:>12.4f}{x.total.error:>9.4f}"
+                f"{bits.nats:>11.4f}{bits.error:>9.4f}"
+            )
+        return "\n".join(lines)
+
+
+def evaluate(
+    model: JointModel,
+    rows: Iterable[Mapping[str, Any]] | Table,
+    *,
+    observed: Collection[str] = (),
+    draws: int = 16,
+    seed: int = 0,
+    batch_size: int = 500,
+) -> Bound:
+    """The variational bound of rows.
+
+    A row's missing variables are absent; what no task recovers is observed. Rows with nothing else are left out.
+
+    Args:
+        model: a joint model.
+        rows: mappings from variable name to raw value, or a :class:`mmcore.data.Table` of them.
+        observed: variables to condition on.
+        draws: of ``t`` and noise per row, even: two in each of ``draws / 2`` equally likely parts of ``2 … T``.
+        seed: of the draws.
+        batch_size: rows at once.
+
+    Raises:
+        RequestError: an unknown name, a number of draws that is not even, or rows with nothing to generate.
+    """
+    if draws < 2 or draws % 2:
+        raise RequestError(f"evaluate: draws = {draws}, expected an even number of at least 2")
+    names = [m.name for m in model.variables]
+    for name in observed:
+        if name not in names:
+            raise RequestError(f"evaluate: observed names {name!r}, expected one of {', '.join(names)}")
+        if not bool(model.encoded[names.index(name)]):
+            raise RequestError(f"evaluate: {name!r} is observed, but it has no encoding: it can only be predicted")
+    table = rows if isinstance(rows, Table) else Table.read(rows, model.variables)
+    present = table.rows.present
+    told = torch.tensor([name in observed for name in names]) | ~model.generable.cpu()
+    roles = torch.where(present, torch.where(told, Role.OBSERVE, Role.GENERATE), int(Role.ABSENT))
+    asks = ((roles == Role.GENERATE) & model.encoded.cpu()).any(1).nonzero()[:, 0]
+    if not len(asks):
+        raise RequestError("evaluate: no row has a modality to generate, expected one at least")
+    parts: list[tuple[Tensor, ...]] = []
+    clocks = _Clocks.of(model)
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for chosen in asks.split(batch_size):
+                values = {name: x[chosen].to(model.device) for name, x in table.rows.values.items()}
+                rng = Rng(seed, chosen.to(model.device)).of("evaluate")
+                parts.append(_Rows(model, values, roles[chosen].to(model.device), rng, clocks).parts(draws))
+    finally:
+        model.train(training)
+    L0, space, L1, L2 = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
+    generates = roles[asks] == Role.GENERATE
+    sizes = torch.tensor([float(torch.Size(m.spec.shape).numel()) for m in model.variables], dtype=torch.float64)
+    variables = {
+        name: _terms(L0[mine, i], L1[mine, ..., i], L2[mine, ..., i], float(sizes[i]))
+        for i, (name, mine) in enumerate(zip(names, generates.T, strict=True))
+        if mine.any()
+    }
+    whole = _terms(L0.sum(1) + space, L1.sum(-1), L2.sum(-1), float((generates * sizes).sum(1).mean()))
+    seen = tuple(name for i, name in enumerate(names) if (roles[asks, i] == Role.OBSERVE).any())
+    return Bound(len(asks), seen, whole, variables, float(space.mean()))
+
+
+def _terms(L0: Tensor, L1: Tensor, L2: Tensor, dimensions: float) -> Terms:
+    """Of ``L0 (R,)`` and pairs of draws ``L1 (R, parts, 2)`` and ``L2 (R, 2)``."""
+
+    def estimate(mean: Tensor, variance: Tensor) -> Estimate:
+        return Estimate(float(mean.mean()), float(variance.sum().sqrt()) / len(mean))
+
+    # Half the square of two draws' difference estimates their variance, so the mean of two has the variance (a - b)²/4 in expectation; parts and rows are independent.
+    count = max(L1.shape[1], 1)
+    steps, step_variance = L1.mean(2).sum(1) / count, (L1[..., 0] - L1[..., 1]).square().sum(1) / (4 * count**2)
+    end, end_variance = L2.mean(1), (L2[:, 0] - L2[:, 1]).square() / 4
+    return Terms(
+        len(L0),
+        dimensions,
+        estimate(L0, torch.zeros_like(L0)),
+        estimate(steps, step_variance),
+        estimate(end, end_variance),
+        estimate(L0 + steps + end, step_variance + end_variance),
+    )
+
+
+@attrs.frozen(eq=False)
+class _Clocks:
+    """How ``t`` is drawn from ``2 … T``: most often where ``L1_t`` is large, at small ``t``.
+
+    ``L1_t`` is about ``½ (SNR_{t-1} - SNR_t)`` times the square of the prediction's error. A third of the draws go by that fall
+    itself, as for an error that stays; a third by the fall of ``log(1 + SNR_t)``, as for the exact prediction of a normal
+    code, whose error is ``1 / (1 + SNR_t)``; a third are even.
+
+    Attributes:
+        probability: ``(T - 1,)``.
+    """
+
+    probability: Tensor
+
+    @classmethod
+    def of(cls, model: JointModel) -> Self:
+        process = model.process
+        t = torch.arange(1, process.steps + 1)[:, None].expand(-1, process.blocks)
+        snr = (2 * process.half_log_snr(t)).exp()
+        falls = [(level[:-1] - level[1:]).clamp(min=0).mean(1) for level in (snr, snr.log1p())]
+        even = torch.full_like(falls[0], 1 / max(len(falls[0]), 1))
+        return cls(sum((fall / fall.sum() if fall.sum() > 0 else even for fall in falls), start=even) / 3)
+
+    def at(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """The steps at the quantiles ``u (R,)``, and the inverse of their probabilities."""
+        p = self.probability.to(u.device)
+        chosen = torch.searchsorted(p.cumsum(0), u).clamp(max=len(p) - 1)
+        return chosen + 2, 1 / p[chosen]
+
+
+@attrs.frozen(eq=False)
+class _Rows:
+    """Some rows and their roles."""
+
+    model: JointModel
+    values: dict[str, Tensor]
+    roles: Tensor
+    rng: Rng
+    clocks: "_Clocks"
+
+    def parts(self, draws: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """``L0 (R, V)``, the space's own share of it ``(R,)``, ``L1 (R, draws / 2, 2, V)`` and ``L2 (R, 2, V)``."""
+        model, T = self.model, self.model.process.steps
+        L0, space = model.prior_shares(self.values, self.roles)
+        strata = draws // 2 if T > 1 else 0
+        L1 = L0.new_zeros(len(L0), strata, 2, len(model.variables))
+        for part in range(strata):
+            for twin in range(2):
+                rng = self.rng.of("L1").at(2 * part + twin)
+                t, weight = self.clocks.at((part + rng.of("t").uniform(dtype=torch.float64)) / strata)
+                L1[:, part, twin] = weight[:, None] * self._at(t, rng)
+        L2 = [
+            self._at(torch.ones(len(L0), dtype=torch.int64, device=L0.device), self.rng.of("L2").at(k)) for k in (0, 1)
+        ]
+        return L0, space, L1, torch.stack(L2, dim=1)
+
+    def _at(self, t: Tensor, rng: Rng) -> Tensor:
+        """The bound's term at ``t (R,)`` for each variable, ``(R, V)``."""
+        model = self.model
+        noise = rng.of("noise").normal(*model.space.shape)
+        by_task = model(self.values, t, self.roles, noise, objective="bound").double()
+        # A variable's first task is the one that the bound counts.
+        first = [next((k for k, x in enumerate(model.targets) if x is m), None) for m in model.variables]
+        zero = torch.zeros_like(by_task[:, 0])
+        return torch.stack([zero if k is None else by_task[:, k] for k in first], dim=1)
