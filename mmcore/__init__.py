@@ -11,6 +11,7 @@ from mmcore.hookspecs import Offer, hookimpl
 if TYPE_CHECKING:
     from mmcore.checkpoint import load, save
     from mmcore.composition import compose
+    from mmcore.evaluation import evaluate
     from mmcore.modality import Decoder, Encoder, LossTerm, Metric, Modality, Spec, Task
     from mmcore.model import JointModel
     from mmcore.plugins import Registry, discover

@@ -112,6 +112,7 @@ def _compose(config: dict[str, Any], tensors: dict[str, torch.Tensor], registry:
         layout=config["layout"],
         space=config["space"],
         overlap=config["overlap"],
+        trained_encoders=config["trained_encoders"],
         schedule=named,
         backbone=_exact(config["backbone"]),
         backbone_options=config["backbone"]["options"],

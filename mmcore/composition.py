@@ -2,7 +2,7 @@
 
 import difflib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ def compose(
     schedule: str | Schedule = "cosine",
     backbone: str | nn.Module = "transformer",
     backbone_options: Mapping[str, Any] | None = None,
+    trained_encoders: Collection[str] = (),
     seed: int = 0,
     registry: Registry | None = None,
 ) -> JointModel:
@@ -48,6 +49,8 @@ def compose(
         schedule: a name (``T = 1000``) or a :class:`Schedule` of as many modalities.
         backbone: a name, or a module ``(z, t, roles, condition) -> features`` with an attribute ``features``.
         backbone_options: for a backbone by name.
+        trained_encoders: names of modalities whose encoders learn, by a turn that keeps their codes' variance
+            (:class:`mmcore.encoders.Turned`); the others are fixed.
         seed: of the initial weights.
         registry: where names are looked up; by default a new :func:`mmcore.discover`.
 
@@ -63,6 +66,11 @@ def compose(
             raise RequestError(f"compose: found {m!r} among the modalities, expected mmcore.Modality objects")
     tasks = [Task(m.name, m.name) for m in modalities] if tasks is None else list(tasks)
     _check_names(modalities, tasks)
+    for name in trained_encoders:
+        if name not in [m.name for m in modalities]:
+            raise RequestError(
+                f"compose: trained_encoders names {name!r}, expected one of {', '.join(m.name for m in modalities)}"
+            )
     codes = [m.code for m in modalities]
     members = Layout.groups(layout, [m.name for m in modalities])
     where = Space.for_codes(codes, members) if space is None else Space(tuple(space))
@@ -74,6 +82,7 @@ def compose(
         "layout": layout if isinstance(layout, str) else [list(group) for group in layout],
         "space": list(where.shape),
         "overlap": overlap,
+        "trained_encoders": list(trained_encoders),
         "schedule": None,
     }
     if isinstance(schedule, str):
@@ -136,6 +145,7 @@ def compose(
             process=process,
             backbone=backbone,
             features=features,
+            trained_encoders=trained_encoders,
         )
     model.config = config
     return model

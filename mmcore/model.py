@@ -10,13 +10,14 @@ task's decoder reads the backbone's features. A space of several blocks has a cl
 follows from the roles for each block is said once, in :meth:`JointModel.drive`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import cast
 
 import attrs
 import torch
 from torch import Tensor, nn
 
+from mmcore.encoders import Turned
 from mmcore.errors import RequestError
 from mmcore.modality import Decoder, LossTerm, Modality, Task
 from mmcore.process import Blocks, bound
@@ -63,6 +64,7 @@ class JointModel(nn.Module):
         tasks: in the order of the losses' columns.
         space: the diffusion space.
         process: the forward process, of ``K`` blocks.
+        trained_encoders: the modalities whose encoders learn.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class JointModel(nn.Module):
         process: Blocks,
         backbone: nn.Module,
         features: int,
+        trained_encoders: Collection[str] = (),
     ) -> None:
         super().__init__()
         targets = {task.target.name: task.target for task in tasks if isinstance(task.target, Modality)}
@@ -84,7 +87,12 @@ class JointModel(nn.Module):
         self.space, self.process = space, process
         names = [m.name for m in self.variables]
         self._target = [names.index(t.target if isinstance(t.target, str) else t.target.name) for t in tasks]
+        self.trained_encoders = tuple(trained_encoders)
         self.encoders = nn.ModuleDict({m.name: m.encoder() for m in modalities}).requires_grad_(False)
+        for name in self.trained_encoders:
+            turned = Turned(self.encoders[name], self.variables[names.index(name)].code)
+            self.encoders[name] = turned
+            turned.turn.requires_grad_(True)
         self.backbone = backbone
         self.decoders = nn.ModuleDict()
         self.losses: list[LossTerm] = []
@@ -355,6 +363,10 @@ class JointModel(nn.Module):
                 parts.append(generate.new_zeros(len(roles), torch.Size(m.code).numel()))
         return torch.cat(parts, dim=1)
 
+    def divisible(self, m: Modality) -> bool:
+        """Whether a sample of this modality can be observed in part: element by element, and not turned as a whole."""
+        return m.divisible and m.name not in self.trained_encoders
+
     # ---- reading predictions ----
 
     def reads(self, name: str) -> bool:
@@ -385,7 +397,10 @@ class JointModel(nn.Module):
             if not self.reads(m.name):
                 parts.append(torch.zeros(rows, *m.code, device=self._scale.device).flatten(1))  # type: ignore[arg-type]
                 continue
-            encode = cast(Callable[[Tensor], Tensor], self.encoders[m.name])
+            encoder = self.encoders[m.name]
+            # A modality knows the mean of its fixed encoder's codes; a turn is linear.
+            fixed = encoder.inner if isinstance(encoder, Turned) else encoder
+            encode = cast(Callable[[Tensor], Tensor], fixed)
             task, params = self._reader[m.name], self.params(predictions, m.name)
             if rng is not None and (m.discrete or draw_all):
                 code = encode(self.decoder(m.name).sample(params, rng.of(m.name)))
@@ -393,6 +408,8 @@ class JointModel(nn.Module):
                 code = m.expected_code(params, encode)
             else:
                 code = encode(self.decoder(m.name).point(params))
+            if isinstance(encoder, Turned):
+                code = encoder.turned(code)
             parts.append(code.flatten(1))
         return torch.cat(parts, dim=1)
 

@@ -81,7 +81,7 @@ class Question:
                 whole, some = mask.reshape(n, -1).all(1), mask.reshape(n, -1).any(1)
                 roles[whole, column] = Role.OBSERVE
                 if (some & ~whole).any():
-                    if not m.divisible:
+                    if not model.divisible(m):
                         raise RequestError(f"sample: {m.name!r} cannot be observed in part, expected all of it or none")
                     if not model.reads(m.name):
                         raise RequestError(f"sample: no task recovers {m.name!r}, expected all of it to be given")
@@ -171,7 +171,7 @@ def _fixed(model: JointModel, elements: Mapping[str, Tensor], n: int) -> Tensor:
         size = torch.Size(m.code).numel()
         if m.name not in elements:
             parts.append(torch.zeros(n, size, dtype=torch.bool))
-        elif m.divisible:
+        elif model.divisible(m):
             parts.append(m.code_where(elements[m.name]).reshape(n, -1))
         else:
             parts.append(elements[m.name].reshape(n, -1).all(1, keepdim=True).expand(-1, size))

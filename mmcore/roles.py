@@ -89,13 +89,12 @@ class RoleMix:
 
         Args:
             rng: for the batch's rows.
-            modalities: of the composition; those that cannot be observed in part are left out.
+            modalities: those that can be observed in part.
         """
-        divisible = [m for m in modalities if m.divisible]
-        if not self.partial or not divisible:
+        if not self.partial or not modalities:
             return None
         seen = {}
-        for m in divisible:
+        for m in modalities:
             here = rng.of("seen").of(m.name)
             # The axes of places: those of a spatial code behind its channels, all of a flat one's.
             grid = m.code[1:] if len(m.code) > 1 else m.code

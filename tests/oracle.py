@@ -240,6 +240,14 @@ class Oracle(Network):
         return torch.cat([mean, left.clamp(min=0).sqrt().repeat_interleave(every, 0)], dim=1)
 
 
+class EachRow(Oracle):
+    """The same for rows that differ in their clocks and questions, all about the data of one covariance."""
+
+    def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
+        self.covariance = self.covariance[:1].expand(len(z), -1, -1)
+        return super().forward(z, t, roles, condition)
+
+
 def gaussian_model(
     schedule: Schedule,
     sizes: Sequence[int],
@@ -247,11 +255,15 @@ def gaussian_model(
     *,
     space: Sequence[int] | None = None,
     overlap: bool = False,
+    each_row: bool = False,
 ) -> JointModel:
-    """A model of vectors ``a, b, …`` of these sizes, with the oracle in the place of the network."""
+    """A model of vectors ``a, b, …`` of these sizes, with the oracle in the place of the network.
+
+    With ``each_row`` every row has a clock of its own, at some cost; else all rows that ask one question must have the same.
+    """
     starts = [0, *itertools.accumulate(sizes)]
     modalities = [Vector(chr(97 + i), starts[i], size) for i, size in enumerate(sizes)]
-    backbone = Oracle(sizes)
+    backbone = (EachRow if each_row else Oracle)(sizes)
     model = mmcore.compose(
         modalities, layout=layout, schedule=schedule, space=space, overlap=overlap, backbone=backbone
     ).double()

@@ -47,7 +47,7 @@ def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
     rng = Rng.for_rows(options.seed, len(batch), device=batch.present.device).at(state.step).of("train")
     t = weighting.draw(model, rng.of("t"))
     roles = options.roles.draw(rng, batch.present, model.generable, model.encoded)
-    seen = options.roles.draw_seen(rng, model.modalities)
+    seen = options.roles.draw_seen(rng, [m for m in model.modalities if model.divisible(m)])
     noise = rng.of("noise").normal(*model.space.shape)
     losses = model(batch.values, t, roles, noise, seen, objective=weighting.objective)
     counts = model.counts(roles)
