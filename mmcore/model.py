@@ -175,11 +175,10 @@ class JointModel(nn.Module):
     def posterior_shares(self, placed: Tensor, params: Mapping[str, Tensor], drive: Drive, roles: Tensor) -> Tensor:
         r"""``L1_t`` of the bound, divided among the tasks: ``(B, tasks)`` nats.
 
-                With ``d_i = c_i (E_i(x_i) - Ê_i)``, ``c`` of :func:`mmcore.process.bound.coefficients`, ``L1_t`` is
-                :math:`\|\sum_i d_i\|^2`, of which modality ``i``'s share is :math:`\langle d_i, \sum_j d_j
-        angle`: its own square where codes
-                do not overlap. It goes to the first task that recovers the modality; other tasks have none. At
-                clocks below 2, where there is no such term, the values mean nothing.
+        With ``d_i = c_i (E_i(x_i) - Ê_i)``, ``c`` of :func:`mmcore.process.bound.coefficients`, ``L1_t`` is
+        :math:`\|\sum_i d_i\|^2`, of which modality ``i``'s share is :math:`\langle d_i, \sum_j d_j \rangle`: its
+        own square where codes do not overlap. It goes to the first task that recovers the modality; other tasks
+        have none. At clocks below 2, where there is no such term, the values mean nothing.
         """
         c = bound.coefficients(self.process, drive.t.clamp(min=2))
         c = torch.where(self._is(roles, Role.GENERATE), c, torch.zeros_like(c))
@@ -197,7 +196,7 @@ class JointModel(nn.Module):
 
         Returns:
             ``(B, V)``, each variable's share, by the rule of :meth:`posterior_shares`, and ``(B,)``, that of the space as
-            such, :math:`	frac12 (\sigma_T^2 - 1 - \log \sigma_T^2)` for each element of the blocks that generate something.
+            such, :math:`\tfrac12 (\sigma_T^2 - 1 - \log \sigma_T^2)` for each element of the blocks that generate something.
         """
         level = self.process.level(
             torch.full((len(roles), self.process.blocks), self.process.steps, device=roles.device)
