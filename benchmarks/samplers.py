@@ -12,13 +12,16 @@ import mmcore
 from benchmarks.trained import Data, arguments, trained
 
 SAMPLES = 5000
-STEPS = (10, 20, 50, 100, 250)
+STEPS = (10, 20, 50, 250)
 SAMPLERS: dict[str, dict] = {
-    "ancestral": {"sampler": "ancestral"},
+    "ancestral, mean codes": {"sampler": "ancestral"},
+    "ancestral, drawn codes": {"sampler": "ancestral", "codes": "draw-all"},
     "DDIM, η = 0": {"sampler": "ddim", "eta": 0.0},
     "2M": {"sampler": "2m"},
     "Heun (two predictions a step)": {"sampler": "heun"},
 }
+LEFT_OUT = {("Heun (two predictions a step)", 250)}
+"""It would ask the network as often as all the others together."""
 SCALES = (1.0, 1.25, 1.5, 2.0, 3.0)
 
 
@@ -31,6 +34,9 @@ def main() -> None:
     for name, how in SAMPLERS.items():
         cells = []
         for steps in STEPS:
+            if (name, steps) in LEFT_OUT:
+                cells.append("–")
+                continue
             distances = []
             for seed in range(given.seeds):
                 images = mmcore.sample(model, SAMPLES, steps=steps, seed=seed, absent=[], **how)["image"]

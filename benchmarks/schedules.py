@@ -1,10 +1,16 @@
 """Schedules and samplers side by side on the digits' validation part.
 
 ``python -m benchmarks.schedules [--steps N] [--threads N]`` trains one model per schedule (or reads it back), samples each by DDIM (η = 0)
-and ancestrally, and prints a Markdown table.
+and ancestrally, the latter by mean codes and by drawn ones, and prints a Markdown table.
 """
 
 from benchmarks.trained import Data, arguments, head, row, trained
+
+SAMPLERS: dict[str, dict] = {
+    "DDIM, η = 0": {"eta": 0.0},
+    "ancestral, mean codes": {"eta": 1.0},
+    "ancestral, drawn codes": {"eta": 1.0, "codes": "draw-all"},
+}
 
 
 def main() -> None:
@@ -14,8 +20,8 @@ def main() -> None:
     print(head("schedule", "sampler"))
     for schedule in ("cosine", "paper", "paper-steps"):
         model = trained(registry, data.train, options=options, schedule=schedule)
-        for sampler, eta in (("DDIM, η = 0", 0.0), ("ancestral", 1.0)):
-            print(row(schedule, sampler, figures=data.measure(model, eta=eta)), flush=True)
+        for sampler, how in SAMPLERS.items():
+            print(row(schedule, sampler, figures=data.measure(model, **how)), flush=True)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from mmcore.rng import Rng
 from mmcore.training import TrainOptions
 
 BATCH = 364
-"""The test split's size."""
+"""The test split's size: the Fréchet distance depends on how many samples there are."""
 FIGURES = {
     "joint_coherence": "coherence",
     "label_to_image_accuracy": "label → image",
@@ -52,8 +52,7 @@ class Data:
 
     def measure(self, model: mmcore.JointModel, **how: Any) -> dict[str, float]:
         """The demo's figures of a model on what is held out; ``how`` goes to :func:`mmcore.sample`."""
-        # As many joint samples as three batches of the test split's size: the Fréchet distance depends on it.
-        answers = Answers.ask(model, self.held, joint=3 * BATCH, per_label=100, seed=0, **({"steps": 50} | how))
+        answers = Answers.ask(model, self.held, joint=8 * BATCH, per_label=100, seed=0, **({"steps": 50} | how))
         figures = measure(answers, model, self.judge, self.train.rows.values, self.held)
         return figures | {"frechet_distance": self.frechet(answers.joint["image"])}
 
