@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 from mmcore import __version__
 from mmcore.composition import compose
 from mmcore.errors import RequestError
-from mmcore.hookspecs import PROJECT
+from mmcore.hookspecs import PROJECT, Made
 from mmcore.modality import Modality, Task
 from mmcore.model import JointModel
-from mmcore.plugins import Made, Registry, discover
+from mmcore.plugins import Registry, discover
 from mmcore.plugins.metadata import canonical, pip
 from mmcore.process import Schedule
 

@@ -1,6 +1,7 @@
-"""The hooks a plugin may implement; importing this module imports no torch."""
+"""The hooks a plugin may implement, and what goes through them; importing this module imports no torch."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import attrs
 import pluggy
@@ -24,6 +25,21 @@ class Offer:
     name: str
     factory: str
     summary: str = ""
+
+
+@attrs.frozen
+class Made:
+    """How a registry made a thing: what a saved model needs to make it again."""
+
+    kind: str
+    offer: str
+    distribution: str
+    version: str
+    options: dict[str, Any]
+
+    def where(self) -> dict[str, str]:
+        """The offer, its distribution and version, as a saved model records them."""
+        return {"offer": self.offer, "distribution": self.distribution, "version": self.version}
 
 
 @hookspec

@@ -6,6 +6,6 @@ metadata, so a broken plugin costs nothing until it is asked for, and then it al
 """
 
 from mmcore.plugins.metadata import GROUP, HOOKS, Entry, Fault
-from mmcore.plugins.registry import Made, Registry, discover
+from mmcore.plugins.registry import Registry, discover
 
-__all__ = ["GROUP", "HOOKS", "Entry", "Fault", "Made", "Registry", "discover"]
+__all__ = ["GROUP", "HOOKS", "Entry", "Fault", "Registry", "discover"]

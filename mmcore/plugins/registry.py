@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from mmcore.errors import MmcoreError, PluginError, RequestError
-from mmcore.hookspecs import PROJECT, Offer
+from mmcore.hookspecs import PROJECT, Made, Offer
 from mmcore.plugins import loading
 from mmcore.plugins.metadata import HOOKS, Entry, Fault, canonical, forgive, installed
 
@@ -25,21 +25,6 @@ PRODUCTS = {
     "schedule": "mmcore.process:Schedule",
 }
 """What a factory of each kind must return."""
-
-
-@attrs.frozen
-class Made:
-    """How a registry made a thing: what a saved model needs to make it again."""
-
-    kind: str
-    offer: str
-    distribution: str
-    version: str
-    options: dict[str, Any]
-
-    def where(self) -> dict[str, str]:
-        """The offer, its distribution and version, as a saved model records them."""
-        return {"offer": self.offer, "distribution": self.distribution, "version": self.version}
 
 
 def discover(

@@ -6,7 +6,8 @@ from typing import Any
 import attrs
 
 from mmcore.errors import RequestError
-from mmcore.plugins import Made, Registry
+from mmcore.hookspecs import Made
+from mmcore.plugins import Registry
 from mmcore.testing.check import KINDS
 
 
