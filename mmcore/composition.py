@@ -93,18 +93,10 @@ def compose(
                 raise RequestError(
                     f"compose: {what} has {len(values)} numbers, expected {len(modalities)}, one per modality"
                 )
-        # A block is a process of its own, with its own number of modalities.
-        offered = [
-            registry.make(
-                "schedule",
-                schedule,
-                {"steps": STEPS, "modalities": len(block)}
-                | {what: [values[i] for i in block] for what, values in options.items()},
-            )
-            for block in members
-        ]
-        config["schedule"] = {**offered[0][0].where(), "steps": STEPS, **options}
-        schedules = [made for _, made in offered]
+        # One schedule for the composition, of which each block has its modalities: N is the composition's, whatever the layout.
+        made, whole = registry.make("schedule", schedule, {"steps": STEPS, "modalities": len(modalities)} | options)
+        config["schedule"] = {**made.where(), "steps": STEPS, **options}
+        schedules = [whole.select(block) for block in members]
     elif gains is not None or powers is not None:
         raise RequestError(
             "compose: gains and powers belong to a schedule asked for by name; put them into the Schedule"

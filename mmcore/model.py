@@ -36,6 +36,7 @@ class Drive:
     Attributes:
         t: ``(B, K)``, each block's clock as the network is told: 0 where all the block has is observed, ``T`` where
             it has nothing.
+        moves: ``(B, K)`` bool, the blocks that generate something.
         weight: ``(B, N)``, the factor of each encoding in the space: ``W_t`` where it is generated, 1 in a block that
             is observed, else 0.
         sigma: ``(B, K)``, the noise: ``σ_t``, 0 in an observed block, 1 in one that has nothing.
@@ -45,6 +46,7 @@ class Drive:
     """
 
     t: Tensor
+    moves: Tensor
     weight: Tensor
     sigma: Tensor
     scale: Tensor
@@ -168,7 +170,7 @@ class JointModel(nn.Module):
             columns.append(loss(params[task.name], batch[name], where))
         losses = torch.stack(columns, dim=1)
         if objective == "bound" and self.process.steps > 1:
-            first = self.task_clock(drive.t) == 1
+            first = self.task_clock(drive) == 1
             losses = torch.where(first, losses, self.posterior_shares(placed, params, drive, roles))
         return torch.where(self.counts(roles), losses, torch.zeros_like(losses))
 
@@ -218,13 +220,14 @@ class JointModel(nn.Module):
         owners = cast(Tensor, self._owner).flatten()
         return shares.new_zeros(len(shares), len(self.modalities) + 1).index_add(1, owners, shares)
 
-    def task_clock(self, t: Tensor) -> Tensor:
-        """Each task's clock ``(B, tasks)`` of the blocks' ``t (B, K)``: that of its target's block.
+    def task_clock(self, drive: Drive) -> Tensor:
+        """Each task's clock ``(B, tasks)``: that of its target's block.
 
-        A target without a code has no clock of its own: its decoder is told the noisiest block's.
+        A target without a code has no clock of its own: its decoder is told that of the noisiest block that
+        generates something.
         """
-        noisiest = t.amax(1, keepdim=True)
-        return torch.cat([t[:, self._block_of], noisiest], dim=1)[:, self._coded]  # type: ignore[index]
+        noisiest = torch.where(drive.moves, drive.t, torch.zeros_like(drive.t)).amax(1, keepdim=True)
+        return torch.cat([drive.t[:, self._block_of], noisiest], dim=1)[:, self._coded]  # type: ignore[index]
 
     def by_task(self, values: Tensor, uncoded: float) -> Tensor:
         """The modalities' ``values (B, N)`` for the tasks that predict them, ``(B, tasks)``; ``uncoded`` for targets without a code."""
@@ -267,6 +270,7 @@ class JointModel(nn.Module):
         scale = (self._by_block(share) + level.sigma.square()).rsqrt()
         return Drive(
             clock,
+            moves,
             torch.where(still, torch.ones_like(W), W),
             torch.where(moves, level.sigma, torch.where(clean, 0.0, 1.0)),
             torch.where(moves, scale, torch.ones_like(scale)),
@@ -324,7 +328,7 @@ class JointModel(nn.Module):
         scaled = z * self.process.widen(drive.scale, z)
         encoded = roles[:, : len(self.modalities)]
         features = self.backbone(scaled, drive.t, encoded, self.condition(placed, drive))
-        clocks = self.task_clock(drive.t).unbind(1)
+        clocks = self.task_clock(drive).unbind(1)
         return {task.name: self.decoders[task.name](features, t) for task, t in zip(self.tasks, clocks, strict=True)}
 
     # ---- indices ----

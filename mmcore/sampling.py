@@ -6,7 +6,9 @@ two predictions extrapolated (``2m``) or averaged (``heun``). :func:`sample` vis
 predict, put what is known in place, re-encode, step; the answer is read at the last one.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
+from numbers import Integral, Real
 
 import attrs
 import torch
@@ -54,47 +56,53 @@ def extrapolation(process: Process, s: Tensor, t: Tensor, previous: Tensor) -> T
     return (clock(s) - clock(t)) / (2 * (clock(t) - clock(previous)))
 
 
-def visited(process: Process, steps: int | Sequence[int], spacing: str = "time") -> list[int]:
+def visited(
+    process: Process, steps: int | Sequence[int], spacing: str = "time", *, begin: int | None = None
+) -> list[int]:
     """The decreasing steps that a sampler visits, the last of them at least 1.
 
     Args:
         process: the process.
         steps: how many, from ``T`` to 1, or all of them where ``T`` is smaller; or the very steps.
-        spacing: ``"time"``, even in ``t``; or ``"snr"``, even in the half log signal-to-noise ratio.
+        spacing: ``"time"``, even in ``t``; or ``"snr"``, even in the half log signal-to-noise ratio, of several blocks
+            the first one's.
+        begin: the first step, ``T`` by default.
 
     Raises:
-        RequestError: fewer than one step, an unknown spacing, steps that do not decrease or leave ``1 … T``, or a
-            ratio that does not grow towards ``t = 1``.
+        RequestError: fewer than one step, an unknown spacing, steps that do not decrease, do not begin where they must or leave
+            ``1 … T``, or a ratio that does not grow towards ``t = 1``.
     """
+    begin = process.steps if begin is None else begin
     if spacing not in SPACINGS:
         raise RequestError(f"sample: spacing {spacing!r}, expected one of {', '.join(SPACINGS)}")
-    if not isinstance(steps, int):
-        path = [int(t) for t in steps]
-        if not path or path != sorted(set(path), reverse=True) or path[0] > process.steps or path[-1] < 1:
-            raise RequestError(f"sample: steps = {path}, expected decreasing steps inside 1 … {process.steps}")
+    if isinstance(steps, Sequence | torch.Tensor) and not isinstance(steps, str):
+        path = [int(t) for t in steps if isinstance(t, Integral)] if isinstance(steps, Sequence) else steps.tolist()
+        if not path or path != sorted(set(path), reverse=True) or len(path) != len(steps) or path[-1] < 1:
+            raise RequestError(f"sample: steps = {list(steps)}, expected decreasing whole numbers inside 1 … {begin}")
+        if path[0] != begin:
+            raise RequestError(f"sample: steps begin at {path[0]}, expected {begin}, where what they start from is")
         return path
-    if steps < 1:
-        raise RequestError(f"sample: steps = {steps}, expected at least 1")
-    if steps == 1:
-        return [process.steps]
-    count = min(steps, process.steps)
+    if not isinstance(steps, int | Integral) or isinstance(steps, bool) or int(steps) < 1:
+        raise RequestError(f"sample: steps = {steps!r}, expected a whole number of at least 1, or the steps themselves")
+    if steps == 1 or begin == 1:
+        return [begin]
+    count = min(int(steps), begin)
     if spacing == "time":
-        return torch.linspace(process.steps, 1, count, dtype=torch.float64).round().long().tolist()
-    clock = _checked_clock(process, list(range(process.steps, 0, -1)), "spacing 'snr'")
-    # The clock of the first block: blocks of one schedule differ by a constant at most.
-    levels = clock[:, 0].contiguous()
+        return torch.linspace(begin, 1, count, dtype=torch.float64).round().long().tolist()
+    levels = _checked_clock(process, list(range(begin, 0, -1)), "spacing 'snr'")[:, 0].contiguous()
     wanted = torch.linspace(float(levels[0]), float(levels[-1]), count, dtype=torch.float64)
     chosen = torch.searchsorted(levels, wanted).clamp(max=len(levels) - 1)
-    return sorted({process.steps - int(i) for i in chosen} | {process.steps, 1}, reverse=True)
+    return sorted({begin - int(i) for i in chosen} | {begin, 1}, reverse=True)
 
 
 def _checked_clock(process: Process, path: list[int], what: str) -> Tensor:
     """``λ`` at each step of a decreasing path, ``(steps, K)``, which must rise along it."""
     clock = torch.cat([process.half_log_snr(process.clock_at(t)).reshape(1, -1) for t in path])
-    if not (clock.diff(dim=0) > 0).all():
-        row = int((clock.diff(dim=0) <= 0).any(1).nonzero()[0])
+    rises = clock.isfinite().all(1)[:-1] & (clock.diff(dim=0) > 0).all(1)
+    if not rises.all():
+        row = int((~rises).nonzero()[0])
         raise RequestError(
-            f"sample: {what} needs a signal-to-noise ratio that falls with t; under schedule "
+            f"sample: {what} needs a signal-to-noise ratio above zero that falls with t; under schedule "
             f"{process.schedule.name!r} it does not between t = {path[row + 1]} and t = {path[row]}; use 'ddim' "
             "with spacing 'time', or another schedule"
         )
@@ -127,6 +135,7 @@ class Sampler:
         spacing: str,
         eta: float | None,
         codes: str,
+        begin: int | None = None,
     ) -> "Sampler":
         """Check the options; arguments and errors as :func:`sample`'s."""
         if sampler not in SAMPLERS:
@@ -145,7 +154,7 @@ class Sampler:
             raise RequestError(
                 f"sample: codes = {codes!r} with a deterministic sampler, expected 'mean': it would no longer be one"
             )
-        path = visited(process, steps, spacing)
+        path = visited(process, steps, spacing, begin=begin)
         if sampler in ("2m", "heun"):
             _checked_clock(process, path, f"sampler {sampler!r}")
         return cls(sampler, path, eta, codes)
@@ -189,7 +198,7 @@ def sample(
             ``Ê + Σ (g - 1) (Ê - Ê without it)``; 1 is none. Train with ``RoleMix(absent=…)`` above 0.
         start: values ``(n, *spec.shape)`` of every generated modality, to edit: sampling starts from them, noised to
             ``strength``, in place of noise alone.
-        strength: of an edit, the share of the way to noise, in 0 … 1.
+        strength: of an edit, the share of the way to noise, above 0 and at most 1; used with ``start`` only.
         steps: how many steps are visited (``"heun"`` asks the network twice in each), or the decreasing steps themselves.
         spacing: ``"time"``, even in ``t``, or ``"snr"``, even in the log signal-to-noise ratio.
         sampler: ``"ddim"``, ``"ancestral"``, ``"2m"`` (DPM-Solver++, second-order multistep) or ``"heun"``.
@@ -206,11 +215,22 @@ def sample(
     Raises:
         RequestError: a question, sampler or option that makes no sense, before any work.
     """
-    plan = Sampler.plan(model.process, sampler=sampler, steps=steps, spacing=spacing, eta=eta, codes=codes)
+    n, batch_size = (_whole(value, what) for what, value in (("n", n), ("batch_size", batch_size)))
+    for what, value, kind in (
+        ("given", given, Mapping),
+        ("where", where, Mapping),
+        ("guidance", guidance, Mapping),
+        ("start", start, Mapping),
+    ):
+        if value is not None and not isinstance(value, kind):
+            raise RequestError(f"sample: {what} is {type(value).__name__}, expected a mapping by modality name")
+    if not isinstance(absent, Collection) or isinstance(absent, str):
+        raise RequestError(f"sample: absent = {absent!r}, expected a list of names, or a mapping from name to rows")
+    begin = None if start is None else _begin(model.process, strength)
+    plan = Sampler.plan(model.process, sampler=sampler, steps=steps, spacing=spacing, eta=eta, codes=codes, begin=begin)
     question = Question.ask(model, n, given=given or {}, where=where or {}, absent=absent, conditioning=conditioning)
     scales = _guidance(model, question, guidance or {})
     if start is not None:
-        plan = attrs.evolve(plan, path=_shortened(plan.path, strength))
         _check_start(model, question, start, n)
     parts: list[dict[str, Tensor]] = []
     training = model.training
@@ -245,7 +265,7 @@ class _Run:
         model, plan = self.model, self.plan
         known = model.encode(self.question.known)
         observed = model.place(known)
-        begin = observed if first is None else model.place(model.encode({**self.question.known, **first}))
+        begin = observed if first is None else model.place(model.encode(self._edited(first)))
         shape, dtype = model.space.shape, observed.dtype
         t = torch.full((len(known),), plan.path[0], device=known.device)
         noise = self.rng.of("prior").normal(*shape, dtype=dtype)
@@ -271,6 +291,13 @@ class _Run:
             before, z, t = (t, codes), z_s, s
             predictions = self._predict(z, t, observed)
         return predictions
+
+    def _edited(self, first: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What an edit starts from: the start's values, but what is known where it is known."""
+        known, where = self.question.known, self.question.where
+        return known | {
+            name: torch.where(where[name], known[name], x) if name in where else x for name, x in first.items()
+        }
 
     def answer(self, predictions: Mapping[str, Tensor], draw: bool) -> dict[str, Tensor]:
         """Values of every variable that some row generates or knows."""
@@ -318,12 +345,14 @@ class _Run:
         codes = model.expected_codes(predictions, draws, draw_all=every)
         guided = codes
         for column, scale in self.scales.items():
-            # An observed block must not stay in the space when its observation is left out.
             less = attrs.evolve(self, question=self.question.without(column))
             drive = less._drive(t)
-            fresh = rng.of("without").of(str(column)).normal(*z.shape[1:], dtype=z.dtype)
-            still = model.process.widen(less._moves(), z) != 0
-            z_less = torch.where(still, z, model.noisy(observed, drive, fresh))
+            # In its own block the observation must not stay in the space when it is left out; the noise there is one for the whole run.
+            left_out = (less.question.told != self.question.told).any(1, keepdim=True)
+            its_block = torch.arange(model.process.blocks, device=t.device) == self._of()[column]
+            emptied = model.process.widen((left_out & its_block & ~drive.moves).to(drive.sigma.dtype), z) != 0
+            fresh = self.rng.of("without").of(str(column)).normal(*z.shape[1:], dtype=z.dtype)
+            z_less = torch.where(emptied, model.noisy(observed, drive, fresh), z)
             bare = model.expected_codes(less._predict(z_less, t, observed), draws, draw_all=every)
             guided = guided + (scale - 1) * (codes - bare)
         fixed = self.question.fixed
@@ -357,17 +386,24 @@ def _guidance(model: JointModel, question: Question, guidance: Mapping[str, floa
             raise RequestError(f"sample: guidance by {name!r}, which is not observed; expected it among the given")
         if question.fixed is not None:
             raise RequestError("sample: guidance with conditioning 'posterior', expected 'roles'")
-        if not scale == scale or scale in (float("inf"), float("-inf")):
-            raise RequestError(f"sample: guidance {name!r} = {scale}, expected a finite number")
+        if not isinstance(scale, Real) or not math.isfinite(scale):
+            raise RequestError(f"sample: guidance {name!r} = {scale!r}, expected a finite number")
         if scale != 1:
             scales[column] = float(scale)
     return scales
 
 
-def _shortened(path: list[int], strength: float) -> list[int]:
-    if not 0 < strength <= 1:
-        raise RequestError(f"sample: strength = {strength}, expected above 0 and at most 1")
-    return [t for t in path if t <= max(strength * path[0], path[-1])]
+def _whole(value: int, what: str) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise RequestError(f"sample: {what} = {value!r}, expected a whole number of at least 1")
+    return int(value)
+
+
+def _begin(process: Process, strength: float) -> int:
+    """The step to which an edit is noised."""
+    if not isinstance(strength, Real) or not 0 < strength <= 1:
+        raise RequestError(f"sample: strength = {strength!r}, expected above 0 and at most 1")
+    return max(1, round(strength * process.steps))
 
 
 def _check_start(model: JointModel, question: Question, start: Mapping[str, Tensor], n: int) -> None:

@@ -276,9 +276,10 @@ def _layer(
         scale[index] = copies**-0.5
         owner[index] = owners.repeat(copies)
     if number:
-        # Overlapping codes must not lie along the same directions: alternate the signs.
-        signs = torch.tensor([1.0, -1.0]).repeat(-(-space.size // 2))[: space.size].reshape(space.shape)
-        scale = scale * signs
+        # Overlapping codes must not lie along the same directions: each layer has the signs of a Walsh function of its own.
+        shared = torch.arange(space.size) & number
+        parity = torch.stack([(shared >> bit) & 1 for bit in range(number.bit_length())]).sum(0)
+        scale = scale * (1.0 - 2.0 * (parity % 2)).reshape(space.shape)
     return source.flatten(), scale.flatten(), owner.flatten()
 
 

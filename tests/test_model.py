@@ -211,7 +211,7 @@ def test_an_observation_matters(model: JointModel) -> None:
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"n": 0}, "n = 0, expected at least 1"),
+        ({"n": 0}, "n = 0, expected a whole number of at least 1"),
         ({"given": {"lable": torch.zeros(4)}}, "given names 'lable', expected one of image, mask"),
         ({"given": {"label": torch.zeros(3, dtype=torch.int64)}}, "'label' has 3 rows, expected n = 4"),
         ({"given": {"label": torch.full((4,), 11)}}, "given 'label': found 11 in row 0, expected 0 … 9"),
@@ -221,7 +221,7 @@ def test_an_observation_matters(model: JointModel) -> None:
         ({"absent": ["audio"]}, "absent names 'audio'"),
         ({"given": {"label": torch.zeros(4, dtype=torch.int64)}, "absent": ["label"]}, "label both given and absent"),
         ({"absent": ["image", "mask", "label", "embedding"]}, "nothing is left to generate"),
-        ({"steps": 0}, "steps = 0, expected at least 1"),
+        ({"steps": 0}, "steps = 0, expected a whole number of at least 1"),
         ({"sampler": "euler"}, "sampler 'euler', expected one of ddim, ancestral"),
         ({"eta": 1.5}, "eta = 1.5, expected 0 … 1"),
         ({"sampler": "ancestral", "eta": 0.5}, "eta = 0.5 with the sampler 'ancestral'"),

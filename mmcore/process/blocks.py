@@ -72,6 +72,11 @@ class Blocks(Process):
 
     def widen(self, coefficient: Tensor, like: Tensor) -> Tensor:
         """Give ``coefficient (B, K)`` the rank and dtype of ``like (B, C, *grid)``, by the channels' blocks."""
+        if like.ndim < 2 or like.shape[1] != sum(self.channels):
+            raise ValueError(
+                f"blocks: found a tensor of shape {tuple(like.shape)}, expected (B, {sum(self.channels)}, …), as the blocks have "
+                f"{' + '.join(map(str, self.channels))} channels"
+            )
         if self.blocks == 1:
             return widen(coefficient[:, 0], like)
         return widen(coefficient[:, self._index(like.device)[1]], like)

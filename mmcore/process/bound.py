@@ -28,12 +28,24 @@ def posterior(process: Process, encodings: Tensor, predicted: Tensor, t: Tensor 
         encodings: ``E_i(x_i)``, ``(B, N, *Z)``.
         predicted: the predictions ``E[E_i(x_i)]``, ``(B, N, *Z)``.
         t: ``(B,)`` in ``2 … T``.
+
+    Raises:
+        ValueError: predictions of another shape, or ``t`` below 2.
     """
+    if predicted.shape != encodings.shape:
+        raise ValueError(
+            f"bound: predicted has shape {tuple(predicted.shape)}, expected that of the encodings, {tuple(encodings.shape)}"
+        )
+    if (torch.as_tensor(t) < 2).any():
+        raise ValueError(
+            f"bound: t = {int(torch.as_tensor(t).min())}, expected 2 … {process.steps}: at 1 the term is L2"
+        )
     # Both posteriors are affine in their encodings with the same variance, so their KL is
     # that of the posterior driven by the difference, seen from z_t = 0, against zero.
     difference = encodings - predicted
     s = t - 1
-    q = process.posterior(torch.zeros_like(difference[:, 0]), difference, s, t)
+    zero = difference.new_zeros(len(difference), *difference.shape[2:])
+    q = process.posterior(zero, difference, s, t)
     return total(q.mean.square() / (2 * q.variance))
 
 

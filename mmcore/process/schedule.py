@@ -11,6 +11,7 @@ has the cumulative forms :math:`A_t = \prod_{s \le t} a_s` and
 
 import math
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Self
 
 import attrs
@@ -148,8 +149,11 @@ def _per_modality(what: str, values: Numbers | None, modalities: int) -> Tensor:
 
 
 def _check_size(steps: int, modalities: int) -> None:
-    if steps < 1 or modalities < 0:
-        raise ValueError(f"schedule: steps = {steps}, modalities = {modalities}, expected steps ≥ 1 and modalities ≥ 0")
+    whole = all(isinstance(n, Integral) and not isinstance(n, bool) for n in (steps, modalities))
+    if not whole or steps < 1 or modalities < 0:
+        raise ValueError(
+            f"schedule: steps = {steps}, modalities = {modalities}, expected whole numbers, steps ≥ 1 and modalities ≥ 0"
+        )
 
 
 def _cosine_a(steps: int) -> Tensor:

@@ -74,27 +74,27 @@ class Elbo:
     """``elbo``: the bound itself, without its constant ``L0``.
 
     Half of the clocks are 1, where the loss is ``L2``; the others are drawn evenly in ``2 … T``, where it is ``L1_t``.
-    The factors are the inverse probabilities, so the mean over draws is ``L2 + Σ_t L1_t``.
+    The factors are the inverse probabilities, so the mean over draws is ``L2 + Σ_t L1_t``. All blocks' clocks go down
+    together, as in sampling: the bound is that of one chain.
     """
 
     objective = "bound"
 
     def draw(self, model: JointModel, rng: Rng) -> Tensor:
-        """1 with probability ½, else evenly in ``2 … T``; each block's by itself."""
+        """1 with probability ½, else evenly in ``2 … T``, for all blocks."""
         steps, blocks = model.process.steps, model.process.blocks
-        if steps == 1:
-            return torch.ones(len(rng.rows), blocks, dtype=torch.int64, device=rng.rows.device)
-        first = rng.of("first").uniform(blocks) < 0.5
-        return torch.where(first, 1, rng.integers(2, steps + 1, blocks))
+        t = torch.ones(len(rng.rows), 1, dtype=torch.int64, device=rng.rows.device)
+        if steps > 1:
+            first = rng.of("first").uniform(1) < 0.5
+            t = torch.where(first, t, rng.integers(2, steps + 1, 1))
+        return t.expand(-1, blocks)
 
     def factors(self, model: JointModel, t: Tensor) -> Tensor:
         """The inverse of each clock's probability."""
-        steps, blocks = model.process.steps, model.process.blocks
+        steps = model.process.steps
         if steps == 1:
             return torch.ones(len(t), len(model.tasks), device=t.device)
-        # A target without a code is at its first step where all blocks are.
-        first = model.by_task(torch.full((1, len(model.modalities)), 2.0, device=t.device), 2.0**blocks)
-        return torch.where(model.task_clock(t) == 1, first, 2.0 * (steps - 1))
+        return torch.where(t[:, :1] == 1, 2.0, 2.0 * (steps - 1)).expand(-1, len(model.tasks))
 
 
 WEIGHTINGS: dict[str, Weighting] = {"simple": Simple(), "snr": ClippedSnr(), "elbo": Elbo()}

@@ -190,7 +190,7 @@ def test_values_of_gains_and_powers(name, bad):
 @pytest.mark.parametrize("name", sorted(schedule.NAMED))
 @pytest.mark.parametrize(("steps", "modalities"), [(0, 1), (-1, 1), (10, -1)])
 def test_size(name, steps, modalities):
-    found = rf"steps = {steps}, modalities = {modalities}, expected steps ≥ 1 and modalities ≥ 0"
+    found = rf"steps = {steps}, modalities = {modalities}, expected whole numbers, steps ≥ 1 and modalities ≥ 0"
     with pytest.raises(ValueError, match=found):
         schedule.NAMED[name](steps, modalities)
 
