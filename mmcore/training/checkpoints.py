@@ -52,7 +52,8 @@ def snapshot(state: TrainState, loader: Stateful, facts: Mapping[str, Any]) -> F
     best = state.best if state.best < float("inf") else None
     versions = {"mmcore": __version__, "torch": str(torch.__version__)}
     told = {"format": FORMAT, "step": state.step, "best": best, "scaler": scaler, "loader": loader.state_dict()}
-    files = {file: {name: whole(x) for name, x in part.items()} for file, part in tensors.items()}
+    # By name, as the ranks must gather the same tensor at the same time, and a file's own order is not even that of its last reading.
+    files = {file: {name: whole(x) for name, x in sorted(part.items())} for file, part in tensors.items()}
     return files | {"state.json": {**told, "ranks": state.ranks.count, "versions": versions, **facts}}
 
 

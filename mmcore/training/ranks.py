@@ -5,17 +5,17 @@ place in the whole. So what differs between one rank and several is the order of
 """
 
 import os
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
+from typing import Any, cast
 
 import attrs
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from mmcore.errors import MmcoreError
@@ -109,9 +109,13 @@ def spread(model: nn.Module, ranks: Ranks, how: str, device: torch.device) -> nn
         return model
     if how == "ddp":
         ids = [device.index] if device.type == "cuda" else None
-        with lost():
-            # Buffers are tables, equal everywhere.
+        with lost(), warnings.catch_warnings():
+            # Buffers are tables, equal everywhere; torch is renaming the argument.
+            warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
             return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
     mesh = init_device_mesh(device.type, (ranks.count,))
     # A scalar cannot be divided; its gradient is summed like those of the task weights.
     whole = {p for p in model.parameters() if p.ndim == 0}
@@ -134,27 +138,41 @@ def together(network: nn.Module, last: bool) -> Iterator[None]:
     if isinstance(network, DistributedDataParallel):
         with lost(), nullcontext() if last else network.no_sync():
             yield
-    elif isinstance(network, FSDPModule):
-        network.set_requires_gradient_sync(last)
+    elif (sync := getattr(network, "set_requires_gradient_sync", None)) is not None:
+        sync(last)
         with lost():
             yield
     else:
         yield
 
 
+def divided(x: Tensor) -> bool:
+    """Whether a tensor lies in parts on several ranks."""
+    # Half of torch's own import time again, so not imported for the question.
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(x, module.DTensor)
+
+
 def local(x: Tensor) -> Tensor:
     """This rank's part of a divided tensor, or the tensor."""
-    return x.to_local() if isinstance(x, DTensor) else x
+    return cast(Any, x).to_local() if divided(x) else x
+
+
+def entire(x: Tensor) -> Tensor:
+    """All of a tensor; where it is divided every rank must ask."""
+    return cast(Any, x).full_tensor() if divided(x) else x
 
 
 def whole(x: Tensor) -> Tensor:
     """All of a tensor, a copy on the CPU; where it is divided every rank must ask."""
-    x = x.detach()
-    return (x.full_tensor() if isinstance(x, DTensor) else x).to("cpu", copy=True)
+    return entire(x.detach()).to("cpu", copy=True)
 
 
 def like(x: Tensor, other: Tensor) -> Tensor:
     """``x``, whole on every rank, placed and divided as ``other`` is."""
-    if isinstance(other, DTensor):
-        return distribute_tensor(x.to(other.device), other.device_mesh, other.placements, src_data_rank=None)
-    return x.to(other.device)
+    if not divided(other):
+        return x.to(other.device)
+    from torch.distributed.tensor import distribute_tensor
+
+    placed = cast(Any, other)
+    return distribute_tensor(x.to(other.device), placed.device_mesh, placed.placements, src_data_rank=None)

@@ -8,13 +8,12 @@ from typing import Any, Self
 import attrs
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from mmcore.errors import RequestError
 from mmcore.model import JointModel
 from mmcore.roles import RoleMix
 from mmcore.training.numbers import PRECISIONS, Scaler
-from mmcore.training.ranks import Ranks, local, spread
+from mmcore.training.ranks import Ranks, divided, local, spread
 from mmcore.training.weighting import WEIGHTINGS, FixedWeights, LearnedWeights
 
 PARALLEL = ("ddp", "fsdp")
@@ -152,13 +151,13 @@ class TrainState:
         weights = TASK_WEIGHTS[options.task_weights](model).to(model.device)
         network = spread(model, ranks, options.parallel, model.device)
         trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        divided = [p for p in trainable.values() if isinstance(p, DTensor)]
-        undivided = [*(p for p in trainable.values() if not isinstance(p, DTensor)), *weights.parameters()]
+        parts = [p for p in trainable.values() if divided(p)]
+        undivided = [*(p for p in trainable.values() if not divided(p)), *weights.parameters()]
         matrices = {id(p) for p in trainable.values() if p.ndim > 1}
         # The optimizer's fused kernels take divided and undivided tensors, but not at once.
         groups = [
             {"params": group, "weight_decay": decay}
-            for kind in (divided, undivided)
+            for kind in (parts, undivided)
             for decay, chosen in ((options.weight_decay, True), (0.0, False))
             if (group := [p for p in kind if (id(p) in matrices) == chosen])
         ]

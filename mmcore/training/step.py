@@ -8,12 +8,11 @@ from typing import NoReturn
 import attrs
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from mmcore.data import TensorBatch
 from mmcore.errors import MmcoreError
 from mmcore.rng import Rng
-from mmcore.training.ranks import local, lost, together
+from mmcore.training.ranks import divided, entire, local, lost, together
 from mmcore.training.state import TrainState
 from mmcore.training.weighting import WEIGHTINGS
 
@@ -68,7 +67,7 @@ def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
         if finite and norms.isfinite():
             break
         if not finite or not state.scaler.shrink():
-            _explain(state, losses, norm)
+            _explain(state, losses, sums, norm)
     _update(state, norm)
     return StepReport(losses, drawn.counts, drawn.t, weights, norm, sums, rows)
 
@@ -122,7 +121,9 @@ def _rows(state: TrainState, drawn: _Drawn) -> Tensor:
     total = state.ranks.sum(torch.cat([drawn.counts.sum(0), wrong.sum()[None]]))
     if total[-1]:
         places = [_place(state, wrong[:, i]) for i in range(len(names))]
-        what = "; ".join(f"{name!r} is not finite in row {at}" for name, at in zip(names, places, strict=True) if at)
+        what = "; ".join(
+            f"{name!r} is not finite in row {at} of the batch" for name, at in zip(names, places, strict=True) if at
+        )
         _stop(state, what or "an input is not finite on another rank", "look into the data")
     return total[:-1]
 
@@ -152,21 +153,19 @@ def _backward(state: TrainState, drawn: _Drawn, rows: Tensor) -> tuple[Tensor, T
 def _gradient(state: TrainState) -> Tensor:
     """Finish the gradient, the sum over all ranks and without the scaler's factor; returns its norm."""
     ranks, parameters = state.ranks, [p for group in state.optimizer.param_groups for p in group["params"]]
-    divided = [p.grad for p in parameters if p.grad is not None and isinstance(p, DTensor)]
-    undivided = [p.grad for p in parameters if p.grad is not None and not isinstance(p, DTensor)]
+    grads = [p.grad for p in parameters if p.grad is not None]
+    parts, undivided = [g for g in grads if divided(g)], [g for g in grads if not divided(g)]
     if ranks.count > 1:
         # What lies outside the wrapped model, or could not be divided, has this rank's share alone.
-        for p in parameters if divided else state.task_weights.parameters():
-            if p.grad is not None and not isinstance(p, DTensor):
-                p.grad.copy_(ranks.sum(p.grad) / ranks.count)
+        mine = undivided if parts else [p.grad for p in state.task_weights.parameters() if p.grad is not None]
+        for g in mine:
+            g.copy_(ranks.sum(g) / ranks.count)
     if state.scaler.scale != 1:
-        grads = [local(g) for g in (*divided, *undivided)]
-        torch._foreach_mul_(grads, 1 / state.scaler.scale)  # type: ignore[reportPrivateImportUsage]
+        torch._foreach_mul_([local(g) for g in grads], 1 / state.scaler.scale)  # type: ignore[reportPrivateImportUsage]
     norm = torch.nn.utils.get_total_norm(undivided, foreach=True)
-    if divided:
-        part = torch.nn.utils.get_total_norm(divided, foreach=True)
+    if parts:
         with lost():
-            norm = torch.hypot(norm.to(part.device), part.full_tensor() if isinstance(part, DTensor) else part)
+            norm = torch.hypot(norm, entire(torch.nn.utils.get_total_norm(parts, foreach=True)))
     return norm
 
 
@@ -190,15 +189,17 @@ def _average(state: TrainState) -> None:
     )
 
 
-def _explain(state: TrainState, losses: Tensor, norm: Tensor) -> NoReturn:
+def _explain(state: TrainState, losses: Tensor, sums: Tensor, norm: Tensor) -> NoReturn:
     what = []
     for k, task in enumerate(state.model.tasks):
         wrong = ~losses[:, k].isfinite()
         if at := _place(state, wrong):
-            what.append(f"task {task.name!r} has loss {losses[wrong, k][0].item()} in row {at}")
-    if not what and not norm.isfinite():
+            what.append(f"task {task.name!r} has loss {losses[wrong, k][0].item()} in row {at} of the batch")
+    if not what and not sums.isfinite().all():
+        what.append("a loss is not finite on another rank")
+    if not what:
         what.append(f"the gradient's norm is {norm.item()}, every loss being finite")
-    _stop(state, "; ".join(what) or "a loss or gradient is not finite on another rank", "try a lower lr")
+    _stop(state, "; ".join(what), "try a lower lr")
 
 
 def _place(state: TrainState, wrong: Tensor) -> str:
@@ -209,7 +210,7 @@ def _place(state: TrainState, wrong: Tensor) -> str:
 
 def _stop(state: TrainState, what: str, mend: str) -> NoReturn:
     who = f" on rank {state.ranks.rank}" if state.ranks.count > 1 else ""
-    raise MmcoreError(f"training: at step {state.step}{who}, {what} of the batch; the step was not taken ({mend})")
+    raise MmcoreError(f"training: at step {state.step}{who}, {what}; the step was not taken ({mend})")
 
 
 @contextmanager
