@@ -1,5 +1,6 @@
 """A training state as files and back, and when it is saved."""
 
+import os
 import signal
 import sys
 import threading
@@ -149,12 +150,14 @@ class Saver:
         loader: of the training rows.
         logs: files that must be on the disk before a checkpoint that tells of them.
         facts: more for ``state.json``.
+        last: the step of the newest checkpoint; one that is there is not written again.
     """
 
     root: Path
     loader: Stateful
     logs: "Flushed"
     facts: Mapping[str, Any]
+    last: int | None = None
     _asked: list[int] = attrs.field(factory=list, init=False)
     _thread: threading.Thread | None = attrs.field(default=None, init=False)
     _failure: MmcoreError | None = attrs.field(default=None, init=False)
@@ -174,10 +177,11 @@ class Saver:
         busy = self._thread is not None and self._thread.is_alive()
         # The first rank's clock and disk decide for all, as a copy of divided tensors takes all of them.
         due = ranks.first and (by_steps or (waited and not busy))
-        wishes = torch.tensor(
-            [bool(self._asked), due, self._failure is not None], dtype=torch.int64, device=state.model.device
-        )
-        stop, due, failed = (bool(x) for x in ranks.sum(wishes)) if ranks.count > 1 else map(bool, wishes)
+        wishes = [bool(self._asked), due, self._failure is not None]
+        if ranks.count > 1:
+            found = torch.tensor(wishes, dtype=torch.int64, device=state.model.device)
+            wishes = [bool(n) for n in ranks.sum(found).tolist()]
+        stop, due, failed = wishes
         if failed:
             raise self._failure or MmcoreError("training: rank 0 could not write a checkpoint; its message says why")
         if stop or due:
@@ -196,6 +200,9 @@ class Saver:
             MmcoreError: this checkpoint, where waited for, or the one before could not be written.
         """
         self.finish()
+        if state.step == self.last:
+            return
+        self.last = state.step
         files = snapshot(state, self.loader, {**self.facts, "logs": self.logs.marks()})
         self._saved = time.monotonic()
         if not state.ranks.first:
@@ -234,8 +241,11 @@ class Saver:
     def listening(self) -> Iterator["Saver"]:
         """SIGTERM and SIGINT end the training after the step they come in; a second one ends it at once."""
         before: dict[int, Any] = {}
+        mine = os.getpid()
 
         def ask(number: int, frame: FrameType | None) -> None:
+            if os.getpid() != mine:  # a worker, which ends with this process
+                return
             self._asked.append(number)
             tell("training: stopping after this step; the same signal again stops at once")
             for known, handler in before.items():

@@ -34,18 +34,23 @@ class Logs:
         """Logs in ``folder``, or nowhere; new ones, or those of a run that goes on ``after`` a step."""
         if folder is None:
             return cls(None)
-        for name in (*SAME, TIMING):
-            path = folder / name
-            kept = b"" if after is None or not path.exists() else _until(path.read_bytes(), after)
-            # Replaced as a whole: a kill leaves the old lines or the new ones.
-            aside = folder / f".aside-{name}"
-            aside.write_bytes(kept)
-            aside.replace(path)
         try:
-            from torch.utils.tensorboard.writer import SummaryWriter
-        except ImportError:
-            return cls(folder)
-        return cls(folder, SummaryWriter(str(folder / "tensorboard"), purge_step=None if after is None else after + 1))
+            for name in (*SAME, TIMING):
+                path = folder / name
+                kept = b"" if after is None or not path.exists() else _until(path.read_bytes(), after)
+                # Replaced as a whole: a kill leaves the old lines or the new ones.
+                aside = folder / f".aside-{name}"
+                aside.write_bytes(kept)
+                aside.replace(path)
+            try:
+                from torch.utils.tensorboard.writer import SummaryWriter
+            except ImportError:
+                return cls(folder)
+            return cls(
+                folder, SummaryWriter(str(folder / "tensorboard"), purge_step=None if after is None else after + 1)
+            )
+        except OSError as error:
+            raise MmcoreError(f"training: {folder} cannot be written: {error.strerror or error}") from error
 
     def step(self, state: TrainState, report: StepReport) -> None:
         """A line of ``metrics.jsonl`` for the step just taken."""
@@ -82,10 +87,16 @@ class Logs:
 
     def scalars(self, step: int, figures: Mapping[str, float | None]) -> None:
         """Points of TensorBoard's curves."""
-        if self.board is not None:
+        if self.board is None:
+            return
+        try:
             for name, value in figures.items():
                 if value is not None:
                     self.board.add_scalar(name, value, step)
+        except OSError as error:
+            raise MmcoreError(
+                f"training: {self.folder}: curves cannot be written: {error.strerror or error}"
+            ) from error
 
     def marks(self) -> dict[str, Any]:
         """Size and digest of the lines so far, by file."""

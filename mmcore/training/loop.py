@@ -1,6 +1,7 @@
 """The training loop, and a run's beginning and end around it."""
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -30,16 +31,20 @@ Watcher = Callable[[TrainState, StepReport], None]
 
 
 def pick_device(name: str) -> torch.device:
-    """``auto``: a GPU where there is one, else the CPU; or any of torch's names.
+    """``auto``: a GPU where there is one, else the CPU; or any of torch's names. Under ``torchrun`` each process has its own GPU.
 
     Raises:
         RequestError: no such device.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)
     except (RuntimeError, AssertionError) as error:
         raise RequestError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
     return device
@@ -133,14 +138,14 @@ def fit(
         watchers += watch
         saver = None
         if folder is not None:
-            saver = Saver(folder / CHECKPOINTS, loader, logs, {"configuration": configuration})
+            saver = Saver(folder / CHECKPOINTS, loader, logs, {"configuration": configuration}, last=after)
             stack.enter_context(saver.listening())
             if after is None:
                 # So that there is something to resume from the first step on, and a full disk is known of now.
                 saver.save(state, wait=True)
             watchers.append(saver)
         _loop(state, loader, watchers, quiet=quiet)
-        if saver is not None and state.step != after:
+        if saver is not None:
             saver.save(state, wait=True)
         state.use_average()
         model.eval()

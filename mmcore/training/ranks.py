@@ -108,7 +108,7 @@ def spread(model: nn.Module, ranks: Ranks, how: str, device: torch.device) -> nn
     if ranks.count == 1:
         return model
     if how == "ddp":
-        ids = [device.index] if device.type == "cuda" else None
+        ids = [device] if device.type == "cuda" else None
         with lost(), warnings.catch_warnings():
             # Buffers are tables, equal everywhere; torch is renaming the argument.
             warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)

@@ -63,8 +63,8 @@ def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
         # Summed over the ranks, what is not finite on one is so on all: they stop, or try again, together.
         *found, norms = state.ranks.sum(torch.cat([losses.sum(0), norm[None].to(losses.dtype)]))
         sums = torch.stack(found)
-        finite = bool(sums.isfinite().all())
-        if finite and norms.isfinite():
+        finite, bounded = torch.stack([sums.isfinite().all(), norms.isfinite()]).tolist()
+        if finite and bounded:
             break
         if not finite or not state.scaler.shrink():
             _explain(state, losses, sums, norm)
@@ -117,7 +117,8 @@ def _rows(state: TrainState, drawn: _Drawn) -> Tensor:
     wrong = torch.zeros_like(drawn.present)
     for i, name in enumerate(names):
         if drawn.values[name].is_floating_point():
-            wrong[:, i] = ~drawn.values[name].flatten(1).isfinite().all(1) & drawn.present[:, i]
+            # Also where the row lacks it: what its loss does not count, its gradient would still multiply by zero.
+            wrong[:, i] = ~drawn.values[name].flatten(1).isfinite().all(1)
     total = state.ranks.sum(torch.cat([drawn.counts.sum(0), wrong.sum()[None]]))
     if total[-1]:
         places = [_place(state, wrong[:, i]) for i in range(len(names))]

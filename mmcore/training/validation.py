@@ -8,7 +8,7 @@ import attrs
 import torch
 
 from mmcore.data.loader import Readable
-from mmcore.errors import RequestError
+from mmcore.errors import MmcoreError, RequestError
 from mmcore.model import JointModel
 from mmcore.rng import Rng
 from mmcore.training.logs import Logs
@@ -128,8 +128,12 @@ class Sketches:
         with state.averaged() as model:
             pictures: Mapping[str, Any] = self.draw(model, state.step)
         if state.ranks.first:
-            self.folder.mkdir(exist_ok=True)
             for name, picture in pictures.items():
                 if Path(name).name != name:
                     raise RequestError(f"pictures: one is called {name!r}, expected a plain name")
-                picture.save(self.folder / f"step-{state.step:08d}-{name}.png")
+                path = self.folder / f"step-{state.step:08d}-{name}.png"
+                try:
+                    self.folder.mkdir(exist_ok=True)
+                    picture.save(path)
+                except OSError as error:
+                    raise MmcoreError(f"pictures: {path} cannot be written: {error.strerror or error}") from error

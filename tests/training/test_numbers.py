@@ -1,5 +1,6 @@
 """Precision, accumulation, compilation and recomputation: the same step, computed otherwise."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,23 @@ from torch import Tensor
 import mmcore
 from mmcore import JointModel, MmcoreError, Registry, RequestError
 from mmcore.data import TensorBatch
+from mmcore.rng import Rng
 from mmcore.roles import RoleMix
+from mmcore.runs.store import folders
 from mmcore.training import TrainOptions, TrainState, training_step
 from mmcore.training.numbers import Scaler, arranged
 from mmcore.training.ranks import Ranks, blocks
 from mmcore.training.validation import validation_losses
 from tests.training.runs import fit, rows, small
+
+
+def stirred(registry: Registry) -> JointModel:
+    """Output layers start at zero; with noise on them every loss depends on the whole backbone."""
+    model = small(registry)
+    with torch.no_grad():
+        for i, p in enumerate(model.parameters()):
+            p += 0.1 * Rng.for_rows(i, 1).normal(*p.shape)[0]
+    return model
 
 
 def after(model: JointModel, batch: TensorBatch, **options: Any) -> tuple[dict[str, Tensor], Tensor]:
@@ -39,7 +51,8 @@ def test_micro_batches_are_the_large_batch(registry: Registry, accumulate: int, 
     assert whole.keys() == parts.keys()
     assert "task_weights/raw" in whole
     for name, x in whole.items():
-        torch.testing.assert_close(parts[name], x, rtol=1e-9, atol=1e-12, msg=name)
+        rtol = 1e-9 if x.dtype == torch.float64 else 1e-5  # the tasks' weights are float32
+        torch.testing.assert_close(parts[name], x, rtol=rtol, atol=1e-12, msg=name)
 
 
 @pytest.mark.parametrize("backbone", ["mlp", "transformer"])
@@ -62,7 +75,7 @@ def test_recomputed_activations_change_nothing(registry: Registry, backbone: str
 
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
 def test_precision_is_lowered_around_the_backbone_alone(registry: Registry, precision: str, dtype: torch.dtype) -> None:
-    model = small(registry).train()
+    model = stirred(registry).train()
     found: dict[str, torch.dtype] = {}
     linear = next(m for m in blocks(model.backbone)[0].modules() if isinstance(m, torch.nn.Linear))
     linear.register_forward_hook(lambda m, i, out: found.update(inside=out.dtype))
@@ -73,7 +86,7 @@ def test_precision_is_lowered_around_the_backbone_alone(registry: Registry, prec
         low = training_step(state, batch)
     assert found == {"inside": dtype, "features": torch.float32}
     assert low.losses.dtype == torch.float32
-    plain = small(registry).train()
+    plain = stirred(registry).train()
     exact = training_step(TrainState.start(plain, TrainOptions()), batch)
     torch.testing.assert_close(low.losses, exact.losses, rtol=0.05, atol=0.05)
     assert not torch.equal(low.losses, exact.losses)
@@ -81,7 +94,7 @@ def test_precision_is_lowered_around_the_backbone_alone(registry: Registry, prec
 
 
 def test_an_overflowing_gradient_is_computed_again_at_a_lower_scale(registry: Registry) -> None:
-    model = small(registry).train()
+    model = stirred(registry).train()
     state = TrainState.start(model, TrainOptions(precision="fp16"))
     state.scaler.scale = 2.0**126
     with arranged(model.backbone, precision="fp16", compiled=False, recompute=False):
@@ -146,9 +159,7 @@ def test_an_input_that_is_not_finite_is_named(registry: Registry, tmp_path: Path
         MmcoreError, match=r"at step 0, 'words' is not finite in row \d of the batch; the step was not taken"
     ):
         fit(registry, tmp_path, rows=table)
-    # Where a row lacks the modality, its placeholder is never read.
-    table.rows.present[5, 1] = False
-    fit(registry, None, rows=table, steps=1)
+    assert [step for step, _ in folders(tmp_path / "checkpoints")] == [0]
 
 
 def test_validation_is_by_rows_and_weights_alone(registry: Registry) -> None:
@@ -170,6 +181,12 @@ def test_validation_is_by_rows_and_weights_alone(registry: Registry) -> None:
 
 def test_the_best_model_is_kept(registry: Registry, tmp_path: Path) -> None:
     """Of validations whose figures go up and down, the model of the lowest one."""
+
+    def spoil(state: TrainState, report: object) -> None:
+        if state.step == 7:
+            for x in state.ema.values():
+                x.mul_(9)
+
     model = small(registry)
     held = rows(model, 12, seed=5)
     fit(
@@ -178,17 +195,14 @@ def test_the_best_model_is_kept(registry: Registry, tmp_path: Path) -> None:
         model=model,
         rows=rows(model, 8),
         validation=held,
-        validate_every=3,
-        steps=60,
-        lr=0.1,
+        validate_every=2,
+        steps=8,
         best="words",
-        ema=0.5,
+        watch=[spoil],
     )
-    import json
-
     lines = [json.loads(line) for line in (tmp_path / "validation.jsonl").read_text().splitlines()]
     figures = [line["losses"]["words"] for line in lines]
-    assert [line["step"] for line in lines] == list(range(3, 61, 3))
+    assert [line["step"] for line in lines] == list(range(2, 9, 2))
     assert min(figures) < figures[-1]
     best = mmcore.load(tmp_path / "best", registry=registry)
     means, _ = validation_losses(best, held, TrainOptions(batch_size=8), Ranks())
