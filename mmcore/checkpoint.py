@@ -104,6 +104,9 @@ def load(folder: str | Path, *, registry: Registry | None = None, device: str = 
         model = _compose(config, tensors, registry)
     except (KeyError, TypeError, AttributeError) as error:
         raise RequestError(f"load: {folder / 'config.json'} lacks or misstates {error}") from error
+    except (RuntimeError, MemoryError, OverflowError) as error:
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RequestError(f"load: {folder / 'config.json'} asks for a model that cannot be made: {what}") from error
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
