@@ -86,7 +86,7 @@ def run(
     _say(f"{len(train)} training and {len(test)} test digits; {_size(model):,} parameters")
     options = {"steps": steps or TRAINING.steps, "seed": seed, "device": device}
     fitting = time.monotonic()
-    fit(model, train, out=out, options=TRAINING, **options)
+    fit(model, train, out=out, options=TRAINING, replace=True, **options)
     fitting = time.monotonic() - fitting
     _say("fitting the judge")
     judge = Judge.fit(train.rows.values["image"], train.rows.values["label"])
@@ -132,7 +132,7 @@ def _compare(
     alone = digits_model(registry, ("image",))
     data: Rows = {"image": train.rows.values["image"]}
     rows = Table(type(train.rows)(data, train.rows.present[:, :1]))
-    fit(alone, rows, out=out / "image-only", options=TRAINING, **options)
+    fit(alone, rows, out=out / "image-only", options=TRAINING, replace=True, **options)
     images = sample(alone, JOINT, seed=options["seed"], **SAMPLING)["image"]
     pictures.grid(images[:100], out / "image-only.png", "image-only model")
     table = {"image only": image_figures(images, judge, train.rows.values, test.rows.values)}
