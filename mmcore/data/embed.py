@@ -232,7 +232,9 @@ def embed(
 
     chosen = [one for one in options.embed if not only or one.variable in only]
     if not chosen:
-        raise RequestError("embed: the configuration has nothing to embed, expected [[data.embed]] with variable, column and embedder")
+        raise RequestError(
+            "embed: the configuration has nothing to embed, expected [[data.embed]] with variable, column and embedder"
+        )
     source = open_source(registry, options, "all")
     reports = []
     for one in chosen:
@@ -267,7 +269,9 @@ class Embedded(Source):
     def __init__(self, source: Source, options: EmbedOptions, cache: Cache) -> None:
         self.source, self.options, self.cache = source, options, cache
         if not len(cache):
-            raise RequestError(f"data: found no vectors of {options.variable!r} in {cache.folder}, expected them made by mmcore embed")
+            raise RequestError(
+                f"data: found no vectors of {options.variable!r} in {cache.folder}, expected them made by mmcore embed"
+            )
         self.names = None if source.names is None else (*source.names, options.variable)
 
     @classmethod

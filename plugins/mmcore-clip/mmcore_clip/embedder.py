@@ -60,7 +60,9 @@ class ClipEmbedder:
         try:
             model = CLIPModel.from_pretrained(self.folder, local_files_only=True, use_safetensors=True)
         except Exception as error:  # the library raises many kinds
-            raise RequestError(f"clip: found {self.folder} unreadable ({str(error).splitlines()[0]}), expected a CLIP model") from error
+            raise RequestError(
+                f"clip: found {self.folder} unreadable ({str(error).splitlines()[0]}), expected a CLIP model"
+            ) from error
         name = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         return model.to(name).eval()  # type: ignore[arg-type]
 
@@ -71,7 +73,9 @@ class ClipEmbedder:
         try:
             return AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
         except Exception as error:  # the library raises many kinds
-            raise RequestError(f"clip: found no tokenizer in {self.folder} ({str(error).splitlines()[0]}), expected one for texts") from error
+            raise RequestError(
+                f"clip: found no tokenizer in {self.folder} ({str(error).splitlines()[0]}), expected one for texts"
+            ) from error
 
     @functools.cached_property
     def _pixels(self) -> dict[str, Any]:
@@ -133,5 +137,7 @@ def _pil(value: Any) -> Image.Image:
     if x.dtype != np.uint8 and np.issubdtype(x.dtype, np.floating) and x.ndim in (2, 3):
         x = (x * 255).round().clip(0, 255).astype(np.uint8)
     if x.dtype != np.uint8 or x.ndim not in (2, 3):
-        raise RequestError(f"clip: found {type(value).__name__} of shape {x.shape} and dtype {x.dtype}, expected an image or a text")
+        raise RequestError(
+            f"clip: found {type(value).__name__} of shape {x.shape} and dtype {x.dtype}, expected an image or a text"
+        )
     return Image.fromarray(x)

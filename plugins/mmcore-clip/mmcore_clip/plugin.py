@@ -10,4 +10,10 @@ def mmcore_modalities() -> list[Offer]:
 
 @hookimpl
 def mmcore_embedders() -> list[Offer]:
-    return [Offer("clip", "mmcore_clip.embedder:ClipEmbedder", "Images or texts to CLIP's embeddings, from a local folder of weights")]
+    return [
+        Offer(
+            "clip",
+            "mmcore_clip.embedder:ClipEmbedder",
+            "Images or texts to CLIP's embeddings, from a local folder of weights",
+        )
+    ]
