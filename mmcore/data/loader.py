@@ -163,20 +163,28 @@ class Loader:
             MmcoreError: a worker died, or gave nothing for ``timeout`` seconds.
         """
         batches = iter(self._loader())
-        while True:
-            try:
-                batch = next(batches)
-            except RuntimeError as error:
-                if not self.workers or not str(error).startswith("DataLoader"):
-                    raise
-                raise MmcoreError(
-                    f"data: a worker is gone: {str(error).splitlines()[0]} (out of memory? try fewer workers, or workers = 0)"
-                ) from error
-            if isinstance(batch, _Failed):
-                raise RequestError(batch.problem)
-            self._count(batch.bad)
-            self.batches += 1
-            yield batch
+        try:
+            while True:
+                batch = self._next(batches)
+                self._count(batch.bad)
+                self.batches += 1
+                yield batch
+        finally:
+            # Not left to the collector, which a kept traceback holds off: torch raises again for a dead worker it still knows.
+            getattr(batches, "_shutdown_workers", lambda: None)()
+
+    def _next(self, batches: Iterator[Any]) -> TensorBatch:
+        try:
+            batch = next(batches)
+        except RuntimeError as error:
+            if not self.workers or not str(error).startswith("DataLoader"):
+                raise
+            raise MmcoreError(
+                f"data: a worker is gone: {str(error).splitlines()[0]} (out of memory? try fewer workers, or workers = 0)"
+            ) from error
+        if isinstance(batch, _Failed):
+            raise RequestError(batch.problem)
+        return batch
 
     def _loader(self) -> StatefulDataLoader[Any]:
         places = _Places(len(self.dataset), self.batch_size, self.seed, self.rank, self.ranks, self.batches)
