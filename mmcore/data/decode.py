@@ -31,7 +31,19 @@ def _image(file: Any) -> Any:
 
     image = Image.open(file)
     image.load()
+    if image.format == "PNG" and not _ends(file):
+        raise ValueError("the file ends before the image does")
     return image
+
+
+def _ends(file: Any) -> bool:
+    """Whether a PNG has its last chunk, without which Pillow takes what there is."""
+    if isinstance(file, PurePath):
+        with open(file, "rb") as opened:
+            return _ends(opened)
+    end = file.seek(0, io.SEEK_END)
+    file.seek(max(0, end - 4096))
+    return b"IEND" in file.read()
 
 
 def _array(file: Any) -> Any:

@@ -35,12 +35,13 @@ class Shards(Source):
         self.shards = sorted(at.glob("*.tar")) if at.is_dir() else [Path(p) for p in sorted(glob.glob(str(at)))]
         if not self.shards:
             raise RequestError(f"shards: found no file at {at}, expected .tar files, a folder of them or a pattern")
-        columns: dict[tuple[str, str], int] = {}
+        columns: dict[str, int] = {}
+        suffixes: dict[str, int] = {}
         keys: list[str] = []
         shard_of: list[int] = []
-        members: list[tuple[int, int, int, int]] = []  # row, column, offset, size
+        members: list[tuple[int, int, int, int, int]] = []  # row, column, offset, size, suffix
         for number, shard in enumerate(self.shards):
-            last = None
+            last, taken = None, set[str]()
             for member in _members(shard):
                 folder, name = os.path.split(member.name)
                 stem, _, rest = name.partition(".")
@@ -48,28 +49,27 @@ class Shards(Source):
                 if not rest:
                     continue
                 if key != last:
-                    last = key
+                    last, taken = key, set()
                     keys.append(key)
                     shard_of.append(number)
-                column = columns.setdefault(_column(rest), len(columns))
-                members.append((len(keys) - 1, column, member.offset_data, member.size))
+                column, suffix = _column(rest)
+                if column in taken:
+                    raise RequestError(
+                        f"shards: found {member.name} for {column or 'JSON'} again in {shard}, expected one member for each variable of a row"
+                    )
+                taken.add(column)
+                place = columns.setdefault(column, len(columns)), member.offset_data, member.size
+                members.append((len(keys) - 1, *place, suffixes.setdefault(suffix, len(suffixes))))
         if not keys:
             raise RequestError(f"shards: found no member such as 000012.png in {at}, expected at least one row")
-        self.columns = tuple(columns)
+        self.columns, self.suffixes = tuple(columns), tuple(suffixes)
         self.keys, self._shard_of = keys, np.asarray(shard_of, dtype=np.int32)
-        self._places = np.full((len(keys), len(columns), 2), -1, dtype=np.int64)
+        self._places = np.full((len(keys), len(columns), 3), -1, dtype=np.int64)
         table = np.asarray(members, dtype=np.int64)
         self._places[table[:, 0], table[:, 1]] = table[:, 2:]
-        self._json = [k for k, (name, _) in enumerate(self.columns) if name == ""]
-        plain = [name for name, _ in self.columns if name]
-        if len(set(plain)) != len(plain):
-            twice = sorted({name for name in plain if plain.count(name) > 1})
-            files = ", ".join(f"{name}{suffix}" for name, suffix in self.columns if name in twice)
-            raise RequestError(
-                f"shards: found {files} for {', '.join(twice)}, expected one kind of member for each variable"
-            )
+        self._json = columns.get("")
         # A .json member's names are known only when it is read.
-        self.names = None if self._json else tuple(plain)
+        self.names = None if self._json is not None else self.columns
         self._files: dict[int, int] = {}
 
     def __len__(self) -> int:
@@ -77,24 +77,22 @@ class Shards(Source):
 
     def __getitem__(self, index: int) -> Row:
         places = self._places[index]
-        here = {name: k for k, (name, _) in enumerate(self.columns) if name and places[k, 0] >= 0}
+        here = {name: k for k, name in enumerate(self.columns) if name and places[k, 0] >= 0}
         values: dict[str, Any] = {}
-        for k in self._json:
-            if places[k, 0] >= 0:
-                found = decode(self._read(index, k))
-                if not isinstance(found, dict):
-                    raise RequestError(f"found {type(found).__name__} in a .json member, expected an object")
-                values |= found
+        if self._json is not None and places[self._json, 0] >= 0:
+            values = decode(self._read(index, self._json))
+            if not isinstance(values, dict):
+                raise RequestError(f"found {type(values).__name__} in a .json member, expected an object")
         return LazyRow({**values, **here}, lambda name: self._read(index, here[name]) if name in here else values[name])
 
     def _read(self, index: int, column: int) -> Any:
-        shard, (offset, size) = int(self._shard_of[index]), self._places[index, column].tolist()
+        shard, (offset, size, kind) = int(self._shard_of[index]), self._places[index, column].tolist()
         data = os.pread(self._open(shard), size, offset)
         if len(data) < size:
             raise RequestError(
                 f"found {len(data)} of {size} bytes: {self.shards[shard]} has been cut since it was opened"
             )
-        suffix = self.columns[column][1]
+        suffix = self.suffixes[kind]
         # Small kinds are needed as they are by filters and splits.
         return decode(Encoded(data, suffix)) if suffix in (".cls", ".txt") else Encoded(data, suffix)
 
@@ -106,7 +104,7 @@ class Shards(Source):
         return self._files[shard]
 
     def column(self, name: str) -> Sequence[Any]:
-        if not self._json and name not in [column for column, _ in self.columns]:
+        if self._json is None and name not in self.columns:
             return [None] * len(self)
         return super().column(name)
 
