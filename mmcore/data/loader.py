@@ -4,6 +4,7 @@ Batch ``n`` holds the places ``n B … n B + B - 1`` of one endless row of epoch
 is one number, whatever the workers have fetched ahead, and resuming with other workers or ranks gives the same rows.
 """
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from mmcore.data.batch import BadRow, TensorBatch, tell
 from mmcore.errors import MmcoreError, RequestError
+from mmcore.plugins.loading import brief
 from mmcore.rng import Rng
 
 
@@ -57,8 +59,9 @@ class _Places(Sampler[np.ndarray]):
 
 @attrs.frozen
 class _Failed:
-    """A wrong request met in a worker: torch would wrap its message in a traceback."""
+    """An error met in a worker: torch would wrap its message in a traceback."""
 
+    kind: type[MmcoreError]
     problem: str
 
 
@@ -74,8 +77,8 @@ class _Guarded:
     def __getitems__(self, indices: Sequence[int]) -> TensorBatch | _Failed:
         try:
             return self.dataset.__getitems__(indices)
-        except RequestError as error:
-            return _Failed(str(error))
+        except MmcoreError as error:
+            return _Failed(type(error), str(error))
 
 
 class Loader:
@@ -171,19 +174,22 @@ class Loader:
                 yield batch
         finally:
             # Not left to the collector, which a kept traceback holds off: torch raises again for a dead worker it still knows.
-            getattr(batches, "_shutdown_workers", lambda: None)()
+            with contextlib.suppress(RuntimeError):  # torch's signal handler, of the dead worker once more
+                getattr(batches, "_shutdown_workers", lambda: None)()
 
     def _next(self, batches: Iterator[Any]) -> TensorBatch:
         try:
             batch = next(batches)
-        except RuntimeError as error:
-            if not self.workers or not str(error).startswith("DataLoader"):
+        except (RuntimeError, OSError, EOFError) as error:
+            # A worker's own exceptions are "Caught …"; a dead one shows by torch's, or by its broken connection.
+            lost = str(error).startswith("DataLoader") or not isinstance(error, RuntimeError)
+            if not self.workers or not lost or str(error).startswith("Caught"):
                 raise
             raise MmcoreError(
-                f"data: a worker is gone: {str(error).splitlines()[0]} (out of memory? try fewer workers, or workers = 0)"
+                f"data: a worker is gone: {brief(error)} (out of memory? try fewer workers, or workers = 0)"
             ) from error
         if isinstance(batch, _Failed):
-            raise RequestError(batch.problem)
+            raise batch.kind(batch.problem)
         return batch
 
     def _loader(self) -> StatefulDataLoader[Any]:
