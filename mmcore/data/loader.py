@@ -4,7 +4,7 @@ Batch ``n`` holds the places ``n B … n B + B - 1`` of one endless row of epoch
 is one number, whatever the workers have fetched ahead, and resuming with other workers or ranks gives the same rows.
 """
 
-import sys
+import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -15,8 +15,9 @@ import torch
 from torch.utils.data import Sampler
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from mmcore.data.batch import BadRow, TensorBatch
+from mmcore.data.batch import BadRow, TensorBatch, tell
 from mmcore.errors import MmcoreError, RequestError
+from mmcore.plugins.loading import brief
 from mmcore.rng import Rng
 
 
@@ -58,8 +59,9 @@ class _Places(Sampler[np.ndarray]):
 
 @attrs.frozen
 class _Failed:
-    """A wrong request met in a worker: torch would wrap its message in a traceback."""
+    """An error met in a worker: torch would wrap its message in a traceback."""
 
+    kind: type[MmcoreError]
     problem: str
 
 
@@ -75,12 +77,8 @@ class _Guarded:
     def __getitems__(self, indices: Sequence[int]) -> TensorBatch | _Failed:
         try:
             return self.dataset.__getitems__(indices)
-        except RequestError as error:
-            return _Failed(str(error))
-
-
-def _tell(row: BadRow) -> None:
-    print(f"mmcore: skipped {row.problem}", file=sys.stderr, flush=True)
+        except MmcoreError as error:
+            return _Failed(type(error), str(error))
 
 
 class Loader:
@@ -120,7 +118,7 @@ class Loader:
         pin: bool = False,
         prefetch: int = 2,
         timeout: float = 600.0,
-        tell: Callable[[BadRow], None] = _tell,
+        tell: Callable[[BadRow], None] = tell,
     ) -> None:
         if batch_size < 1:
             raise RequestError(f"data: batch size {batch_size}, expected at least 1")
@@ -168,20 +166,31 @@ class Loader:
             MmcoreError: a worker died, or gave nothing for ``timeout`` seconds.
         """
         batches = iter(self._loader())
-        while True:
-            try:
-                batch = next(batches)
-            except RuntimeError as error:
-                if not self.workers or not str(error).startswith("DataLoader"):
-                    raise
-                raise MmcoreError(
-                    f"data: a worker is gone: {str(error).splitlines()[0]} (out of memory? try fewer workers, or workers = 0)"
-                ) from error
-            if isinstance(batch, _Failed):
-                raise RequestError(batch.problem)
-            self._count(batch.bad)
-            self.batches += 1
-            yield batch
+        try:
+            while True:
+                batch = self._next(batches)
+                self._count(batch.bad)
+                self.batches += 1
+                yield batch
+        finally:
+            # Not left to the collector, which a kept traceback holds off: torch raises again for a dead worker it still knows.
+            with contextlib.suppress(RuntimeError):  # torch's signal handler, of the dead worker once more
+                getattr(batches, "_shutdown_workers", lambda: None)()
+
+    def _next(self, batches: Iterator[Any]) -> TensorBatch:
+        try:
+            batch = next(batches)
+        except (RuntimeError, OSError, EOFError) as error:
+            # A worker's own exceptions are "Caught …"; a dead one shows by torch's, or by its broken connection.
+            lost = str(error).startswith("DataLoader") or not isinstance(error, RuntimeError)
+            if not self.workers or not lost or str(error).startswith("Caught"):
+                raise
+            raise MmcoreError(
+                f"data: a worker is gone: {brief(error)} (out of memory? try fewer workers, or workers = 0)"
+            ) from error
+        if isinstance(batch, _Failed):
+            raise batch.kind(batch.problem)
+        return batch
 
     def _loader(self) -> StatefulDataLoader[Any]:
         places = _Places(len(self.dataset), self.batch_size, self.seed, self.rank, self.ranks, self.batches)
@@ -191,7 +200,7 @@ class Loader:
             return StatefulDataLoader(
                 _Guarded(self.dataset),  # type: ignore[arg-type]
                 batch_sampler=places,  # type: ignore[arg-type]
-                collate_fn=_same,
+                collate_fn=_same,  # type: ignore[arg-type]
                 # Its own generator: the loader's start would otherwise draw from the global one.
                 generator=torch.Generator(),
                 num_workers=self.workers,
