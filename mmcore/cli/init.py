@@ -1,0 +1,4 @@
+"""``mmcore init``."""
+
+
+def init() -> None: ...
