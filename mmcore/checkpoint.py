@@ -6,34 +6,35 @@ plain tensors.
 
 import json
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save as to_bytes
 
 from mmcore import __version__
 from mmcore.composition import compose
-from mmcore.errors import RequestError
+from mmcore.errors import MmcoreError, RequestError
 from mmcore.hookspecs import PROJECT
 from mmcore.modality import Modality, Task
 from mmcore.model import JointModel
 from mmcore.plugins import Made, Registry, discover
 from mmcore.plugins.metadata import canonical, pip
 from mmcore.process import Schedule
+from mmcore.runs.reading import DamagedError, read_json, read_tensors
 
 FORMAT = 1
 _TABLES = ("schedule.log_A", "schedule.W")
 
 
-def save(model: JointModel, folder: str | Path) -> Path:
-    """Write a model folder.
+def describe(model: JointModel) -> dict[str, Any]:
+    """What to compose to make the model again, in JSON's types.
 
     Raises:
         RequestError: a part that was not made by a registry's name, so that no file can say how to make it again.
     """
-    config = {
+    config: dict[str, Any] = {
         "format": FORMAT,
         "modalities": [_describe(m) for m in model.modalities],
         "tasks": [_describe_task(task) for task in model.tasks],
@@ -41,17 +42,41 @@ def save(model: JointModel, folder: str | Path) -> Path:
     }
     if "backbone" not in config:
         raise RequestError("save: the backbone was given as an object; offer it as a plugin and compose by its name")
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
+    return config
+
+
+def save(model: JointModel, folder: str | Path, *, tensors: Mapping[str, torch.Tensor] | None = None) -> Path:
+    """Write a model folder; each of its files is whole, the old or the new one, at any moment.
+
+    Args:
+        model: to describe, and whose weights are written.
+        folder: made where it is missing.
+        tensors: the weights, where the model's own are divided among ranks.
+
+    Raises:
+        RequestError: a part that was not made by a registry's name, so that no file can say how to make it again.
+        MmcoreError: the folder cannot be written.
+    """
+    config, folder = describe(model), Path(folder)
+    tensors = {name: x.contiguous().cpu() for name, x in (tensors or model.state_dict()).items()}
     if config["schedule"] is None:
         schedule = model.process.schedule
         tensors |= dict(zip(_TABLES, (schedule.log_A, schedule.W), strict=True))
         config["schedule"] = {"tables": schedule.name, "eta": schedule.eta}
     config["distributions"] = _distributions(config)
-    save_file(tensors, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    (folder / "README.md").write_text(_card(model))
+    files = {
+        "model.safetensors": to_bytes(tensors),
+        "config.json": (json.dumps(config, indent=2) + "\n").encode(),
+        "README.md": _card(model).encode(),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            aside = folder / f".aside-{name}"
+            aside.write_bytes(data)
+            aside.replace(folder / name)
+    except OSError as error:
+        raise MmcoreError(f"save: {folder} cannot be written: {error.strerror or error}") from error
     return folder
 
 
@@ -74,10 +99,7 @@ def load(folder: str | Path, *, registry: Registry | None = None, device: str = 
     config = _read_config(folder)
     registry = registry or discover()
     _check_distributions(folder, config, registry)
-    try:
-        tensors = load_file(folder / "model.safetensors")
-    except (OSError, SafetensorError) as error:
-        raise RequestError(f"load: {folder / 'model.safetensors'} cannot be read: {error}") from error
+    tensors = _told(read_tensors, folder / "model.safetensors")
     try:
         model = _compose(config, tensors, registry)
     except (KeyError, TypeError, AttributeError) as error:
@@ -123,14 +145,21 @@ def _compose(config: dict[str, Any], tensors: dict[str, torch.Tensor], registry:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise RequestError(f"load: {path} cannot be read: {error}") from error
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        found = config.get("format") if isinstance(config, dict) else type(config).__name__
-        raise RequestError(f"load: {path} has format {found!r}, expected {FORMAT}")
+    config = _told(read_json, path)
+    if config.get("format") != FORMAT:
+        raise RequestError(f"load: {path} has format {config.get('format')!r}, expected {FORMAT}")
     return config
+
+
+def _told(read: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any]:
+    try:
+        return read(path)
+    except DamagedError as error:
+        strangers = sorted(
+            p.name for p in path.parent.glob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+        )
+        there = f"; {', '.join(strangers)} there may be a pickle, which is never read" if strangers else ""
+        raise RequestError(f"load: {error}{there}") from error
 
 
 def _describe(m: Modality) -> dict[str, Any]:

@@ -357,7 +357,7 @@ def test_damaged_model_folders_are_refused(model: JointModel, registry: Registry
     config = (folder / "config.json").read_text()
     for text, match in (
         ("{", "config.json cannot be read"),
-        ("[]", "has format 'list', expected 1"),
+        ("[]", "config.json: found list, expected a JSON object"),
         (config.replace('"format": 1', '"format": 9'), "has format 9, expected 1"),
         (
             config.replace('"offer": "image"', '"offer": "imago"'),

@@ -1,5 +1,26 @@
-"""From rows of raw values to batches of tensors."""
+"""From rows of raw values to batches of tensors.
 
-from mmcore.data.table import Loader, Table, TensorBatch
+Names are imported when they are first used: what describes data imports no torch.
+"""
 
-__all__ = ["Loader", "Table", "TensorBatch"]
+from typing import TYPE_CHECKING, Any
+
+from mmcore.data.source import Row, Rows, Source, as_source
+
+if TYPE_CHECKING:
+    from mmcore.data.batch import BadRow, TensorBatch
+    from mmcore.data.dataset import Dataset
+    from mmcore.data.loader import Loader
+    from mmcore.data.table import Table
+
+_WHERE = {"BadRow": "batch", "Dataset": "dataset", "Loader": "loader", "Table": "table", "TensorBatch": "batch"}
+
+__all__ = ["BadRow", "Dataset", "Loader", "Row", "Rows", "Source", "Table", "TensorBatch", "as_source"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'mmcore.data' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"mmcore.data.{_WHERE[name]}"), name)

@@ -1,21 +1,30 @@
-"""The training loop."""
+"""The training loop, and a run's beginning and end around it."""
 
 import json
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import attrs
 import torch
 
-from mmcore.data import Loader, Table
-from mmcore.errors import RequestError
+from mmcore import __version__
+from mmcore.checkpoint import describe, save
+from mmcore.data import Dataset, Loader, Table
+from mmcore.data.loader import Readable
+from mmcore.errors import MmcoreError, RequestError
 from mmcore.model import JointModel
 from mmcore.progress import Progress
+from mmcore.runs.folder import CHECKPOINTS, claimed
+from mmcore.runs.store import Checkpoint, newest
+from mmcore.training.checkpoints import Saver, differences, restore, tell
+from mmcore.training.logs import SAME, Logs, mark, total
+from mmcore.training.numbers import arranged
+from mmcore.training.ranks import Ranks, whole
 from mmcore.training.state import TrainOptions, TrainState
 from mmcore.training.step import StepReport, training_step
+from mmcore.training.validation import Pictures, Sketches, Validation, check_best
 
 Watcher = Callable[[TrainState, StepReport], None]
 
@@ -38,127 +47,207 @@ def pick_device(name: str) -> torch.device:
 
 def fit(
     model: JointModel,
-    rows: Iterable[Mapping[str, Any]] | Table,
+    rows: Iterable[Mapping[str, Any]] | Readable,
     *,
     out: str | Path | None = None,
     options: TrainOptions | None = None,
     device: str = "auto",
+    validation: Iterable[Mapping[str, Any]] | Readable | None = None,
+    pictures: Pictures | None = None,
     watch: Iterable[Watcher] = (),
     quiet: bool = False,
+    resume: bool = False,
+    accept_changes: bool = False,
+    replace: bool = False,
     **changes: Any,
 ) -> TrainState:
     """Train a model; it ends with the averaged weights.
 
+    Under ``torchrun`` every process calls this with the same arguments, and they train together.
+
     Args:
         model: trained in place.
         rows: mappings from variable name to raw value (None or missing: the row lacks it), or a
-            :class:`mmcore.data.Table` of them.
-        out: a folder for ``metrics.jsonl``, ``timing.jsonl``, TensorBoard events and the model; none by default.
+            :class:`mmcore.data.Table` or :class:`mmcore.data.Dataset` of them.
+        out: a folder for the run: ``metrics.jsonl``, ``timing.jsonl``, TensorBoard events, checkpoints and the model; none by
+            default. One that holds a run already is refused, unless ``resume`` or ``replace`` says what to do.
         options: how to train.
         device: ``"auto"`` or one of torch's names.
+        validation: rows kept aside, for ``validate_every``.
+        pictures: draws, for ``pictures_every``.
         watch: called after every step with the state and the step's report.
         quiet: show no progress.
+        resume: go on from the newest whole checkpoint in ``out``, to the same bytes as if never interrupted.
+        accept_changes: resume although the configuration has changed.
+        replace: remove the run in ``out`` and start anew.
         changes: single options, such as ``steps=500``.
 
     Returns:
         the state after the last step.
 
     Raises:
-        RequestError: options, rows or a device that cannot be used.
-        MmcoreError: a loss or gradient that is not finite.
+        RequestError: options, rows or a device that cannot be used; a folder that holds a run; nothing to resume, or a changed
+            configuration.
+        MmcoreError: an input, loss or gradient that is not finite, short memory, a lost rank, or a folder that cannot be written.
     """
     try:
         options = attrs.evolve(options or TrainOptions(), **changes)
     except TypeError as error:
         known = ", ".join(field.name for field in attrs.fields(TrainOptions))
         raise RequestError(f"fit: {', '.join(changes)}: expected options among {known}") from error
-    table = rows if isinstance(rows, Table) else Table.read(rows, model.variables)
+    if out is None and (resume or options.pictures_every):
+        raise RequestError("fit: resume and pictures_every need a folder: give out")
+    table, held = _readable(rows, model), None if validation is None else _readable(validation, model)
     where = pick_device(device)
-    model.to(where).train()
-    state = TrainState.start(model, options)
-    logs = Logs.open(Path(out) if out is not None else None)
-    with logs, Progress("training", options.steps, quiet=quiet) as progress:
-        for batch in Loader(table, options.batch_size, options.seed):
-            report = training_step(state, batch.to(where))
-            if state.step % options.log_every == 0 or state.step in (1, options.steps):
-                logs.write(state, report)
-                progress.update(state.step, loss=_total(report))
-            for watcher in watch:
-                watcher(state, report)
-            if state.step == options.steps:
-                break
-    state.use_average()
-    model.eval()
-    if out is not None:
-        from mmcore.checkpoint import save
-
-        save(model, Path(out) / "model")
+    folder = Path(out) if out is not None else None
+    with ExitStack() as stack:
+        ranks = stack.enter_context(Ranks.here(where, options.timeout))
+        quiet = quiet or not ranks.first
+        _check(model, options, ranks, held=held is not None, pictures=pictures is not None)
+        if folder is not None:
+            stack.enter_context(_alike(ranks, folder, resume=resume, replace=replace))
+        model.to(where).train()
+        stack.enter_context(
+            arranged(model.backbone, precision=options.precision, compiled=options.compile, recompute=options.recompute)
+        )
+        state = TrainState.start(model, options, ranks)
+        loader = Loader(
+            table, options.batch_size, options.seed, rank=ranks.rank, ranks=ranks.count, workers=options.workers
+        )
+        configuration: dict[str, Any] = {"options": options.deciding(), "rows": len(table)}
+        if folder is not None:
+            # In JSON's types, to be compared with what comes back from a file.
+            configuration = json.loads(json.dumps(configuration | {"model": describe(model)}))
+        after = None
+        if resume and folder is not None:
+            checkpoint = newest(folder / CHECKPOINTS, tell if ranks.first else lambda line: None)
+            _compare(checkpoint, configuration, folder, ranks, accept_changes)
+            restore(state, loader, checkpoint)
+            after = state.step
+        logs = stack.enter_context(Logs.open(folder if ranks.first else None, after))
+        watchers: list[Watcher] = [_Lines(logs)]
+        if held is not None and options.validate_every:
+            watchers.append(Validation(held, logs, lambda best: _save(best, folder and folder / "best", ranks)))
+        if pictures is not None and options.pictures_every and folder is not None:
+            watchers.append(Sketches(pictures, folder / "samples"))
+        watchers += watch
+        saver = None
+        if folder is not None:
+            saver = Saver(folder / CHECKPOINTS, loader, logs, {"configuration": configuration})
+            stack.enter_context(saver.listening())
+            if after is None:
+                # So that there is something to resume from the first step on, and a full disk is known of now.
+                saver.save(state, wait=True)
+            watchers.append(saver)
+        _loop(state, loader, watchers, quiet=quiet)
+        if saver is not None and state.step != after:
+            saver.save(state, wait=True)
+        state.use_average()
+        model.eval()
+        _save(model, folder and folder / "model", ranks)
     return state
 
 
-def _total(report: StepReport) -> float:
-    return float((report.weights * report.by_task().nan_to_num()).sum())
+def _readable(rows: Iterable[Mapping[str, Any]] | Readable, model: JointModel) -> Readable:
+    return rows if isinstance(rows, Table | Dataset) else Table.read(rows, model.variables)  # type: ignore[arg-type]
 
 
-@attrs.define
-class Logs:
-    """``metrics.jsonl`` (the same bytes for the same run), ``timing.jsonl`` and TensorBoard events."""
+def _loop(state: TrainState, loader: Loader, watchers: Iterable[Watcher], *, quiet: bool) -> None:
+    """Batches to steps, until all are done."""
+    options, batches, device = state.options, iter(loader), state.model.device
+    with Progress("training", options.steps, quiet=quiet) as progress:
+        while state.step < options.steps:
+            report = training_step(state, next(batches).to(device))
+            if state.step % options.log_every == 0 or state.step in (1, options.steps):
+                progress.update(state.step, loss=total(report))
+            for watcher in watchers:
+                watcher(state, report)
 
-    folder: Path | None
-    board: Any = None
-    started: float = attrs.field(factory=time.monotonic)
 
-    @classmethod
-    def open(cls, folder: Path | None) -> "Logs":
-        """Logs in ``folder``, or nowhere; TensorBoard's where it is installed."""
-        if folder is None:
-            return cls(None)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in ("metrics.jsonl", "timing.jsonl"):
-            (folder / name).write_text("")
-        try:
-            from torch.utils.tensorboard.writer import SummaryWriter
-        except ImportError:
-            return cls(folder)
-        return cls(folder, SummaryWriter(str(folder / "tensorboard")))
+@attrs.frozen(eq=False)
+class _Lines:
+    """Writes a line of ``metrics.jsonl`` where it is time for one."""
 
-    def write(self, state: TrainState, report: StepReport) -> None:
-        """One line for the step just taken."""
-        if self.folder is None:
-            return
-        columns = (report.by_task(), report.counts.sum(0), report.weights)
-        means = zip(state.model.tasks, *(column.tolist() for column in columns), strict=True)
-        losses = {task.name: {"loss": x if count else None, "rows": count, "weight": w} for task, x, count, w in means}
-        line = {
-            "step": state.step,
-            "loss": _total(report),
-            "tasks": losses,
-            "grad_norm": report.grad_norm.item(),
-            "lr": state.options.rate(state.step - 1),
-        }
-        _append(self.folder / "metrics.jsonl", line)
-        _append(
-            self.folder / "timing.jsonl", {"step": state.step, "seconds": round(time.monotonic() - self.started, 3)}
+    logs: Logs
+
+    def __call__(self, state: TrainState, report: StepReport) -> None:
+        if state.step % state.options.log_every == 0 or state.step in (1, state.options.steps):
+            self.logs.step(state, report)
+
+
+def _check(model: JointModel, options: TrainOptions, ranks: Ranks, *, held: bool, pictures: bool) -> None:
+    """Refuse what cannot work, before anything is made."""
+    check_best(model, options)
+    for every, given, what in (("validate_every", held, "validation"), ("pictures_every", pictures, "pictures")):
+        if getattr(options, every) and not given:
+            raise RequestError(f"fit: {every} = {getattr(options, every)}, but {what} is not given")
+    if options.batch_size % ranks.count:
+        raise RequestError(
+            f"training: batch_size = {options.batch_size} over {ranks.count} ranks, expected a multiple of {ranks.count}"
         )
-        if self.board is not None:
-            self.board.add_scalar("loss/total", line["loss"], state.step)
-            for name, part in losses.items():
-                if part["loss"] is not None:
-                    self.board.add_scalar(f"loss/{name}", part["loss"], state.step)
-            self.board.add_scalar("grad_norm", line["grad_norm"], state.step)
-            self.board.add_scalar("lr", line["lr"], state.step)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Flush what is left, also when a step fails."""
-        if self.board is not None:
-            self.board.close()
 
 
-def _append(path: Path, line: Mapping[str, Any]) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps(line) + "\n")
+@contextmanager
+def _alike(ranks: Ranks, folder: Path, *, resume: bool, replace: bool) -> Iterator[None]:
+    """The first rank claims the folder for all; where it cannot, none goes on."""
+    with ExitStack() as stack:
+        failure = None
+        if ranks.first:
+            try:
+                stack.enter_context(claimed(folder, resume=resume, replace=replace))
+            except MmcoreError as error:
+                failure = error
+        if ranks.count > 1:
+            device = torch.device("cuda" if torch.distributed.get_backend() == "nccl" else "cpu")
+            if ranks.sum(torch.tensor(int(failure is not None), device=device)) and failure is None:
+                raise MmcoreError("training: rank 0 could not begin; its message says why")
+        if failure is not None:
+            raise failure
+        yield
+
+
+def _compare(
+    checkpoint: Checkpoint, configuration: dict[str, Any], folder: Path, ranks: Ranks, accept_changes: bool
+) -> None:
+    """Refuse a changed configuration unless told, and say what else is not as it was."""
+    told = checkpoint.files.get("state.json", {})
+    changed = differences(told.get("configuration"), configuration)
+    if changed and not accept_changes:
+        raise RequestError(
+            f"resume: the configuration is not that of {checkpoint.folder}: {'; '.join(changed)}; "
+            "put it back, or accept the changes (accept_changes)"
+        )
+    step = torch.tensor([checkpoint.step, -checkpoint.step], device=torch.device("cpu"))
+    if ranks.count > 1:
+        device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+        high, low = ranks.largest(step.to(device)).tolist()
+        if high != -low:
+            raise MmcoreError(
+                f"resume: one rank has a checkpoint of step {high}, another of step {-low}; is the folder shared by all?"
+            )
+    if not ranks.first:
+        return
+    notes = [f"configuration: {line}" for line in changed]
+    if told.get("ranks") != ranks.count:
+        notes.append(
+            f"{told.get('ranks')} ranks before, {ranks.count} now: sums in another order, so equal up to rounding"
+        )
+    for name, mine in (("mmcore", __version__), ("torch", str(torch.__version__))):
+        if (theirs := told.get("versions", {}).get(name)) != mine:
+            notes.append(f"{name} {theirs} before, {mine} now: equal up to rounding at best")
+    for name in SAME:
+        path, saved = folder / name, told.get("logs", {}).get(name)
+        kept = path.read_bytes()[: saved["bytes"]] if saved and path.is_file() else b""
+        if saved and mark(kept) != saved:
+            notes.append(f"{path} is not as it was at step {checkpoint.step}; its whole lines are kept")
+    for note in notes:
+        tell(f"resume: {note}")
+
+
+def _save(model: JointModel, folder: Path | None, ranks: Ranks) -> None:
+    """Write the model folder; every rank calls, the first one writes."""
+    if folder is None:
+        return
+    tensors = {name: whole(x) for name, x in model.state_dict().items()}
+    if ranks.first:
+        save(model, folder, tensors=tensors)

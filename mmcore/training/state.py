@@ -1,18 +1,28 @@
 """What a training run is made of between two steps."""
 
 import math
-from typing import Self
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
 
 import attrs
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from mmcore.errors import RequestError
 from mmcore.model import JointModel
 from mmcore.roles import RoleMix
+from mmcore.training.numbers import PRECISIONS, Scaler
+from mmcore.training.ranks import Ranks, local, spread
 from mmcore.training.weighting import WEIGHTINGS, FixedWeights, LearnedWeights
 
+PARALLEL = ("ddp", "fsdp")
 TASK_WEIGHTS = {"fixed": FixedWeights, "learned": LearnedWeights}
+
+
+FREE = {"decides": False}
+"""Marks an option on which the result does not depend."""
 
 
 @attrs.frozen
@@ -21,7 +31,7 @@ class TrainOptions:
 
     Attributes:
         steps: of the optimizer.
-        batch_size: rows per step.
+        batch_size: rows per step, over all ranks.
         lr: the peak learning rate.
         warmup: the share of the steps in which the rate rises linearly; then it falls as a cosine to zero.
         betas: AdamW's.
@@ -33,6 +43,19 @@ class TrainOptions:
         task_weights: ``"fixed"``, as the tasks say, or ``"learned"``, by their homoscedastic uncertainty.
         seed: of the data's order, noise, clocks and roles.
         log_every: steps between two lines of ``metrics.jsonl``.
+        accumulate: micro-batches that a rank's rows of a step are computed in, one after the other; the step is the same.
+        precision: of the backbone, ``"float32"``, ``"bf16"`` or ``"fp16"``.
+        compile: the backbone by ``torch.compile``.
+        recompute: the activations of the backbone's blocks in the backward pass, in place of keeping them.
+        parallel: of several ranks, ``"ddp"`` or ``"fsdp"``.
+        validate_every: steps between two validations; 0 for none.
+        best: what the best model is chosen by, ``"total"`` or a task's name; the lowest validation loss wins.
+        pictures_every: steps between two calls of ``pictures``; 0 for none.
+        save_steps: steps between two checkpoints; 0 for none by steps.
+        save_seconds: seconds between two checkpoints; 0 for none by time.
+        keep: how many checkpoints stay.
+        workers: processes that read rows; 0: this one.
+        timeout: seconds in which a rank that does not answer is taken for lost.
     """
 
     steps: int = 1500
@@ -48,17 +71,39 @@ class TrainOptions:
     task_weights: str = "fixed"
     seed: int = 0
     log_every: int = 50
+    accumulate: int = 1
+    precision: str = "float32"
+    compile: bool = False
+    recompute: bool = False
+    parallel: str = "ddp"
+    validate_every: int = 0
+    best: str = "total"
+    pictures_every: int = 0
+    save_steps: int = attrs.field(default=0, metadata=FREE)
+    save_seconds: float = attrs.field(default=60.0, metadata=FREE)
+    keep: int = attrs.field(default=3, metadata=FREE)
+    workers: int = attrs.field(default=0, metadata=FREE)
+    timeout: float = attrs.field(default=600.0, metadata=FREE)
 
     def __attrs_post_init__(self) -> None:
-        for name in ("steps", "batch_size", "log_every"):
-            if getattr(self, name) < 1:
-                raise RequestError(f"training: {name} = {getattr(self, name)}, expected at least 1")
+        least = {"steps": 1, "batch_size": 1, "log_every": 1, "accumulate": 1, "keep": 1, "timeout": 1}
+        least |= dict.fromkeys(("validate_every", "pictures_every", "save_steps", "save_seconds", "workers"), 0)
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise RequestError(f"training: {name} = {getattr(self, name)}, expected at least {low}")
         for name, low, high in (("lr", 0.0, 1.0), ("warmup", 0.0, 1.0), ("ema", 0.0, 1.0), ("clip", 0.0, math.inf)):
             if not low <= getattr(self, name) <= high:
                 raise RequestError(f"training: {name} = {getattr(self, name)}, expected {low} … {high}")
-        for name, known in (("weighting", tuple(WEIGHTINGS)), ("task_weights", TASK_WEIGHTS)):
+        choices = {"weighting": WEIGHTINGS, "task_weights": TASK_WEIGHTS, "precision": PRECISIONS, "parallel": PARALLEL}
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise RequestError(f"training: {name} = {getattr(self, name)!r}, expected one of {', '.join(known)}")
+
+    def deciding(self) -> dict[str, Any]:
+        """The options on which a run's result depends, in JSON's types; the others may change from one session to the next."""
+        free = {field.name for field in attrs.fields(type(self)) if field.metadata == FREE}
+        found = attrs.asdict(self, filter=lambda field, _: field.name not in free)
+        return found | {"betas": list(self.betas)}
 
     def rate(self, step: int) -> float:
         """The learning rate of step ``0 … steps - 1``."""
@@ -78,35 +123,73 @@ class TrainState:
 
     Attributes:
         model: being trained.
+        network: what to call for the model's forward pass: the model, or DDP around it.
         optimizer: AdamW over the trainable weights.
         ema: the average, by parameter name.
         task_weights: the factors of the tasks' losses.
-        step: how many steps are done.
         options: how to train.
+        ranks: who trains together.
+        scaler: of the loss, in ``fp16``.
+        step: how many steps are done.
+        best: the lowest validation loss so far.
     """
 
     model: JointModel
+    network: nn.Module
     optimizer: torch.optim.Optimizer
     ema: dict[str, Tensor]
     task_weights: FixedWeights | LearnedWeights
     options: TrainOptions
+    ranks: Ranks
+    scaler: Scaler
     step: int = 0
+    best: float = math.inf
 
     @classmethod
-    def start(cls, model: JointModel, options: TrainOptions) -> Self:
-        """The state before the first step."""
+    def start(cls, model: JointModel, options: TrainOptions, ranks: Ranks | None = None) -> Self:
+        """The state before the first step; several ranks start it together, with equal weights."""
+        ranks = ranks or Ranks()
         weights = TASK_WEIGHTS[options.task_weights](model).to(model.device)
+        network = spread(model, ranks, options.parallel, model.device)
         trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        divided = [p for p in trainable.values() if isinstance(p, DTensor)]
+        undivided = [*(p for p in trainable.values() if not isinstance(p, DTensor)), *weights.parameters()]
+        matrices = {id(p) for p in trainable.values() if p.ndim > 1}
+        # The optimizer's fused kernels take divided and undivided tensors, but not at once.
         groups = [
-            {"params": [p for p in trainable.values() if p.ndim > 1], "weight_decay": options.weight_decay},
-            {"params": [*(p for p in trainable.values() if p.ndim <= 1), *weights.parameters()], "weight_decay": 0.0},
+            {"params": group, "weight_decay": decay}
+            for kind in (divided, undivided)
+            for decay, chosen in ((options.weight_decay, True), (0.0, False))
+            if (group := [p for p in kind if (id(p) in matrices) == chosen])
         ]
         optimizer = torch.optim.AdamW(groups, lr=options.lr, betas=options.betas, fused=True)
-        return cls(model, optimizer, {name: p.detach().clone() for name, p in trainable.items()}, weights, options)
+        ema = {name: p.detach().clone() for name, p in trainable.items()}
+        return cls(model, network, optimizer, ema, weights, options, ranks, Scaler.start(options.precision))
+
+    def named(self) -> dict[str, nn.Parameter]:
+        """What the optimizer trains: the model's parameters, and ``task_weights/…``."""
+        found = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        return found | {f"task_weights/{name}": p for name, p in self.task_weights.named_parameters()}
 
     def use_average(self) -> None:
         """Put the averaged weights into the model."""
         with torch.no_grad():
             for name, p in self.model.named_parameters():
                 if name in self.ema:
-                    p.copy_(self.ema[name])
+                    local(p).copy_(local(self.ema[name]))
+
+    @contextmanager
+    def averaged(self) -> Iterator[JointModel]:
+        """The model with the averaged weights, ready to be asked; the trained ones come back afterwards, bit by bit."""
+        kept = {name: p.detach().clone() for name, p in self.model.named_parameters() if name in self.ema}
+        training = self.model.training
+        self.use_average()
+        self.model.eval()
+        try:
+            yield self.model
+        finally:
+            self.model.train(training)
+            with torch.no_grad():
+                for name, p in self.model.named_parameters():
+                    if name in kept:
+                        local(p).copy_(local(kept[name]))

@@ -1,12 +1,19 @@
 """One training step."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import NoReturn
+
 import attrs
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from mmcore.data import TensorBatch
 from mmcore.errors import MmcoreError
 from mmcore.rng import Rng
+from mmcore.training.ranks import local, lost, together
 from mmcore.training.state import TrainState
 from mmcore.training.weighting import WEIGHTINGS
 
@@ -16,11 +23,13 @@ class StepReport:
     """What a step saw; nothing is summed before it can be logged.
 
     Attributes:
-        losses: ``(B, tasks)`` nats, zero where not counted.
+        losses: ``(B, tasks)`` nats of this rank's rows, zero where not counted.
         counts: ``(B, tasks)`` bool.
         t: ``(B, K)`` the rows' steps, one per block of the space.
         weights: ``(tasks,)`` of the tasks in this step.
         grad_norm: of the whole gradient, before clipping.
+        sums: ``(tasks,)`` the losses' sums over all ranks.
+        rows: ``(tasks,)`` how many rows of all ranks count.
     """
 
     losses: Tensor
@@ -28,60 +37,198 @@ class StepReport:
     t: Tensor
     weights: Tensor
     grad_norm: Tensor
+    sums: Tensor
+    rows: Tensor
 
     def by_task(self) -> Tensor:
-        """Each task's mean over the rows that count, ``(tasks,)``; NaN where none does."""
-        return self.losses.sum(0) / self.counts.sum(0)
+        """Each task's mean over the rows of all ranks that count, ``(tasks,)``; NaN where none does."""
+        return self.sums / self.rows
 
 
 def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
-    """Draw clocks, roles and noise by counter, and take one optimizer step on ``batch``.
+    """Draw clocks, roles and noise by counter, and take one optimizer step on ``batch``, this rank's rows.
 
-    The loss is each task's mean, over the rows where it counts, of ``λ_k(t) l_k`` (:mod:`mmcore.training.weighting`), weighted
-    and summed.
+    The loss is each task's mean, over the rows of all ranks where it counts, of ``λ_k(t) l_k`` (:mod:`mmcore.training.weighting`),
+    weighted and summed. Every number is drawn for a row's place in the whole step, and every mean is over the whole step, so
+    ranks and micro-batches change nothing but the order of sums.
 
     Raises:
-        MmcoreError: the loss or gradient is not finite; the step is not taken.
+        MmcoreError: an input, a loss or the gradient is not finite on some rank, memory is short, or a rank is lost; no rank takes
+            the step.
     """
-    model, options, weighting = state.model, state.options, WEIGHTINGS[state.options.weighting]
-    rng = Rng.for_rows(options.seed, len(batch), device=batch.present.device).at(state.step).of("train")
-    t = weighting.draw(model, rng.of("t"))
+    drawn = _draw(state, batch)
+    rows = _rows(state, drawn)
+    while True:
+        losses, weights = _backward(state, drawn, rows)
+        norm = _gradient(state)
+        # Summed over the ranks, what is not finite on one is so on all: they stop, or try again, together.
+        *found, norms = state.ranks.sum(torch.cat([losses.sum(0), norm[None].to(losses.dtype)]))
+        sums = torch.stack(found)
+        finite = bool(sums.isfinite().all())
+        if finite and norms.isfinite():
+            break
+        if not finite or not state.scaler.shrink():
+            _explain(state, losses, norm)
+    _update(state, norm)
+    return StepReport(losses, drawn.counts, drawn.t, weights, norm, sums, rows)
+
+
+@attrs.frozen(eq=False)
+class _Drawn:
+    """A batch with what was drawn for it."""
+
+    values: dict[str, Tensor]
+    present: Tensor
+    rng: Rng
+    t: Tensor
+    roles: Tensor
+    seen: dict[str, Tensor] | None
+    counts: Tensor
+
+    def __getitem__(self, part: slice) -> "_Drawn":
+        cut = lambda named: {name: x[part] for name, x in named.items()}  # noqa: E731
+        return _Drawn(
+            cut(self.values),
+            self.present[part],
+            attrs.evolve(self.rng, rows=self.rng.rows[part]),
+            self.t[part],
+            self.roles[part],
+            None if self.seen is None else cut(self.seen),
+            self.counts[part],
+        )
+
+
+def _draw(state: TrainState, batch: TensorBatch) -> _Drawn:
+    model, options, mine = state.model, state.options, len(batch)
+    start = state.ranks.rank * mine
+    rng = Rng.for_rows(options.seed, mine, start=start, device=batch.present.device).at(state.step).of("train")
+    t = WEIGHTINGS[options.weighting].draw(model, rng.of("t"))
     roles = options.roles.draw(rng, batch.present, model.generable, model.encoded)
     seen = options.roles.draw_seen(rng, [m for m in model.modalities if model.divisible(m)])
-    noise = rng.of("noise").normal(*model.space.shape)
-    losses = model(batch.values, t, roles, noise, seen, objective=weighting.objective)
-    counts = model.counts(roles)
-    means = (losses * weighting.factors(model, t)).sum(0) / counts.sum(0).clamp(min=1)
-    weights, offset = state.task_weights(means)
-    loss = (means * weights + offset).sum()
+    return _Drawn(batch.values, batch.present, rng, t, roles, seen, model.counts(roles))
+
+
+def _rows(state: TrainState, drawn: _Drawn) -> Tensor:
+    """How many rows of all ranks count for each task, ``(tasks,)``.
+
+    Raises:
+        MmcoreError: an input is not finite on some rank.
+    """
+    names = [m.name for m in state.model.variables]
+    wrong = torch.zeros_like(drawn.present)
+    for i, name in enumerate(names):
+        if drawn.values[name].is_floating_point():
+            wrong[:, i] = ~drawn.values[name].flatten(1).isfinite().all(1) & drawn.present[:, i]
+    total = state.ranks.sum(torch.cat([drawn.counts.sum(0), wrong.sum()[None]]))
+    if total[-1]:
+        places = [_place(state, wrong[:, i]) for i in range(len(names))]
+        what = "; ".join(f"{name!r} is not finite in row {at}" for name, at in zip(names, places, strict=True) if at)
+        _stop(state, what or "an input is not finite on another rank", "look into the data")
+    return total[:-1]
+
+
+def _backward(state: TrainState, drawn: _Drawn, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradient of the whole step's loss, in micro-batches; the losses ``(B, tasks)`` and the tasks' weights."""
+    options, ranks, mine = state.options, state.ranks, len(drawn.present)
+    weighting, dtype = WEIGHTINGS[options.weighting], state.ema[next(iter(state.ema))].dtype
+    cuts = [mine * i // options.accumulate for i in range(options.accumulate + 1)]
+    pieces = [slice(low, high) for low, high in pairwise(cuts) if high > low]
     state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    parameters = [p for group in state.optimizer.param_groups for p in group["params"]]
-    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
-    if not norm.isfinite():
-        _explain(state, losses.detach(), norm)
+    found, weights = [], rows
+    for at in pieces:
+        part = drawn[at]
+        noise = part.rng.of("noise").normal(*state.model.space.shape, dtype=dtype)
+        with enough_memory(state, at), together(state.network, last=at is pieces[-1]):
+            losses = state.network(part.values, part.t, part.roles, noise, part.seen, objective=weighting.objective)
+            means = (losses * weighting.factors(state.model, part.t)).sum(0) / rows.clamp(min=1)
+            weights, offset = state.task_weights(means)
+            loss = (means * weights + offset * (len(noise) / (mine * ranks.count))).sum()
+            # The ranks' gradients are averaged, and their sum is wanted.
+            (loss * (ranks.count * state.scaler.scale)).backward()
+        found.append(losses.detach())
+    return torch.cat(found), weights.detach()
+
+
+def _gradient(state: TrainState) -> Tensor:
+    """Finish the gradient, the sum over all ranks and without the scaler's factor; returns its norm."""
+    ranks, parameters = state.ranks, [p for group in state.optimizer.param_groups for p in group["params"]]
+    divided = [p.grad for p in parameters if p.grad is not None and isinstance(p, DTensor)]
+    undivided = [p.grad for p in parameters if p.grad is not None and not isinstance(p, DTensor)]
+    if ranks.count > 1:
+        # What lies outside the wrapped model, or could not be divided, has this rank's share alone.
+        for p in parameters if divided else state.task_weights.parameters():
+            if p.grad is not None and not isinstance(p, DTensor):
+                p.grad.copy_(ranks.sum(p.grad) / ranks.count)
+    if state.scaler.scale != 1:
+        grads = [local(g) for g in (*divided, *undivided)]
+        torch._foreach_mul_(grads, 1 / state.scaler.scale)  # type: ignore[reportPrivateImportUsage]
+    norm = torch.nn.utils.get_total_norm(undivided, foreach=True)
+    if divided:
+        part = torch.nn.utils.get_total_norm(divided, foreach=True)
+        with lost():
+            norm = torch.hypot(norm.to(part.device), part.full_tensor() if isinstance(part, DTensor) else part)
+    return norm
+
+
+def _update(state: TrainState, norm: Tensor) -> None:
+    options = state.options
     if norm > options.clip:  # most steps need no pass over the gradient for it
-        torch.nn.utils.clip_grads_with_norm_(parameters, options.clip, norm, foreach=True)
+        grads = [local(p.grad) for group in state.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        torch._foreach_mul_(grads, options.clip / (norm + 1e-6))  # type: ignore[reportPrivateImportUsage]
     for group in state.optimizer.param_groups:
         group["lr"] = options.rate(state.step)
     state.optimizer.step()
     _average(state)
+    state.scaler.advance()
     state.step += 1
-    return StepReport(losses.detach(), counts, t, weights.detach(), norm)
 
 
 def _average(state: TrainState) -> None:
-    live = [p.detach() for name, p in state.model.named_parameters() if name in state.ema]
+    live = [local(p.detach()) for name, p in state.model.named_parameters() if name in state.ema]
     torch._foreach_lerp_(  # type: ignore[reportPrivateImportUsage]
-        list(state.ema.values()), live, 1 - state.options.ema_decay(state.step)
+        [local(x) for x in state.ema.values()], live, 1 - state.options.ema_decay(state.step)
     )
 
 
-def _explain(state: TrainState, losses: Tensor, norm: Tensor) -> None:
-    wrong = (~losses.isfinite()).nonzero()
-    if len(wrong):
-        row, task = wrong[0].tolist()
-        what = f"task {state.model.tasks[task].name!r} has loss {losses[row, task].item()} in row {row} of the batch"
-    else:
-        what = f"the gradient's norm is {norm.item()}, every loss being finite"
-    raise MmcoreError(f"training: at step {state.step}, {what}; the step was not taken (try a lower lr)")
+def _explain(state: TrainState, losses: Tensor, norm: Tensor) -> NoReturn:
+    what = []
+    for k, task in enumerate(state.model.tasks):
+        wrong = ~losses[:, k].isfinite()
+        if at := _place(state, wrong):
+            what.append(f"task {task.name!r} has loss {losses[wrong, k][0].item()} in row {at}")
+    if not what and not norm.isfinite():
+        what.append(f"the gradient's norm is {norm.item()}, every loss being finite")
+    _stop(state, "; ".join(what) or "a loss or gradient is not finite on another rank", "try a lower lr")
+
+
+def _place(state: TrainState, wrong: Tensor) -> str:
+    """The first few places in the whole step where ``wrong (B,)`` holds."""
+    at = [int(i) + state.ranks.rank * len(wrong) for i in wrong.nonzero()[:, 0]]
+    return ", ".join(map(str, at[:8])) + (", …" if len(at) > 8 else "")
+
+
+def _stop(state: TrainState, what: str, mend: str) -> NoReturn:
+    who = f" on rank {state.ranks.rank}" if state.ranks.count > 1 else ""
+    raise MmcoreError(f"training: at step {state.step}{who}, {what} of the batch; the step was not taken ({mend})")
+
+
+@contextmanager
+def enough_memory(state: TrainState, part: slice) -> Iterator[None]:
+    """Says in one line what to try where a device's memory does not suffice for the rows ``part``."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        short = isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+        if not short:
+            raise
+        rows, options = part.stop - part.start, state.options
+        if rows == 1:
+            mend = "not even one row fits: try a smaller model, recompute = true or precision = 'bf16'"
+        else:
+            mend = (
+                f"try batch_size = {max(state.ranks.count, options.batch_size // 2)}, or accumulate = {2 * options.accumulate}, "
+                "which computes the same steps"
+            )
+        raise MmcoreError(
+            f"training: at step {state.step}, {rows} rows at once do not fit the memory of {state.model.device}; {mend}"
+        ) from error

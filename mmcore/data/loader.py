@@ -1,0 +1,216 @@
+"""Endless batches in an order that only the seed decides, from this process or from workers.
+
+Batch ``n`` holds the places ``n B … n B + B - 1`` of one endless row of epochs, each a permutation of all rows. So a loader's state
+is one number, whatever the workers have fetched ahead, and resuming with other workers or ranks gives the same rows.
+"""
+
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import attrs
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from mmcore.data.batch import BadRow, TensorBatch
+from mmcore.errors import MmcoreError, RequestError
+from mmcore.rng import Rng
+
+
+class Readable(Protocol):
+    """What a loader reads: a :class:`Table` or a :class:`Dataset`."""
+
+    def __len__(self) -> int: ...
+    def __getitems__(self, indices: Sequence[int], /) -> TensorBatch: ...
+
+
+def permutation(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The order of epoch ``epoch``, ``(count,)`` int64, by these numbers alone."""
+    return Rng.for_rows(seed, count).at(epoch).of("shuffle").bits(1)[:, 0].argsort().numpy()
+
+
+class _Places(Sampler[np.ndarray]):
+    """One rank's share of every batch from number ``start`` on, as ``index + epoch · count``."""
+
+    def __init__(self, count: int, batch_size: int, seed: int, rank: int, ranks: int, start: int) -> None:
+        self.count, self.batch_size, self.seed, self.rank, self.ranks = count, batch_size, seed, rank, ranks
+        self.start = start
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        share = self.batch_size // self.ranks
+        epoch, order = -1, np.empty(0, dtype=np.int64)
+        place = self.start * self.batch_size + self.rank * share
+        while True:
+            parts, left, at = [], share, place
+            while left:
+                if at // self.count != epoch:
+                    epoch = at // self.count
+                    order = permutation(self.seed, epoch, self.count) + epoch * self.count
+                part = order[at % self.count :][:left]
+                parts.append(part)
+                left, at = left - len(part), at + len(part)
+            yield parts[0] if len(parts) == 1 else np.concatenate(parts)
+            place += self.batch_size
+
+
+@attrs.frozen
+class _Failed:
+    """A wrong request met in a worker: torch would wrap its message in a traceback."""
+
+    problem: str
+
+
+class _Guarded:
+    """A data set whose errors come back as values."""
+
+    def __init__(self, dataset: Readable) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitems__(self, indices: Sequence[int]) -> TensorBatch | _Failed:
+        try:
+            return self.dataset.__getitems__(indices)
+        except RequestError as error:
+            return _Failed(str(error))
+
+
+def _tell(row: BadRow) -> None:
+    print(f"mmcore: skipped {row.problem}", file=sys.stderr, flush=True)
+
+
+class Loader:
+    """Endless shuffled batches of a table or data set; iterating goes on from its state.
+
+    Epoch ``e`` is a permutation of the rows by ``(seed, e)`` alone; its rest begins the next one's first batch.
+
+    Args:
+        dataset: the rows.
+        batch_size: of every batch over all ranks; this rank has rows ``rank · B / ranks …`` of it.
+        seed: of the order.
+        rank: which share of every batch is read here.
+        ranks: how many shares there are; they divide ``batch_size``.
+        workers: processes that read ahead; 0 reads in this one.
+        pin: put batches into pinned memory, for a faster way to a GPU.
+        prefetch: batches that each worker reads ahead.
+        timeout: seconds to wait for a worker's batch before giving up; 0 waits for ever.
+        tell: called with every bad row when it is first skipped; by default it is told on stderr.
+
+    Attributes:
+        batches: how many were handed out since the start of training.
+        bad: the different rows skipped so far, by index.
+
+    Raises:
+        RequestError: a size, share or number that cannot be.
+    """
+
+    def __init__(
+        self,
+        dataset: Readable,
+        batch_size: int,
+        seed: int,
+        *,
+        rank: int = 0,
+        ranks: int = 1,
+        workers: int = 0,
+        pin: bool = False,
+        prefetch: int = 2,
+        timeout: float = 600.0,
+        tell: Callable[[BadRow], None] = _tell,
+    ) -> None:
+        if batch_size < 1:
+            raise RequestError(f"data: batch size {batch_size}, expected at least 1")
+        if ranks < 1 or not 0 <= rank < ranks:
+            raise RequestError(f"data: rank {rank} of {ranks}, expected 0 … ranks - 1")
+        if batch_size % ranks:
+            raise RequestError(f"data: batch size {batch_size} over {ranks} ranks, expected a multiple of {ranks}")
+        if workers < 0 or prefetch < 1:
+            raise RequestError(f"data: workers = {workers}, prefetch = {prefetch}, expected ≥ 0 and ≥ 1")
+        self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
+        self.rank, self.ranks = rank, ranks
+        self.workers, self.pin, self.prefetch, self.timeout = workers, pin, prefetch, timeout
+        self.tell = tell
+        self.batches = 0
+        self.bad: dict[int, str] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loader is, fit for JSON: after the last batch handed out, whatever was read ahead."""
+        return {
+            "batches": self.batches,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "rows": len(self.dataset),
+            "bad": {str(index): problem for index, problem in sorted(self.bad.items())},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to a state; ranks and workers may differ from the loader's that it is of.
+
+        Raises:
+            RequestError: it is of another batch size, seed or number of rows.
+        """
+        here = self.state_dict()
+        for name in ("batch_size", "seed", "rows"):
+            if state[name] != here[name]:
+                raise RequestError(f"data: {name} = {here[name]}, expected {state[name]} as in the run that is resumed")
+        self.batches = state["batches"]
+        self.bad = {int(index): problem for index, problem in state["bad"].items()}
+
+    def __iter__(self) -> Iterator[TensorBatch]:
+        """Batches from the state on.
+
+        Raises:
+            RequestError: a bad row, or more of them than the data set's limit.
+            MmcoreError: a worker died, or gave nothing for ``timeout`` seconds.
+        """
+        batches = iter(self._loader())
+        while True:
+            try:
+                batch = next(batches)
+            except RuntimeError as error:
+                if not self.workers or not str(error).startswith("DataLoader"):
+                    raise
+                raise MmcoreError(
+                    f"data: a worker is gone: {str(error).splitlines()[0]} (out of memory? try fewer workers, or workers = 0)"
+                ) from error
+            if isinstance(batch, _Failed):
+                raise RequestError(batch.problem)
+            self._count(batch.bad)
+            self.batches += 1
+            yield batch
+
+    def _loader(self) -> StatefulDataLoader[Any]:
+        places = _Places(len(self.dataset), self.batch_size, self.seed, self.rank, self.ranks, self.batches)
+        with warnings.catch_warnings():
+            # torchdata 0.11, its newest release, calls this under torch 2.13; a user could mend nothing.
+            warnings.filterwarnings("ignore", message=".*set_vital.*")
+            return StatefulDataLoader(
+                _Guarded(self.dataset),  # type: ignore[arg-type]
+                batch_sampler=places,  # type: ignore[arg-type]
+                collate_fn=_same,
+                # Its own generator: the loader's start would otherwise draw from the global one.
+                generator=torch.Generator(),
+                num_workers=self.workers,
+                prefetch_factor=self.prefetch if self.workers else None,
+                timeout=self.timeout if self.workers else 0,
+                pin_memory=self.pin and torch.cuda.is_available(),
+            )
+
+    def _count(self, bad: Sequence[BadRow]) -> None:
+        for row in bad:
+            if row.index not in self.bad:
+                self.bad[row.index] = row.problem
+                limit = getattr(self.dataset, "bad_row_limit", 0)
+                if len(self.bad) > limit:
+                    raise RequestError(
+                        f"data: {len(self.bad)} bad rows, more than bad_row_limit = {limit}; the last: {row.problem}"
+                    )
+                self.tell(row)
+
+
+def _same(batch: TensorBatch) -> TensorBatch:
+    return batch

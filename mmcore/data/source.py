@@ -1,0 +1,71 @@
+"""Sources: lazy sequences of raw rows. Importing this module imports no torch."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from mmcore.errors import RequestError
+
+Row = Mapping[str, Any]
+"""Raw values by name; None or a missing name means that the row lacks it."""
+
+
+class Source(ABC):
+    """A sized sequence of raw rows, each read when it is asked for.
+
+    Order, splits, resuming and sharding are then functions of indices, for every kind of source alike.
+    """
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Row:
+        """Row ``index``, ``0 … len - 1``.
+
+        Raises:
+            RequestError: the row cannot be read; what was found and what was expected.
+        """
+
+    def where(self, index: int) -> str:
+        """The row's place, for messages, such as ``"train.csv line 17"``."""
+        return f"row {index}"
+
+    def key(self, index: int) -> str:
+        """What names the row among all others, whatever their order; its number by default."""
+        return str(index)
+
+    def column(self, name: str) -> Sequence[Any]:
+        """The raw value of one name in every row, None where it is missing; read without the others where that can be."""
+        return [self[i].get(name) for i in range(len(self))]
+
+    def __iter__(self) -> Iterator[Row]:
+        return (self[i] for i in range(len(self)))
+
+
+class Rows(Source):
+    """Rows at hand: a sequence of mappings, or whatever has a length and rows by index.
+
+    Args:
+        rows: without a length and an index, they are read into a list.
+
+    Raises:
+        RequestError: there is none.
+    """
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        indexed = hasattr(rows, "__len__") and hasattr(rows, "__getitem__") and not isinstance(rows, Mapping)
+        self.rows: Any = rows if indexed else list(rows)
+        if not len(self.rows):
+            raise RequestError("data: found no row, expected at least one")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Row:
+        return self.rows[index]
+
+
+def as_source(rows: Iterable[Row]) -> Source:
+    """``rows`` if it is a source, else one of them."""
+    return rows if isinstance(rows, Source) else Rows(rows)

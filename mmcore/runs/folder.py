@@ -1,0 +1,63 @@
+"""The folder of a run: who may write in it, and what is there already."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from mmcore.errors import RequestError
+from mmcore.runs.store import folders
+
+CHECKPOINTS = "checkpoints"
+_OURS = (CHECKPOINTS, "metrics.jsonl", "validation.jsonl", "timing.jsonl", "tensorboard", "model", "best", "samples")
+
+
+@contextmanager
+def claimed(out: Path, *, resume: bool, replace: bool) -> Iterator[Path]:
+    """The folder, made where it is missing, and locked against a second run.
+
+    A folder in which a run has left checkpoints is neither overwritten nor continued unless told: either could lose work.
+
+    Args:
+        out: the folder.
+        resume: go on with the run that is there.
+        replace: remove the run that is there; nothing else in the folder is touched.
+
+    Raises:
+        RequestError: the folder cannot be written; another process trains in it; there is a run, and nothing says what to do with
+            it; or there is none to resume.
+    """
+    there = folders(out / CHECKPOINTS)
+    if resume and replace:
+        raise RequestError("training: resume and replace exclude each other")
+    if resume and not there:
+        raise RequestError(f"resume: there is no checkpoint in {out / CHECKPOINTS}; leave out resume to start the run")
+    if there and not (resume or replace):
+        raise RequestError(
+            f"training: {out} holds a run with a checkpoint of step {there[0][0]}; resume it, choose another folder, or replace it"
+        )
+    with ExitStack() as stack:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context((out / ".lock").open("w"))
+            _lock(lock.fileno(), out)
+            if replace:
+                for path in (out / name for name in _OURS):
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+        except OSError as error:
+            raise RequestError(f"training: the folder {out} cannot be written: {error.strerror or error}") from error
+        yield out
+
+
+def _lock(descriptor: int, out: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        return
+    try:
+        # The process's own: neither inherited by workers that outlive it, nor left behind when it is killed.
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        raise RequestError(f"training: another process trains in {out}") from error
+    except OSError:
+        return  # a file system without locks

@@ -1,0 +1,197 @@
+"""Checkpoints: folders that are whole or not there, and whose every byte is checked when they are read.
+
+.. code-block:: text
+
+    checkpoints/step-00000040/   *.safetensors  *.json  manifest
+
+A checkpoint is written under another name, flushed to the disk (files, then folders), and renamed. Its ``manifest`` holds the folder's
+name, then digest, size and name of every file, then the digest of the lines before. So a file that is cut, changed, missing,
+added or another checkpoint's is found, and so is a manifest.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from safetensors.torch import save
+from torch import Tensor
+
+from mmcore.errors import MmcoreError, RequestError
+from mmcore.runs.reading import TEXT, DamagedError, parse_json, parse_tensors, read_bytes
+
+MANIFEST = "manifest"
+_FOLDER = re.compile(r"step-(\d{8,})")
+_LINE = re.compile(r"([0-9a-f]{64}) (\d{1,19}) ([a-z_]+\.(?:safetensors|json))")
+_ASIDE = ".aside-"
+
+Files = Mapping[str, Mapping[str, Tensor] | Mapping[str, Any]]
+"""By file name: tensors for ``.safetensors``, anything that JSON can hold for ``.json``."""
+
+
+@attrs.frozen(eq=False)
+class Checkpoint:
+    """A checkpoint that was read and found whole.
+
+    Attributes:
+        step: how many steps were done.
+        folder: where it is.
+        files: the files' contents, as :func:`write` was given them.
+    """
+
+    step: int
+    folder: Path
+    files: dict[str, dict[str, Any]]
+
+
+def folders(root: Path) -> list[tuple[int, Path]]:
+    """Steps and folders of the checkpoints in ``root``, the newest first."""
+    found = []
+    if root.is_dir():
+        for path in root.iterdir():
+            if match := _FOLDER.fullmatch(path.name):
+                found.append((int(match[1]), path))
+    return sorted(found, reverse=True)
+
+
+def write(root: Path, step: int, files: Files, keep: int) -> Path:
+    """Write a checkpoint and let go of old ones.
+
+    Checkpoints of later steps are let go of too: a run that goes on from here has passed them by, because they were damaged.
+
+    Args:
+        root: the folder of all checkpoints.
+        step: how many steps are done.
+        files: what it holds.
+        keep: how many checkpoints stay, this one included.
+
+    Raises:
+        MmcoreError: the disk is full, or the folder cannot be written; older checkpoints are untouched.
+    """
+    name = f"step-{step:08d}"
+    aside, final = root / f"{_ASIDE}{name}", root / name
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        sweep(root)
+        aside.mkdir()
+        lines = [f"{name}\n"]
+        for file, content in files.items():
+            data = save(dict(content)) if file.endswith(".safetensors") else json.dumps(content, indent=1).encode()
+            _put(aside / file, data)
+            lines.append(f"{hashlib.sha256(data).hexdigest()} {len(data)} {file}\n")
+        body = "".join(lines).encode()
+        _put(aside / MANIFEST, body + _seal(body))
+        _flush(aside)
+        if final.exists():  # a damaged one: a whole one of this step would have been used
+            final.rename(root / f"{_ASIDE}old-{name}")
+        aside.rename(final)
+        _flush(root)
+        whole = [path for s, path in folders(root) if s <= step]
+        for path in [*whole[keep:], *(path for s, path in folders(root) if s > step)]:
+            path.rename(root / f"{_ASIDE}old-{path.name}")
+        sweep(root)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            sweep(root)
+        left = next((f"the checkpoint of step {s} is untouched" for s, _ in folders(root)), "there is no older one")
+        raise MmcoreError(f"checkpoint {final}: cannot be written: {error.strerror or error}; {left}") from error
+    return final
+
+
+def sweep(root: Path) -> None:
+    """Remove what an interrupted :func:`write` has left."""
+    for path in root.glob(f"{_ASIDE}*"):
+        shutil.rmtree(path)
+
+
+def _put(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _seal(body: bytes) -> bytes:
+    return f"{hashlib.sha256(body).hexdigest()}\n".encode()
+
+
+def read(folder: Path) -> Checkpoint:
+    """Read a checkpoint, every byte of it checked against its manifest before it is parsed.
+
+    Raises:
+        DamagedError: naming the file at fault.
+    """
+    match = _FOLDER.fullmatch(folder.name)
+    if match is None or folder.is_symlink() or not folder.is_dir():
+        raise DamagedError(f"{folder}: expected a folder step-…")
+    listed = _manifest(folder)
+    there = {path.name for path in folder.iterdir()} - {MANIFEST}
+    for name in sorted(there - set(listed)):
+        raise DamagedError(f"{folder / name}: the manifest does not list it")
+    files = {}
+    for name, (digest, size) in listed.items():
+        path = folder / name
+        data = read_bytes(path, follow=False)
+        if len(data) != size:
+            raise DamagedError(f"{path}: has {len(data)} bytes, expected {size}")
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise DamagedError(f"{path}: its bytes are not those that were saved (sha256)")
+        files[name] = (parse_json if name.endswith(".json") else parse_tensors)(data, path)
+    return Checkpoint(int(match[1]), folder, files)
+
+
+def _manifest(folder: Path) -> dict[str, tuple[str, int]]:
+    path = folder / MANIFEST
+    data = read_bytes(path, TEXT, follow=False)
+    end = data.rfind(b"\n", 0, -1) + 1
+    if data[end:] != _seal(data[:end]):
+        raise DamagedError(
+            f"{path}: its bytes are not those that were saved (its last line is not the digest of the others)"
+        )
+    try:
+        name, *lines = data[:end].decode("ascii").splitlines()
+    except ValueError as error:
+        raise DamagedError(f"{path}: no manifest") from error
+    if name != folder.name:
+        raise DamagedError(f"{path}: is that of {name!r}, expected {folder.name!r}")
+    listed = {}
+    for line in lines:
+        entry = _LINE.fullmatch(line)
+        # Only plain names pass the pattern, so no path leaves the folder.
+        if entry is None or entry[3] in listed:
+            raise DamagedError(f"{path}: has the line {line[:80]!r}, expected a digest, a size and a plain file name")
+        listed[entry[3]] = (entry[1], int(entry[2]))
+    return listed
+
+
+def newest(root: Path, tell: Callable[[str], object]) -> Checkpoint:
+    """The newest checkpoint that is whole; ``tell`` is given a line on each damaged one before it.
+
+    Raises:
+        RequestError: there is none.
+    """
+    found = folders(root)
+    for _, folder in found:
+        try:
+            return read(folder)
+        except DamagedError as error:
+            tell(f"{error}; the checkpoint before it is tried")
+    if found:
+        raise RequestError(
+            f"resume: none of the {len(found)} checkpoints in {root} is whole; start anew in another folder"
+        )
+    raise RequestError(f"resume: there is no checkpoint in {root}; leave out resume to start the run")

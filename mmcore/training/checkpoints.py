@@ -1,0 +1,265 @@
+"""A training state as files and back, and when it is saved."""
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import attrs
+import torch
+from torch import Tensor
+
+from mmcore import __version__
+from mmcore.errors import MmcoreError, RequestError
+from mmcore.runs.store import Checkpoint, Files, write
+from mmcore.training.ranks import like, local, whole
+from mmcore.training.state import TrainState
+from mmcore.training.step import StepReport
+
+FORMAT = 1
+
+
+class Stateful(Protocol):
+    """What remembers how far it has come, in JSON's types."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def snapshot(state: TrainState, loader: Stateful, facts: Mapping[str, Any]) -> Files:
+    """Copies of all that a run is made of between two steps, on the CPU; every rank must ask.
+
+    Everything has a name, the optimizer's state by that of its parameter: positions change with a model, names do not.
+
+    Args:
+        state: to copy.
+        loader: of the training rows.
+        facts: more for ``state.json``.
+    """
+    optimizer = {f"{name}/{key}": x for name, p in state.named().items() for key, x in state.optimizer.state[p].items()}
+    tensors = {
+        "model.safetensors": state.model.state_dict(),
+        "ema.safetensors": state.ema,
+        "optimizer.safetensors": optimizer,
+        "task_weights.safetensors": state.task_weights.state_dict(),
+    }
+    scaler = {"scale": state.scaler.scale, "good": state.scaler.good}
+    best = state.best if state.best < float("inf") else None
+    versions = {"mmcore": __version__, "torch": str(torch.__version__)}
+    told = {"format": FORMAT, "step": state.step, "best": best, "scaler": scaler, "loader": loader.state_dict()}
+    files = {file: {name: whole(x) for name, x in part.items()} for file, part in tensors.items()}
+    return files | {"state.json": {**told, "ranks": state.ranks.count, "versions": versions, **facts}}
+
+
+def restore(state: TrainState, loader: Stateful, checkpoint: Checkpoint) -> None:
+    """Put a checkpoint into a fresh state and loader.
+
+    Raises:
+        RequestError: it does not fit them.
+    """
+    told = _part(checkpoint, "state.json")
+    if told.get("format") != FORMAT:
+        raise RequestError(f"{checkpoint.folder}: has format {told.get('format')!r}, expected {FORMAT}")
+    try:
+        state.step, best, scaler = int(told["step"]), told["best"], told["scaler"]
+        state.best = float("inf") if best is None else float(best)
+        if state.scaler.on:
+            state.scaler.scale, state.scaler.good = float(scaler["scale"]), int(scaler["good"])
+        loader.load_state_dict(told["loader"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RequestError(f"{checkpoint.folder / 'state.json'}: lacks or misstates {error}") from error
+    with torch.no_grad():
+        for file, into in (
+            ("model.safetensors", state.model.state_dict()),
+            ("ema.safetensors", state.ema),
+            ("task_weights.safetensors", state.task_weights.state_dict()),
+        ):
+            saved = _part(checkpoint, file)
+            _check_names(checkpoint.folder / file, set(saved), set(into))
+            for name, x in into.items():
+                if saved[name].shape != x.shape or saved[name].dtype != x.dtype:
+                    raise RequestError(
+                        f"{checkpoint.folder / file}: {name} is {saved[name].dtype} {tuple(saved[name].shape)}, "
+                        f"expected {x.dtype} {tuple(x.shape)}"
+                    )
+                local(x).copy_(local(like(saved[name], x)))
+    _restore_optimizer(state, checkpoint)
+
+
+def _restore_optimizer(state: TrainState, checkpoint: Checkpoint) -> None:
+    path = checkpoint.folder / "optimizer.safetensors"
+    saved: dict[str, dict[str, Tensor]] = {}
+    for joined, x in _part(checkpoint, path.name).items():
+        name, _, key = joined.rpartition("/")
+        saved.setdefault(name, {})[key] = x
+    named = state.named()
+    if state.step:  # before the first step there is none
+        _check_names(path, set(saved), set(named))
+    for name, parts in saved.items():
+        p = named[name]
+        for key, x in parts.items():
+            if x.shape not in (p.shape, torch.Size([])):
+                raise RequestError(f"{path}: {name}/{key} has shape {tuple(x.shape)}, expected {tuple(p.shape)}")
+            state.optimizer.state[p][key] = like(x, p) if x.shape == p.shape else x.to(p.device)
+
+
+def _part(checkpoint: Checkpoint, file: str) -> dict[str, Any]:
+    if file not in checkpoint.files:
+        raise RequestError(f"{checkpoint.folder}: has no {file}")
+    return checkpoint.files[file]
+
+
+def _check_names(path: Path, found: set[str], expected: set[str]) -> None:
+    for names, what in ((expected - found, "lacks"), (found - expected, "has, and the model has not,")):
+        if names:
+            first = sorted(names)
+            raise RequestError(f"{path}: {what} {', '.join(first[:5])}{' …' if len(first) > 5 else ''}")
+
+
+def differences(old: Any, new: Any, where: str = "") -> list[str]:
+    """What differs between two configurations, a line each: ``options.lr: 0.001 before, 0.002 now``."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(key for key in new if key not in old)]
+        return [
+            line
+            for key in keys
+            for line in differences(old.get(key), new.get(key), f"{where}.{key}" if where else str(key))
+        ]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [
+            line for i, pair in enumerate(zip(old, new, strict=True)) for line in differences(*pair, f"{where}[{i}]")
+        ]
+    return [] if old == new else [f"{where}: {old!r} before, {new!r} now"]
+
+
+@attrs.define(eq=False)
+class Saver:
+    """Saves the state after a step, by steps, by time, and when the process is asked to stop; the last of the watchers.
+
+    A copy of the tensors is taken between two steps; a thread writes it.
+
+    Attributes:
+        root: the folder of checkpoints.
+        loader: of the training rows.
+        logs: files that must be on the disk before a checkpoint that tells of them.
+        facts: more for ``state.json``.
+    """
+
+    root: Path
+    loader: Stateful
+    logs: "Flushed"
+    facts: Mapping[str, Any]
+    _asked: list[int] = attrs.field(factory=list, init=False)
+    _thread: threading.Thread | None = attrs.field(default=None, init=False)
+    _failure: MmcoreError | None = attrs.field(default=None, init=False)
+    _saved: float = attrs.field(factory=time.monotonic, init=False)
+
+    def __call__(self, state: TrainState, report: StepReport | None = None) -> None:
+        """After a step: save where it is time, and end where a signal asks for it.
+
+        Raises:
+            MmcoreError: a checkpoint could not be written.
+            KeyboardInterrupt: after SIGINT, all saved.
+            SystemExit: after SIGTERM, all saved; status 143.
+        """
+        options, ranks = state.options, state.ranks
+        by_steps = options.save_steps > 0 and state.step % options.save_steps == 0
+        waited = options.save_seconds > 0 and time.monotonic() - self._saved >= options.save_seconds
+        busy = self._thread is not None and self._thread.is_alive()
+        # The first rank's clock and disk decide for all, as a copy of divided tensors takes all of them.
+        due = ranks.first and (by_steps or (waited and not busy))
+        wishes = torch.tensor(
+            [bool(self._asked), due, self._failure is not None], dtype=torch.int64, device=state.model.device
+        )
+        stop, due, failed = (bool(x) for x in ranks.sum(wishes)) if ranks.count > 1 else map(bool, wishes)
+        if failed:
+            raise self._failure or MmcoreError("training: rank 0 could not write a checkpoint; its message says why")
+        if stop or due:
+            self.save(state, wait=stop)
+        if stop:
+            if ranks.first:
+                tell(f"training: stopped after step {state.step}, which is saved; resume goes on from there")
+            if self._asked and self._asked[0] == signal.SIGINT:
+                raise KeyboardInterrupt
+            raise SystemExit(128 + signal.SIGTERM)
+
+    def save(self, state: TrainState, *, wait: bool) -> None:
+        """Copy the state now and write it, in the background unless ``wait``; every rank must ask.
+
+        Raises:
+            MmcoreError: this checkpoint, where waited for, or the one before could not be written.
+        """
+        self.finish()
+        files = snapshot(state, self.loader, {**self.facts, "logs": self.logs.marks()})
+        self._saved = time.monotonic()
+        if not state.ranks.first:
+            return
+        self._thread = threading.Thread(
+            target=self._write, args=(state.step, files, state.options.keep), name="mmcore-checkpoint"
+        )
+        self._thread.start()
+        if wait:
+            self.finish()
+
+    def _write(self, step: int, files: Files, keep: int) -> None:
+        try:
+            self.logs.flush()
+            write(self.root, step, files, keep)
+        except MmcoreError as error:
+            self._failure = error
+        except Exception as error:
+            self._failure = MmcoreError(
+                f"checkpoint of step {step}: cannot be written: {type(error).__name__}: {error}"
+            )
+
+    def finish(self) -> None:
+        """Wait for what is being written.
+
+        Raises:
+            MmcoreError: it could not be.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._failure is not None:
+            raise self._failure
+
+    @contextmanager
+    def listening(self) -> Iterator["Saver"]:
+        """SIGTERM and SIGINT end the training after the step they come in; a second one ends it at once."""
+        before: dict[int, Any] = {}
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            self._asked.append(number)
+            tell("training: stopping after this step; the same signal again stops at once")
+            for known, handler in before.items():
+                signal.signal(known, handler)
+
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                before[number] = signal.signal(number, ask)
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            if self._thread is not None:
+                # Another error may be on its way; a checkpoint that is being written is finished, and does not hide it.
+                self._thread.join()
+
+
+class Flushed(Protocol):
+    """Log files that go with a checkpoint."""
+
+    def marks(self) -> dict[str, Any]: ...
+    def flush(self) -> None: ...
+
+
+def tell(text: str) -> None:
+    """A line to the user."""
+    print(text, file=sys.stderr, flush=True)

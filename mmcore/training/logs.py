@@ -1,0 +1,139 @@
+"""What a run writes down while it trains: JSON lines, and TensorBoard's events where it is installed."""
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import attrs
+
+from mmcore.errors import MmcoreError
+from mmcore.training.state import TrainState
+from mmcore.training.step import StepReport
+
+SAME = ("metrics.jsonl", "validation.jsonl")
+"""Files that have the same bytes for the same run; clock times have a file of their own."""
+TIMING = "timing.jsonl"
+
+
+@attrs.define
+class Logs:
+    """``metrics.jsonl``, ``validation.jsonl`` and ``timing.jsonl``, each line with its ``step``, and TensorBoard events."""
+
+    folder: Path | None
+    board: Any = None
+    started: float = attrs.field(factory=time.monotonic)
+
+    @classmethod
+    def open(cls, folder: Path | None, after: int | None = None) -> "Logs":
+        """Logs in ``folder``, or nowhere; new ones, or those of a run that goes on ``after`` a step."""
+        if folder is None:
+            return cls(None)
+        for name in (*SAME, TIMING):
+            path = folder / name
+            kept = b"" if after is None or not path.exists() else _until(path.read_bytes(), after)
+            # Replaced as a whole: a kill leaves the old lines or the new ones.
+            aside = folder / f".aside-{name}"
+            aside.write_bytes(kept)
+            aside.replace(path)
+        try:
+            from torch.utils.tensorboard.writer import SummaryWriter
+        except ImportError:
+            return cls(folder)
+        return cls(folder, SummaryWriter(str(folder / "tensorboard"), purge_step=None if after is None else after + 1))
+
+    def step(self, state: TrainState, report: StepReport) -> None:
+        """A line of ``metrics.jsonl`` for the step just taken."""
+        if self.folder is None:
+            return
+        columns = (report.by_task(), report.rows, report.weights)
+        means = zip(state.model.tasks, *(column.tolist() for column in columns), strict=True)
+        losses = {task.name: {"loss": x if count else None, "rows": count, "weight": w} for task, x, count, w in means}
+        line = {
+            "step": state.step,
+            "loss": total(report),
+            "tasks": losses,
+            "grad_norm": report.grad_norm.item(),
+            "lr": state.options.rate(state.step - 1),
+        }
+        self.write("metrics.jsonl", line)
+        self.write(TIMING, {"step": state.step, "seconds": round(time.monotonic() - self.started, 3)})
+        self.scalars(state.step, {"loss/total": line["loss"], "grad_norm": line["grad_norm"], "lr": line["lr"]})
+        self.scalars(state.step, {f"loss/{name}": part["loss"] for name, part in losses.items()})
+
+    def write(self, name: str, line: Mapping[str, Any]) -> None:
+        """One line of a file.
+
+        Raises:
+            MmcoreError: it cannot be written.
+        """
+        if self.folder is None:
+            return
+        try:
+            with (self.folder / name).open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise MmcoreError(f"training: {self.folder / name} cannot be written: {error.strerror or error}") from error
+
+    def scalars(self, step: int, figures: Mapping[str, float | None]) -> None:
+        """Points of TensorBoard's curves."""
+        if self.board is not None:
+            for name, value in figures.items():
+                if value is not None:
+                    self.board.add_scalar(name, value, step)
+
+    def marks(self) -> dict[str, Any]:
+        """Size and digest of the lines so far, by file."""
+        if self.folder is None:
+            return {}
+        return {name: mark((self.folder / name).read_bytes()) for name in SAME}
+
+    def flush(self) -> None:
+        """See to it that the lines so far are on the disk."""
+        if self.folder is not None:
+            for name in SAME:
+                descriptor = os.open(self.folder / name, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Flush what is left, also when a step fails."""
+        if self.board is not None:
+            # The run's own error, such as a full disk, matters more than the same one of the curves.
+            with contextlib.suppress(OSError):
+                self.board.close()
+
+
+def total(report: StepReport) -> float:
+    """The weighted sum of the tasks' losses."""
+    return float((report.weights * report.by_task().nan_to_num()).sum())
+
+
+def mark(lines: bytes) -> dict[str, Any]:
+    """Size and digest of some lines."""
+    return {"bytes": len(lines), "sha256": hashlib.sha256(lines).hexdigest()}
+
+
+def _until(lines: bytes, step: int) -> bytes:
+    """The whole lines of steps up to ``step``; a torn or foreign one ends them."""
+    kept = []
+    for line in lines.splitlines(keepends=True):
+        try:
+            if not line.endswith(b"\n") or json.loads(line)["step"] > step:
+                break
+        except (ValueError, KeyError, TypeError):
+            break
+        kept.append(line)
+    return b"".join(kept)

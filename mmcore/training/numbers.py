@@ -1,0 +1,106 @@
+"""How the backbone computes: precision, compilation, and activations computed again in place of being kept."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import wraps
+from typing import Any, Self
+
+import attrs
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mmcore.training.ranks import blocks
+
+PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+Call = Callable[..., Any]
+
+
+@contextmanager
+def arranged(backbone: nn.Module, *, precision: str, compiled: bool, recompute: bool) -> Iterator[None]:
+    """The backbone computes so within; afterwards as before.
+
+    Precision is lowered around the backbone and nowhere else: the process, the heads and the losses keep theirs.
+    """
+    with ExitStack() as stack:
+        if recompute:
+            for block in blocks(backbone) or [backbone]:
+                stack.enter_context(_around(block, _recomputed))
+        if compiled:
+            stack.enter_context(_around(backbone, torch.compile))
+        if (dtype := PRECISIONS[precision]) is not None:
+            stack.enter_context(_around(backbone, lambda call: _lowered(call, dtype)))
+        yield
+
+
+@contextmanager
+def _around(module: nn.Module, wrap: Callable[[Call], Call]) -> Iterator[None]:
+    """``module.forward`` wrapped; the module stays where it is, so that no parameter changes its name."""
+    before = module.__dict__.get("forward")
+    module.forward = wrap(module.forward)
+    try:
+        yield
+    finally:
+        del module.forward
+        if before is not None:
+            module.forward = before
+
+
+def _recomputed(call: Call) -> Call:
+    @wraps(call)
+    def forward(*args: Any) -> Any:
+        # No module draws from a global generator, so none needs to be put back.
+        return checkpoint(call, *args, use_reentrant=False, preserve_rng_state=False)
+
+    return forward
+
+
+def _lowered(call: Call, dtype: torch.dtype) -> Call:
+    @wraps(call)
+    def forward(z: Tensor, *rest: Any) -> Tensor:
+        with torch.autocast(z.device.type, dtype):
+            features = call(z, *rest)
+        return features.to(z.dtype)
+
+    return forward
+
+
+@attrs.define
+class Scaler:
+    """The factor of an ``fp16`` loss, so that small gradients are not lost.
+
+    A gradient that overflows halves it and the step is computed again, so no step is left out; it doubles after many
+    steps without one. In other precisions it is 1 and stays.
+
+    Attributes:
+        scale: a power of two.
+        good: steps since it last changed.
+        on: whether it moves.
+    """
+
+    scale: float
+    good: int
+    on: bool
+
+    GROWS_AFTER = 2000
+
+    @classmethod
+    def start(cls, precision: str) -> Self:
+        """For a run's first step."""
+        on = precision == "fp16"
+        return cls(2.0**16 if on else 1.0, 0, on)
+
+    def shrink(self) -> bool:
+        """After an overflow; whether it is worth trying again."""
+        if not self.on or self.scale <= 1:
+            return False
+        self.scale, self.good = self.scale / 2, 0
+        return True
+
+    def advance(self) -> None:
+        """After a step that was taken."""
+        if self.on:
+            self.good += 1
+            if self.good >= self.GROWS_AFTER and self.scale < 2.0**24:
+                self.scale, self.good = self.scale * 2, 0

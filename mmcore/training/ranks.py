@@ -1,0 +1,160 @@
+"""Several processes that train one model: who is here, and sums over all of them.
+
+A batch is one batch however many ranks share it: each has its rows, counts are summed over all, and random numbers belong to a row's
+place in the whole. So what differs between one rank and several is the order of a sum.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+
+import attrs
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from mmcore.errors import MmcoreError
+
+
+@attrs.frozen
+class Ranks:
+    """This process among those that train together.
+
+    Attributes:
+        rank: its number.
+        count: how many there are; 1 where nothing is shared and no process group is needed.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @classmethod
+    @contextmanager
+    def here(cls, device: torch.device, timeout: float) -> Iterator["Ranks"]:
+        """As ``torchrun`` started this process, or as an initialised process group says; else alone.
+
+        Args:
+            device: its kind picks the backend.
+            timeout: seconds to wait for the others before they are taken for lost.
+        """
+        mine = False
+        if dist.is_available() and not dist.is_initialized() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            backend = "nccl" if device.type == "cuda" else "gloo"
+            dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
+            mine = True
+        try:
+            if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+                yield cls(dist.get_rank(), dist.get_world_size())
+            else:
+                yield cls()
+        finally:
+            if mine:
+                dist.destroy_process_group()
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the rank that writes."""
+        return self.rank == 0
+
+    def sum(self, x: Tensor) -> Tensor:
+        """``x`` summed over the ranks; each rank gets the sum."""
+        if self.count == 1:
+            return x
+        x = x.clone()
+        with lost():
+            dist.all_reduce(x)
+        return x
+
+    def largest(self, x: Tensor) -> Tensor:
+        """The largest ``x`` of all ranks, element by element."""
+        if self.count == 1:
+            return x
+        x = x.clone()
+        with lost():
+            dist.all_reduce(x, dist.ReduceOp.MAX)
+        return x
+
+
+@contextmanager
+def lost() -> Iterator[None]:
+    """Says in one line that another rank is gone, in the place of a backend's own error."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if isinstance(error, dist.DistError) or any(
+            word in text for word in ("gloo", "NCCL", "Connection closed by peer")
+        ):
+            raise MmcoreError(
+                f"training: another rank is lost ({text.splitlines()[0][:120]}); this one stops too; resume goes on from the last checkpoint"
+            ) from error
+        raise
+
+
+def spread(model: nn.Module, ranks: Ranks, how: str, device: torch.device) -> nn.Module:
+    """What to call for a forward pass that all ranks share: the model itself, DDP around it, or the model made FSDP2.
+
+    Args:
+        model: with equal weights on every rank.
+        ranks: who shares it.
+        how: ``"ddp"``, a copy on every rank; or ``"fsdp"``, every parameter, average and optimizer state in parts.
+        device: this rank's.
+    """
+    if ranks.count == 1:
+        return model
+    if how == "ddp":
+        ids = [device.index] if device.type == "cuda" else None
+        with lost():
+            # Buffers are tables, equal everywhere.
+            return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+    mesh = init_device_mesh(device.type, (ranks.count,))
+    # A scalar cannot be divided; its gradient is summed like those of the task weights.
+    whole = {p for p in model.parameters() if p.ndim == 0}
+    for part in (*blocks(model.get_submodule("backbone")), model):
+        fully_shard(part, mesh=mesh, ignored_params=whole & set(part.parameters()))
+    return model
+
+
+def blocks(network: nn.Module) -> list[nn.Module]:
+    """The blocks of a network: the members of its outermost module lists; none where it has no such list."""
+    found: list[nn.Module] = []
+    for child in network.children():
+        found += list(child) if isinstance(child, nn.ModuleList) else blocks(child)
+    return found
+
+
+@contextmanager
+def together(network: nn.Module, last: bool) -> Iterator[None]:
+    """A backward pass whose gradients are summed over the ranks only if it is the step's ``last``."""
+    if isinstance(network, DistributedDataParallel):
+        with lost(), nullcontext() if last else network.no_sync():
+            yield
+    elif isinstance(network, FSDPModule):
+        network.set_requires_gradient_sync(last)
+        with lost():
+            yield
+    else:
+        yield
+
+
+def local(x: Tensor) -> Tensor:
+    """This rank's part of a divided tensor, or the tensor."""
+    return x.to_local() if isinstance(x, DTensor) else x
+
+
+def whole(x: Tensor) -> Tensor:
+    """All of a tensor, a copy on the CPU; where it is divided every rank must ask."""
+    x = x.detach()
+    return (x.full_tensor() if isinstance(x, DTensor) else x).to("cpu", copy=True)
+
+
+def like(x: Tensor, other: Tensor) -> Tensor:
+    """``x``, whole on every rank, placed and divided as ``other`` is."""
+    if isinstance(other, DTensor):
+        return distribute_tensor(x.to(other.device), other.device_mesh, other.placements, src_data_rank=None)
+    return x.to(other.device)
