@@ -169,7 +169,7 @@ def _samples(folder: Path) -> str:
         text += f"<figure class=pixels>{image((folder / 'samples.png').read_bytes(), 'samples')}</figure>"
     if sheets:
         steps = "".join(
-            f"<figure class=pixels>{image(one.read_bytes(), one.stem)}<br>step {int(one.stem[5:]):,}</figure>"
+            f"<figure class=pixels>{image(one.read_bytes(), one.stem)}<br>step {int(one.stem.split('-')[1]):,}</figure>"
             for one in sheets
         )
         text += f"<h2>On the way</h2><div class=sheets>{steps}</div>"

@@ -1,7 +1,7 @@
 """``mmcore evaluate``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,7 +27,8 @@ def evaluate(
     import json
 
     from mmcore.checkpoint import load
-    from mmcore.config.run import Run
+    from mmcore.config.run import Run, rows_with
+    from mmcore.data import Table
     from mmcore.evaluation import evaluate
     from mmcore.training.loop import pick_device
 
@@ -36,7 +37,9 @@ def evaluate(
     if source is None:
         opened = Run.open(run, registry)
         model = opened.model(device)
-        rows, what = opened.setup.held_out(model), "the run's held-out data"
+        held, part = opened.held_out()
+        rows: Any = Table.read(rows_with(held, model))
+        what = f"the run's {part} data"
     else:
         folder = run / "model" if (run / "model" / "config.json").exists() else run
         model = load(folder, registry=registry, device=str(pick_device(device)))

@@ -13,6 +13,12 @@ def train(
     file: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="What to train, on what, and how.")],
     set_: Changes = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the configuration's folder.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Remove the run in the configuration's folder, and start anew.")
+    ] = False,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="With --resume: although the configuration has changed.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Build all, run one step and one sample, and say what they take.")
     ] = False,
@@ -29,6 +35,6 @@ def train(
         return
     from mmcore.config.run import train
 
-    folder = train(setup, resume=resume)
+    folder = train(setup, resume=resume, replace=replace, accept_changes=accept_changes)
     print(f"model:  {folder / 'model'}")
     print(f"report: {(folder / 'report.html').resolve()}")

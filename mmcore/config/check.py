@@ -10,9 +10,10 @@ import inspect
 import json
 import math
 import os
+import re
 import types
 import typing
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -21,6 +22,8 @@ from mmcore.errors import MmcoreError, Problem
 from mmcore.plugins.metadata import one_line
 
 LARGEST = 2**63 - 1
+# A key of TOML without quotes, and below it what has been put together already.
+_BARE = re.compile(r"[A-Za-z0-9_-]+([.\[].*)?")
 _PLAIN = {bool: "true or false", int: "an integer", float: "a finite number", str: "a string"}
 _MANY = {bool: "booleans", int: "integers", float: "finite numbers", str: "strings"}
 
@@ -52,7 +55,7 @@ def fits(value: Any, annotation: Any) -> bool:
     if kind is str or issubclass(kind, os.PathLike):
         return isinstance(value, str)
     if attrs.has(kind):
-        return isinstance(value, Mapping)
+        return isinstance(value, Mapping) or ((short := shorthand(kind)) is not None and fits(value, short[1]))
     if issubclass(kind, Mapping):
         return isinstance(value, Mapping) and all(fits(one, args[1] if args else Any) for one in value.values())
     if issubclass(kind, Iterable):
@@ -62,6 +65,12 @@ def fits(value: Any, annotation: Any) -> bool:
             return len(value) == len(args) and all(map(fits, value, args))
         return all(fits(one, args[0] if args else Any) for one in value)
     return False
+
+
+def shorthand(kind: type) -> tuple[str, Any] | None:
+    """The one option that a class needs, and its annotation: a value in place of a table stands for it."""
+    needed = [field for field in attrs.fields(attrs.resolve_types(kind)) if field.default is attrs.NOTHING]
+    return (needed[0].name, needed[0].type) if len(needed) == 1 else None
 
 
 def described(annotation: Any, *, many: bool = False) -> str:
@@ -75,6 +84,8 @@ def described(annotation: Any, *, many: bool = False) -> str:
     if origin is typing.Literal:
         return f"one of {', '.join(shown(one) for one in args)}"
     kind = origin or annotation
+    if kind is Any or isinstance(kind, typing.TypeVar):
+        return "values" if many else "a value"
     if kind in _PLAIN:
         return (_MANY if many else _PLAIN)[kind]
     if not isinstance(kind, type) or kind in (object, inspect.Parameter.empty):
@@ -112,8 +123,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def dotted(*parts: str) -> str:
     """A key's place in the file, with quotes where TOML needs them."""
-    plain = [p if p and all(c.isascii() and (c.isalnum() or c in "-_") for c in p) else shown(p) for p in parts if p]
-    return ".".join(plain)
+    return ".".join(p if _BARE.fullmatch(p) else shown(p) for p in parts)
 
 
 @attrs.frozen(eq=False)
@@ -139,6 +149,9 @@ class Constructor:
             return cls({}, {}, open=True)
         try:
             hints = typing.get_type_hints(factory.__init__ if isinstance(factory, type) else factory)
+            if isinstance(factory, type) and attrs.has(factory):
+                # A converter's argument says less than the field that it fills.
+                hints |= {field.name: field.type for field in attrs.fields(attrs.resolve_types(factory))}
         except Exception:  # annotations that only a type checker can resolve
             hints = {}
         named = {
@@ -176,6 +189,9 @@ class Constructor:
                     )
             elif not fits(value, self.options[key]):
                 problems.append(Problem(where, f"expected {described(self.options[key])}", value))
+            else:
+                for inner, kind, table in _nested(value, self.options[key]):
+                    problems += Constructor.of(kind).check(table, (*place, f"{key}{inner}"), f"[{where}{inner}]")
         for key, annotation in self.options.items():
             if key not in given and key not in self.defaults:
                 problems.append(Problem(dotted(*place, key), f"is missing, {what} needs {described(annotation)}"))
@@ -184,6 +200,23 @@ class Constructor:
     def plain_defaults(self) -> dict[str, Any]:
         """The defaults that a file can hold."""
         return {name: value for name, value in self.defaults.items() if value is not None and _plain(value)}
+
+
+def _nested(value: Any, annotation: Any) -> Iterator[tuple[str, type, Mapping[str, Any]]]:
+    """The tables inside a value that stand for attrs classes: where, of which class, and what they hold."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if isinstance(annotation, type) and attrs.has(annotation) and isinstance(value, Mapping):
+        yield "", annotation, value
+    elif origin in (typing.Union, types.UnionType):
+        for one in args:
+            if fits(value, one):
+                yield from _nested(value, one)
+    elif isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping) and args:
+        for key, one in value.items():
+            yield from ((f".{dotted(key)}{inner}", kind, table) for inner, kind, table in _nested(one, args[1]))
+    elif isinstance(value, list | tuple) and args:
+        for place, one in enumerate(value):
+            yield from ((f"[{place}]{inner}", kind, table) for inner, kind, table in _nested(one, args[0]))
 
 
 def _plain(value: Any) -> bool:

@@ -8,8 +8,8 @@ import attrs
 import torch
 
 from mmcore.config.resolve import Setup
-from mmcore.config.run import use_threads
-from mmcore.data import Loader
+from mmcore.config.run import rows_with, use_threads
+from mmcore.data import open_loader
 from mmcore.model import JointModel
 from mmcore.sampling import sample
 from mmcore.training import TrainState, training_step
@@ -25,8 +25,8 @@ class DryRun:
         space: of the diffusion.
         parameters: of each part, those that learn and those that do not.
         loss: of the first step, weighted.
-        first_step: seconds of the first step.
-        step: seconds of the step after it, when everything is warm.
+        first_step: seconds of the first step, with its batch.
+        step: seconds of the step after it, with its batch, when everything is warm.
         sampling: seconds of one sample.
         memory: peak bytes, of the process or of the GPU.
         device: where it ran.
@@ -74,19 +74,21 @@ def dry_run(setup: Setup) -> DryRun:
     config = setup.config
     use_threads(config.threads)
     device = pick_device(config.device)
+    rows = setup.rows()
+    setup = setup.measured(rows)
     model = setup.model()
-    rows = setup.rows(model)
+    rows = rows_with(rows, model)
     state = TrainState.start(model.to(device).train(), config.training)
     times = []
     loss = float("nan")
-    for batch in Loader(rows, config.training.batch_size, config.training.seed):
+    batches = iter(open_loader(rows, config.data, config.training.batch_size, config.training.seed))
+    while len(times) < 2:
         begin = _now(device)
+        batch = next(batches)
         report = training_step(state, batch.to(device))
         times.append(_now(device) - begin)
         if len(times) == 1:
             loss = float((report.weights * report.by_task().nan_to_num()).sum())
-        else:
-            break
     state.use_average()
     begin = _now(device)
     sample(model, 1, **config.sampling.how())

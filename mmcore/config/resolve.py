@@ -1,13 +1,15 @@
 """From tables to a configuration: everything is checked against what it becomes before anything heavy is built.
 
 A section is checked in three rounds, and each tells of all it finds: keys and types against the signature of what the section
-becomes; values by making it; and what only fits or not together, by composing the model around an empty backbone, and
-the backbone itself without memory (on torch's meta device).
+becomes; values by making it; and what only fits or not together, by composing the model around an empty backbone, and by
+making the backbone.
 """
 
 import math
 import os
 import re
+import types
+import typing
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,14 +17,15 @@ from typing import Any
 
 import attrs
 import cattrs
+import cattrs.gen
 import torch
 from torch import nn
 
 from mmcore.composition import STEPS, compose
 from mmcore.config import files
-from mmcore.config.check import Constructor, dotted, judge, nearest, trimmed
+from mmcore.config.check import Constructor, dotted, judge, nearest, shorthand, trimmed
 from mmcore.config.schema import Config, ModelOptions, Part, SamplingOptions, TaskPart
-from mmcore.data import Table
+from mmcore.data import Dataset, measured, open_data
 from mmcore.data.options import DataOptions
 from mmcore.errors import ConfigError, MmcoreError, PluginError, Problem, RequestError
 from mmcore.modality import Modality, Task
@@ -81,16 +84,45 @@ class Setup:
             registry=self.registry,
             **_schedule(options, len(self.modalities), self.registry),
         )
-        model.config["configuration"] = self.tables()
+        model.configuration = self.tables()
         return model
 
-    def rows(self, model: JointModel) -> Table:
-        """The training rows."""
-        return Table.read(self.registry.source(self.config.data.source, **self.config.data.options), model.variables)
+    def rows(self, part: str = "train") -> Dataset:
+        """The rows of a part of the data, as tensors.
 
-    def held_out(self, model: JointModel) -> Table:
-        """The rows that training does not see."""
-        return self.rows(model)
+        Args:
+            part: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``.
+
+        Raises:
+            RequestError: data that cannot be opened or do not fit, or have no such part.
+        """
+        return open_data(self.registry, self.config.data, self._variables, part, seed=self.config.seed)
+
+    def measured(self, rows: Dataset) -> "Setup":
+        """The same with the statistics of its data in its modalities' options, where these do not say them.
+
+        Args:
+            rows: of the training part.
+        """
+        found = {m.name: m for m in measured(self.registry, self._variables, rows, self.config.data.measure)}
+        parts = {name: _remade(part, found[name]) for name, part in self.config.modalities.items()}
+        tasks = {
+            name: attrs.evolve(one, target=_remade(one.target, found[name])) if isinstance(one.target, Part) else one
+            for name, one in self.config.tasks.items()
+        }
+        return Setup(
+            attrs.evolve(self.config, modalities=parts, tasks=tasks),
+            self.registry,
+            tuple(found[m.name] for m in self.modalities),
+            tuple(
+                one if isinstance(one.target, str) else attrs.evolve(one, target=found[one.name]) for one in self.tasks
+            ),
+        )
+
+    @property
+    def _variables(self) -> list[Any]:
+        """The modalities, and targets that nothing encodes, as in :class:`JointModel`."""
+        return [*self.modalities, *(task.target for task in self.tasks if not isinstance(task.target, str))]
 
     def tables(self) -> dict[str, Any]:
         """The configuration as a file holds it, with every default in its place."""
@@ -146,16 +178,25 @@ def tables(config: Config) -> dict[str, Any]:
     return files.plain({key: plain[key] for key in order}, "configuration")
 
 
+def _remade(part: Part, m: Modality) -> Part:
+    return part if m.made is None else attrs.evolve(part, options=files.json_copy(m.made.options))
+
+
 def _new_converter() -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=False, forbid_extra_keys=True)
+
     # Types have been checked: what a union holds stays as it is.
-    converter.register_structure_hook(str | Sequence[Sequence[str]], lambda value, _: value)
-    converter.register_structure_hook(str | Part, lambda value, _: value)
-    converter.register_structure_hook(str | Path, lambda value, _: value)
-    converter.register_structure_hook(str | Path | None, lambda value, _: value)
-    converter.register_structure_hook(int | Sequence[int], lambda value, _: value)
-    converter.register_structure_hook(int | Sequence[int] | None, lambda value, _: value)
-    converter.register_unstructure_hook(Path, str)
+    def is_union(kind: Any) -> bool:
+        return typing.get_origin(kind) in (typing.Union, types.UnionType)
+
+    converter.register_structure_hook_func(is_union, lambda value, _: value)
+
+    def with_shorthand(kind: type) -> Callable[[Any, Any], Any]:
+        made = cattrs.gen.make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True)
+        short = shorthand(kind)
+        return lambda value, _: made(value if isinstance(value, Mapping) or not short else {short[0]: value}, _)
+
+    converter.register_structure_hook_factory(attrs.has, with_shorthand)
     return converter
 
 
@@ -172,6 +213,17 @@ def _schedule(options: ModelOptions, modalities: int, registry: Registry) -> dic
     if own.get("steps", STEPS) == STEPS and own.keys() <= {"steps", "gains", "powers"}:
         return {"schedule": options.schedule, "gains": own.get("gains"), "powers": own.get("powers")}
     return {"schedule": registry.schedule(options.schedule, modalities=modalities, **own)}
+
+
+def _absolute(value: Any, annotation: Any) -> Any:
+    """A path that is seen from the working directory as one that is seen from anywhere, so that a run finds its data again."""
+    args = typing.get_args(annotation)
+    if isinstance(value, Mapping) and len(args) == 2:
+        return {key: _absolute(one, args[1]) for key, one in value.items()}
+    paths = any(isinstance(one, type) and issubclass(one, os.PathLike) for one in (annotation, *args))
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType) and not paths:
+        return next((new for new in (_absolute(value, one) for one in args) if new != value), value)
+    return os.path.abspath(Path(value).expanduser()) if paths and isinstance(value, str) else value
 
 
 class _Empty(nn.Module):
@@ -259,15 +311,20 @@ class _Reader:
         problems = signature.check(table, place, f"[{dotted(*place)}]")
         if "seed" in signature.options:
             table = {"seed": seed} | table
-        sound = {key: value for key, value in table.items() if dotted(*place, key) not in {p.key for p in problems}}
+        wrong = [p.key for p in problems]
+
+        def sound(key: str) -> bool:
+            return not any(re.match(rf"{re.escape(dotted(*place, key))}($|[.\[])", one) for one in wrong)
+
         for key, annotation in signature.options.items():
-            if key in sound and isinstance(annotation, type) and attrs.has(annotation):
-                before = len(self.problems)
-                self._made(annotation, dict(sound[key]), (*place, key), seed)
-                if len(self.problems) > before:
-                    problems.append(Problem(dotted(*place, key), "", sound.pop(key)))
-        made, refused = judge(_structure(kind), sound, place)
-        self.problems += [p for p in (*problems, *refused) if p.text]
+            inside = isinstance(annotation, type) and attrs.has(annotation) and isinstance(table.get(key), Mapping)
+            if inside:
+                own = {name: one for name, one in table[key].items() if dotted(*place, key, name) not in wrong}
+                _, refused = judge(_structure(annotation), own, (*place, key))
+                problems += refused
+                wrong += [p.key for p in refused]
+        made, refused = judge(_structure(kind), {key: one for key, one in table.items() if sound(key)}, place)
+        self.problems += [*problems, *refused]
         return None if problems or refused else made
 
     def _find(self, kind: str, plugin: str, place: tuple[str, ...]) -> Callable[..., Any] | None:
@@ -303,7 +360,9 @@ class _Reader:
         self.problems += [*problems, *refused]
         if problems or refused:
             return None
-        full = signature.plain_defaults() | sound
+        # What data say is left open, to be measured.
+        open_ = made.measured(made.typical(8, seed=0)) if isinstance(made, Modality) else {}
+        full = {key: value for key, value in signature.plain_defaults().items() if key not in open_} | sound
         try:
             # With every default stated, so that it is made again alike when a default changes.
             made = self.registry.make(kind, plugin, files.json_copy(full))[1]
@@ -391,7 +450,11 @@ class _Reader:
         signature = Constructor.of(factory)
         problems = signature.check(data.options, ("data", "options"), f"source {data.source!r}")
         self.problems += problems
-        return None if problems else attrs.evolve(data, options=signature.plain_defaults() | dict(data.options))
+        # The part is asked for anew each time, and what makes parts disjoint goes with it.
+        free = {"part", *getattr(factory, "disjoint", {})}
+        full = {k: v for k, v in signature.plain_defaults().items() if k not in free} | dict(data.options)
+        absolute = {key: _absolute(value, signature.options.get(key)) for key, value in full.items()}
+        return None if problems else attrs.evolve(data, options=absolute)
 
     # ---- the model ----
 
@@ -520,24 +583,16 @@ class _Reader:
     def _backbone(
         self, name: str, options: Mapping[str, Any], space: Space, modalities: int, steps: int, blocks: int
     ) -> None:
-        """Check that the backbone can be made, and that its weights fit into this machine's memory; no memory is used."""
+        """Check that the backbone can be made, by making it."""
         parts = {"space": space, "modalities": modalities, "steps": steps, "blocks": blocks}
 
         def made(**some: Any) -> nn.Module:
             try:
-                with torch.device("meta"):
-                    return self.registry.make("backbone", name, {**parts, **some})[1]
-            except PluginError:
-                # It may only not bear the meta device.
                 return self.registry.make("backbone", name, {**parts, **some})[1]
+            except PluginError as error:
+                # Memory, most often: a width of a million.
+                raise RequestError(one_line(str(error.__cause__ or error))[:300]) from error
 
-        backbone, problems = judge(made, options, ("model", "backbone_options"))
-        problems = [attrs.evolve(p, text=p.text.removeprefix(f"{name}: ")) for p in problems]
-        if backbone is not None:
-            size = 4 * sum(p.numel() for p in backbone.parameters())
-            memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
-            if size > memory:
-                has = f"this machine has {memory / 2**30:,.0f}"
-                text = f"its weights take {size / 2**30:,.0f} GiB, {has}; make it smaller"
-                problems.append(Problem("model.backbone_options", text, dict(options)))
-        self.problems += problems
+        with torch.random.fork_rng(devices=[]):
+            _, problems = judge(made, options, ("model", "backbone_options"))
+        self.problems += [attrs.evolve(p, text=p.text.removeprefix(f"{name}: ")) for p in problems]

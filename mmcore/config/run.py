@@ -8,22 +8,24 @@ from typing import Any, Self
 
 import attrs
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from mmcore import checkpoint, pictures, report
 from mmcore.config import files
 from mmcore.config.resolve import Setup, resolve
-from mmcore.errors import ConfigError, Problem, RequestError
+from mmcore.data import DataOptions, Dataset, Table
+from mmcore.data.opening import fits
+from mmcore.errors import RequestError
 from mmcore.model import JointModel
 from mmcore.plugins import Registry
+from mmcore.runs.folder import CHECKPOINTS
+from mmcore.runs.store import folders
 from mmcore.sampling import sample
 from mmcore.training import StepReport, TrainState, fit
 from mmcore.training.loop import pick_device
 
 CONFIG = "config.toml"
-FREE = ("out", "device", "threads", "sampling")
-"""What a resumed run may be told anew: it changes no weight."""
 
 
 @attrs.frozen(eq=False)
@@ -59,17 +61,42 @@ class Run:
         where = self.folder / "model"
         if not where.is_dir():
             raise RequestError(
-                f"run {self.folder}: there is no model yet; let the training end, or mmcore train --resume"
+                f"run {self.folder}: there is no model yet; go on with the training (mmcore train --resume)"
             )
         return checkpoint.load(where, registry=self.setup.registry, device=str(pick_device(device)))
 
+    def held_out(self) -> tuple[Dataset, str]:
+        """Rows that training has not seen, and the name of their part: the test rows, or where there are none the validation rows.
 
-def train(setup: Setup, *, resume: bool = False, quiet: bool = False) -> Path:
+        Raises:
+            RequestError: there are neither.
+        """
+        for part in ("test", "validation"):
+            try:
+                return self.setup.rows(part), part
+            except RequestError as error:
+                refused = error
+        raise RequestError(
+            f"run {self.folder}: its data have neither test nor validation rows ({refused}); hold some out by "
+            "data.split before training, or name rows by --source"
+        )
+
+
+def train(
+    setup: Setup,
+    *,
+    resume: bool = False,
+    replace: bool = False,
+    accept_changes: bool = False,
+    quiet: bool = False,
+) -> Path:
     """Train by a configuration, into its folder; it ends with samples and a report.
 
     Args:
         setup: the configuration.
         resume: go on with the run that the folder holds.
+        replace: remove the run that the folder holds.
+        accept_changes: resume although the configuration has changed.
         quiet: show no progress.
 
     Returns:
@@ -79,85 +106,63 @@ def train(setup: Setup, *, resume: bool = False, quiet: bool = False) -> Path:
         RequestError: the folder holds a run already, or with ``resume`` none or another one; data that do not fit.
         MmcoreError: the training failed.
     """
-    config = setup.config
-    folder = _claim(setup, resume)
-    use_threads(config.threads)
+    use_threads(setup.config.threads)
+    rows = setup.rows()
+    setup = setup.measured(rows)
+    config, folder = setup.config, Path(setup.config.out)
+    how = config.sampling.how()
     model = setup.model()
-    rows = setup.rows(model)
-    _replace(folder / CONFIG, files.text(setup.tables()).encode())
-    sheets = Sheets(folder / "samples", config.sampling.every, min(config.sampling.n, 64), config.sampling.how())
-    fit(model, rows, out=folder, options=config.training, device=config.device, watch=[sheets], quiet=quiet)
-    answer = sample(model, config.sampling.n, **config.sampling.how())
-    write_samples(folder / "samples", model, answer, {"n": config.sampling.n, **config.sampling.how()})
-    report.write(folder)
+    written = files.text(setup.tables()).encode()
+    first = int(os.environ.get("RANK", "0")) == 0
+    if first and not folders(folder / CHECKPOINTS):
+        replace_file(folder / CONFIG, written)
+
+    def keep(state: TrainState, report: StepReport) -> None:
+        # A folder that holds another run is refused before the first step, and then keeps its configuration.
+        nonlocal written
+        if first and written:
+            replace_file(folder / CONFIG, written)
+            written = b""
+
+    def draw(model: JointModel, step: int) -> dict[str, Any]:
+        return {"sheet": pictures.sheet(model.variables, sample(model, min(config.sampling.n, 64), **how))}
+
+    fit(
+        model,
+        _kept(rows_with(rows, model), config.data),
+        out=folder,
+        options=config.training,
+        device=config.device,
+        validation=setup.rows("validation") if config.training.validate_every else None,
+        pictures=draw,
+        watch=[keep],
+        quiet=quiet,
+        resume=resume,
+        replace=replace,
+        accept_changes=accept_changes,
+    )
+    if first:
+        answer = sample(model, config.sampling.n, **how)
+        write_samples(folder / "samples", model, answer, {"n": config.sampling.n, **how})
+        report.write(folder)
     return folder
 
 
-def _claim(setup: Setup, resume: bool) -> Path:
-    """The run's folder, once it is clear that no other run is in it, or with ``resume`` just this one."""
-    folder = Path(setup.config.out)
-    old = folder / CONFIG
-    if resume:
-        if not old.is_file():
-            raise RequestError(f"--resume: {folder} holds no run; leave --resume out to start one")
-        there, here = files.read(old), json.loads(json.dumps(setup.tables()))
-        problems = [
-            Problem(key, f"the run in {folder} was started with {was}; put that back, or start another run", now)
-            for key, was, now in _differences(there, here)
-            if key.split(".")[0] not in FREE
-        ]
-        if problems:
-            raise ConfigError("--resume", problems)
-    elif old.exists():
-        raise RequestError(f"{folder} holds a run already; go on with it by --resume, or choose another by --set out=…")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RequestError(f"out = {str(folder)!r} cannot be made: {error.strerror or error}") from error
-    return folder
+def rows_with(rows: Dataset, model: JointModel) -> Dataset:
+    """The same rows, read by a model's own variables."""
+    return Dataset(
+        rows.source,
+        model.variables,
+        transforms=rows.transforms,
+        on_bad_row=rows.on_bad_row,
+        bad_row_limit=rows.bad_row_limit,
+    )
 
 
-def _differences(there: Mapping[str, Any], here: Mapping[str, Any], place: str = "") -> list[tuple[str, str, Any]]:
-    found = []
-    for key in dict.fromkeys([*there, *here]):
-        was, now = there.get(key), here.get(key)
-        if isinstance(was, Mapping) and isinstance(now, Mapping):
-            found += _differences(was, now, f"{place}{key}.")
-        elif was != now:
-            found.append((f"{place}{key}", json.dumps(was, default=str), now))
-    return found
-
-
-@attrs.define
-class Sheets:
-    """A watcher of training that draws a sheet of samples from the averaged weights, every so many steps.
-
-    Attributes:
-        folder: where sheets go.
-        every: steps between two; 0 for none.
-        n: samples on a sheet.
-        how: arguments of :func:`mmcore.sample`.
-    """
-
-    folder: Path
-    every: int
-    n: int
-    how: Mapping[str, Any]
-
-    def __call__(self, state: TrainState, report: StepReport) -> None:
-        """Called after every step."""
-        if not self.every or state.step % self.every or state.step == state.options.steps:
-            return
-        live = {name: p.detach().clone() for name, p in state.model.named_parameters() if name in state.ema}
-        state.use_average()
-        answer = sample(state.model, self.n, **self.how)
-        with torch.no_grad():
-            for name, p in state.model.named_parameters():
-                if name in live:
-                    p.copy_(live[name])
-        self.folder.mkdir(parents=True, exist_ok=True)
-        sheet = pictures.sheet(state.model.variables, answer)
-        _replace(self.folder / f"step-{state.step:07}.png", pictures.png(sheet))
+def _kept(rows: Dataset, options: DataOptions) -> Dataset | Table:
+    """The rows in memory, where the options say so or they are few."""
+    wanted = options.memory is True or (options.memory == "auto" and fits(rows))
+    return Table.read(rows) if wanted else rows
 
 
 def write_samples(
@@ -186,12 +191,10 @@ def write_samples(
         else:
             words[m.name] = [m.show(x) for x in answer[m.name]]
     made["samples.json"] = (json.dumps({**question, "answers": words}, indent=2) + "\n").encode()
+    made["samples.safetensors"] = to_bytes({name: x.contiguous() for name, x in answer.items()})
     for name, data in made.items():
-        _replace(folder / name, data)
-    tensors = {name: x.contiguous() for name, x in answer.items()}
-    save_file(tensors, folder / "samples.safetensors.part")
-    os.replace(folder / "samples.safetensors.part", folder / "samples.safetensors")
-    return [folder / name for name in (*made, "samples.safetensors")]
+        replace_file(folder / name, data)
+    return [folder / name for name in made]
 
 
 def use_threads(wanted: int) -> None:
@@ -200,7 +203,7 @@ def use_threads(wanted: int) -> None:
         torch.set_num_threads(wanted)
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """Write a file in one go: whoever reads it finds the old or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")

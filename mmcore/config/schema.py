@@ -77,7 +77,6 @@ class SamplingOptions:
 
     Attributes:
         n: how many.
-        every: training steps between two sheets of samples; 0 for one at the end only.
         steps: of the sampler.
         sampler: ``"ddim"``, ``"ancestral"``, ``"2m"`` or ``"heun"``.
         spacing: ``"time"`` or ``"snr"``.
@@ -89,7 +88,6 @@ class SamplingOptions:
     """
 
     n: int = 64
-    every: int = 0
     steps: int = 50
     sampler: str = "ddim"
     spacing: str = "time"
@@ -100,15 +98,15 @@ class SamplingOptions:
     seed: int = 0
 
     def __attrs_post_init__(self) -> None:
-        for name, low in (("n", 1), ("every", 0), ("steps", 1)):
-            if getattr(self, name) < low:
-                raise RequestError(f"{name} = {getattr(self, name)}, expected at least {low}")
+        for name in ("n", "steps"):
+            if getattr(self, name) < 1:
+                raise RequestError(f"{name} = {getattr(self, name)}, expected at least 1")
         if self.conditioning not in CONDITIONING:
             raise RequestError(f"conditioning = {self.conditioning!r}, expected one of {', '.join(CONDITIONING)}")
 
     def how(self) -> dict[str, Any]:
         """Arguments of :func:`mmcore.sample`."""
-        return attrs.asdict(self, filter=attrs.filters.exclude("n", "every"))
+        return attrs.asdict(self, filter=attrs.filters.exclude("n"))
 
 
 @attrs.frozen
