@@ -24,4 +24,13 @@ def mmcore_schedules() -> list[Offer]:
 
 @hookimpl
 def mmcore_sources() -> list[Offer]:
-    return [Offer("digits", "mmcore.data.digits:Digits", "scikit-learn's 1,797 handwritten digits, 8x8")]
+    files = "mmcore.data.sources"
+    return [
+        Offer("digits", "mmcore.data.digits:Digits", "scikit-learn's 1,797 handwritten digits, 8x8"),
+        Offer("npz", f"{files}.npz:Npz", "the arrays of a NumPy .npz file"),
+        Offer("idx", f"{files}.idx:Idx", "MNIST's IDX files, gzipped or not"),
+        Offer("table", f"{files}.manifest:Manifest", "a CSV, JSON-lines or Parquet table of values and paths"),
+        Offer("folder", f"{files}.folder:Folder", "parallel folders of files that share their stems"),
+        Offer("shards", f"{files}.shards:Shards", "tar files in WebDataset's layout"),
+        Offer("datasets", f"{files}.saved:Saved", "Hugging Face datasets saved on disk"),
+    ]

@@ -151,6 +151,7 @@ class ModalityProtocol(Protocol):
     def read(self, raw: Any) -> Tensor: ...
     def show(self, x: Tensor) -> "Image.Image | str": ...
     def metrics(self) -> Mapping[str, Metric]: ...
+    def measured(self, samples: Tensor) -> Mapping[str, Any]: ...
     def typical(self, n: int, seed: int) -> Tensor: ...
 
 
@@ -242,6 +243,13 @@ class Modality(ABC):
 
     def metrics(self) -> Mapping[str, Metric]:
         """Figures that compare a prediction with the truth."""
+        return {}
+
+    def measured(self, samples: Tensor) -> Mapping[str, Any]:
+        """Options of the constructor that say how ``samples (B, *spec.shape)`` of the data are spread, for codes of unit variance.
+
+        They are measured once on training data, and kept with the model; none by default.
+        """
         return {}
 
     @abstractmethod

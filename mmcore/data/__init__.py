@@ -5,6 +5,15 @@ Names are imported when they are first used: what describes data imports no torc
 
 from typing import TYPE_CHECKING, Any
 
+from mmcore.data.opening import measured, open_data, open_loader, open_source
+from mmcore.data.options import (
+    ColumnOptions,
+    DataOptions,
+    EmbedOptions,
+    FilterOptions,
+    SplitOptions,
+    TransformOptions,
+)
 from mmcore.data.source import Row, Rows, Source, as_source
 
 if TYPE_CHECKING:
@@ -15,7 +24,27 @@ if TYPE_CHECKING:
 
 _WHERE = {"BadRow": "batch", "Dataset": "dataset", "Loader": "loader", "Table": "table", "TensorBatch": "batch"}
 
-__all__ = ["BadRow", "Dataset", "Loader", "Row", "Rows", "Source", "Table", "TensorBatch", "as_source"]
+__all__ = [
+    "BadRow",
+    "ColumnOptions",
+    "DataOptions",
+    "Dataset",
+    "EmbedOptions",
+    "FilterOptions",
+    "Loader",
+    "Row",
+    "Rows",
+    "Source",
+    "SplitOptions",
+    "Table",
+    "TensorBatch",
+    "TransformOptions",
+    "as_source",
+    "measured",
+    "open_data",
+    "open_loader",
+    "open_source",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,7 @@
 """Some rows as tensors, and what is told of rows that could not be read."""
 
+import sys
+
 import attrs
 import torch
 from torch import Tensor
@@ -43,3 +45,8 @@ class TensorBatch:
     def pin_memory(self) -> "TensorBatch":
         """The same in pinned memory."""
         return TensorBatch({k: v.pin_memory() for k, v in self.values.items()}, self.present.pin_memory(), self.bad)
+
+
+def tell(row: BadRow) -> None:
+    """Say on stderr that a row was skipped."""
+    print(f"mmcore: skipped {row.problem}", file=sys.stderr, flush=True)

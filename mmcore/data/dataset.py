@@ -1,18 +1,22 @@
 """From raw rows to tensors: each row read by its modalities, and an error that names the place where one cannot be."""
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mmcore.data.batch import BadRow, TensorBatch
+from mmcore.data.decode import decode
 from mmcore.data.source import Row, as_source
-from mmcore.errors import RequestError
+from mmcore.errors import PluginError, RequestError
 from mmcore.modality import ModalityProtocol
+from mmcore.plugins.loading import brief
 
 Transform = Callable[[dict[str, Any], int, int], dict[str, Any]]
-"""``(raw values, index, epoch) -> raw values``; equal arguments give equal values."""
+"""``(raw values, index, epoch) -> raw values``; equal arguments give equal values. One that does not depend on the epoch may say
+so by an attribute ``varies = False``."""
 
 
 class Dataset:
@@ -51,6 +55,11 @@ class Dataset:
         self.on_bad_row, self.bad_row_limit = on_bad_row, bad_row_limit
         self._fill = [m.spec.placeholder(1)[0] for m in self.variables]
 
+    @property
+    def varies(self) -> bool:
+        """Whether a row can differ from epoch to epoch."""
+        return any(getattr(transform, "varies", True) for transform in self.transforms)
+
     def __len__(self) -> int:
         return len(self.source)
 
@@ -83,25 +92,40 @@ class Dataset:
 
     def _read(self, index: int, epoch: int) -> list[Tensor | None]:
         where = self.source.where(index)
-        try:
+        with _named(where):
             row = self.source[index]
-        except RequestError as error:
-            raise RequestError(f"{where}: {error}") from error
-        values = {m.name: row[m.name] for m in self.variables if row.get(m.name) is not None}
+        values = {}
+        for m in self.variables:
+            with _named(f"{where}, {m.name}"):
+                raw = decode(row.get(m.name))
+            if raw is not None:
+                values[m.name] = raw
         if not values:
             names = ", ".join(m.name for m in self.variables)
             raise RequestError(f"{where}: found {', '.join(row) or 'nothing'}, expected one of {names} at least")
-        for transform in self.transforms:
-            values = transform(values, index, epoch)
+        with _named(where):
+            for transform in self.transforms:
+                values = transform(values, index, epoch)
         return [self._tensor(m, values.get(m.name), where) for m in self.variables]
 
     def _tensor(self, modality: ModalityProtocol, raw: Any, where: str) -> Tensor | None:
         if raw is None:
             return None
         what = f"{where}, {modality.name}"
-        try:
+        with _named(what):
             x = modality.read(raw)
-        except RequestError as error:
-            raise RequestError(f"{what}: {error}") from error
         modality.spec.check(x[None], what)
         return x
+
+
+@contextlib.contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Put the place before a failure's message, whatever kind of error a source or modality raises for a value it cannot take."""
+    try:
+        yield
+    except PluginError:
+        raise
+    except RequestError as error:
+        raise RequestError(f"{what}: {error}") from error
+    except Exception as error:
+        raise RequestError(f"{what}: reading it gave {brief(error)}, expected a value that can be read") from error

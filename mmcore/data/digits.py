@@ -1,16 +1,16 @@
 """scikit-learn's handwritten digits as a source: 1,797 real 8x8 scans."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from mmcore.data.source import Source
 from mmcore.errors import RequestError
 
 PARTS = ("train", "validation", "test", "all")
 
 
-class Digits:
+class Digits(Source):
     """The digits with an ink mask, a label and an embedding per row.
 
     The split is fixed: within each class, every fifth scan of a fixed shuffle is a test scan, and every
@@ -25,6 +25,8 @@ class Digits:
         ink: a pixel with at least this many of 16 levels is ink.
     """
 
+    disjoint = {"hold_out": True}
+    names = ("image", "mask", "label", "embedding")
     levels = 17
 
     def __init__(self, part: str = "train", *, hold_out: bool = False, components: int = 20, ink: int = 8) -> None:
@@ -54,6 +56,7 @@ class Digits:
             chosen = np.flatnonzero(split == "train" if hold_out else training)
         else:
             chosen = np.flatnonzero(split == part)
+        self.rows = chosen
         self.images = (images[chosen] / 16).astype(np.float32)
         self.masks = images[chosen] >= ink
         self.labels = labels[chosen].astype(np.int64)
@@ -62,13 +65,16 @@ class Digits:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, i: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         return {
-            "image": self.images[i],
-            "mask": self.masks[i],
-            "label": int(self.labels[i]),
-            "embedding": self.embeddings[i],
+            "image": self.images[index],
+            "mask": self.masks[index],
+            "label": int(self.labels[index]),
+            "embedding": self.embeddings[index],
         }
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return (self[i] for i in range(len(self)))
+    def where(self, index: int) -> str:
+        return f"digits scan {self.rows[index]}"
+
+    def key(self, index: int) -> str:
+        return str(self.rows[index])

@@ -4,7 +4,6 @@ Batch ``n`` holds the places ``n B … n B + B - 1`` of one endless row of epoch
 is one number, whatever the workers have fetched ahead, and resuming with other workers or ranks gives the same rows.
 """
 
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -15,7 +14,7 @@ import torch
 from torch.utils.data import Sampler
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from mmcore.data.batch import BadRow, TensorBatch
+from mmcore.data.batch import BadRow, TensorBatch, tell
 from mmcore.errors import MmcoreError, RequestError
 from mmcore.rng import Rng
 
@@ -79,10 +78,6 @@ class _Guarded:
             return _Failed(str(error))
 
 
-def _tell(row: BadRow) -> None:
-    print(f"mmcore: skipped {row.problem}", file=sys.stderr, flush=True)
-
-
 class Loader:
     """Endless shuffled batches of a table or data set; iterating goes on from its state.
 
@@ -120,7 +115,7 @@ class Loader:
         pin: bool = False,
         prefetch: int = 2,
         timeout: float = 600.0,
-        tell: Callable[[BadRow], None] = _tell,
+        tell: Callable[[BadRow], None] = tell,
     ) -> None:
         if batch_size < 1:
             raise RequestError(f"data: batch size {batch_size}, expected at least 1")
@@ -191,7 +186,7 @@ class Loader:
             return StatefulDataLoader(
                 _Guarded(self.dataset),  # type: ignore[arg-type]
                 batch_sampler=places,  # type: ignore[arg-type]
-                collate_fn=_same,
+                collate_fn=_same,  # type: ignore[arg-type]
                 # Its own generator: the loader's start would otherwise draw from the global one.
                 generator=torch.Generator(),
                 num_workers=self.workers,

@@ -1,8 +1,9 @@
 """Sources: lazy sequences of raw rows. Importing this module imports no torch."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
 
 from mmcore.errors import RequestError
 
@@ -10,11 +11,41 @@ Row = Mapping[str, Any]
 """Raw values by name; None or a missing name means that the row lacks it."""
 
 
+class LazyRow(Row):
+    """A row whose values are read when they are asked for.
+
+    Args:
+        names: that it has.
+        read: the value of one of them.
+    """
+
+    def __init__(self, names: Collection[str], read: Callable[[str], Any]) -> None:
+        self._names, self._read = names, read
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._read(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 class Source(ABC):
     """A sized sequence of raw rows, each read when it is asked for.
 
     Order, splits, resuming and sharding are then functions of indices, for every kind of source alike.
+
+    Attributes:
+        disjoint: options, with ``part``, by which the source's own parts share no row.
+        names: its columns, where they are known.
     """
+
+    disjoint: ClassVar[Mapping[str, Any]] = {}
+    names: Any = None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -69,3 +100,21 @@ class Rows(Source):
 def as_source(rows: Iterable[Row]) -> Source:
     """``rows`` if it is a source, else one of them."""
     return rows if isinstance(rows, Source) else Rows(rows)
+
+
+def existing(path: str | Path, what: str, *, folder: bool = False) -> Path:
+    """``path``, if it is there.
+
+    Raises:
+        RequestError: it is not, or is a folder where a file is expected, or the other way.
+    """
+    at = Path(path).expanduser()
+    kind = "a folder" if folder else "a file"
+    if not at.exists():
+        near = at.parent if at.parent.exists() else at.absolute().parents[-1]
+        raise RequestError(
+            f"{what}: found nothing at {at}, expected {kind} ({near} is there; is the path relative to another folder?)"
+        )
+    if at.is_dir() != folder:
+        raise RequestError(f"{what}: found {'a folder' if at.is_dir() else 'a file'} at {at}, expected {kind}")
+    return at

@@ -7,8 +7,9 @@ import attrs
 import torch
 from torch.utils import data
 
-from mmcore.data.batch import TensorBatch
+from mmcore.data.batch import TensorBatch, tell
 from mmcore.data.dataset import Dataset
+from mmcore.errors import RequestError
 from mmcore.modality import ModalityProtocol
 
 
@@ -31,10 +32,18 @@ class Table(data.Dataset[TensorBatch]):
             variables: what is read; a data set brings its own.
 
         Raises:
-            RequestError: no row, a row with nothing that is asked for, or a value that does not fit its modality.
+            RequestError: no row, a row with nothing that is asked for, a value that does not fit its modality, or more skipped rows
+                than the data set's limit.
         """
         dataset = rows if isinstance(rows, Dataset) else Dataset(rows, variables)
-        return cls(dataset.__getitems__(range(len(dataset))))
+        batch = dataset.__getitems__(range(len(dataset)))
+        if len(batch.bad) > dataset.bad_row_limit:
+            raise RequestError(
+                f"data: {len(batch.bad)} bad rows, more than bad_row_limit = {dataset.bad_row_limit}; the first: {batch.bad[0].problem}"
+            )
+        for row in batch.bad:
+            tell(row)
+        return cls(batch)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -89,6 +89,10 @@ class ClipModality(Modality):
     def metrics(self) -> Mapping[str, Metric]:
         return {"cosine": lambda prediction, target: F.cosine_similarity(prediction, target, dim=1)}
 
+    def measured(self, samples: Tensor) -> Mapping[str, Any]:
+        """The deviation of an element from 0, about which the code is scaled."""
+        return {} if self.unit_norm else {"scale": max(float(f"{samples.double().square().mean().sqrt():.4g}"), 1e-6)}
+
     def typical(self, n: int, seed: int) -> Tensor:
         """Isotropic vectors."""
         x = Rng.for_rows(seed, n).of("typical").normal(self.width)

@@ -96,6 +96,11 @@ class ImageModality(Modality):
     def metrics(self) -> Mapping[str, Metric]:
         return {"mse": lambda prediction, target: (prediction - target).square().flatten(1).mean(1)}
 
+    def measured(self, samples: Tensor) -> Mapping[str, Any]:
+        """Mean and deviation of all pixels."""
+        x = samples.double()
+        return {"mean": round(float(x.mean()), 4), "std": max(round(float(x.std(correction=0)), 4), 1e-3)}
+
     def typical(self, n: int, seed: int) -> Tensor:
         """Random patches with the stated mean and deviation, clipped and quantised as pixels are."""
         channels, height, width = self.spec.shape

@@ -105,6 +105,14 @@ class LabelModality(Modality):
             return {"label_accuracy": lambda prediction, target: (prediction == target).float().mean(1)}
         return {"accuracy": lambda prediction, target: (prediction == target).float()}
 
+    def measured(self, samples: Tensor) -> Mapping[str, Any]:
+        """The classes' frequencies; as if each had been seen once more, so that none is 0."""
+        if self.multi:
+            counts = samples.double().sum(0)
+            return {"frequencies": ((counts + 1) / (len(samples) + 2)).tolist()}
+        counts = torch.bincount(samples, minlength=self.classes).double()
+        return {"frequencies": ((counts + 1) / (len(samples) + self.classes)).tolist()}
+
     def typical(self, n: int, seed: int) -> Tensor:
         """Labels with the stated frequencies."""
         rng = Rng.for_rows(seed, n).of("typical")

@@ -146,6 +146,12 @@ class MaskModality(Modality):
         valid = self._valid(target)
         return ((prediction == target) & valid).flatten(1).sum(1) / valid.flatten(1).sum(1).clamp(min=1)
 
+    def measured(self, samples: Tensor) -> Mapping[str, Any]:
+        """The classes' frequencies over all pixels that are not void; at least a thousandth, for codes of bounded size."""
+        valid = samples[(samples >= 0) & (samples < self.classes)]
+        share = torch.bincount(valid, minlength=self.classes).double() / max(len(valid), 1)
+        return {"frequencies": share.clamp(min=1e-3).tolist()}
+
     def typical(self, n: int, seed: int) -> Tensor:
         """Smooth random regions whose classes have the stated frequencies."""
         height, width = self.spec.shape

@@ -1,0 +1,109 @@
+"""Raw values that are still files or their bytes, and what they hold. Importing this module imports no torch."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path, PurePath
+from typing import Any
+
+import attrs
+
+from mmcore.errors import RequestError
+
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+
+
+@attrs.frozen
+class Encoded:
+    """The bytes of a file, as a shard or a data set holds them.
+
+    Attributes:
+        data: the bytes.
+        suffix: of the file's name, such as ``".png"``.
+    """
+
+    data: bytes = attrs.field(repr=False)
+    suffix: str
+
+
+def _image(file: Any) -> Any:
+    from PIL import Image
+
+    image = Image.open(file)
+    image.load()
+    return image
+
+
+def _array(file: Any) -> Any:
+    import numpy as np
+
+    return np.load(file, allow_pickle=False)
+
+
+def _text(file: Any) -> str:
+    data = Path(file).read_bytes() if isinstance(file, PurePath) else file.read()
+    return data.decode("utf-8").strip()
+
+
+READERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    **dict.fromkeys(IMAGES, ("an image", _image)),
+    ".npy": ("a .npy array", _array),
+    ".json": ("JSON", lambda file: json.loads(_text(file))),
+    ".txt": ("UTF-8 text", _text),
+    ".cls": ("a class index", lambda file: int(_text(file))),
+}
+"""What files of a suffix hold, and how it is read. Other suffixes are left to the modality."""
+
+
+def decode(raw: Any) -> Any:
+    """What a path or bytes of a known kind hold; anything else as it is.
+
+    Raises:
+        RequestError: no such file, or its contents are not what its suffix says.
+    """
+    if not isinstance(raw, Path | Encoded):
+        return raw
+    suffix = raw.suffix.lower()
+    if suffix not in READERS:
+        if isinstance(raw, Path) and not raw.exists():
+            raise RequestError(f"found no file {raw}, expected one")
+        return raw if isinstance(raw, Path) else raw.data
+    expected, read = READERS[suffix]
+    what = str(raw) if isinstance(raw, Path) else f"{len(raw.data)} bytes"
+    try:
+        return read(raw if isinstance(raw, Path) else io.BytesIO(raw.data))
+    except FileNotFoundError:
+        raise RequestError(f"found no file {raw}, expected {expected}") from None
+    # Damaged files make Pillow and numpy raise nearly anything.
+    except Exception as error:
+        raise RequestError(f"found {what} unreadable ({_brief(error)}), expected {expected}") from error
+
+
+def _brief(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def content(raw: Any) -> bytes:
+    """Bytes that two raw values share just if they are equal: a file's own, or an array's with its shape.
+
+    Raises:
+        RequestError: a file that cannot be read, or a value of another kind.
+    """
+    import numpy as np
+
+    if isinstance(raw, Encoded):
+        return raw.data
+    if isinstance(raw, Path):
+        try:
+            return raw.read_bytes()
+        except OSError as error:
+            raise RequestError(f"found {error}, expected a file") from error
+    if isinstance(raw, bytes):
+        return raw
+    if isinstance(raw, str):
+        return b"text\0" + raw.encode()
+    if hasattr(raw, "__array__"):
+        array = np.ascontiguousarray(raw)
+        return f"{array.dtype}{array.shape}\0".encode() + array.tobytes()
+    raise RequestError(f"found {type(raw).__name__}, expected a text, an image, an array or a file")

@@ -1,0 +1,183 @@
+"""From a description of data to data sets, batches and modalities that know the data's statistics."""
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from mmcore.data.options import PARTS, DataOptions
+from mmcore.data.select import Named, keep, limit, split
+from mmcore.data.source import Source, as_source
+from mmcore.errors import RequestError
+
+if TYPE_CHECKING:
+    from mmcore.data.dataset import Dataset
+    from mmcore.data.loader import Loader, Readable
+    from mmcore.modality import ModalityProtocol
+    from mmcore.plugins import Registry
+
+MEMORY = 1 << 29
+"""Bytes of tensors up to which rows are kept in memory by default."""
+
+
+def open_source(registry: "Registry", options: DataOptions, part: str = "train") -> Source:
+    """The raw rows of a part, under the variables' names, filtered, and at most ``limit``.
+
+    What ``options.split`` holds out is taken from the source's training part; a part that it does not name is asked of the source.
+
+    Raises:
+        RequestError: no such source, options that it does not take, or a part that neither has.
+        PluginError: the source's plugin is broken.
+    """
+    if part not in PARTS:
+        raise RequestError(f"data: part {part!r}, expected one of {', '.join(PARTS)}")
+    given = dict(options.options)
+    named = options.split.values.get(part) if options.split.values else getattr(options.split, part, 0)
+    factory, _ = registry.factory(registry.find("source", options.source))
+    parts = "part" not in given and _takes_part(factory)
+    held_out = part in ("validation", "test")
+    if parts:
+        given = {**getattr(factory, "disjoint", {}), **given, "part": "train" if held_out and named else part}
+    source: Source = as_source(registry.source(options.source, **given))
+    if options.columns:
+        source = Named(source, options.columns)
+    if not (parts and held_out and not named):
+        source = split(source, options.split, part)
+    for one in options.filters:
+        source = keep(source, one)
+    return limit(source, options.limit)
+
+
+def open_data(
+    registry: "Registry",
+    options: DataOptions,
+    variables: "Sequence[ModalityProtocol]",
+    part: str = "train",
+    *,
+    seed: int = 0,
+) -> "Dataset":
+    """The rows of a part as tensors.
+
+    Args:
+        registry: where the source and embedders are found.
+        options: what to open.
+        variables: what is read of every row.
+        part: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``; what is random in transforms is left out but for training.
+        seed: of that.
+
+    Raises:
+        RequestError: as :func:`open_source`; a variable that is in no row seen; or transforms that do not fit the variables.
+    """
+    from mmcore.data.dataset import Dataset
+    from mmcore.data.transforms import make_transforms
+
+    source = open_source(registry, options, part)
+    if options.embed:
+        from mmcore.data.embed import Embedded
+
+        for one in options.embed:
+            source = Embedded.of(registry, source, one)
+    _check_names(source, options, variables)
+    return Dataset(
+        source,
+        variables,
+        transforms=make_transforms(options.transforms, variables, seed=seed, random=part == "train"),
+        on_bad_row=options.on_bad_row,
+        bad_row_limit=options.bad_row_limit,
+    )
+
+
+def open_loader(
+    dataset: "Dataset",
+    options: DataOptions,
+    batch_size: int,
+    seed: int,
+    *,
+    rank: int = 0,
+    ranks: int = 1,
+) -> "Loader":
+    """Batches of a data set, as the options say: from memory or read as they come, here or by workers.
+
+    Raises:
+        RequestError: a bad row, if all are read at once; sizes that cannot be.
+    """
+    from mmcore.data.loader import Loader
+
+    rows: Readable = dataset
+    workers = options.workers
+    if options.memory is True or (options.memory == "auto" and fits(dataset)):
+        from mmcore.data.table import Table
+
+        rows, workers = Table.read(dataset), 0
+    return Loader(
+        rows, batch_size, seed, rank=rank, ranks=ranks, workers=workers, pin=options.pin, prefetch=options.prefetch
+    )
+
+
+def fits(dataset: "Dataset") -> bool:
+    """Whether the rows are the same in every epoch, and few enough to be kept as tensors."""
+    bytes_of_row = sum(m.spec.dtype.itemsize * _count(m.spec.shape) for m in dataset.variables)
+    return not dataset.varies and len(dataset) * bytes_of_row <= MEMORY
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    count = 1
+    for n in shape:
+        count *= n
+    return count
+
+
+def measured(
+    registry: "Registry", variables: "Sequence[ModalityProtocol]", dataset: "Dataset", rows: int
+) -> "list[ModalityProtocol]":
+    """The variables made again with the statistics of the data, where their options do not say them.
+
+    Each modality names its own (:meth:`mmcore.Modality.measured`); they become part of its options, which a saved model keeps.
+
+    Args:
+        registry: that made the variables.
+        variables: all or some of the data set's.
+        dataset: training rows; what it has of a variable is read.
+        rows: how many to measure on at most, spread evenly over the data set.
+
+    Raises:
+        RequestError: a bad row, or statistics that the modality's constructor refuses.
+    """
+    import torch
+
+    count = min(rows, len(dataset))
+    if not count:
+        return list(variables)
+    at = [index * len(dataset) // count for index in range(count)]
+    batches = [dataset.__getitems__(at[k : k + 256]) for k in range(0, count, 256)]
+    order = [m.name for m in dataset.variables]
+    found: list[ModalityProtocol] = []
+    for m in variables:
+        made = m.made
+        here = torch.cat([batch.present[:, order.index(m.name)] for batch in batches])
+        samples = torch.cat([batch.values[m.name] for batch in batches])[here]
+        news: dict[str, Any] = dict(m.measured(samples)) if made is not None and len(samples) else {}
+        if made is not None and not news.keys() <= made.options.keys():
+            offer = f"{made.distribution}:{made.offer}"
+            m = registry.modality(offer, name=m.name, **{**news, **made.options})
+        found.append(m)
+    return found
+
+
+def _takes_part(factory: Any) -> bool:
+    try:
+        return "part" in inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+def _check_names(source: Source, options: DataOptions, variables: "Sequence[ModalityProtocol]") -> None:
+    """Refuse variables that no row can have; where a source does not know its columns, those of its first rows tell."""
+    known = source.names
+    if known is None:
+        known = list(dict.fromkeys(name for index in range(min(len(source), 64)) for name in source[index]))
+    for m in variables:
+        if m.name not in known:
+            raise RequestError(
+                f"data: found no column for the variable {m.name!r}, expected one in {options.source} among {', '.join(known)} "
+                f'(columns.{m.name} = "its column" names another)'
+            )

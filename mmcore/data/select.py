@@ -1,0 +1,194 @@
+"""Which rows and columns of a source are used: other names, filters, held-out parts and limits. Imports no torch."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mmcore.data.options import ColumnOptions, FilterOptions, SplitOptions
+from mmcore.data.source import LazyRow, Row, Source
+from mmcore.errors import RequestError
+
+
+class Named(Source):
+    """A source whose columns go by the variables' names.
+
+    Args:
+        source: of the raw rows.
+        columns: where each variable's values are; names not among them stay as they are.
+    """
+
+    def __init__(self, source: Source, columns: Mapping[str, ColumnOptions]) -> None:
+        self.source, self.columns = source, dict(columns)
+        # A column may lack values in the first row, so one miss is no proof; a source that knows its columns says so.
+        known = getattr(source, "names", None)
+        if known is not None:
+            for name, column in self.columns.items():
+                for asked in (column.column, column.present):
+                    if asked is not None and asked not in known:
+                        raise RequestError(
+                            f"data: columns.{name} names {asked!r}, expected one of {', '.join(map(str, known))}"
+                        )
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Row:
+        row = self.source[index]
+
+        def read(name: str) -> Any:
+            return self._value(row, self.columns[name]) if name in self.columns else row[name]
+
+        return LazyRow({**dict.fromkeys(row), **dict.fromkeys(self.columns)}, read)
+
+    def _value(self, row: Row, column: ColumnOptions) -> Any:
+        if column.present is not None and not row.get(column.present):
+            return None
+        value = row.get(column.column)
+        return None if column.missing and _plain(value) in column.missing else value
+
+    def where(self, index: int) -> str:
+        return self.source.where(index)
+
+    def key(self, index: int) -> str:
+        return self.source.key(index)
+
+    def column(self, name: str) -> Sequence[Any]:
+        if name not in self.columns:
+            return self.source.column(name)
+        column = self.columns[name]
+        values = self.source.column(column.column)
+        if column.present is not None:
+            flags = self.source.column(column.present)
+            values = [value if flag else None for value, flag in zip(values, flags, strict=True)]
+        return [None if column.missing and _plain(value) in column.missing else value for value in values]
+
+
+class Subset(Source):
+    """Some rows of a source.
+
+    Args:
+        source: of the raw rows.
+        indices: of the rows, in order.
+    """
+
+    def __init__(self, source: Source, indices: Sequence[int] | np.ndarray) -> None:
+        self.source, self.indices = source, np.asarray(indices, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Row:
+        return self.source[int(self.indices[index])]
+
+    def where(self, index: int) -> str:
+        return self.source.where(int(self.indices[index]))
+
+    def key(self, index: int) -> str:
+        return self.source.key(int(self.indices[index]))
+
+    def column(self, name: str) -> Sequence[Any]:
+        values = self.source.column(name)
+        return [values[i] for i in self.indices]
+
+
+def _plain(value: Any) -> Any:
+    """A value as Python's own, to compare with what a configuration says."""
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        return value.item()
+    return value if isinstance(value, str | int | float | bool) else None
+
+
+def column_of(source: Source, name: str, what: str) -> list[Any]:
+    """A column's plain values.
+
+    Raises:
+        RequestError: it is nowhere; ``what`` names who asked for it.
+    """
+    values = [_plain(value) for value in source.column(name)]
+    if all(value is None for value in values):
+        names = getattr(source, "names", None) or list(source[0])
+        raise RequestError(
+            f"data: {what} names {name!r}, where no row has a text or number, expected a column such as {', '.join(names)}"
+        )
+    return values
+
+
+def share(key: str, seed: int) -> float:
+    """A number in 0 … 1 by key and seed alone."""
+    digest = hashlib.blake2b(f"{seed}\0{key}".encode(), digest_size=8).digest()
+    return (int.from_bytes(digest, "little") >> 11) / 2**53  # all digits of a float, so below 1
+
+
+def split(source: Source, options: SplitOptions, part: str) -> Source:
+    """The rows of a part; the parts share no row, nor a value of the column ``by``.
+
+    Raises:
+        RequestError: the part is not held out, or has no row.
+    """
+    if part == "all":
+        return source
+    asked = options.values if options.values else {"test": options.test, "validation": options.validation}
+    if part != "train" and not asked.get(part):
+        raise RequestError(f"data: part {part!r} is asked for, expected split.{part} or split.values to say which rows")
+    if options.values:
+        values = column_of(source, options.by or "", "split.by")
+        if part in options.values:
+            chosen = [value in options.values[part] for value in values]
+        else:  # what no part claims is for training
+            claimed = [value for some in options.values.values() for value in some]
+            chosen = [value not in claimed for value in values]
+    else:
+        if options.by is None:
+            keys: list[Any] = [source.key(i) for i in range(len(source))]
+        else:
+            # A row without a group is a group of its own.
+            keys = [
+                f"row {source.key(i)}" if value is None else value
+                for i, value in enumerate(column_of(source, options.by, "split.by"))
+            ]
+        shares = np.asarray([share(str(key), options.seed) for key in keys])
+        edges = {"test": (0, options.test), "validation": (options.test, options.test + options.validation)}
+        low, high = edges.get(part, (options.test + options.validation, 1.0))
+        chosen = (shares >= low) & (shares < high)
+    return _some(source, np.flatnonzero(chosen), f"part {part!r}")
+
+
+def keep(source: Source, options: FilterOptions) -> Source:
+    """The rows that a filter keeps.
+
+    Raises:
+        RequestError: it keeps none, or its column is nowhere.
+    """
+    what = f"filters: {options.column!r}"
+    raw = source.column(options.column)
+    chosen = np.ones(len(source), dtype=bool)
+    if options.present is not None:
+        chosen &= np.asarray([value is not None for value in raw]) == options.present
+    if options.keep or options.drop or options.least is not None or options.most is not None:
+        values = column_of(source, options.column, "filters")
+        if options.keep:
+            chosen &= np.asarray([value in options.keep for value in values])
+        if options.drop:
+            chosen &= np.asarray([value not in options.drop for value in values])
+        for bound, inside in ((options.least, lambda v, b: v >= b), (options.most, lambda v, b: v <= b)):
+            if bound is not None:
+                for index, value in enumerate(values):
+                    if isinstance(value, str):
+                        raise RequestError(
+                            f"data: {what}: found {value!r} at {source.where(index)}, expected a number to compare with {bound}"
+                        )
+                chosen &= np.asarray([value is not None and inside(value, bound) for value in values])
+    return _some(source, np.flatnonzero(chosen), what)
+
+
+def limit(source: Source, count: int | None) -> Source:
+    """At most the first ``count`` rows."""
+    return source if count is None or count >= len(source) else Subset(source, np.arange(count))
+
+
+def _some(source: Source, chosen: np.ndarray, what: str) -> Source:
+    if not len(chosen):
+        raise RequestError(f"data: {what} keeps none of {len(source)} rows, expected at least one")
+    return source if len(chosen) == len(source) else Subset(source, chosen)

@@ -1,0 +1,130 @@
+"""IDX files, MNIST's format, gzipped or not."""
+
+import gzip
+import math
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmcore.data.source import Row, Source, existing
+from mmcore.errors import RequestError
+
+_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_PREFIX = {"train": "train", "test": "t10k"}
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """The array of an IDX file; mapped into memory unless it is gzipped.
+
+    Raises:
+        RequestError: the file is no IDX file, or ends early.
+    """
+    packed = path.suffix == ".gz"
+    try:
+        with gzip.open(path) if packed else path.open("rb") as file:
+            head = file.read(4)
+            if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _TYPES:
+                raise RequestError(
+                    f"idx: found {path} to begin with {head.hex(' ') or 'nothing'}, expected an IDX file"
+                )
+            dims = file.read(4 * head[3])
+            shape = tuple(int(n) for n in np.frombuffer(dims[: len(dims) // 4 * 4], ">u4"))
+            dtype = np.dtype(_TYPES[head[2]])
+            size = math.prod(shape) * dtype.itemsize
+            data = file.read(size) if packed else b""
+    except (OSError, EOFError, zlib.error) as error:
+        raise RequestError(f"idx: found {path} unreadable ({error}), expected an IDX file") from error
+    found = len(data) if packed else path.stat().st_size - 4 - len(dims)
+    if len(shape) != head[3] or found < size:
+        raise RequestError(
+            f"idx: found {found} bytes of data in {path}, expected {size} for {' × '.join(map(str, shape))}"
+        )
+    if packed:
+        array = np.frombuffer(data, dtype).reshape(shape)
+    else:
+        array = np.memmap(path, dtype, "r", 4 + len(dims), shape) if size else np.empty(shape, dtype)
+    return array if dtype.itemsize > 1 else array.view(dtype.newbyteorder("="))
+
+
+class Idx(Source):
+    """Images and labels from a pair of IDX files.
+
+    Args:
+        path: a folder with files named as MNIST's are (``train-images-idx3-ubyte``, ``t10k-labels-idx1-ubyte`` …, with ``.gz`` or not).
+        part: ``"train"`` or ``"test"`` of that folder; ``"all"`` for one after the other.
+        files: in place of ``path``, the IDX file of every column, such as ``{image = "a.idx", label = "b.idx"}``.
+
+    Raises:
+        RequestError: no such file, a damaged one, or files of different lengths.
+    """
+
+    def __init__(
+        self, path: str | Path | None = None, *, part: str = "train", files: dict[str, str | Path] | None = None
+    ) -> None:
+        self._arguments = {"path": path, "part": part, "files": files}
+        if (path is None) == (files is None):
+            raise RequestError('idx: expected either path, a folder, or files, such as {image = "a.idx"}')
+        if part not in (*_PREFIX, "all"):
+            raise RequestError(f"idx: part {part!r}, expected train, test or all")
+        if files is not None:
+            sets = [{name: existing(file, f"idx: {name}") for name, file in files.items()}]
+        else:
+            folder = existing(path or "", "idx", folder=True)
+            sets = [_pair(folder, one) for one in (_PREFIX if part == "all" else (part,))]
+        self._sets = [({name: read_idx(at) for name, at in one.items()}, next(iter(one.values())).name) for one in sets]
+        for arrays, _ in self._sets:
+            lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+            if len(set(lengths.values())) != 1 or 0 in lengths.values():
+                what = ", ".join(f"{name} of {n}" for name, n in lengths.items())
+                raise RequestError(f"idx: found {what} rows, expected files of one length, at least 1")
+        self._starts = np.cumsum([0, *(len(next(iter(arrays.values()))) for arrays, _ in self._sets)])
+        self.names = tuple(self._sets[0][0])
+
+    def _at(self, index: int) -> tuple[dict[str, np.ndarray], str, int]:
+        which = int(np.searchsorted(self._starts, index, "right")) - 1
+        return *self._sets[which], index - int(self._starts[which])
+
+    def __reduce__(self) -> Any:
+        return _again, (self._arguments,)  # a mapped file pickles as all of its data
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, index: int) -> Row:
+        arrays, _, row = self._at(index)
+        return {name: _value(array[row]) for name, array in arrays.items()}
+
+    def column(self, name: str) -> Sequence[Any]:
+        if name not in self.names:
+            return [None] * len(self)
+        return [_value(value) for arrays, _ in self._sets for value in arrays[name]]
+
+    def where(self, index: int) -> str:
+        _, file, row = self._at(index)
+        return f"{file} row {row}"
+
+
+def _again(arguments: dict[str, Any]) -> Idx:
+    return Idx(**arguments)
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    return np.asarray(value, dtype=value.dtype.newbyteorder("="))
+
+
+def _pair(folder: Path, part: str) -> dict[str, Path]:
+    pair = {}
+    for name in ("image", "label"):
+        found = sorted(folder.glob(f"{_PREFIX[part]}*{name}s*idx*"))
+        if not found:
+            there = ", ".join(sorted(at.name for at in folder.iterdir())[:6]) or "nothing"
+            raise RequestError(
+                f"idx: found {there} in {folder}, expected {_PREFIX[part]}-{name}s-idx…-ubyte (with .gz or not), or give files"
+            )
+        pair[name] = found[0]
+    return pair

@@ -1,0 +1,151 @@
+"""Tar files in WebDataset's layout: the members of one row follow one another and share their name up to the first dot."""
+
+import glob
+import os
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from mmcore.data.decode import IMAGES, Encoded, decode
+from mmcore.data.source import LazyRow, Row, Source
+from mmcore.errors import RequestError
+
+_COLUMNS = {**dict.fromkeys(IMAGES, "image"), ".cls": "label", ".txt": "text", ".npy": "array"}
+_OPEN = 64
+
+
+class Shards(Source):
+    """Rows of tar files, which must not be compressed: their headers are read once, then each member at its place.
+
+    ``000012.mask.png`` is row ``000012``'s ``mask``. A name with one suffix tells by it: images are ``image``, ``.cls`` is ``label``, ``.txt``
+    is ``text``, ``.npy`` is ``array``, and a ``.json`` object's names are variables of their own.
+
+    Args:
+        path: a folder of ``.tar`` files, one file, or a pattern such as ``"data/train-*.tar"``.
+
+    Raises:
+        RequestError: no such file, a compressed or damaged one, or no row.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        at = Path(path).expanduser()
+        self.shards = sorted(at.glob("*.tar")) if at.is_dir() else [Path(p) for p in sorted(glob.glob(str(at)))]
+        if not self.shards:
+            raise RequestError(f"shards: found no file at {at}, expected .tar files, a folder of them or a pattern")
+        columns: dict[tuple[str, str], int] = {}
+        keys: list[str] = []
+        shard_of: list[int] = []
+        members: list[tuple[int, int, int, int]] = []  # row, column, offset, size
+        for number, shard in enumerate(self.shards):
+            last = None
+            for member in _members(shard):
+                folder, name = os.path.split(member.name)
+                stem, _, rest = name.partition(".")
+                key = f"{folder}/{stem}" if folder else stem
+                if not rest:
+                    continue
+                if key != last:
+                    last = key
+                    keys.append(key)
+                    shard_of.append(number)
+                column = columns.setdefault(_column(rest), len(columns))
+                members.append((len(keys) - 1, column, member.offset_data, member.size))
+        if not keys:
+            raise RequestError(f"shards: found no member such as 000012.png in {at}, expected at least one row")
+        self.columns = tuple(columns)
+        self.keys, self._shard_of = keys, np.asarray(shard_of, dtype=np.int32)
+        self._places = np.full((len(keys), len(columns), 2), -1, dtype=np.int64)
+        table = np.asarray(members, dtype=np.int64)
+        self._places[table[:, 0], table[:, 1]] = table[:, 2:]
+        self._json = [k for k, (name, _) in enumerate(self.columns) if name == ""]
+        plain = [name for name, _ in self.columns if name]
+        if len(set(plain)) != len(plain):
+            twice = sorted({name for name in plain if plain.count(name) > 1})
+            files = ", ".join(f"{name}{suffix}" for name, suffix in self.columns if name in twice)
+            raise RequestError(
+                f"shards: found {files} for {', '.join(twice)}, expected one kind of member for each variable"
+            )
+        # A .json member's names are known only when it is read.
+        self.names = None if self._json else tuple(plain)
+        self._files: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: int) -> Row:
+        places = self._places[index]
+        here = {name: k for k, (name, _) in enumerate(self.columns) if name and places[k, 0] >= 0}
+        values: dict[str, Any] = {}
+        for k in self._json:
+            if places[k, 0] >= 0:
+                found = decode(self._read(index, k))
+                if not isinstance(found, dict):
+                    raise RequestError(f"found {type(found).__name__} in a .json member, expected an object")
+                values |= found
+        return LazyRow({**values, **here}, lambda name: self._read(index, here[name]) if name in here else values[name])
+
+    def _read(self, index: int, column: int) -> Any:
+        shard, (offset, size) = int(self._shard_of[index]), self._places[index, column].tolist()
+        data = os.pread(self._open(shard), size, offset)
+        if len(data) < size:
+            raise RequestError(
+                f"found {len(data)} of {size} bytes: {self.shards[shard]} has been cut since it was opened"
+            )
+        suffix = self.columns[column][1]
+        # Small kinds are needed as they are by filters and splits.
+        return decode(Encoded(data, suffix)) if suffix in (".cls", ".txt") else Encoded(data, suffix)
+
+    def _open(self, shard: int) -> int:
+        if shard not in self._files:
+            if len(self._files) >= _OPEN:
+                os.close(self._files.pop(next(iter(self._files))))
+            self._files[shard] = os.open(self.shards[shard], os.O_RDONLY)
+        return self._files[shard]
+
+    def column(self, name: str) -> Sequence[Any]:
+        if not self._json and name not in [column for column, _ in self.columns]:
+            return [None] * len(self)
+        return super().column(name)
+
+    def where(self, index: int) -> str:
+        return f"{self.shards[int(self._shard_of[index])].name} member {self.keys[index]}"
+
+    def key(self, index: int) -> str:
+        return self.keys[index]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_files": {}}
+
+    def __del__(self) -> None:
+        for file in self.__dict__.get("_files", {}).values():
+            os.close(file)
+
+
+def _members(shard: Path) -> Any:
+    try:
+        with tarfile.open(shard, "r:") as archive:
+            while (member := archive.next()) is not None:
+                archive.members = []  # type: ignore[attr-defined]  # it would keep every header
+                if member.isfile():
+                    yield member
+            end = os.path.getsize(shard)
+            if archive.offset > end:
+                raise RequestError(f"shards: found {shard} cut at {end} bytes, expected {archive.offset} at least")
+    except (tarfile.TarError, OSError) as error:
+        raise RequestError(
+            f"shards: found {shard} unreadable ({error}), expected a .tar file that is not compressed"
+        ) from error
+
+
+def _column(rest: str) -> tuple[str, str]:
+    """A member's variable and the suffix of its kind, from what follows the first dot of its name; no variable for JSON."""
+    name, dot, suffix = rest.rpartition(".")
+    suffix = f".{suffix.lower()}"
+    if dot:
+        return name, suffix
+    if suffix == ".json":
+        return "", suffix
+    return _COLUMNS.get(suffix, PurePosixPath(rest).name), suffix
