@@ -54,3 +54,9 @@ def mmcore_schedules() -> Iterable[Offer]:
 def mmcore_sources() -> Iterable[Offer]:
     """Sources; the factory returns rows, mappings from name to raw value."""
     return ()
+
+
+@hookspec
+def mmcore_embedders() -> Iterable[Offer]:
+    """Embedders; the factory returns what turns raw values into vectors (:class:`mmcore.data.embed.Embedder`)."""
+    return ()

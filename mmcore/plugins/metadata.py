@@ -26,6 +26,7 @@ HOOKS = {
     "backbone": "mmcore_backbones",
     "schedule": "mmcore_schedules",
     "source": "mmcore_sources",
+    "embedder": "mmcore_embedders",
 }
 """The hook that a kind of offer comes from."""
 
@@ -54,7 +55,7 @@ class Entry:
     """One entry point, as metadata tells it.
 
     Attributes:
-        kind: ``modality``, ``task``, ``backbone``, ``schedule`` or ``source``; ``?`` where the entry's name has none.
+        kind: ``modality``, ``task``, ``backbone``, ``schedule``, ``source`` or ``embedder``; ``?`` where the entry's name has none.
         name: what it is asked for by.
         distribution: the distribution it comes with.
         version: that distribution's version.
