@@ -8,6 +8,7 @@ import typer
 from mmcore.cli.check import check
 from mmcore.cli.common import registry_of
 from mmcore.cli.config import config
+from mmcore.cli.data import data, embed
 from mmcore.cli.demo import demo
 from mmcore.cli.evaluate import evaluate
 from mmcore.cli.init import init
@@ -24,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, init, config, train, sample, report, evaluate, check):
+for command in (demo, init, config, data, embed, train, sample, report, evaluate, check):
     app.command()(command)
 plugins = typer.Typer(help="What is installed, and what is wrong with it.", no_args_is_help=True)
 plugins.command("list")(list_plugins)

@@ -13,7 +13,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import attrs
@@ -58,7 +58,7 @@ def fits(value: Any, annotation: Any) -> bool:
         return isinstance(value, Mapping) or ((short := shorthand(kind)) is not None and fits(value, short[1]))
     if issubclass(kind, Mapping):
         return isinstance(value, Mapping) and all(fits(one, args[1] if args else Any) for one in value.values())
-    if issubclass(kind, Iterable):
+    if _is_list(kind):
         if not isinstance(value, list | tuple):
             return False
         if issubclass(kind, tuple) and args and args[-1] is not Ellipsis:
@@ -96,12 +96,17 @@ def described(annotation: Any, *, many: bool = False) -> str:
         return "paths" if many else "a path"
     if attrs.has(kind) or issubclass(kind, Mapping):
         return "tables" if many else "a table"
-    if issubclass(kind, Iterable):
+    if _is_list(kind):
         lists = "lists" if many else "a list"
         if issubclass(kind, tuple) and args and args[-1] is not Ellipsis:
             return f"{lists} of {len(args)} {described(args[0], many=True)}"
         return f"{lists} of {described(args[0], many=True)}" if args else lists
     return f"{kind.__name__} objects, which no file can hold" if many else f"a {kind.__name__}, which no file can hold"
+
+
+def _is_list(kind: type) -> bool:
+    # A tensor can be iterated over too, and is no list for that.
+    return issubclass(kind, list | tuple | Set) or (kind.__module__ == "collections.abc" and issubclass(kind, Iterable))
 
 
 def _held(annotation: Any) -> bool:

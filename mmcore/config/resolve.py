@@ -332,9 +332,7 @@ class _Reader:
         try:
             return self.registry.factory(self.registry.find(kind, plugin))[0]
         except MmcoreError as error:
-            self._say(
-                dotted(*place), one_line(str(error)), *([plugin] if place[-1] in ("plugin", "source", kind) else [])
-            )
+            self._say(dotted(*place), one_line(str(error)), *([plugin] if place[-1] in ("plugin", kind) else []))
             return None
 
     def _part(
@@ -449,6 +447,12 @@ class _Reader:
             return None
         signature = Constructor.of(factory)
         problems = signature.check(data.options, ("data", "options"), f"source {data.source!r}")
+        for place, one in enumerate(data.embed):
+            where = ("data", f"embed[{place}]")
+            made = self._find("embedder", one.embedder, (*where, "embedder"))
+            if made is not None:
+                what = f"embedder {one.embedder!r}"
+                problems += Constructor.of(made).check(one.options, (*where, "options"), what)
         self.problems += problems
         # The part is asked for anew each time, and what makes parts disjoint goes with it.
         free = {"part", *getattr(factory, "disjoint", {})}

@@ -135,7 +135,13 @@ def test_a_saved_model_keeps_the_configuration(registry: mmcore.Registry, tmp_pa
 def test_changes_go_before_the_file_in_their_order(tmp_path: Path, registry: mmcore.Registry) -> None:
     file = tmp_path / "a.toml"
     file.write_text(files.text(SMALL))
-    pairs = ["training.steps=4", "training.steps = 5", "training.roles.joint=0.5", "out=runs/x=1", "model.space=[2, 8, 8]"]
+    pairs = [
+        "training.steps=4",
+        "training.steps = 5",
+        "training.roles.joint=0.5",
+        "out=runs/x=1",
+        "model.space=[2, 8, 8]",
+    ]
     config = load(file, pairs, registry=registry).config
     assert (config.training.steps, config.training.roles.joint, config.out) == (5, 0.5, "runs/x=1")
     assert list(config.model.space or ()) == [2, 8, 8]
