@@ -410,10 +410,11 @@ def main() -> None:
     arguments = parser.parse_args()
     import torch
 
-    import mmcore.config.run
 
     # A fork must find torch's threads asleep: one thread has none.
     torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        in_process(cases()[0], Path(folder))  # imports the plugins, once for all children
     found = []
     for case in chosen(arguments.count):
         with tempfile.TemporaryDirectory() as folder:

@@ -243,8 +243,9 @@ class _Reader:
         """All of it, or None where there are problems."""
         out, seed, device, threads = self._top()
         data = self._section("data", seed)
-        if data is not None:
-            data = self._source(data)
+        options = self._source()
+        if data is not None and options is not None:
+            data = attrs.evolve(data, options=options)
         training = self._section("training", seed)
         sampling = self._section("sampling", seed)
         parts, modalities = self._modalities()
@@ -323,7 +324,10 @@ class _Reader:
                 _, refused = judge(_structure(annotation), own, (*place, key))
                 problems += refused
                 wrong += [p.key for p in refused]
-        made, refused = judge(_structure(kind), {key: one for key, one in table.items() if sound(key)}, place)
+        kept = {key: one for key, one in table.items() if sound(key)}
+        made, refused = None, []
+        if kept.keys() >= signature.options.keys() - signature.defaults.keys():
+            made, refused = judge(_structure(kind), kept, place)
         self.problems += [*problems, *refused]
         return None if problems or refused else made
 
@@ -408,7 +412,9 @@ class _Reader:
                 self._say(dotted(*place), f"expected a table, [{dotted(*place)}]{mend}", value)
                 continue
             table = {"target": name, **value} if name in names else dict(value)
-            problems = Constructor.of(TaskPart).check(table, place, f"task {name!r}")
+            # A target's own table is checked below, by the plugin that it names.
+            flat = table | ({"target": ""} if isinstance(table.get("target"), Mapping) else {})
+            problems = Constructor.of(TaskPart).check(flat, place, f"task {name!r}")
             sound = {k: v for k, v in table.items() if dotted(*place, k) not in {p.key for p in problems}}
             target = sound.get("target")
             if isinstance(target, str) and target not in names:
@@ -440,25 +446,35 @@ class _Reader:
             self._say("tasks", "no task recovers a modality, so there is nothing to generate; leave one in")
         return parts, tasks
 
-    def _source(self, data: DataOptions) -> DataOptions | None:
-        """The data section with its source's own options checked; the source itself is opened later."""
-        factory = self._find("source", data.source, ("data", "source"))
+    def _source(self) -> dict[str, Any] | None:
+        """The source's options, checked, whatever else is wrong with the data; the source itself is opened later."""
+        table = self.given.get("data", {})
+        if not isinstance(table, Mapping):
+            return None
+        name, options, embed = table.get("source"), table.get("options", {}), table.get("embed", [])
+        for place, one in enumerate(embed if isinstance(embed, list) else []):
+            self._embedder(one, ("data", f"embed[{place}]"))
+        if not isinstance(name, str) or not isinstance(options, Mapping):
+            return None
+        factory = self._find("source", name, ("data", "source"))
         if factory is None:
             return None
         signature = Constructor.of(factory)
-        problems = signature.check(data.options, ("data", "options"), f"source {data.source!r}")
-        for place, one in enumerate(data.embed):
-            where = ("data", f"embed[{place}]")
-            made = self._find("embedder", one.embedder, (*where, "embedder"))
-            if made is not None:
-                what = f"embedder {one.embedder!r}"
-                problems += Constructor.of(made).check(one.options, (*where, "options"), what)
+        problems = signature.check(options, ("data", "options"), f"source {name!r}")
         self.problems += problems
         # The part is asked for anew each time, and what makes parts disjoint goes with it.
         free = {"part", *getattr(factory, "disjoint", {})}
-        full = {k: v for k, v in signature.plain_defaults().items() if k not in free} | dict(data.options)
+        full = {k: v for k, v in signature.plain_defaults().items() if k not in free} | dict(options)
         absolute = {key: _absolute(value, signature.options.get(key)) for key, value in full.items()}
-        return None if problems else attrs.evolve(data, options=absolute)
+        return None if problems else absolute
+
+    def _embedder(self, one: Any, place: tuple[str, ...]) -> None:
+        name = one.get("embedder", "clip") if isinstance(one, Mapping) else None
+        if isinstance(name, str) and isinstance(one.get("options", {}), Mapping):
+            factory = self._find("embedder", name, (*place, "embedder"))
+            if factory is not None:
+                signature = Constructor.of(factory)
+                self.problems += signature.check(one.get("options", {}), (*place, "options"), f"embedder {name!r}")
 
     # ---- the model ----
 
@@ -498,8 +514,7 @@ class _Reader:
         if whole:
             options = attrs.evolve(options, backbone_options=backbone or {}, schedule_options=schedule or {})
             model = self._composed(options, modalities, tasks)
-        if not self._broken("sampling"):
-            self._sampler(model.process if model is not None else Process(cosine(STEPS, 1)))
+        self._sampler(model.process if model is not None else Process(cosine(STEPS, 1)))
         space = self._space(options, modalities, groups) if model is None else model.space
         if space is not None and backbone is not None:
             steps = options.schedule_options.get("steps", STEPS)
@@ -527,7 +542,7 @@ class _Reader:
         try:
             check()
         except RequestError as error:
-            self._say(key, trimmed(str(error), key.split(".")[-1:]), value)
+            self._say(key, trimmed(str(error), key.split(".")[-1:], value), value)
 
     def _broken(self, section: str) -> bool:
         return any(p.key == section or p.key.startswith(f"{section}.") for p in self.problems)
@@ -541,6 +556,8 @@ class _Reader:
         missing = [name for name in ENGINE[kind] if name not in whole.options and not whole.open]
         engine = [name for name in ENGINE[kind] if name not in missing]
         signature = Constructor.of(factory, without=engine)
+        if kind == "schedule" and "steps" in signature.options:
+            given = {"steps": STEPS} | dict(given)
         problems = signature.check(given, place, f"{kind} {plugin!r}", set_by_mmcore=engine)
         self.problems += problems
         wrong = {p.key for p in problems}
@@ -575,7 +592,8 @@ class _Reader:
     def _sampler(self, process: Process) -> None:
         names = ("steps", "sampler", "spacing", "eta", "codes")
         table = self.given.get("sampling", {})
-        given = {key: value for key, value in table.items() if key in names} if isinstance(table, Mapping) else {}
+        table = table if isinstance(table, Mapping) else {}
+        given = {key: table[key] for key in names if key in table and not self._broken(f"sampling.{key}")}
         defaults = attrs.asdict(SamplingOptions())
 
         def plan(**some: Any) -> Sampler:

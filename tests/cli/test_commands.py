@@ -108,7 +108,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         with pytest.raises(SystemExit) as end:
             cli.main()
         assert not end.value.code
-    yield folder
+    return folder
 
 
 @pytest.fixture
@@ -222,7 +222,7 @@ def test_samples_on_request(
         ("config nowhere.toml", "nowhere.toml: cannot be read: No such file"),
         ("config config.toml --set training.stepz=3", "did you mean 'steps'?"),
         ("config config.toml --set training", "has not the form a.b=value"),
-        ("init nowhere", "there is nothing at nowhere"),
+        ("init nowhere -o y.toml", "there is nothing at nowhere"),
         ("init config.toml -o x.toml", "is nothing that a source reads"),
         ("init rows.npz", "config.toml is there already"),
         ("embed config.toml", "nothing to embed"),
@@ -253,10 +253,10 @@ def test_config_prints_what_it_takes(
 def test_a_dry_run_tells_of_all_parts_and_writes_nothing(
     here: Path, registry: mmcore.Registry, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = {p for p in here.parent.rglob("*")}
+    before = set(here.parent.rglob("*"))
     status, told, _ = call("train config.toml --dry-run --set out=other", capsys, monkeypatch)
     assert status == 0
-    assert {p for p in here.parent.rglob("*")} == before
+    assert set(here.parent.rglob("*")) == before
     model = mmcore.load(here / "model", registry=registry)
     counts = {line[:24].strip(): int(line[24:36].replace(",", "")) for line in told.split("\n\n")[0].splitlines()[1:]}
     assert counts["backbone"] == sum(p.numel() for p in model.backbone.parameters())
