@@ -405,11 +405,10 @@ def _cell(text: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=200)
-    parser.add_argument("--limit", type=float, default=60.0, help="seconds before a process counts as hanging")
+    parser.add_argument("--limit", type=float, default=300.0, help="seconds before a process counts as hanging")
     parser.add_argument("--markdown", type=Path, help="where the table goes")
     arguments = parser.parse_args()
     import torch
-
 
     # A fork must find torch's threads asleep: one thread has none.
     torch.set_num_threads(1)
@@ -427,6 +426,7 @@ def main() -> None:
     seconds = sorted(outcome.seconds for _, outcome in found)
     print(f"\nmedian {seconds[len(seconds) // 2]:.2f} s, longest {seconds[-1]:.2f} s for each, torch being imported")
     if arguments.markdown:
+        arguments.markdown.parent.mkdir(parents=True, exist_ok=True)
         arguments.markdown.write_text(text + "\n", encoding="utf-8")
     sys.exit(any(outcome.fault(case) for case, outcome in found))
 

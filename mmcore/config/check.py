@@ -193,7 +193,7 @@ class Constructor:
                         Problem(where, f"{what} has no {key!r}, {known}{nearest(key, self.options)}", value)
                     )
             elif not fits(value, self.options[key]):
-                problems.append(Problem(where, f"expected {described(self.options[key])}", value))
+                problems += _misfits(value, self.options[key], where)
             else:
                 for inner, kind, table in _nested(value, self.options[key]):
                     problems += Constructor.of(kind).check(table, (*place, f"{key}{inner}"), f"[{where}{inner}]")
@@ -222,6 +222,15 @@ def _nested(value: Any, annotation: Any) -> Iterator[tuple[str, type, Mapping[st
     elif isinstance(value, list | tuple) and args:
         for place, one in enumerate(value):
             yield from ((f"[{place}]{inner}", kind, table) for inner, kind, table in _nested(one, args[0]))
+
+
+def _misfits(value: Any, annotation: Any, where: str) -> list[Problem]:
+    """What in a value does not fit, as near as its keys can tell."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping) and args:
+        wrong = {key: one for key, one in value.items() if not fits(one, args[1])}
+        return [Problem(dotted(where, key), f"expected {described(args[1])}", one) for key, one in wrong.items()]
+    return [Problem(where, f"expected {described(annotation)}", value)]
 
 
 def _plain(value: Any) -> bool:
