@@ -64,6 +64,8 @@ def save(model: JointModel, folder: str | Path, *, tensors: Mapping[str, torch.T
         tensors |= dict(zip(_TABLES, (schedule.log_A, schedule.W), strict=True))
         config["schedule"] = {"tables": schedule.name, "eta": schedule.eta}
     config["distributions"] = _distributions(config)
+    if model.configuration is not None:
+        config["configuration"] = model.configuration
     files = {
         "model.safetensors": to_bytes(tensors),
         "config.json": (json.dumps(config, indent=2) + "\n").encode(),
@@ -109,6 +111,7 @@ def load(folder: str | Path, *, registry: Registry | None = None, device: str = 
         raise RequestError(f"load: {folder / 'config.json'} asks for a model that cannot be made: {what}") from error
     try:
         model.load_state_dict(tensors)
+        model.configuration = config.get("configuration")
     except RuntimeError as error:
         raise RequestError(f"load: {folder / 'model.safetensors'} does not fit its configuration: {error}") from error
     return model.to(torch.device(device)).eval()

@@ -67,6 +67,7 @@ class JointModel(nn.Module):
         space: the diffusion space.
         process: the forward process, of ``K`` blocks.
         trained_encoders: the modalities whose encoders learn.
+        configuration: of the run that made it, as a file has it; a record that nothing reads; None where there is none.
     """
 
     def __init__(
@@ -132,6 +133,7 @@ class JointModel(nn.Module):
         for name, table in tables.items():
             self.register_buffer(name, table, persistent=False)
         self.config: dict[str, object] = {}
+        self.configuration: dict[str, object] | None = None
 
     # ---- the training path: a batch, and its loss ----
 

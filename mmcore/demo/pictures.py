@@ -1,8 +1,6 @@
 """The demo's pictures."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import torch
@@ -11,18 +9,17 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from mmcore.demo.measure import Answers, Rows
-
-INK, WARM, MUTED = "#1f2a44", "#d1495b", "#8a93a6"
-STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10}
+from mmcore.pictures import INK, STYLE, curves
 
 
 def write(out: Path, answers: Answers, test: Rows) -> None:
-    """All grids, from answers and test rows."""
+    """All pictures: grids from answers and test rows, and the curves of ``metrics.jsonl``."""
     with mpl.rc_context(STYLE):
         _joint(out / "joint.png", answers.joint)
         _by_label(out / "by_label.png", answers.by_label)
         _masks(out / "masks.png", test, answers.by_image)
         _confusion(out / "confusion.png", test["label"], answers.by_image["label"])
+    (out / "curves.png").write_bytes(curves(out / "metrics.jsonl"))
 
 
 def grid(images: Tensor, path: Path, title: str) -> None:
@@ -90,26 +87,6 @@ def _confusion(path: Path, truth: Tensor, answer: Tensor) -> None:
         xticks=range(10), yticks=range(10), xlabel="answer", ylabel="true label", title="Image → label, test digits"
     )
     figure.savefig(path, dpi=130)
-
-
-def curves(out: Path) -> None:
-    """Each task's loss over training, from ``metrics.jsonl``."""
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(10, 2.4), layout="constrained")
-        names = list(lines[0]["tasks"])
-        for axes, name in zip(figure.subplots(1, len(names)), names, strict=True):
-            points = [(line["step"], line["tasks"][name]["loss"]) for line in lines if line["tasks"][name]["rows"]]
-            steps, losses = zip(*points, strict=True)
-            axes.plot(steps, losses, color=MUTED, linewidth=0.8)
-            smooth, kept = [], losses[0]
-            for loss in losses:
-                kept = 0.85 * kept + 0.15 * loss
-                smooth.append(kept)
-            axes.plot(steps, smooth, color=WARM, linewidth=1.6)
-            axes.set(title=name, xlabel="step")
-        figure.axes[0].set_ylabel("nats per sample")
-        figure.savefig(out / "curves.png", dpi=130)
 
 
 def _show(axes: Axes, x: Tensor, *, title: str = "", warm: bool = False) -> None:

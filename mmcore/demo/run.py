@@ -105,7 +105,6 @@ def run(
         "seed": seed,
     }
     pictures.write(out, answers, test.rows.values)
-    pictures.curves(out)
     comparison = _compare(registry, model, train, test, judge, figures, options, out) if compare else None
     figures["seconds"] = round(time.monotonic() - started, 1)
     (out / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n")

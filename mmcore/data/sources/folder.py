@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmcore.data.source import Row, Source, existing
-from mmcore.data.sources.manifest import Manifest
+from mmcore.data.sources.manifest import Csv, Manifest
 from mmcore.errors import RequestError
 
 
@@ -45,6 +45,9 @@ class Folder(Source):
         self.lines: list[tuple[Manifest, dict[str, int], tuple[str, ...]]] = []
         for table in tables:
             manifest = Manifest(self.path / table)
+            if isinstance(manifest.lines, Csv):
+                # 0007 names 0007.png, not 7.png.
+                manifest.lines.texts = frozenset({manifest.names[0]})
             self.lines.append((manifest, _by_stem(manifest), manifest.names[1:]))
         stems = {stem for _, some in self.files.values() for stem in some} | {
             s for _, rows, _ in self.lines for s in rows

@@ -44,8 +44,8 @@ class Manifest(Source):
         self.path = existing(path, "table")
         self.root = self.path.parent if root is None else existing(root, "table: root", folder=True)
         kinds: dict[str, Callable[..., _Lines | _Parquet]] = {
-            ".csv": lambda at: _Csv(at, ",", frozenset(texts)),
-            ".tsv": lambda at: _Csv(at, "\t", frozenset(texts)),
+            ".csv": lambda at: Csv(at, ",", frozenset(texts)),
+            ".tsv": lambda at: Csv(at, "\t", frozenset(texts)),
             ".jsonl": _Json,
             ".ndjson": _Json,
             ".parquet": _Parquet,
@@ -138,7 +138,7 @@ class _Lines:
             os.close(self._file)  # type: ignore[arg-type]
 
 
-class _Csv(_Lines):
+class Csv(_Lines):
     def __init__(self, path: Path, delimiter: str, texts: frozenset[str]) -> None:
         self.delimiter, self.texts = delimiter, texts
         super().__init__(path)
@@ -177,7 +177,8 @@ class _Csv(_Lines):
     def _cell(self, name: str, cell: str) -> Any:
         if cell == "":
             return None
-        if name in self.texts:
+        # Python reads 16E5_00390 as a number; a table that says so means a name.
+        if name in self.texts or "_" in cell:
             return cell
         for kind in (int, float):
             try:

@@ -1,0 +1,53 @@
+"""``mmcore data`` and ``mmcore embed``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmcore.cli.common import Changes, registry_of, writable
+from mmcore.errors import RequestError
+
+
+def data(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="A configuration.")],
+    set_: Changes = None,
+    rows: Annotated[int, typer.Option(min=1, help="How many rows to read at most.")] = 2048,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The picture to write.")] = Path("data.png"),
+) -> None:
+    """What a model will see of its data: counts, presence, ranges, classes and variances as a table, and a picture of rows."""
+    registry = registry_of(context)
+    from mmcore.config import load
+    from mmcore.data.show import picture, summarize
+
+    setup = load(file, set_ or [], registry=registry)
+    first = setup.rows()
+    setup = setup.measured(first)
+    parts = {"train": setup.rows()}
+    for part in ("validation", "test"):
+        try:
+            parts[part] = setup.rows(part)
+        except RequestError:  # data need not have held-out parts
+            continue
+    print(summarize(parts, rows).text())
+    writable(out.absolute().parent, "--out")
+    print(f"picture: {picture(parts['train'], out)}")
+
+
+def embed(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="A configuration with [[data.embed]].")],
+    set_: Changes = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this variable; may be repeated.")] = None,
+) -> None:
+    """Turn images or texts into vectors once, by a pretrained network in a local folder; they are kept on disk."""
+    registry = registry_of(context)
+    from mmcore.config import load
+    from mmcore.data.embed import embed
+
+    for report in embed(registry, load(file, set_ or [], registry=registry).config.data, only=only or ()):
+        print(
+            f"{report.variable}: {report.made:,} made, {report.found:,} kept from before, {report.missing:,} of {report.rows:,} "
+            f"rows without a value, {len(report.bad):,} bad: {report.folder}"
+        )

@@ -1,0 +1,36 @@
+"""``mmcore init``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmcore.cli.common import registry_of
+from mmcore.errors import RequestError
+
+
+def init(
+    context: typer.Context,
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="An .npz file, IDX files, a table, .tar shards, or a folder.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The configuration to write.")] = Path("config.toml"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a configuration that is there.")] = False,
+) -> None:
+    """Write a commented configuration for data, by looking at them."""
+    registry = registry_of(context)
+    if out.exists() and not force:
+        raise RequestError(f"init: {out} is there already; name another by -o, or overwrite it by --force")
+    from mmcore.config import load
+    from mmcore.config.guess import configuration
+
+    text = configuration(data, registry)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RequestError(f"init: {out} cannot be written: {error.strerror or error}") from error
+    load(out, registry=registry)
+    print(f"{out} is written; look at it, then:")
+    print(f"  mmcore train {out} --dry-run")
+    print(f"  mmcore train {out}")

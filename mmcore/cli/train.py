@@ -1,0 +1,40 @@
+"""``mmcore train``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmcore.cli.common import Changes, registry_of
+
+
+def train(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="What to train, on what, and how.")],
+    set_: Changes = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the configuration's folder.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Remove the run in the configuration's folder, and start anew.")
+    ] = False,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="With --resume: although the configuration has changed.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Build all, run one step and one sample, and say what they take.")
+    ] = False,
+) -> None:
+    """Train a model by a configuration; the run's folder gets its metrics, samples, model and report."""
+    registry = registry_of(context)
+    from mmcore.config import load
+
+    setup = load(file, set_ or [], registry=registry)
+    if dry_run:
+        from mmcore.config.dry import dry_run as run
+
+        print(run(setup).table())
+        return
+    from mmcore.config.run import train
+
+    folder = train(setup, resume=resume, replace=replace, accept_changes=accept_changes)
+    print(f"model:  {folder / 'model'}")
+    print(f"report: {(folder / 'report.html').resolve()}")

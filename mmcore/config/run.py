@@ -1,0 +1,211 @@
+"""A run: from a configuration to its folder, and from the folder back to its model, data and samples."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+import torch
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from mmcore import checkpoint, pictures, report
+from mmcore.config import files
+from mmcore.config.resolve import Setup, resolve
+from mmcore.data import DataOptions, Dataset, Table
+from mmcore.data.opening import fits
+from mmcore.errors import RequestError
+from mmcore.model import JointModel
+from mmcore.plugins import Registry
+from mmcore.runs.folder import CHECKPOINTS
+from mmcore.runs.store import folders
+from mmcore.sampling import sample
+from mmcore.training import StepReport, TrainState, fit
+from mmcore.training.loop import pick_device
+
+CONFIG = "config.toml"
+
+
+@attrs.frozen(eq=False)
+class Run:
+    """The folder of a run, and the configuration it was made by.
+
+    Attributes:
+        folder: where it is; whatever ``out`` its configuration has.
+        setup: its configuration.
+    """
+
+    folder: Path
+    setup: Setup
+
+    @classmethod
+    def open(cls, folder: str | Path, registry: Registry) -> Self:
+        """A run's folder.
+
+        Raises:
+            RequestError: it is none, or its configuration cannot be used here.
+        """
+        folder = Path(folder)
+        if not (folder / CONFIG).is_file():
+            found = "there is no such folder" if not folder.is_dir() else f"it holds no {CONFIG}"
+            raise RequestError(f"run {folder}: {found}, expected what mmcore train made")
+        tables = files.read(folder / CONFIG)
+        # A run may go on on another machine.
+        tables["device"] = "auto"
+        return cls(folder, resolve(tables, where=str(folder / CONFIG), registry=registry))
+
+    def model(self, device: str = "auto") -> JointModel:
+        """The trained model, in evaluation mode."""
+        where = self.folder / "model"
+        if not where.is_dir():
+            raise RequestError(
+                f"run {self.folder}: there is no model yet; go on with the training (mmcore train --resume)"
+            )
+        return checkpoint.load(where, registry=self.setup.registry, device=str(pick_device(device)))
+
+    def held_out(self) -> tuple[Dataset, str]:
+        """Rows that training has not seen, and the name of their part: the test rows, or where there are none the validation rows.
+
+        Raises:
+            RequestError: there are neither.
+        """
+        for part in ("test", "validation"):
+            try:
+                return self.setup.rows(part), part
+            except RequestError as error:
+                refused = error
+        raise RequestError(
+            f"run {self.folder}: its data have neither test nor validation rows ({refused}); hold some out by "
+            "data.split before training, or name rows by --source"
+        )
+
+
+def train(
+    setup: Setup,
+    *,
+    resume: bool = False,
+    replace: bool = False,
+    accept_changes: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Train by a configuration, into its folder; it ends with samples and a report.
+
+    Args:
+        setup: the configuration.
+        resume: go on with the run that the folder holds.
+        replace: remove the run that the folder holds.
+        accept_changes: resume although the configuration has changed.
+        quiet: show no progress.
+
+    Returns:
+        the folder.
+
+    Raises:
+        RequestError: the folder holds a run already, or with ``resume`` none or another one; data that do not fit.
+        MmcoreError: the training failed.
+    """
+    use_threads(setup.config.threads)
+    rows = setup.rows()
+    setup = setup.measured(rows)
+    config, folder = setup.config, Path(setup.config.out)
+    how = config.sampling.how()
+    model = setup.model()
+    written = files.text(setup.tables()).encode()
+    first = int(os.environ.get("RANK", "0")) == 0
+    if first and not folders(folder / CHECKPOINTS):
+        replace_file(folder / CONFIG, written)
+
+    def keep(state: TrainState, report: StepReport) -> None:
+        # A folder that holds another run is refused before the first step, and then keeps its configuration.
+        nonlocal written
+        if first and written:
+            replace_file(folder / CONFIG, written)
+            written = b""
+
+    def draw(model: JointModel, step: int) -> dict[str, Any]:
+        return {"sheet": pictures.sheet(model.variables, sample(model, min(config.sampling.n, 64), **how))}
+
+    fit(
+        model,
+        _kept(rows_with(rows, model), config.data),
+        out=folder,
+        options=config.training,
+        device=config.device,
+        validation=setup.rows("validation") if config.training.validate_every else None,
+        pictures=draw,
+        watch=[keep],
+        quiet=quiet,
+        resume=resume,
+        replace=replace,
+        accept_changes=accept_changes,
+    )
+    if first:
+        answer = sample(model, config.sampling.n, **how)
+        write_samples(folder / "samples", model, answer, {"n": config.sampling.n, **how})
+        report.write(folder)
+    return folder
+
+
+def rows_with(rows: Dataset, model: JointModel) -> Dataset:
+    """The same rows, read by a model's own variables."""
+    return Dataset(
+        rows.source,
+        model.variables,
+        transforms=rows.transforms,
+        on_bad_row=rows.on_bad_row,
+        bad_row_limit=rows.bad_row_limit,
+    )
+
+
+def _kept(rows: Dataset, options: DataOptions) -> Dataset | Table:
+    """The rows in memory, where the options say so or they are few."""
+    wanted = options.memory is True or (options.memory == "auto" and fits(rows))
+    return Table.read(rows) if wanted else rows
+
+
+def write_samples(
+    folder: Path, model: JointModel, answer: Mapping[str, Tensor], question: Mapping[str, Any]
+) -> list[Path]:
+    """Write an answer: a sheet and a grid for each modality as PNG, the tensors, and what was asked and answered in words.
+
+    Args:
+        folder: where to; made if need be.
+        model: that answered.
+        answer: ``(n, *spec.shape)`` by name.
+        question: what was asked, as plain values.
+
+    Returns:
+        the files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    made = {"samples.png": pictures.png(pictures.sheet(model.variables, answer))}
+    words = {}
+    for m in model.variables:
+        if m.name not in answer:
+            continue
+        grid = pictures.grid(m, answer[m.name])
+        if grid is not None:
+            made[f"grid-{m.name}.png"] = pictures.png(grid)
+        else:
+            words[m.name] = [m.show(x) for x in answer[m.name]]
+    made["samples.json"] = (json.dumps({**question, "answers": words}, indent=2) + "\n").encode()
+    made["samples.safetensors"] = to_bytes({name: x.contiguous() for name, x in answer.items()})
+    for name, data in made.items():
+        replace_file(folder / name, data)
+    return [folder / name for name in made]
+
+
+def use_threads(wanted: int) -> None:
+    """Use so many threads of the CPU; for 0 as many as torch finds, by the cores or by ``OMP_NUM_THREADS``."""
+    if wanted:
+        torch.set_num_threads(wanted)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file in one go: whoever reads it finds the old or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    part.write_bytes(data)
+    os.replace(part, path)

@@ -1,0 +1,138 @@
+"""What a configuration says, as frozen classes; they know nothing of files.
+
+The sections ``[data]`` and ``[training]`` are :class:`mmcore.data.DataOptions` and
+:class:`mmcore.training.TrainOptions` themselves.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from mmcore.composition import STEPS
+from mmcore.data.options import DataOptions
+from mmcore.errors import RequestError
+from mmcore.question import CONDITIONING
+from mmcore.training import TrainOptions
+
+
+@attrs.frozen
+class Part:
+    """A plugin's offer and its options.
+
+    Attributes:
+        plugin: the offer's name, or ``distribution:name``.
+        options: of its constructor.
+    """
+
+    plugin: str
+    options: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class TaskPart:
+    """A task.
+
+    Attributes:
+        target: a composed modality's name; or a modality that is predicted and never encoded.
+        weight: the factor of its loss.
+    """
+
+    target: str | Part
+    weight: float = 1.0
+
+    def __attrs_post_init__(self) -> None:
+        if self.weight < 0:
+            raise RequestError(f"weight = {self.weight}, expected at least 0")
+
+
+@attrs.frozen
+class ModelOptions:
+    """The section ``[model]``: arguments of :func:`mmcore.compose`.
+
+    Attributes:
+        layout: ``"shared"``, ``"separate"``, or lists of modality names, one block each.
+        space: ``(C, *grid)``; by default the smallest with room for all codes.
+        overlap: let codes overlap where there is no room.
+        schedule: a schedule's name.
+        schedule_options: its own, such as ``steps`` (``T``, 1000 by default), ``gains`` and ``powers``, one per modality.
+        backbone: a backbone's name.
+        backbone_options: its own.
+        trained_encoders: names of modalities whose encoders learn.
+    """
+
+    layout: str | Sequence[Sequence[str]] = "shared"
+    space: Sequence[int] | None = None
+    overlap: bool = False
+    schedule: str = "cosine"
+    schedule_options: Mapping[str, Any] = attrs.field(factory=lambda: {"steps": STEPS})
+    backbone: str = "transformer"
+    backbone_options: Mapping[str, Any] = attrs.field(factory=dict)
+    trained_encoders: Sequence[str] = ()
+
+
+@attrs.frozen
+class SamplingOptions:
+    """The section ``[sampling]``: how a run's samples are drawn, unless the command line says otherwise.
+
+    Attributes:
+        n: how many.
+        steps: of the sampler.
+        sampler: ``"ddim"``, ``"ancestral"``, ``"2m"`` or ``"heun"``.
+        spacing: ``"time"`` or ``"snr"``.
+        eta: DDIM's; by default the schedule's own.
+        codes: ``"mean"``, ``"draw"`` or ``"draw-all"``.
+        draw: draw continuous modalities too.
+        conditioning: ``"roles"`` or ``"posterior"``.
+        seed: of the samples; by default the run's.
+    """
+
+    n: int = 64
+    steps: int = 50
+    sampler: str = "ddim"
+    spacing: str = "time"
+    eta: float | None = None
+    codes: str = "mean"
+    draw: bool = False
+    conditioning: str = "roles"
+    seed: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("n", "steps"):
+            if getattr(self, name) < 1:
+                raise RequestError(f"{name} = {getattr(self, name)}, expected at least 1")
+        if self.conditioning not in CONDITIONING:
+            raise RequestError(f"conditioning = {self.conditioning!r}, expected one of {', '.join(CONDITIONING)}")
+
+    def how(self) -> dict[str, Any]:
+        """Arguments of :func:`mmcore.sample`."""
+        return attrs.asdict(self, filter=attrs.filters.exclude("n"))
+
+
+@attrs.frozen
+class Config:
+    """A whole configuration, resolved: all that decides a run.
+
+    Attributes:
+        out: the run's folder.
+        seed: of everything random, where a section has no seed of its own.
+        device: ``"auto"``, or one of torch's names.
+        threads: of the CPU; 0 for as many as torch finds.
+        data: where rows come from.
+        modalities: by name.
+        tasks: by name; by default each modality's recovery.
+        model: what is composed.
+        training: how to train.
+        sampling: how to sample.
+    """
+
+    out: str
+    data: DataOptions
+    modalities: Mapping[str, Part]
+    tasks: Mapping[str, TaskPart]
+    model: ModelOptions = attrs.field(factory=ModelOptions)
+    training: TrainOptions = attrs.field(factory=TrainOptions)
+    sampling: SamplingOptions = attrs.field(factory=SamplingOptions)
+    seed: int = 0
+    device: str = "auto"
+    threads: int = 0

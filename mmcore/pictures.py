@@ -1,0 +1,145 @@
+"""Pictures for a person's eye: sheets of samples, and curves of a run."""
+
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmcore.errors import RequestError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from mmcore.modality import Modality
+
+INK, WARM, MUTED = "#1f2a44", "#d1495b", "#8a93a6"
+STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10}
+SIDE, GAP, LINE, COLUMNS = 72, 6, 13, 8
+
+
+def sheet(variables: Sequence["Modality"], answer: Mapping[str, "Tensor"], limit: int = 64) -> "Image":
+    """One cell for each sample: its pictures side by side, and below them what is told in words.
+
+    Pictures are enlarged by whole factors, so that pixels stay pixels.
+
+    Args:
+        variables: of the model; those that are not in the answer are left out.
+        answer: ``(n, *spec.shape)`` by name.
+        limit: at most so many samples.
+    """
+    from PIL import Image, ImageDraw
+
+    here = [m for m in variables if m.name in answer]
+    count = min(limit, len(next(iter(answer.values()))))
+    cells = [{m.name: m.show(answer[m.name][i]) for m in here} for i in range(count)]
+    pictures = [m.name for m in here if not isinstance(cells[0][m.name], str)]
+    words = [m.name for m in here if m.name not in pictures and (m.discrete or not pictures)]
+    sizes = {name: _enlarged(cells[0][name].size) for name in pictures}
+    width = max(sum(w + 2 for w, _ in sizes.values()), SIDE if pictures else 3 * SIDE)
+    tall = max((h for _, h in sizes.values()), default=0)
+    height = tall + LINE * len(words)
+    columns = max(1, min(count, COLUMNS, 1600 // (width + GAP)))
+    rows = math.ceil(count / columns)
+    canvas = Image.new("RGB", (GAP + columns * (width + GAP), GAP + rows * (height + GAP)), "white")
+    draw, font = ImageDraw.Draw(canvas), _font()
+    for i, cell in enumerate(cells):
+        x, y = GAP + i % columns * (width + GAP), GAP + i // columns * (height + GAP)
+        left = x
+        for name in pictures:
+            picture = cell[name].convert("RGB").resize(sizes[name], Image.Resampling.NEAREST)
+            canvas.paste(picture, (left, y))
+            left += sizes[name][0] + 2
+        for line, name in enumerate(words):
+            text = cell[name] if len(words) == 1 else f"{name}: {cell[name]}"
+            text = text.encode("latin-1", "replace").decode("latin-1")
+            draw.text((x, y + tall + LINE * line), _shortened(text, width, draw, font), fill=INK, font=font)
+    return canvas
+
+
+def grid(m: "Modality", x: "Tensor", limit: int = 64) -> "Image | None":
+    """The pictures of one modality, eight in a row, pixel by pixel; None for one that shows itself in words."""
+    from PIL import Image
+
+    shown = [m.show(one) for one in x[:limit]]
+    if isinstance(shown[0], str):
+        return None
+    width, height = shown[0].size
+    columns = min(len(shown), COLUMNS)
+    canvas = Image.new("RGB", (columns * (width + 1) - 1, math.ceil(len(shown) / columns) * (height + 1) - 1), "white")
+    for i, picture in enumerate(shown):
+        assert not isinstance(picture, str)
+        canvas.paste(picture.convert("RGB"), (i % columns * (width + 1), i // columns * (height + 1)))
+    return canvas
+
+
+def png(image: "Image") -> bytes:
+    """The bytes of a PNG file."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def curves(metrics: Path) -> bytes:
+    """Each task's loss over training, from ``metrics.jsonl``, as a PNG.
+
+    Raises:
+        RequestError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise RequestError("report: matplotlib is not installed; pip install 'mmcore[report]'") from error
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    names = list(lines[0]["tasks"]) if lines else []
+    columns = max(1, min(len(names), 4))
+    rows = max(1, math.ceil(len(names) / columns))
+    buffer = io.BytesIO()
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10, 2.4 * rows), layout="constrained")
+        places = figure.subplots(rows, columns, squeeze=False).flatten()
+        for axes, name in zip(places, names, strict=False):
+            points = [(line["step"], line["tasks"][name]["loss"]) for line in lines if line["tasks"][name]["rows"]]
+            axes.set(title=name, xlabel="step")
+            if not points:
+                continue
+            steps, losses = zip(*points, strict=True)
+            axes.plot(steps, losses, color=MUTED, linewidth=0.8)
+            axes.plot(steps, _smooth(losses), color=WARM, linewidth=1.6)
+        for axes in places[len(names) :]:
+            axes.set_visible(False)
+        if len(places):
+            places[0].set_ylabel("nats per sample")
+        figure.savefig(buffer, format="png", dpi=130)
+    return buffer.getvalue()
+
+
+def _smooth(losses: Sequence[float]) -> list[float]:
+    smooth, kept = [], losses[0]
+    for loss in losses:
+        kept = 0.85 * kept + 0.15 * loss
+        smooth.append(kept)
+    return smooth
+
+
+def _enlarged(size: tuple[int, int]) -> tuple[int, int]:
+    factor = max(1, SIDE // max(size))
+    return size[0] * factor, size[1] * factor
+
+
+def _font() -> Any:
+    from PIL import ImageFont, features
+
+    return ImageFont.load_default(11 if features.check("freetype2") else None)
+
+
+def _shortened(text: str, width: int, draw: Any, font: Any) -> str:
+    """The text, cut where it would leave its cell."""
+    if draw.textlength(text, font=font) <= width:
+        return text
+    while text and draw.textlength(f"{text}...", font=font) > width:
+        text = text[:-1]
+    return f"{text}..."

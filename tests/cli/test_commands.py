@@ -1,0 +1,434 @@
+"""The commands from a configuration to a report, in this process; a few by themselves."""
+
+import gzip
+import json
+import re
+import struct
+import subprocess
+import sys
+import tarfile
+import tomllib
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import mmcore
+from mmcore import Rng, cli
+from mmcore.config.guess import configuration
+from mmcore.config.resolve import resolve
+
+SMALL = """
+out = "run"
+seed = 3
+device = "cpu"
+
+[data]
+source = "npz"
+options = { path = "rows.npz" }
+
+[data.split]
+validation = 0.2
+test = 0.2
+
+[data.columns]
+vector = { column = "vector", present = "has_vector" }
+
+[modalities.image]
+channels = 3
+size = 4
+
+[modalities.label]
+classes = 3
+names = ["a", "b", "3"]
+
+[modalities.vector]
+plugin = "clip"
+width = 5
+unit_norm = false
+
+[tasks]
+image = { weight = 0.1 }
+
+[model]
+backbone = "mlp"
+backbone_options = { width = 8, depth = 1, features = 2 }
+schedule_options = { steps = 20 }
+
+[training]
+steps = 2
+batch_size = 4
+log_every = 1
+pictures_every = 1
+validate_every = 2
+
+[sampling]
+n = 6
+steps = 2
+"""
+
+
+def arrays(rows: int = 40) -> dict[str, np.ndarray]:
+    rng = Rng.for_rows(0, rows)
+    return {
+        "image": rng.of("image").integers(0, 256, 48).reshape(rows, 4, 4, 3).to(torch.uint8).numpy(),
+        "label": (torch.arange(rows) % 3).numpy(),
+        "vector": rng.of("vector").normal(5).numpy(),
+        "has_vector": (torch.arange(rows) % 4 > 0).numpy(),
+    }
+
+
+def call(line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["mmcore", *line.split()])
+    capsys.readouterr()
+    status = 0
+    try:
+        cli.main()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1 if end.code else 0
+    told = capsys.readouterr()
+    assert "Traceback" not in told.err
+    return status, told.out, told.err
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("trained")
+    np.savez(folder / "rows.npz", **arrays())
+    (folder / "config.toml").write_text(SMALL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["mmcore", "train", "config.toml"])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert not end.value.code
+    return folder
+
+
+@pytest.fixture
+def here(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(trained)
+    return trained / "run"
+
+
+def test_a_run_folder_holds_all_of_a_run(here: Path, registry: mmcore.Registry) -> None:
+    tables = tomllib.loads((here / "config.toml").read_text())
+    assert tables["data"]["options"]["path"] == str(here.parent / "rows.npz")
+    options = tables["modalities"]["image"]
+    assert options.keys() >= {"mean", "std", "levels"}
+    assert (
+        resolve(tables, registry=registry).tables()
+        == json.loads((here / "model" / "config.json").read_text())["configuration"]
+    )
+    assert mmcore.load(here / "model", registry=registry).variable("image").mean == options["mean"]  # type: ignore[attr-defined]
+    assert [json.loads(line)["step"] for line in (here / "metrics.jsonl").read_text().splitlines()] == [1, 2]
+    assert {"timing.jsonl", "validation.jsonl", "checkpoints", "tensorboard"} <= {p.name for p in here.iterdir()}
+    made = {p.name for p in (here / "samples").iterdir()}
+    assert made == {
+        *("samples.png", "grid-image.png", "samples.json", "samples.safetensors"),
+        *("step-00000001-sheet.png", "step-00000002-sheet.png"),
+    }
+    answer = load_file(here / "samples" / "samples.safetensors")
+    model = mmcore.load(here / "model", registry=registry)
+    again = mmcore.sample(model, 6, steps=2, seed=3)
+    assert answer.keys() == again.keys()
+    assert all(torch.equal(answer[name], again[name]) for name in answer)
+
+
+def test_the_grid_shows_the_samples_pixel_by_pixel(here: Path, registry: mmcore.Registry) -> None:
+    image = mmcore.load(here / "model", registry=registry).variable("image")
+    x = load_file(here / "samples" / "samples.safetensors")["image"]
+    grid = Image.open(here / "samples" / "grid-image.png")
+    assert grid.size == (6 * 5 - 1, 4)
+    for i in range(6):
+        shown = image.show(x[i])
+        assert not isinstance(shown, str)
+        assert grid.crop((5 * i, 0, 5 * i + 4, 4)).tobytes() == shown.convert("RGB").tobytes()
+
+
+def test_the_report_needs_no_other_file(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "report.html").unlink()
+    assert call("report run", capsys, monkeypatch)[0] == 0
+    page = (here / "report.html").read_text()
+    # Curves, samples and the two sheets on the way.
+    assert page.count("data:image/png;base64,") == 4
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert "All 2 steps are done." in page
+    assert "pictures_every = 1" in page
+    weights = load_file(here / "model" / "model.safetensors")
+    count = sum(x.numel() for name, x in weights.items() if name.startswith("decoders.label."))
+    assert f"<td>head label</td><td class=n>{count:,}</td>" in page
+
+
+def test_a_run_is_not_overwritten_and_a_changed_one_not_continued(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (here / "config.toml").read_bytes()
+    status, _, told = call("train config.toml --set training.lr=0.5", capsys, monkeypatch)
+    assert (status, "holds a run" in told) == (2, True)
+    status, _, told = call("train config.toml --resume --set training.lr=0.5", capsys, monkeypatch)
+    assert (status, "lr" in told) == (2, True)
+    assert (here / "config.toml").read_bytes() == before
+    status, _, _ = call("train config.toml --resume --set sampling.n=3", capsys, monkeypatch)
+    assert status == 0
+    assert len(load_file(here / "samples" / "samples.safetensors")["image"]) == 3
+    assert call("train config.toml --resume", capsys, monkeypatch)[0] == 0
+
+
+def test_samples_on_request(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "s"
+    for label, index in (("b", 1), ("3", 2), ("0", 0)):
+        asked = f"sample run -n 5 --given label={label} --absent vector --steps 1 --out {out}"
+        assert call(asked, capsys, monkeypatch)[0] == 0
+        answer = load_file(out / "samples.safetensors")
+        assert answer.keys() == {"image", "label"}
+        assert answer["label"].tolist() == [index] * 5
+        told = json.loads((out / "samples.json").read_text())
+        assert (told["given"], told["absent"], told["answers"]["label"]) == (
+            {"label": label},
+            ["vector"],
+            [["a", "b", "3"][index]] * 5,
+        )
+    picture = Image.fromarray(arrays()["image"][0])
+    picture.save(tmp_path / "a.png")
+    asked = f"sample run/model -n 2 --given image={tmp_path}/a.png --guidance image=2 --steps 2 --seed 1 --out {out}"
+    assert call(asked, capsys, monkeypatch)[0] == 0
+    assert Image.open(out / "grid-image.png").crop((0, 0, 4, 4)).tobytes() == picture.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("line", "match"),
+    [
+        ("sample run --given label=d", "--given label=d: found 'd', expected one of a, b, 3"),
+        ("sample run --given lable=1", "no variable 'lable' in the model; it has image, label, vector"),
+        ("sample run --given label", "--given 'label', expected name=value"),
+        ("sample run --guidance label=x", "--guidance label=x, expected a number"),
+        ("sample run --sampler heum", "sampler 'heum', expected one of"),
+        ("sample run --absent nothing", "absent names 'nothing'"),
+        ("sample nowhere", "run nowhere: there is no such folder, expected what mmcore train made"),
+        ("report nowhere", "holds no config.toml"),
+        ("evaluate run --set part=test", "--set belongs to --source"),
+        ("evaluate nowhere", "there is no such folder"),
+        ("config nowhere.toml", "nowhere.toml: cannot be read: No such file"),
+        ("config config.toml --set training.stepz=3", "did you mean 'steps'?"),
+        ("config config.toml --set training", "has not the form a.b=value"),
+        ("init nowhere -o y.toml", "there is nothing at nowhere"),
+        ("init config.toml -o x.toml", "is nothing that a source reads"),
+        ("init rows.npz", "config.toml is there already"),
+        ("embed config.toml", "nothing to embed"),
+        ("train config.toml --set data.options.path=gone.npz --set out=new", "gone.npz"),
+    ],
+)
+def test_wrong_requests_end_with_2_and_a_line(
+    line: str, match: str, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, _, told = call(line, capsys, monkeypatch)
+    assert status == 2
+    assert match in told
+    assert len(told.splitlines()) == 1
+    assert not (here.parent / "new").exists()
+
+
+def test_config_prints_what_it_takes(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, once, _ = call("config config.toml --set training.steps=7", capsys, monkeypatch)
+    assert status == 0
+    assert tomllib.loads(once)["training"]["steps"] == 7
+    (tmp_path / "again.toml").write_text(once)
+    assert call(f"config {tmp_path}/again.toml", capsys, monkeypatch)[1] == once
+    assert json.loads(call("config config.toml --json", capsys, monkeypatch)[1])["out"] == "run"
+
+
+def test_a_dry_run_tells_of_all_parts_and_writes_nothing(
+    here: Path, registry: mmcore.Registry, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = set(here.parent.rglob("*"))
+    status, told, _ = call("train config.toml --dry-run --set out=other", capsys, monkeypatch)
+    assert status == 0
+    assert set(here.parent.rglob("*")) == before
+    model = mmcore.load(here / "model", registry=registry)
+    counts = {line[:24].strip(): int(line[24:36].replace(",", "")) for line in told.split("\n\n")[0].splitlines()[1:]}
+    assert counts["backbone"] == sum(p.numel() for p in model.backbone.parameters())
+    assert counts["head label"] == sum(p.numel() for p in model.decoders["label"].parameters())
+    assert counts["all"] == sum(p.numel() for p in model.parameters())
+    assert re.search(r"next step +\d+ ms", told)
+    assert re.search(r"peak memory +[\d,]+ MB", told)
+
+
+def test_evaluate_takes_held_out_rows(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, registry: mmcore.Registry
+) -> None:
+    status, told, _ = call("evaluate run --draws 2 --json", capsys, monkeypatch)
+    assert status == 0
+    rows = resolve(tomllib.loads((here / "config.toml").read_text()), registry=registry).rows("test")
+    assert json.loads(told)["rows"] == len(rows) < 40
+
+
+def test_data_shows_what_a_model_will_see(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, told, _ = call(f"data config.toml -o {tmp_path}/d.png", capsys, monkeypatch)
+    assert status == 0
+    assert re.search(r"rows: \d+ train, \d+ validation, \d+ test", told)
+    assert Image.open(tmp_path / "d.png").size[0] > 64
+
+
+def test_help_and_wrong_usage_import_no_torch(tmp_path: Path) -> None:
+    code = "import sys; sys.argv = ['mmcore', {arguments}]\ntry:\n  from mmcore import cli; cli.main()\nexcept SystemExit as e:\n  print(e.code, 'torch' in sys.modules)"
+    for arguments, status in (
+        ("'--help'", 0),
+        ("'train', '--help'", 0),
+        ("'train'", 2),
+        ("'sample', 'x', '-n', 'y'", 2),
+    ):
+        line = [sys.executable, "-c", code.format(arguments=arguments)]
+        told = subprocess.run(line, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert told.stdout.splitlines()[-1] == f"{status} False", told.stderr
+
+
+def test_a_wrong_configuration_ends_a_process_with_2(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("[data]\nsource = 'digit'\n[modalities.label]\nclases = 3\n")
+    line = [sys.executable, "-m", "mmcore", "train", "c.toml"]
+    told = subprocess.run(line, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert told.returncode == 2
+    assert sorted(line.partition(" ")[2].partition(":")[2].split()[0] for line in told.stderr.splitlines()) == [
+        "data.source",
+        "modalities.label.clases",
+    ]
+    assert [p.name for p in tmp_path.iterdir()] == ["c.toml"]
+
+
+# ---- init ----
+
+
+def write(layout: str, folder: Path, rows: int = 24) -> Path:
+    """Tiny collections in the layouts that people have."""
+    rng = Rng.for_rows(1, rows)
+    grey = rng.of("grey").integers(0, 256, 64).reshape(rows, 8, 8).to(torch.uint8).numpy()
+    colour = rng.of("colour").integers(0, 256, 192).reshape(rows, 8, 8, 3).to(torch.uint8).numpy()
+    classes = rng.of("mask").integers(0, 4, 64).reshape(rows, 8, 8).to(torch.uint8).numpy()
+    labels = np.arange(rows, dtype=np.uint8) % 5
+    vectors = rng.of("vector").normal(6).numpy().astype(np.float16)
+    at = folder / layout
+    at.mkdir()
+    if layout == "idx":
+        for part in ("train", "t10k"):
+            for name, array in (("images-idx3", grey), ("labels-idx1", labels)):
+                head = struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+                (at / f"{part}-{name}-ubyte.gz").write_bytes(gzip.compress(head + array.tobytes()))
+        return at
+    if layout == "npz":
+        has = np.arange(rows) % 3 > 0
+        names = np.array(["fish", "bird", "cat", "dog", "ant"])
+        extra = {
+            "has_words": has,
+            "kind_names": names,
+            "unit": vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
+        }
+        np.savez(at / "a.npz", image=colour, kind=labels, words=vectors * has[:, None], **extra)
+        return at / "a.npz"
+    if layout == "folder":
+        for name in ("images", "masks"):
+            (at / name).mkdir()
+        for i in range(rows):
+            Image.fromarray(colour[i]).save(at / "images" / f"{i:04}.png")
+            if i % 4:
+                Image.fromarray(classes[i]).save(at / "masks" / f"{i:04}.png")
+        lines = ["stem,animal", *(f"{i:04},{('cat', 'dog')[i % 2]}" for i in range(rows))]
+        (at / "labels.csv").write_text("\n".join(lines) + "\n")
+        return at
+    if layout == "table":
+        (at / "pictures").mkdir()
+        lines = ["image,label,note,vector"]
+        for i in range(rows):
+            Image.fromarray(grey[i]).resize((100, 80)).save(at / "pictures" / f"{i}.png")
+            lines.append(f'pictures/{i}.png,{labels[i] if i % 5 else -1},text {i},"{vectors[i].tolist()}"')
+        (at / "a.csv").write_text("\n".join(lines) + "\n")
+        return at / "a.csv"
+    with tarfile.open(at / "0.tar", "w") as tar:
+        for i in range(rows):
+            buffer = BytesIO()
+            Image.fromarray(colour[i]).save(buffer, format="PNG")
+            for suffix, data in (("png", buffer.getvalue()), ("cls", str(labels[i]).encode())):
+                member = tarfile.TarInfo(f"{i:04}.{suffix}")
+                member.size = len(data)
+                tar.addfile(member, BytesIO(data))
+    return at
+
+
+EXPECTED: dict[str, dict[str, dict[str, Any]]] = {
+    "idx": {"image": {"plugin": "image", "size": 8, "channels": 1}, "label": {"plugin": "label", "classes": 5}},
+    "npz": {
+        "image": {"plugin": "image", "size": 8, "channels": 3},
+        "kind": {"plugin": "label", "classes": 5, "names": ["fish", "bird", "cat", "dog", "ant"]},
+        "words": {"plugin": "clip", "width": 6, "unit_norm": False},
+        "unit": {"plugin": "clip", "width": 6, "unit_norm": True},
+    },
+    "folder": {
+        "image": {"plugin": "image", "size": 8, "channels": 3},
+        "mask": {"plugin": "mask", "size": 8, "classes": 4},
+        "animal": {"plugin": "label", "classes": 2, "names": ["cat", "dog"]},
+    },
+    "table": {
+        "image": {"plugin": "image", "size": [48, 64], "channels": 1},
+        "label": {"plugin": "label", "classes": 5},
+        "vector": {"plugin": "clip", "width": 6, "unit_norm": False},
+    },
+    "shards": {"image": {"plugin": "image", "size": 8, "channels": 3}, "label": {"plugin": "label", "classes": 5}},
+}
+
+
+@pytest.mark.parametrize("layout", EXPECTED)
+def test_init_finds_what_is_there(layout: str, tmp_path: Path, registry: mmcore.Registry) -> None:
+    text = configuration(write(layout, tmp_path), registry)
+    tables = tomllib.loads(text)
+    assert tables["modalities"] == EXPECTED[layout]
+    setup = resolve(tables, registry=registry)
+    rows = setup.rows()
+    batch = rows.__getitems__(range(len(rows)))
+    names = [m.name for m in rows.variables]
+    # What was left out on purpose is missing, and nothing else is.
+    missing = {name for name, here in zip(names, batch.present.all(0).tolist(), strict=True) if not here}
+    assert missing == {"npz": {"words"}, "folder": {"mask"}, "table": {"label"}}.get(layout, set())
+    if layout == "table":
+        assert "note: texts, 24 different ones" in text
+
+
+@pytest.mark.parametrize("layout", ["idx", "npz", "folder"])
+def test_init_then_train_then_sample(
+    layout: str,
+    tmp_path: Path,
+    registry: mmcore.Registry,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write(layout, tmp_path)
+    assert call(f"init {path} -o c.toml", capsys, monkeypatch)[0] == 0
+    # Only so that it is over soon: nothing that init wrote is changed but the amount of work.
+    few = {
+        "training.steps": 2,
+        "training.batch_size": 4,
+        "sampling.n": 2,
+        "sampling.steps": 1,
+        "model.backbone_options.width": 16,
+    }
+    changes = " ".join(f"--set {key}={value}" for key, value in few.items())
+    status, told, _ = call(f"train c.toml {changes}", capsys, monkeypatch)
+    assert status == 0
+    run = Path(told.splitlines()[0].partition("model:")[2].strip()).parent
+    assert call(f"sample {run} -n 3 --steps 1 --out s", capsys, monkeypatch)[0] == 0
+    assert {name: len(x) for name, x in load_file("s/samples.safetensors").items()} == dict.fromkeys(
+        EXPECTED[layout], 3
+    )
