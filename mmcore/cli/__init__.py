@@ -142,6 +142,20 @@ def check(
         raise typer.Exit(1)
 
 
+@app.command("new-plugin")
+def new_plugin(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The modality's name, such as audio or heart-rate.")],
+    kind: Annotated[str, typer.Option(help="Of data: vector, sequence, grid or categorical.")] = "vector",
+    out: Annotated[Path, typer.Option(help="The folder in which the distribution's folder is made.")] = Path("."),
+) -> None:
+    """Write a modality's distribution that installs and passes the conformance checks; the rest is marked TODO."""
+    from mmcore import scaffold
+
+    folder = scaffold.new_plugin(name, kind=kind, out=out, registry=_registry(context))
+    print(f"{folder}: now 'pip install -e {folder}[testing]', 'mmcore check {name}', then grep -r TODO {folder}")
+
+
 def _tell(result: Any) -> None:
     level = "" if result.check.level == "required" else f" ({result.check.level})"
     why = f": {result.reason}" if result.reason else ""
