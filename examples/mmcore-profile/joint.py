@@ -42,7 +42,9 @@ def main(steps: int = 1500, draws: int = 40, seed: int = 0) -> dict[str, float]:
         "label given profile, right": float((answered == y).float().mean()),
         "nearest neighbours' label, right": float(judge.score(x.flatten(1).numpy(), y.numpy())),
         "profile given label, judged right": float(judge.score(drawn.flatten(1).numpy(), asked.numpy())),
-        "both generated, judged to agree": float(judge.score(both["profile"].flatten(1).numpy(), both["label"].numpy())),
+        "both generated, judged to agree": float(
+            judge.score(both["profile"].flatten(1).numpy(), both["label"].numpy())
+        ),
         "distinct labels generated, of 10": float(both["label"].unique().numel()),
     }
     for name, value in found.items():

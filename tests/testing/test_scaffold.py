@@ -60,7 +60,9 @@ def test_the_requirement_on_the_core_is_bounded(version: str, requirement: str) 
     assert bounded(version) == requirement
 
 
-@pytest.mark.parametrize("name", ["", "Audio", "heart_rate", "heart.rate", "2d", "-a", "a-", "a--b", "../a", "class", "é"])
+@pytest.mark.parametrize(
+    "name", ["", "Audio", "heart_rate", "heart.rate", "2d", "-a", "a-", "a--b", "../a", "class", "é"]
+)
 def test_invalid_names_are_refused(name: str, tmp_path: Path, registry: Registry) -> None:
     with pytest.raises(RequestError, match=r"new-plugin: name .* expected lower-case letters"):
         new_plugin(name, out=tmp_path, registry=registry)
@@ -92,7 +94,7 @@ def clean(plugins: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
     wheels = folder / "wheels"
     for source in (ROOT, EXAMPLE, *plugins.values()):
         run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(wheels)], source)
-    venv.create(folder / "env")
+    venv.create(folder / "env", symlinks=True)
     python = folder / "env" / "bin" / "python"
     site = Path(sysconfig.get_path("purelib", vars={"base": str(folder / "env")}))
     # What the wheels depend on is taken from here. Of what is installed here in place only the metadata shows, as the
@@ -141,10 +143,15 @@ def test_it_conforms_under_pytest(clean: Path, plugins: dict[str, Path]) -> None
 
 
 def test_the_command_says_what_to_do_next(clean: Path, tmp_path: Path) -> None:
-    mmcore = str(clean / "env/bin/mmcore")
-    text = run([mmcore, "new-plugin", "heart-rate", "--kind", "sequence"], tmp_path)
+    command = str(clean / "env/bin/mmcore")
+    text = run([command, "new-plugin", "heart-rate", "--kind", "sequence"], tmp_path)
     assert text.startswith("mmcore-heart-rate: now 'pip install -e mmcore-heart-rate[testing]'")
-    assert "class HeartRateModality(Modality)" in (tmp_path / "mmcore-heart-rate/mmcore_heart_rate/modality.py").read_text()
-    again = subprocess.run([mmcore, "new-plugin", "heart-rate"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (
+        "class HeartRateModality(Modality)"
+        in (tmp_path / "mmcore-heart-rate/mmcore_heart_rate/modality.py").read_text()
+    )
+    again = subprocess.run(
+        [command, "new-plugin", "heart-rate"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
     assert again.stderr.startswith("mmcore: new-plugin: mmcore-heart-rate is there already")
