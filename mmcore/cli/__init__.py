@@ -12,6 +12,7 @@ from mmcore.cli.data import data, embed
 from mmcore.cli.demo import demo
 from mmcore.cli.evaluate import evaluate
 from mmcore.cli.init import init
+from mmcore.cli.new_plugin import new_plugin
 from mmcore.cli.plugins import list_plugins, why
 from mmcore.cli.report import report
 from mmcore.cli.sample import sample
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 for command in (demo, init, config, data, embed, train, sample, report, evaluate, check):
     app.command()(command)
+app.command("new-plugin")(new_plugin)
 plugins = typer.Typer(help="What is installed, and what is wrong with it.", no_args_is_help=True)
 plugins.command("list")(list_plugins)
 plugins.command("why")(why)

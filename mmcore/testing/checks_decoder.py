@@ -1,7 +1,6 @@
 """Decoders: from features to a distribution, its point, its draws and its expected code."""
 
 import torch
-from hypothesis import strategies as st
 from torch import Tensor
 
 from mmcore.errors import RequestError
@@ -9,9 +8,10 @@ from mmcore.rng import Rng
 from mmcore.testing.check import NotRun, check
 from mmcore.testing.context import SPACES, WIDTH, Context
 from mmcore.testing.statistics import mean_bound
+from mmcore.testing.strategies import choice, whole
 
-SCALES = st.sampled_from([0.1, 1.0, 10.0, 100.0])
-SEEDS = st.integers(0, 999)
+SCALES = choice([0.1, 1.0, 10.0, 100.0])
+SEEDS = whole(999)
 DRAW = "from mmcore import Rng, Space\ndecoder = modality.decoder(6, Space((4, 4, 4)))\nprint(decoder.{}(params{}))"
 
 

@@ -30,7 +30,7 @@ def shape_dtype(c: Context) -> None:
         if not code.isfinite().all():
             c.fail("a code with NaN or infinity", "finite numbers", code=ENCODE, x=x)
 
-    c.forall(body, x=samples(c.modality.spec))
+    c.forall(body, c.corners(), x=samples(c.modality.spec))
 
 
 @check(
@@ -72,7 +72,7 @@ def pure(c: Context) -> None:
         if not torch.equal(given, before):
             c.fail("a code that shares its memory with the sample", "memory of its own", code=ENCODE, x=x)
 
-    c.forall(body, x=samples(c.modality.spec))
+    c.forall(body, c.corners(), x=samples(c.modality.spec))
     if not torch.equal(torch.get_rng_state(), state):
         c.fail("numbers drawn from torch's global generator", "none")
 
@@ -98,7 +98,7 @@ def rows(c: Context) -> None:
             code = f"encode = modality.encoder(); print(encode(x)[{k}], encode(x[{k}:{k} + 1])[0])"
             c.same(encode(c.cast(x[k : k + 1]).clone())[0], whole[k], f"the code of row {k} alone", code=code, x=x)
 
-    c.forall(body, x=samples(c.modality.spec))
+    c.forall(body, c.corners(), x=samples(c.modality.spec))
 
 
 @check(

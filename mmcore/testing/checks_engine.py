@@ -105,8 +105,9 @@ def own_shape(params: Tensor) -> tuple[int, ...]:
     "engine.order", fault="parts of two modalities that share state, weights drawn while they are made", tolerance=1e-6
 )
 def order(c: Context) -> None:
-    """Its codes and expected codes are the same first or last in the composition, and beside itself under another name."""
+    """Its codes and expected codes are the same alone, first or last in a composition, and beside itself under another name."""
     p = c.params(4)
+    alone: list[Tensor] = []
     for where, modalities, layout in c.compositions():
         seen: list[tuple[Tensor, Tensor]] = []
         batch = c.batch(modalities, 4)
@@ -120,6 +121,10 @@ def order(c: Context) -> None:
             seen.append((both[0][:, start:stop], both[1][:, start:stop]))
         c.same(seen[1][0], seen[0][0], f"{where}: its codes when it comes last")
         c.same(seen[1][1], seen[0][1], f"{where}: its expected codes when it comes last")
+        # The first composition is that of the modality alone.
+        alone = alone or list(seen[0])
+        c.same(seen[0][0], alone[0], f"{where}: its codes, unlike alone")
+        c.same(seen[0][1], alone[1], f"{where}: its expected codes, unlike alone")
 
 
 @check("engine.rows", fault="a loss or a head that looks at its neighbours in the batch", tolerance=1e-4)

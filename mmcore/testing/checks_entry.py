@@ -210,7 +210,7 @@ def shows(c: Context) -> None:
         if not torch.equal(given, x[0]):
             c.fail("the sample changed by being shown", "the sample as it was", code="print(modality.show(x[0]))", x=x)
 
-    c.forall(body, x=samples(c.modality.spec, rows=1))
+    c.forall(body, c.corners(), x=samples(c.modality.spec, rows=1))
 
 
 @check("metrics.per_sample", fault="a metric averaged over the batch", core=False, tolerance=1e-5)

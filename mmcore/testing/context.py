@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import attrs
@@ -21,6 +21,7 @@ from mmcore.rng import Rng
 from mmcore.space import Space
 from mmcore.testing.check import Check, Failure, Profile
 from mmcore.testing.reference import Reference
+from mmcore.testing.strategies import corners
 
 LAYOUTS: tuple[Any, ...] = ("shared", "separate")
 """The layouts in which compositions are checked."""
@@ -80,8 +81,22 @@ class Context:
                 **inputs,
             )
 
-    def forall(self, body: Callable[..., None], **strategies: SearchStrategy[Any]) -> None:
-        """Put ``body`` to examples of the strategies; the example that fails is shrunk."""
+    def forall(
+        self, body: Callable[..., None], first: Sequence[Mapping[str, Any]] = (), /, **strategies: SearchStrategy[Any]
+    ) -> None:
+        """Put ``body`` to the ``first`` examples, which no seed leaves out, then to others; the one that fails is shrunk."""
+
+        def put(**example: Any) -> None:
+            # A plugin must not reach the next example, so it works on copies.
+            self.inputs = {k: v.clone() if isinstance(v, Tensor) else v for k, v in example.items()}
+            try:
+                body(**example)
+            except Failure as failure:
+                self.failure = failure
+                raise
+
+        for example in first:
+            put(**{k: v.clone() if isinstance(v, Tensor) else v for k, v in example.items()})
 
         @hypothesis.seed(self.seed)
         @settings(
@@ -95,17 +110,15 @@ class Context:
             phases=(Phase.generate, Phase.shrink),
         )
         @hypothesis.given(**strategies)
-        def put(**example: Any) -> None:
-            # A plugin must not reach the next example, so it works on copies.
-            self.inputs = {k: v.clone() if isinstance(v, Tensor) else v for k, v in example.items()}
-            try:
-                body(**example)
-            except Failure as failure:
-                self.failure = failure
-                raise
+        def more(**example: Any) -> None:
+            put(**example)
 
-        put()
+        more()
         self.inputs = {}
+
+    def corners(self, **more: Any) -> list[dict[str, Any]]:
+        """First examples ``x`` for :meth:`forall`: samples at the spec's corners, each with these other inputs."""
+        return [{"x": x, **more} for x in corners(self.modality.spec)]
 
     # ---- a modality's parts ----
 

@@ -1,6 +1,12 @@
-"""Hypothesis strategies for valid samples, derived from a :class:`mmcore.Spec`."""
+"""Hypothesis strategies for valid samples, derived from a :class:`mmcore.Spec`.
+
+Everything is drawn by booleans. Into integers and floats Hypothesis mixes constants that it finds in the code of the modules
+that happen to be imported, so the same seed would give other examples in another process.
+"""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from hypothesis import strategies as st
@@ -14,6 +20,17 @@ FAR = 1e4
 """How far from zero a value without a limit goes."""
 
 
+def whole(high: int) -> st.SearchStrategy[int]:
+    """Whole numbers 0 … ``high``, by the seed alone; shrinks towards 0."""
+    bits = high.bit_length()
+    return st.tuples(*[st.booleans()] * bits).map(lambda b: sum(on << k for k, on in enumerate(b)) % (high + 1))
+
+
+def choice(values: Sequence[Any]) -> st.SearchStrategy[Any]:
+    """One of the values, by the seed alone; shrinks towards the first."""
+    return whole(len(values) - 1).map(values.__getitem__)
+
+
 def limits(spec: Spec) -> tuple[float, float]:
     """The smallest and the largest value to try."""
     low = spec.low if spec.low is not None else min(-FAR, (spec.high or 0) - FAR)
@@ -24,11 +41,11 @@ def limits(spec: Spec) -> tuple[float, float]:
 @st.composite
 def samples(draw: st.DrawFn, spec: Spec, *, rows: int = 3) -> Tensor:
     """One to ``rows`` valid samples ``(B, *spec.shape)``, also at the ends of the range; shrinks to one placeholder."""
-    n = draw(st.integers(1, rows))
-    kind = draw(st.sampled_from(["placeholder", "random", "ends", "mixed"]))
+    n = 1 + draw(whole(rows - 1))
+    kind = draw(choice(["placeholder", "random", "ends", "mixed"]))
     if kind == "placeholder":
         return spec.placeholder(n)
-    rng = Rng.for_rows(draw(st.integers(0, 999)), n).of("testing")
+    rng = Rng.for_rows(draw(whole(999)), n).of("testing")
     shape = (n, *spec.shape)
     u = rng.of("value").uniform(*spec.shape, dtype=torch.float64)
     if spec.dtype == torch.bool:
@@ -54,3 +71,24 @@ def samples(draw: st.DrawFn, spec: Spec, *, rows: int = 3) -> Tensor:
     x = {"random": inside, "ends": ends, "mixed": near}[kind]
     # Casting down may round a value across the limit.
     return x.to(spec.dtype).clamp(low, high).reshape(shape)
+
+
+def corners(spec: Spec, most: int = 16) -> list[Tensor]:
+    """Single samples ``(1, *spec.shape)`` that no seed may leave out: the ends of the range, each class, void.
+
+    Of more than ``most`` classes evenly spaced ones. The simplest comes first.
+    """
+    first = spec.placeholder(1)
+    even = (torch.arange(first.numel()) % 2 == 0).reshape(first.shape)
+    if spec.unit_norm:
+        axes = F.one_hot(torch.arange(2) % spec.shape[-1], spec.shape[-1]) * torch.tensor([[1], [-1]])
+        return [first, *(axis.to(spec.dtype).expand(first.shape).clone() for axis in axes)]
+    low, high = (0, 1) if spec.dtype == torch.bool else limits(spec)
+    values: list[float] = [low, high]
+    if not spec.dtype.is_floating_point and spec.dtype != torch.bool:
+        values = sorted({low + round(k * (high - low) / (most - 1)) for k in range(most)} | {low, high})
+        values += [] if spec.void is None else [spec.void]
+    x = [first, *(torch.full_like(first, value) for value in values)]
+    if first.numel() > 1:
+        x.append(torch.where(even, torch.full_like(first, low), torch.full_like(first, high)))
+    return [one for k, one in enumerate(x) if not any(torch.equal(one, other) for other in x[:k])]

@@ -113,7 +113,8 @@ def repeat(seeds: int) -> bool:
         reports = [run(thing, kind=kind, seed=seed) for seed in range(seeds)]
         count = sum(report.verdict == "conformant" for report in reports)
         good &= count == seeds
-        print(f"{f'passed {count} of {seeds}':18} {kind} {name}", flush=True)
+        longest = max(sum(r.seconds for r in report.results) for report in reports)
+        print(f"{f'passed {count} of {seeds}':18} {kind} {name} ({longest:.1f} s at most)", flush=True)
         for report in reports:
             for failure in report.failures:
                 print(f"  seed {report.seed}\n{failure.explain()}")

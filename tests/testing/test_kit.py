@@ -16,7 +16,7 @@ from mmcore import RequestError
 from mmcore.testing import KnownFailure, OptOuts, Tolerance, Unsupported, conformance_suite, run, schema
 from mmcore.testing.reference import Reference
 from mmcore.testing.report import Report, Result
-from mmcore.testing.strategies import samples
+from mmcore.testing.strategies import corners, samples
 from mmcore_label import LabelModality
 from tests.testing.mutants import HEALTHY, MUTANTS, broken
 
@@ -225,6 +225,40 @@ def test_strategies_give_valid_samples(name: str) -> None:
         spec.check(x, name)
 
     holds()
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_no_seed_leaves_out_a_corner(name: str) -> None:
+    spec = HEALTHY[name]().spec
+    found = torch.cat(corners(spec))
+    spec.check(found, name)
+    if spec.unit_norm:
+        assert {-1.0, 0.0, 1.0} <= set(found.flatten().tolist())
+        return
+    values = {False, True} if spec.dtype == torch.bool else {spec.low or -1e4, spec.high or 1e4}
+    if spec.dtype == torch.int64:
+        values = {*range(int(spec.high or 0) + 1), *([] if spec.void is None else [spec.void])}
+    assert values <= set(found.flatten().tolist())
+
+
+def test_examples_follow_from_the_seed_whatever_else_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hypothesis mixes constants of the modules that are imported into its integers; the kit must not take them."""
+
+    def shown() -> list[Any]:
+        seen: list[Any] = []
+        modality = type("Seen", (Reference,), {"show": lambda self, x: seen.append(x.tolist()) or ""})(2)
+        assert run(modality, seed=3, profile="ci", only=["show.shows"]).counts["passed"] == 1
+        return seen
+
+    before = shown()
+    (tmp_path / "other_constants.py").write_text(f"MANY = {list(range(300))}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import other_constants  # type: ignore[import-not-found]
+
+    assert other_constants.MANY
+    assert shown() == before
 
 
 def test_a_spec_knows_its_void() -> None:
