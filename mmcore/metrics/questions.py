@@ -131,9 +131,16 @@ def report(
         for m in model.variables:
             if _is_image(m):
                 extractors.setdefault(m.name, _Pixels(m, network))
-    asked = Asked.every(model) if questions is None else [Asked.read(text, model) for text in questions]
-    if questions is None and any(model.reads(name) for name in extractors):
-        asked.append(Asked.read("joint", model))
+    if questions is None:
+        asked = Asked.every(model)
+        if any(model.reads(name) for name in extractors):
+            asked.append(Asked.read("joint", model))
+    else:
+        asked = [Asked.read(text, model) for text in ([questions] if isinstance(questions, str) else questions)]
+    if not asked:
+        raise RequestError(
+            "metrics: nothing to ask; give questions, or weights or features to measure joint samples by"
+        )
     options = {"seed": seed} | ({} if resamples is None else {"resamples": resamples})
     measure = _Measure(model, table, network, extractors, options)
     answers: dict[tuple[str, ...], dict[str, Tensor]] = {}

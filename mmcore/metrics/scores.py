@@ -122,7 +122,7 @@ def retrieval(prediction: Tensor, target: Tensor, *, top: int = 1, seed: int = 0
         gap = query[rows] @ gallery.T - own[rows, None]
         gap[torch.arange(len(rows)), rows] = 0
         nearer, equal = (gap > _TIE).sum(1), (gap.abs() <= _TIE).sum(1)
-        found.append(((top - nearer) / equal).clamp(0, 1))
+        found.append(((top - nearer).double() / equal).clamp(0, 1))
     return average(torch.cat(found), seed=seed, resamples=resamples)
 
 

@@ -288,6 +288,18 @@ def test_wrong_questions_are_named(question: str, match: str, model: JointModel,
         report(model, table, [question], steps=1, resamples=2)
 
 
+def test_a_single_modality_is_asked_jointly_or_not_at_all(registry: Registry, table: Table) -> None:
+    alone = mmcore.compose([modalities(registry)["image"]], registry=registry, **SMALL)
+    rows = Table(TensorBatch({"image": table.rows.values["image"]}, table.rows.present[:, :1]))
+    with pytest.raises(RequestError, match="nothing to ask; give questions, or weights or features"):
+        report(alone, rows)
+    found = report(alone, rows, features={"image": lambda x: x}, steps=1, resamples=2)
+    assert found == report(alone, rows, "joint", features={"image": lambda x: x}, steps=1, resamples=2)
+    assert found["joint image.frechet"].n == 20
+    # A row without the image is no real one to compare with.
+    assert found["joint image.recall"].n == 19
+
+
 def test_rows_extractors_and_metrics_that_do_not_fit_are_named(
     model: JointModel, table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
