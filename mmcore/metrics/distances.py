@@ -16,7 +16,7 @@ _ROWS = 1024
 def frechet_distance(a: Tensor, b: Tensor) -> float:
     """``|μ_a - μ_b|² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½)`` of Gaussians fitted to features ``(n, d)`` (Heusel et al. 2017)."""
     a, b = _checked(a, b, least=2)
-    return float(_frechet(a.mean(0), a.T.cov().reshape(a.shape[1], -1), b.mean(0), b.T.cov().reshape(b.shape[1], -1)))
+    return float(_between(*(_fitted(x, x.new_ones(len(x))) for x in (a, b))))
 
 
 def frechet(made: Tensor, real: Tensor, *, seed: int = 0, resamples: int = 100) -> Figure:
@@ -26,39 +26,29 @@ def frechet(made: Tensor, real: Tensor, *, seed: int = 0, resamples: int = 100) 
     that is to be expected at this ``n`` and ``m``.
     """
     made, real = _checked(made, real, least=2)
-    # Moments about a common point lose no digits to it.
-    made, real = made - real.mean(0), real - real.mean(0)
-    if len(made) + len(real) < made.shape[1]:
-        # All samples lie in the span of themselves; turned into it, they keep every distance.
-        basis = torch.linalg.qr(torch.cat([made, real]).T).Q
-        made, real = made @ basis, real @ basis
 
     def statistic(*counts: Tensor) -> Tensor:
-        (mean_a, cov_a), (mean_b, cov_b) = (_moments(c, x) for c, x in zip(counts, (made, real), strict=True))
-        return _frechet(mean_a, cov_a, mean_b, cov_b)
+        pairs = zip(*counts, strict=True)
+        return torch.stack([_between(_fitted(made, c), _fitted(real, w)) for c, w in pairs])
 
-    bounds, d = (0.0, torch.inf), made.shape[1]
-    return bootstrap(
-        statistic, len(made), len(real), seed=seed, resamples=resamples, centred=True, bounds=bounds, room=d
-    )
+    bounds = (0.0, torch.inf)
+    return bootstrap(statistic, len(made), len(real), seed=seed, resamples=resamples, centred=True, bounds=bounds)
 
 
-def _moments(counts: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean ``(B, d)`` and covariance ``(B, d, d)`` of rows ``x (n, d)`` that count ``(B, n)`` times."""
-    n = counts.shape[1]
+def _fitted(x: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean and a factor ``A`` of the covariance ``AᵀA`` of rows ``x (n, d)`` that count ``(n,)`` times; no more than ``d`` rows in ``A``."""
+    n, drawn = counts.sum(), counts > 0
+    x, counts = x[drawn], counts[drawn]
     mean = counts @ x / n
-    second = (counts[:, :, None] * x).mT @ x
-    return mean, (second - n * mean[:, :, None] * mean[:, None, :]) / (n - 1)
+    factor = (counts / (n - 1)).sqrt()[:, None] * (x - mean)
+    return mean, torch.linalg.qr(factor, mode="r").R if len(factor) > x.shape[1] else factor
 
 
-def _frechet(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> Tensor:
-    """Of means ``(..., d)`` and covariances ``(..., d, d)``."""
-    # tr (Σ_a Σ_b)^½ by the eigenvalues of the symmetric Σ_a^½ Σ_b Σ_a^½, which has the same ones.
-    values, vectors = torch.linalg.eigh(cov_a)
-    root = (vectors * values.clamp(min=0).sqrt()[..., None, :]) @ vectors.mT
-    cross = torch.linalg.eigvalsh(root @ cov_b @ root).clamp(min=0).sqrt().sum(-1)
-    trace = torch.diagonal(cov_a + cov_b, dim1=-2, dim2=-1).sum(-1)
-    return (mean_a - mean_b).square().sum(-1) + trace - 2 * cross
+def _between(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tensor:
+    (mean_a, A), (mean_b, B) = a, b
+    # tr (Σ_a Σ_b)^½ is the sum of A Bᵀ's singular values: no root is taken of what rounding made negative.
+    cross = torch.linalg.svdvals(A @ B.T).sum()
+    return (mean_a - mean_b).square().sum() + A.square().sum() + B.square().sum() - 2 * cross
 
 
 def kernel(made: Tensor, real: Tensor, *, seed: int = 0, resamples: int = 200) -> Figure:

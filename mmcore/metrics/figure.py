@@ -13,7 +13,7 @@ from mmcore.rng import Rng
 
 LEVEL = 0.95
 RESAMPLES = 1000
-# Numbers that one chunk of resamples may take.
+# Counts of rows that are held at once.
 _ROOM = 16_000_000
 
 
@@ -54,7 +54,6 @@ def bootstrap(
     resamples: int = RESAMPLES,
     centred: bool = False,
     bounds: tuple[float, float] = (-math.inf, math.inf),
-    room: int = 1,
 ) -> Figure:
     """A statistic of rows, with the percentile bootstrap's interval (Efron 1979).
 
@@ -62,7 +61,7 @@ def bootstrap(
     alone. The interval has the middle 95 % of the resamples' values.
 
     Args:
-        statistic: how often each row counts, float64 ``(B, size)`` for each set, to its value ``(B,)``; ones give the figure.
+        statistic: how often each row counts, float64 ``(B, size)`` for each set, to its value ``(B,)``; ones give the figure. Resamples in which it is NaN are left out.
         sizes: rows of each set; the first is the figure's ``n``.
         seed: of the resamples.
         resamples: how many, at least 2.
@@ -70,20 +69,23 @@ def bootstrap(
             sampling has already, such as distances that noise can only enlarge; the interval is then for the
             statistic's expectation at this very ``n``.
         bounds: of what the statistic can be.
-        room: numbers that one row takes in the statistic, for memory.
 
     Raises:
-        RequestError: fewer than two resamples.
+        RequestError: fewer than two resamples, or none in which the statistic is a number.
     """
     if resamples < 2:
         raise RequestError(f"metrics: resamples = {resamples}, expected at least 2")
     value = float(statistic(*(torch.ones(1, size, dtype=torch.float64) for size in sizes)))
-    chunk = max(1, _ROOM // (max(sizes) * room))
+    chunk = max(1, _ROOM // max(sizes))
     values = []
     for start in range(0, resamples, chunk):
         rng = Rng.for_rows(seed, min(chunk, resamples - start), start=start).of("bootstrap")
         values.append(statistic(*(_counts(rng.of(str(k)), size) for k, size in enumerate(sizes))))
     spread = torch.cat(values)
+    if spread.isnan().all():
+        raise RequestError(
+            f"metrics: no resample of {sizes[0]} samples has a value, expected more samples or resamples"
+        )
     if centred:
         spread = spread + (value - spread.nanmean())
     tails = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.float64)

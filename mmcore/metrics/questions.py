@@ -114,7 +114,8 @@ def report(
         questions: ``"joint"`` or such as ``"image->label"``; by default each variable from all others, and ``"joint"`` where an
             extractor can judge its samples.
         weights: a safetensors file for :meth:`SqueezeNet.load <mmcore.metrics.SqueezeNet.load>`, for the figures of images.
-        features: extractors ``(n, *spec.shape) -> (n, d)`` by variable, for the distances of sets; before SqueezeNet's.
+        features: extractors ``(n, *spec.shape) -> (n, d)`` by variable, for the distances of sets, called with tensors on the CPU; before
+            SqueezeNet's.
         seed: of the samples and the intervals.
         resamples: of every interval; by default each figure's own number.
         how: options of :func:`mmcore.sample`, such as ``steps``.

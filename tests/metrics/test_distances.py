@@ -45,14 +45,14 @@ def test_frechet_distance_in_closed_form(seed: int, d: int, scale: float, shift:
 
 
 def test_frechet_of_fewer_samples_than_dimensions() -> None:
-    """Singular covariances; the trace by singular values, ``tr (Σ_a Σ_b)^½ = ‖A Bᵀ‖_*``, needs no root of them."""
-    a, b = normal(0, 7, 12), 2 * normal(1, 9, 12) + 0.3
-    A, B = ((x - x.mean(0)) / math.sqrt(len(x) - 1) for x in (a, b))
-    cross = torch.linalg.svdvals(A @ B.T).sum()
-    want = float((a.mean(0) - b.mean(0)).square().sum() + A.square().sum() + B.square().sum() - 2 * cross)
-    assert frechet_distance(a, b) == pytest.approx(want, rel=1e-6)
-    wide = torch.linalg.qr(normal(2, 40, 12))[0]
-    assert frechet(a @ wide.T, b @ wide.T, resamples=2).value == pytest.approx(want, rel=1e-6)
+    """Singular covariances, against the roots of the eigenvalues of their product, and of one set with a regular one."""
+    for n, m in ((7, 9), (7, 40), (40, 9)):
+        a, b = normal(0, n, 12), 2 * normal(1, m, 12) + 0.3
+        product = np.cov(a.T.numpy()) @ np.cov(b.T.numpy())
+        cross = np.sqrt(np.linalg.eigvals(product).real.clip(0)).sum()
+        want = float((a.mean(0) - b.mean(0)).square().sum() + a.var(0).sum() + b.var(0).sum() - 2 * cross)
+        assert frechet_distance(a, b) == pytest.approx(want, rel=1e-6)
+        assert frechet(a, b, resamples=2).value == pytest.approx(want, rel=1e-6)
 
 
 def test_the_figure_is_the_distance_and_its_resamples_are_those_of_repeated_rows() -> None:
@@ -71,13 +71,13 @@ def test_the_figure_is_the_distance_and_its_resamples_are_those_of_repeated_rows
 
 
 def test_the_interval_of_frechet_covers_its_expectation_at_this_size() -> None:
-    """150 data sets of 60 and 60 samples in three dimensions."""
-    n, d, sets = 60, 3, 150
+    """80 data sets of 60 and 60 samples in three dimensions."""
+    n, d, sets = 60, 3, 80
     pairs = [(normal(2 * i, n, d), 1.2 * normal(2 * i + 1, n, d) + 0.3) for i in range(sets)]
     expected = np.mean([frechet_distance(a, b) for a, b in pairs])
-    figures = [frechet(a, b, seed=i) for i, (a, b) in enumerate(pairs)]
+    figures = [frechet(a, b, seed=i, resamples=60) for i, (a, b) in enumerate(pairs)]
     covered = np.mean([f.low <= expected <= f.high for f in figures])
-    assert 0.88 <= covered <= 0.99
+    assert 0.86 <= covered <= 1
 
 
 # ---- kernel distance ----

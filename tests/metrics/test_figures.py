@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmcore import RequestError, Rng
+from mmcore import RequestError, Rng, metrics
 from mmcore.metrics import Figure, average, bootstrap, table
 
 
@@ -50,16 +50,17 @@ def test_the_interval_is_that_of_resampled_rows() -> None:
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(means, [2.5, 97.5])), abs=1e-12)
 
 
-def test_the_interval_depends_on_the_seed_and_not_on_memory() -> None:
+def test_the_interval_depends_on_the_seed_and_not_on_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     x = Rng.for_rows(0, 40).normal(dtype=torch.float64)
     plain = bootstrap(lambda c: c @ x / 40, 40, seed=1)
     torch.manual_seed(123)
     assert bootstrap(lambda c: c @ x / 40, 40, seed=1) == plain
-    chunks = bootstrap(lambda c: c @ x / 40, 40, seed=1, room=10**5)
-    assert (chunks.low, chunks.high) == pytest.approx((plain.low, plain.high), abs=1e-12)
     other = bootstrap(lambda c: c @ x / 40, 40, seed=2)
     assert (other.low, other.high) != (plain.low, plain.high)
     assert torch.initial_seed() == 123
+    monkeypatch.setattr(metrics.figure, "_ROOM", 40 * 7)
+    chunks = bootstrap(lambda c: c @ x / 40, 40, seed=1)
+    assert (chunks.low, chunks.high) == pytest.approx((plain.low, plain.high), abs=1e-12)
 
 
 def test_the_sets_of_a_statistic_are_resampled_apart() -> None:
@@ -106,6 +107,7 @@ def test_a_centred_interval_holds_its_figure_where_resampling_biases() -> None:
         (lambda: average(torch.ones(0)), r"values of shape \(0,\), expected one per sample"),
         (lambda: average(torch.ones(2, 2)), r"values of shape \(2, 2\), expected one per sample"),
         (lambda: average(torch.tensor([1.0, torch.nan])), "found nan for sample 1, expected finite"),
+        (lambda: bootstrap(lambda c: c[:, 0] * torch.nan, 3), "no resample of 3 samples has a value, expected more"),
         (lambda: average(torch.ones(3), resamples=1), "resamples = 1, expected at least 2"),
     ],
 )
