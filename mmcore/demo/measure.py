@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from mmcore.demo.judge import Judge
+from mmcore.metrics import frechet_distance, precision_recall
 from mmcore.model import JointModel
 from mmcore.sampling import sample
 
@@ -72,27 +73,6 @@ def image_figures(images: Tensor, judge: Judge, train: Rows, test: Rows) -> dict
         "nearest_train_distance": nearest(images, train["image"]),
         "nearest_train_distance_of_test": nearest(test["image"], train["image"]),
     }
-
-
-def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """``|μ_a - μ_b|² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½)`` of Gaussians fitted to features ``(n, d)`` (Heusel et al. 2017)."""
-    a, b = a.double(), b.double()
-    cov_a, cov_b = a.T.cov(), b.T.cov()
-    # tr (Σ_a Σ_b)^½ by the eigenvalues of the symmetric Σ_a^½ Σ_b Σ_a^½, which has the same ones.
-    values, vectors = torch.linalg.eigh(cov_a)
-    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    cross = torch.linalg.eigvalsh(root @ cov_b @ root).clamp(min=0).sqrt().sum()
-    return float((a.mean(0) - b.mean(0)).square().sum() + cov_a.trace() + cov_b.trace() - 2 * cross)
-
-
-def precision_recall(made: Tensor, real: Tensor, k: int = 3) -> tuple[float, float]:
-    """k-NN precision and recall (Kynkäänniemi et al. 2019) of features ``(n, d)``."""
-
-    def covered(points: Tensor, centres: Tensor) -> float:
-        radius = torch.cdist(centres, centres).kthvalue(k + 1, dim=1).values
-        return _mean((torch.cdist(points, centres) <= radius).any(1))
-
-    return covered(made, real), covered(real, made)
 
 
 def nearest(images: Tensor, train: Tensor) -> float:

@@ -1,0 +1,30 @@
+"""Metrics: figures with bootstrap intervals, and a report of all that fit a model's answers."""
+
+from mmcore.metrics.distances import frechet, frechet_distance, kernel, precision, precision_recall, recall
+from mmcore.metrics.figure import Figure, average, bootstrap, table
+from mmcore.metrics.questions import class_probabilities, report
+from mmcore.metrics.scores import accuracy, calibration_error, cosine, mean_iou, retrieval
+from mmcore.metrics.squeezenet import SqueezeNet, extract, lpips
+
+__all__ = [
+    "Figure",
+    "SqueezeNet",
+    "accuracy",
+    "average",
+    "bootstrap",
+    "calibration_error",
+    "class_probabilities",
+    "cosine",
+    "extract",
+    "frechet",
+    "frechet_distance",
+    "kernel",
+    "lpips",
+    "mean_iou",
+    "precision",
+    "precision_recall",
+    "recall",
+    "report",
+    "retrieval",
+    "table",
+]

@@ -1,0 +1,366 @@
+"""A model's answers to questions beside held-out rows: every figure that fits what is asked for.
+
+A question is ``"joint"``, or what is given and what is asked, ``"image->label"``, several of each by commas. What is
+neither is generated along. Which figures fit a variable follows from its spec:
+
+- integers without a shape are classes: calibration error and accuracy of the network's probabilities;
+- integers with a shape are maps of classes: mean intersection over union;
+- floats with one axis are vectors: cosine, and retrieval among the held-out rows;
+- floats ``(1 or 3, H, W)`` with limits are images: LPIPS, and the distances of sets in SqueezeNet's features, where there are weights.
+
+Before them come the figures per sample that the modality itself offers, as means.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+import torch
+from torch import Tensor
+
+from mmcore.data import Table
+from mmcore.errors import PluginError, RequestError
+from mmcore.metrics import distances, scores
+from mmcore.metrics.figure import Figure, average
+from mmcore.metrics.squeezenet import SqueezeNet, extract, lpips
+from mmcore.modality import Modality
+from mmcore.model import JointModel
+from mmcore.rng import Rng
+from mmcore.roles import Role
+from mmcore.sampling import sample
+
+Extractor = Callable[[Tensor], Tensor]
+_TOPS = (1, 5)
+_NEIGHBOURS = 3
+
+
+@attrs.frozen
+class Asked:
+    """A question in words.
+
+    Attributes:
+        given: the variables observed, in the model's order; none for ``"joint"``.
+        asked: the variables whose answers are measured.
+    """
+
+    given: tuple[str, ...]
+    asked: tuple[str, ...]
+
+    @classmethod
+    def read(cls, text: str, model: JointModel) -> Self:
+        """From ``"joint"`` or ``"given,…->asked,…"``.
+
+        Raises:
+            RequestError: neither, an unknown name, or a name that cannot be where it is.
+        """
+        names = [m.name for m in model.variables]
+        readable = tuple(name for name in names if model.reads(name))
+        if text.strip() == "joint":
+            return cls((), readable)
+        left, arrow, right = text.partition("->")
+        given, asked = ([name.strip() for name in side.split(",")] for side in (left, right))
+        if not arrow or "" in (*given, *asked):
+            raise RequestError(
+                f"question {text!r}, expected 'joint' or what is given and what is asked, such as 'image->label'"
+            )
+        encoded = [m.name for m in model.modalities]
+        for side, allowed in ((given, encoded), (asked, readable)):
+            for name in side:
+                if name not in names:
+                    raise RequestError(f"question {text!r}: no variable {name!r}, expected one of {', '.join(names)}")
+                if name not in allowed:
+                    why = "it has no encoding: it can only be asked" if side is given else "no task recovers it"
+                    raise RequestError(f"question {text!r}: {name!r} cannot be there, {why}")
+        if both := set(given) & set(asked):
+            raise RequestError(f"question {text!r}: {', '.join(sorted(both))} both given and asked, expected one")
+        return cls(tuple(name for name in names if name in given), tuple(name for name in names if name in asked))
+
+    @classmethod
+    def every(cls, model: JointModel) -> list[Self]:
+        """Each variable that a task recovers, from all others."""
+        encoded = [m.name for m in model.modalities]
+        found = []
+        for m in model.variables:
+            others = tuple(name for name in encoded if name != m.name)
+            # Something that has an encoding must be left to generate.
+            if model.reads(m.name) and m.name in encoded and others:
+                found.append(cls(others, (m.name,)))
+        return found
+
+    def __str__(self) -> str:
+        return f"{','.join(self.given)}->{','.join(self.asked)}" if self.given else "joint"
+
+
+def report(
+    model: JointModel,
+    table: Table,
+    questions: Sequence[str] | None = None,
+    *,
+    weights: str | Path | None = None,
+    features: Mapping[str, Extractor] | None = None,
+    seed: int = 0,
+    resamples: int | None = None,
+    **how: Any,
+) -> dict[str, Figure]:
+    """All figures that fit the questions' answers, as ``{"image->label label.accuracy": …}``.
+
+    A row takes part in a question where it has all that is given, and in a variable's figures where it has the variable too. Joint samples
+    are as many as rows.
+
+    Args:
+        model: a joint model.
+        table: held-out rows: neither the model nor an extractor has learned from them.
+        questions: ``"joint"`` or such as ``"image->label"``; by default each variable from all others, and ``"joint"`` where an
+            extractor can judge its samples.
+        weights: a safetensors file for :meth:`SqueezeNet.load <mmcore.metrics.SqueezeNet.load>`, for the figures of images.
+        features: extractors ``(n, *spec.shape) -> (n, d)`` by variable, for the distances of sets, called with tensors on the CPU; before
+            SqueezeNet's.
+        seed: of the samples and the intervals.
+        resamples: of every interval; by default each figure's own number.
+        how: options of :func:`mmcore.sample`, such as ``steps``.
+
+    Raises:
+        RequestError: a question that makes no sense, for which there are no rows, or that no figure fits; weights that
+            cannot be used.
+    """
+    network = None if weights is None else SqueezeNet.load(weights, model.device)
+    extractors = dict(features or {})
+    for name in extractors:
+        model.variable(name)
+    if network is not None:
+        for m in model.variables:
+            if _is_image(m):
+                extractors.setdefault(m.name, _Pixels(m, network))
+    if questions is None:
+        asked = Asked.every(model)
+        if any(model.reads(name) for name in extractors):
+            asked.append(Asked.read("joint", model))
+    else:
+        asked = [Asked.read(text, model) for text in ([questions] if isinstance(questions, str) else questions)]
+    if not asked:
+        raise RequestError(
+            "metrics: nothing to ask; give questions, or weights or features to measure joint samples by"
+        )
+    options = {"seed": seed} | ({} if resamples is None else {"resamples": resamples})
+    measure = _Measure(model, table, network, extractors, options)
+    answers: dict[tuple[str, ...], dict[str, Tensor]] = {}
+    found: dict[str, Figure] = {}
+    for question in asked:
+        if question.given not in answers:
+            values = measure.rows(question.given)
+            given = {name: values[name] for name in question.given}
+            count = len(next(iter(values.values())))
+            answers[question.given] = sample(model, count, given=given, seed=seed, **how)
+        mine = {
+            f"{question} {name}.{figure}": value
+            for name in question.asked
+            for figure, value in measure(question.given, name, answers[question.given]).items()
+        }
+        if not mine:
+            raise RequestError(
+                f"question '{question}': no figure fits {', '.join(question.asked)}; give weights or features to measure by"
+            )
+        found |= mine
+    return found
+
+
+@attrs.frozen(eq=False)
+class _Measure:
+    """Answers beside a table's rows."""
+
+    model: JointModel
+    table: Table
+    network: SqueezeNet | None
+    extractors: dict[str, Extractor]
+    options: dict[str, int]
+
+    def has(self, names: Sequence[str]) -> Tensor:
+        """Which rows have all these variables, ``(rows,)``."""
+        columns = [m.name for m in self.model.variables]
+        present = self.table.rows.present
+        return present[:, [columns.index(name) for name in names]].all(1)
+
+    def rows(self, given: tuple[str, ...]) -> dict[str, Tensor]:
+        """The values of the rows that take part in a question."""
+        has = self.has(given)
+        if not has.any():
+            raise RequestError(f"metrics: no row has {' and '.join(given)}, expected one at least")
+        return {name: x[has] for name, x in self.table.rows.values.items()}
+
+    def __call__(self, given: tuple[str, ...], name: str, answers: Mapping[str, Tensor]) -> dict[str, Figure]:
+        """The figures of one variable."""
+        m = self.model.variable(name)
+        values = self.rows(given)
+        known = self.has([name])[self.has(given)]
+        if not known.any():
+            raise RequestError(f"metrics: no row has {' and '.join((*given, name))}, expected one at least")
+        truth = values[name][known]
+        if not given:
+            return self._sets(m, answers[name], truth)
+        answer = answers[name][known]
+        found = self._own(m, answer, truth)
+        for figure, value in self._by_spec(m, answer, truth).items():
+            found.setdefault(figure, value)
+        if _is_class(m) and (p := self._probabilities(given, name, values)) is not None:
+            found["classifier_accuracy"] = scores.accuracy(p[known].argmax(1) + _low(m), truth, **self.options)
+            found["calibration_error"] = scores.calibration_error(p[known], truth - _low(m), **self.options)
+        return found | self._sets(m, answer, truth)
+
+    def _own(self, m: Modality, answer: Tensor, truth: Tensor) -> dict[str, Figure]:
+        found = {}
+        for figure, metric in m.metrics().items():
+            values = metric(answer, truth)
+            if not isinstance(values, Tensor) or values.shape != (len(truth),):
+                what = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+                raise PluginError(
+                    f"modality {m.name!r}: its metric {figure!r} gave {what}, expected one figure for each of {len(truth)} samples"
+                )
+            found[figure] = average(values, **self.options)
+        return found
+
+    def _by_spec(self, m: Modality, answer: Tensor, truth: Tensor) -> dict[str, Figure]:
+        spec = m.spec
+        if _is_map(m):
+            low, void = _low(m), None if spec.void is None else spec.void - _low(m)
+            classes = int(spec.high or 0) - low + 1
+            return {"mean_iou": scores.mean_iou(answer - low, truth - low, classes, void=void, **self.options)}
+        if spec.dtype.is_floating_point and len(spec.shape) == 1:
+            found = {"cosine": scores.cosine(answer, truth, **self.options)}
+            for top in _TOPS:
+                if len(truth) > top:
+                    found[f"top{top}"] = scores.retrieval(answer, truth, top=top, **self.options)
+            return found
+        if _is_image(m) and self.network is not None and len(self.network.linear):
+            made, real = (_pixels(m, x).to(self.model.device) for x in (answer, truth))
+            return {"lpips": lpips(made, real, self.network, **self.options)}
+        return {}
+
+    def _sets(self, m: Modality, made: Tensor, real: Tensor) -> dict[str, Figure]:
+        if m.name not in self.extractors:
+            return {}
+        a, b = (extract(self.extractors[m.name], x) for x in (made, real))
+        if min(len(a), len(b)) <= _NEIGHBOURS:
+            raise RequestError(
+                f"metrics: {min(len(a), len(b))} samples of {m.name!r} to compare as sets, expected more than {_NEIGHBOURS}"
+            )
+        figures = (distances.frechet, distances.kernel, distances.precision, distances.recall)
+        return {figure.__name__: figure(a, b, **self.options) for figure in figures}
+
+    def _probabilities(self, given: tuple[str, ...], name: str, values: Mapping[str, Tensor]) -> Tensor | None:
+        """As :func:`class_probabilities`; None where the task's decoder or loss is not the modality's own."""
+        task = next(
+            task for task, target in zip(self.model.tasks, self.model.targets, strict=True) if target.name == name
+        )
+        if task.decoder is not None or task.loss is not None:
+            return None
+        return class_probabilities(self.model, {k: values[k] for k in given}, name, seed=self.options["seed"])
+
+
+def class_probabilities(
+    model: JointModel, given: Mapping[str, Tensor], name: str, *, seed: int = 0, batch_size: int = 500
+) -> Tensor:
+    """The network's probabilities of a variable's classes, given others: ``(n, K)``, by one call of it for each row.
+
+    At ``t = T`` the space holds nothing but noise and what is observed, so that the predicted distribution is the conditional one. It
+    is read by the modality's loss term, ``p_k ∝ exp(-loss(params, k))``.
+
+    Args:
+        model: a joint model.
+        given: observed values ``(n, *spec.shape)`` by name, one at least.
+        name: of a variable of classes: integers without a shape, within limits.
+        seed: of the noise.
+        batch_size: rows at once.
+
+    Raises:
+        RequestError: a variable without classes or task, or one that is given, or nothing given.
+    """
+    m = model.variable(name)
+    if not _is_class(m) or not model.reads(name) or name in given or not given:
+        raise RequestError(
+            f"probabilities of {name!r} given {', '.join(given) or 'nothing'}: expected a variable of classes that a task recovers, and others given"
+        )
+    n = len(next(iter(given.values())))
+    for other, x in given.items():
+        model.variable(other).spec.check(x, f"given {other!r}")
+    loss, parts, training = m.loss(), [], model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for rows in torch.arange(n).split(batch_size):
+                params = _at_the_end(model, {k: x[rows].to(model.device) for k, x in given.items()}, rows, seed)[name]
+                classes = range(_low(m), int(m.spec.high or 0) + 1)
+                targets = (torch.full((len(rows),), k, dtype=m.spec.dtype, device=model.device) for k in classes)
+                parts.append(torch.stack([-loss(params, target) for target in targets], 1).double().softmax(1).cpu())
+    finally:
+        model.train(training)
+    return torch.cat(parts)
+
+
+def _at_the_end(model: JointModel, given: Mapping[str, Tensor], rows: Tensor, seed: int) -> dict[str, Tensor]:
+    """Parameters by variable, predicted at ``T`` from noise and what is given."""
+    n, device = len(rows), model.device
+    roles = torch.full((n, len(model.variables)), int(Role.GENERATE), device=device)
+    batch = {}
+    for column, m in enumerate(model.variables):
+        if m.name in given:
+            roles[:, column] = Role.OBSERVE
+            batch[m.name] = given[m.name]
+        else:
+            batch[m.name] = m.spec.placeholder(n).to(device)
+            if not model.reads(m.name):
+                roles[:, column] = Role.ABSENT
+    placed = model.place(model.encode(batch))
+    t = torch.full((n,), model.process.steps, device=device)
+    drive = model.drive(t, roles)
+    # Placeholders must not enter: of the codes only those of observed blocks do, and the rest is the prior's noise.
+    still = drive.sigma[:, model.process.block_of.to(device)] == 0
+    prior = attrs.evolve(
+        drive,
+        weight=torch.where(still, drive.weight, torch.zeros_like(drive.weight)),
+        sigma=(drive.sigma != 0).to(drive.sigma.dtype),
+    )
+    noise = Rng(seed, rows.to(device)).of("probabilities").normal(*model.space.shape, dtype=placed.dtype)
+    predictions = model.predict(model.noisy(placed, prior, noise), t, roles, placed)
+    return {m.name: model.params(predictions, m.name) for m in model.variables if model.reads(m.name)}
+
+
+def _integers(m: Modality) -> bool:
+    dtype = m.spec.dtype
+    whole = not dtype.is_floating_point and not dtype.is_complex and dtype != torch.bool
+    return whole and m.spec.low is not None and m.spec.high is not None
+
+
+def _low(m: Modality) -> int:
+    return int(m.spec.low or 0)
+
+
+def _is_class(m: Modality) -> bool:
+    return _integers(m) and m.spec.shape == ()
+
+
+def _is_map(m: Modality) -> bool:
+    return m.discrete and _integers(m) and m.spec.shape != ()
+
+
+def _is_image(m: Modality) -> bool:
+    spec = m.spec
+    limits = spec.low is not None and spec.high is not None
+    return spec.dtype.is_floating_point and limits and len(spec.shape) == 3 and spec.shape[0] in (1, 3)
+
+
+def _pixels(m: Modality, x: Tensor) -> Tensor:
+    """From the spec's range to -1 … 1."""
+    low, high = float(m.spec.low or 0), float(m.spec.high or 0)
+    return (2 * (x - low) / (high - low) - 1).clamp(-1, 1)
+
+
+@attrs.frozen(eq=False)
+class _Pixels:
+    """SqueezeNet's features of a modality's images."""
+
+    modality: Modality
+    network: SqueezeNet
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.network(_pixels(self.modality, x).to(next(self.network.parameters()).device))
