@@ -275,7 +275,7 @@ def test_bad_rows_and_options_are_refused(model: JointModel) -> None:
             mmcore.fit(model, rows, steps=1, quiet=True)
     with pytest.raises(RequestError, match="fit: stpes: expected options among steps"):
         mmcore.fit(model, [{"label": 1}], stpes=1)
-    with pytest.raises(RequestError, match="steps = 0, expected at least 1"):
+    with pytest.raises(RequestError, match="steps = 0, expected a whole number of at least 1"):
         mmcore.fit(model, [{"label": 1}], steps=0)
     with pytest.raises(RequestError, match="device 'tpu9' cannot be used"):
         mmcore.fit(model, [{"label": 1}], steps=1, device="tpu9")

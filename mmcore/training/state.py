@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Integral, Real
 from typing import Any, Self
 
 import attrs
@@ -85,14 +86,24 @@ class TrainOptions:
     timeout: float = attrs.field(default=600.0, metadata=FREE)
 
     def __attrs_post_init__(self) -> None:
-        least = {"steps": 1, "batch_size": 1, "log_every": 1, "accumulate": 1, "keep": 1, "timeout": 1}
-        least |= dict.fromkeys(("validate_every", "pictures_every", "save_steps", "save_seconds", "workers"), 0)
+        least = dict.fromkeys(("steps", "batch_size", "log_every", "accumulate", "keep"), 1)
+        least |= dict.fromkeys(("validate_every", "pictures_every", "save_steps", "workers"), 0)
         for name, low in least.items():
-            if getattr(self, name) < low:
-                raise RequestError(f"training: {name} = {getattr(self, name)}, expected at least {low}")
-        for name, low, high in (("lr", 0.0, 1.0), ("warmup", 0.0, 1.0), ("ema", 0.0, 1.0), ("clip", 0.0, math.inf)):
-            if not low <= getattr(self, name) <= high:
-                raise RequestError(f"training: {name} = {getattr(self, name)}, expected {low} … {high}")
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < low:
+                raise RequestError(f"training: {name} = {value!r}, expected a whole number of at least {low}")
+        limits = {"lr": (0.0, 1.0), "warmup": (0.0, 1.0), "ema": (0.0, 1.0), "timeout": (1.0, math.inf)}
+        limits |= dict.fromkeys(("weight_decay", "save_seconds"), (0.0, math.inf))
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if not isinstance(value, Real) or not low <= float(value) <= high:
+                raise RequestError(f"training: {name} = {value!r}, expected a number in {low:g} … {high:g}")
+        if not isinstance(self.clip, Real) or not float(self.clip) > 0:
+            raise RequestError(f"training: clip = {self.clip!r}, expected a number above 0 (infinity: none)")
+        if len(self.betas) != 2 or not all(isinstance(b, Real) and 0 <= float(b) < 1 for b in self.betas):
+            raise RequestError(f"training: betas = {self.betas!r}, expected two numbers of at least 0 and below 1")
+        if not isinstance(self.roles, RoleMix):
+            raise RequestError(f"training: roles = {self.roles!r}, expected a RoleMix")
         choices = {"weighting": WEIGHTINGS, "task_weights": TASK_WEIGHTS, "precision": PRECISIONS, "parallel": PARALLEL}
         for name, known in choices.items():
             if getattr(self, name) not in known:

@@ -144,7 +144,9 @@ def _backward(state: TrainState, drawn: _Drawn, rows: Tensor) -> tuple[Tensor, T
             losses = state.network(part.values, part.t, part.roles, noise, part.seen, objective=weighting.objective)
             means = (losses * weighting.factors(state.model, part.t)).sum(0) / rows.clamp(min=1)
             weights, offset = state.task_weights(means)
-            loss = (means * weights + offset * (len(noise) / (mine * ranks.count))).sum()
+            # A task that no row counts for must not move its weight.
+            counted = offset * (rows > 0)
+            loss = (means * weights + counted * (len(noise) / (mine * ranks.count))).sum()
             # The ranks' gradients are averaged, and their sum is wanted.
             (loss * (ranks.count * state.scaler.scale)).backward()
         found.append(losses.detach())

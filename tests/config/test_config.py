@@ -199,7 +199,7 @@ def test_all_that_is_wrong_is_told_of_at_once(registry: mmcore.Registry) -> None
     )
     assert found["modalities.image.size"] == 'modalities.image.size = "8": expected an integer or a list of integers'
     assert found["model.layout"].endswith("did you mean 'shared'?")
-    assert found["training.steps"] == "training.steps = 0: expected at least 1"
+    assert found["training.steps"] == "training.steps = 0: expected a whole number of at least 1"
 
 
 def test_a_key_in_the_wrong_section_is_sent_home(registry: mmcore.Registry) -> None:
