@@ -92,6 +92,8 @@ def decode(raw: Any) -> Any:
 
 
 def _brief(error: Exception) -> str:
+    if type(error).__name__ == "UnidentifiedImageError":
+        return "no image format that is known"  # Pillow's own text names an object in memory
     lines = str(error).splitlines()
     return lines[0] if lines else type(error).__name__
 
