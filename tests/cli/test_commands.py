@@ -281,7 +281,8 @@ def test_data_shows_what_a_model_will_see(
     status, told, _ = call(f"data config.toml -o {tmp_path}/d.png", capsys, monkeypatch)
     assert status == 0
     assert re.search(r"rows: \d+ train, \d+ validation, \d+ test", told)
-    assert Image.open(tmp_path / "d.png").size[0] > 64
+    with Image.open(tmp_path / "d.png") as shown:
+        assert shown.size[0] > 64
 
 
 def test_help_and_wrong_usage_import_no_torch(tmp_path: Path) -> None:
