@@ -239,6 +239,9 @@ def _plain(value: Any) -> bool:
     return isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))
 
 
+_LACKS = "lacks a key"
+
+
 def judge(make: Callable[..., Any], given: Mapping[str, Any], place: Sequence[str]) -> tuple[Any, list[Problem]]:
     """Make a thing of a section, and find every key whose value it refuses.
 
@@ -253,6 +256,8 @@ def judge(make: Callable[..., Any], given: Mapping[str, Any], place: Sequence[st
         nonlocal made
         try:
             made = make(**options)
+        except KeyError:
+            return _LACKS
         except (MmcoreError, TypeError, ValueError) as error:
             return one_line(str(error.__cause__ or error))
         return None
@@ -261,12 +266,13 @@ def judge(make: Callable[..., Any], given: Mapping[str, Any], place: Sequence[st
     whole = refusal(given)
     if whole is None:
         return made, []
-    culprits = [key for key in given if refusal({k: v for k, v in given.items() if k != key}) is None]
+    alone = {key: refusal({k: v for k, v in given.items() if k != key}) for key in given}
+    culprits = [key for key, fault in alone.items() if fault is None]
     refused = {culprits[-1]: whole} if culprits else {}
     if not refused:
-        kept: dict[str, Any] = {}
+        kept = {key: given[key] for key, fault in alone.items() if fault == _LACKS}
         if refusal(kept) is None:
-            left = dict(given)
+            left = {key: value for key, value in given.items() if key not in kept}
             while True:
                 refused = {}
                 for key, value in left.items():
@@ -278,6 +284,8 @@ def judge(make: Callable[..., Any], given: Mapping[str, Any], place: Sequence[st
                 if len(refused) == len(left):
                     break
                 left = {key: left[key] for key in refused}
+        elif len(kept) == 1:
+            refused = dict.fromkeys(kept, whole)
     if not refused:
         return None, [Problem(dotted(*place), trimmed(whole, place))]
     return None, [

@@ -291,7 +291,7 @@ class _Reader:
         try:
             pick_device(values["device"])
         except RequestError as error:
-            self._say("device", str(error), values["device"])
+            self._say("device", f"{error}; expected auto, cpu or a device that is there", values["device"])
         return values["out"], values["seed"], values["device"], values["threads"]
 
     def _table(self, key: str, value: Any) -> dict[str, Any] | None:

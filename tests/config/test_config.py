@@ -215,6 +215,15 @@ def test_what_does_not_fit_together_is_told_of_where_it_can_be_mended(registry: 
     assert problems(changed("tasks", {"image": False, "label": False}), registry).keys() == {"tasks"}
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [("data.source", ""), ("data.limit", 0), ("data.on_bad_row", "skp"), ("tasks.image", {"weight": -1.0})],
+)
+def test_values_beside_a_key_that_cannot_be_left_out(place: str, value: Any, registry: mmcore.Registry) -> None:
+    (key,) = problems(changed(place, value), registry)
+    assert key == (place if place.startswith("data") else "tasks.image.weight")
+
+
 def test_names_in_a_file_are_never_paths_or_code(registry: mmcore.Registry) -> None:
     before = set(sys.modules)
     for plugin in ("antigravity:fly", "this", "../label", "mmcore_label.modality:LabelModality"):
