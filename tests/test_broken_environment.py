@@ -160,7 +160,7 @@ def test_work_goes_on_and_only_what_is_asked_for_can_fail(site: Path) -> None:
         "import sys, mmcore.cli as c, mmcore\n"
         "@c.app.command()\n"
         "def make(context: c.typer.Context, name: str) -> None:\n"
-        "    print(c._registry(context).modality(name, classes=3))\n"
+        "    print(c.registry_of(context).modality(name, classes=3))\n"
         "c.main()"
     )
 

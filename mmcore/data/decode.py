@@ -29,10 +29,10 @@ class Encoded:
 def _image(file: Any) -> Any:
     from PIL import Image
 
-    image = Image.open(file)
-    image.load()
-    if image.format == "PNG" and not _ends(file):
-        raise ValueError("the file ends before the image does")
+    with Image.open(file) as opened:
+        image = opened.copy()
+        if opened.format == "PNG" and not _ends(file):
+            raise ValueError("the file ends before the image does")
     return image
 
 

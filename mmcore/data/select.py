@@ -190,5 +190,7 @@ def limit(source: Source, count: int | None) -> Source:
 
 def _some(source: Source, chosen: np.ndarray, what: str) -> Source:
     if not len(chosen):
-        raise RequestError(f"data: {what} keeps none of {len(source)} rows, expected at least one")
+        raise RequestError(
+            f"data: {what} keeps none of {len(source)} rows, expected at least one: give it a larger share, or more rows"
+        )
     return source if len(chosen) == len(source) else Subset(source, chosen)

@@ -415,7 +415,7 @@ def test_init_then_train_then_sample(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    path = write(layout, tmp_path)
+    path = write(layout, tmp_path, rows=60)
     assert call(f"init {path} -o c.toml", capsys, monkeypatch)[0] == 0
     # Only so that it is over soon: nothing that init wrote is changed but the amount of work.
     few = {
@@ -426,8 +426,8 @@ def test_init_then_train_then_sample(
         "model.backbone_options.width": 16,
     }
     changes = " ".join(f"--set {key}={value}" for key, value in few.items())
-    status, told, _ = call(f"train c.toml {changes}", capsys, monkeypatch)
-    assert status == 0
+    status, told, said = call(f"train c.toml {changes}", capsys, monkeypatch)
+    assert status == 0, said
     run = Path(told.splitlines()[0].partition("model:")[2].strip()).parent
     assert call(f"sample {run} -n 3 --steps 1 --out s", capsys, monkeypatch)[0] == 0
     assert {name: len(x) for name, x in load_file("s/samples.safetensors").items()} == dict.fromkeys(

@@ -172,6 +172,8 @@ def test_more_bad_rows_than_the_limit_are_an_error(workers: int) -> None:
         Table.read(dataset)
 
 
+# torch tells of a dead worker by an error from a signal handler, which hits whatever Python is doing, a garbage collection's callback too.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_worker_that_dies_or_hangs_ends_the_loader() -> None:
     for how, message in (("dies", "a worker is gone"), ("hangs", "a worker is gone.*timed out")):
         started = time.monotonic()

@@ -126,7 +126,8 @@ def _number(value: Any, name: str) -> int:
 
 def _pil(value: Any) -> Image.Image:
     if isinstance(value, str | Path):
-        return Image.open(value)
+        with Image.open(value) as file:
+            return file.copy()
     if isinstance(value, Image.Image):
         return value
     x = np.asarray(value)

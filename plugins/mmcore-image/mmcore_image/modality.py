@@ -62,8 +62,8 @@ class ImageModality(Modality):
         channels, height, width = self.spec.shape
         if isinstance(raw, str | Path):
             try:
-                raw = Image.open(raw)
-                raw.load()
+                with Image.open(raw) as file:
+                    raw = file.copy()
             except OSError as error:
                 raise RequestError(f"found {error}, expected an image file") from error
         if isinstance(raw, Image.Image):

@@ -78,8 +78,8 @@ class MaskModality(Modality):
         """A class index map, a boolean map, a path or a PIL image; an RGBA image gives its alpha as a binary mask."""
         if isinstance(raw, str | Path):
             try:
-                raw = Image.open(raw)
-                raw.load()
+                with Image.open(raw) as file:
+                    raw = file.copy()
             except OSError as error:
                 raise RequestError(f"found {error}, expected a mask file") from error
         if isinstance(raw, Image.Image):
