@@ -287,9 +287,11 @@ def _lines(
     yield "[data.split]  # rows kept aside, by a hash: for validation while training, and for mmcore evaluate"
     if key:
         yield f"by = {_toml(key)}  # rows of one {key} stay together"
-    yield "validation = 0.05"
+    # Of few rows a hash could leave a small share without any.
+    share = 0.05 if len(source) >= 400 else 0.2
+    yield f"validation = {share}"
     if name != "idx":
-        yield "test = 0.05"
+        yield f"test = {share}"
     if resized and size:
         yield ""
         yield "[[data.transforms]]  # smaller is faster; masks are resized to the nearest pixel"
