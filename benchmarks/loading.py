@@ -106,7 +106,7 @@ def rate(batches: Iterable[Any], count: int) -> float:
 
 def bare(dataset: Dataset[Any], workers: int) -> Iterable[Any]:
     """A shuffled DataLoader over and over."""
-    same = {"collate_fn": lambda batch: batch} if hasattr(dataset, "__getitems__") else {}
+    same: dict[str, Any] = {"collate_fn": lambda batch: batch} if hasattr(dataset, "__getitems__") else {}
     loader = DataLoader(
         dataset, BATCH, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0, **same
     )

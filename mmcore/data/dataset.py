@@ -83,6 +83,29 @@ class Dataset:
                     raise
                 bad.append(BadRow(index, str(error)))
                 rows.append([None] * len(self.variables))
+        return self._batch(rows, indices, bad)
+
+    def _batch(self, rows: list[list[Tensor | None]], indices: Sequence[int], bad: list[BadRow]) -> TensorBatch:
+        """The rows stacked, and checked as a whole; only where that fails, row by row."""
+        fits = True
+        for k, m in enumerate(self.variables):
+            here = [row[k] for row in rows if row[k] is not None]
+            try:
+                if here:
+                    m.spec.check(torch.stack(here), m.name)  # type: ignore[arg-type]
+            except (RequestError, RuntimeError):  # torch's own, of shapes that differ
+                fits = False
+        for place, row in zip(indices, rows, strict=True) if not fits else ():
+            index = int(place) % len(self)
+            try:
+                for m, x in zip(self.variables, row, strict=True):
+                    if x is not None:
+                        m.spec.check(x[None], f"{self.source.where(index)}, {m.name}")
+            except RequestError as error:
+                if self.on_bad_row == "stop":
+                    raise
+                bad.append(BadRow(index, str(error)))
+                row[:] = [None] * len(row)
         present = torch.tensor([[x is not None for x in row] for row in rows])
         values = {
             m.name: torch.stack([fill if row[k] is None else row[k] for row in rows])  # type: ignore[misc]
@@ -111,11 +134,8 @@ class Dataset:
     def _tensor(self, modality: ModalityProtocol, raw: Any, where: str) -> Tensor | None:
         if raw is None:
             return None
-        what = f"{where}, {modality.name}"
-        with _named(what):
-            x = modality.read(raw)
-        modality.spec.check(x[None], what)
-        return x
+        with _named(f"{where}, {modality.name}"):
+            return modality.read(raw)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Callable
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -38,9 +38,6 @@ def _image(file: Any) -> Any:
 
 def _ends(file: Any) -> bool:
     """Whether a PNG has its last chunk, without which Pillow takes what there is."""
-    if isinstance(file, PurePath):
-        with open(file, "rb") as opened:
-            return _ends(opened)
     end = file.seek(0, io.SEEK_END)
     file.seek(max(0, end - 4096))
     return b"IEND" in file.read()
@@ -49,11 +46,11 @@ def _ends(file: Any) -> bool:
 def _array(file: Any) -> Any:
     import numpy as np
 
-    return np.load(file, allow_pickle=False)
+    return np.load(io.BytesIO(file.read_bytes()) if isinstance(file, Path) else file, allow_pickle=False)
 
 
 def _text(file: Any) -> str:
-    data = Path(file).read_bytes() if isinstance(file, PurePath) else file.read()
+    data = Path(file).read_bytes() if isinstance(file, Path) else file.read()
     return data.decode("utf-8").strip()
 
 

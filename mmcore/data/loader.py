@@ -4,7 +4,6 @@ Batch ``n`` holds the places ``n B … n B + B - 1`` of one endless row of epoch
 is one number, whatever the workers have fetched ahead, and resuming with other workers or ranks gives the same rows.
 """
 
-import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -174,8 +173,10 @@ class Loader:
                 yield batch
         finally:
             # Not left to the collector, which a kept traceback holds off: torch raises again for a dead worker it still knows.
-            with contextlib.suppress(RuntimeError):  # torch's signal handler, of the dead worker once more
+            try:  # noqa: SIM105 (contextlib may be gone when the interpreter ends)
                 getattr(batches, "_shutdown_workers", lambda: None)()
+            except RuntimeError:
+                pass  # torch's signal handler, of the dead worker once more
 
     def _next(self, batches: Iterator[Any]) -> TensorBatch:
         try:

@@ -134,7 +134,7 @@ class _Lines:
         return {**self.__dict__, "_file": None}
 
     def __del__(self) -> None:
-        if self.__dict__.get("_file") is not None:
+        if self.__dict__.get("_file") is not None and os is not None:  # None when the interpreter ends
             os.close(self._file)  # type: ignore[arg-type]
 
 

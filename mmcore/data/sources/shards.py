@@ -118,7 +118,9 @@ class Shards(Source):
         return {**self.__dict__, "_files": {}}
 
     def __del__(self) -> None:
-        for file in self.__dict__.get("_files", {}).values():
+        for file in (
+            self.__dict__.get("_files", {}).values() if os is not None else ()
+        ):  # None when the interpreter ends
             os.close(file)
 
 

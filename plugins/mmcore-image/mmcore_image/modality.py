@@ -80,8 +80,8 @@ class ImageModality(Modality):
         if x.shape != self.spec.shape:
             raise RequestError(f"found shape {tuple(raw.shape)}, expected an image of {channels} × {height} × {width}")
         if x.dtype == torch.uint8:
-            x = x.float() / 255
-        elif not x.is_floating_point():
+            return (2 * (x.float() / 255) - 1).to(self.spec.dtype)  # in range as it is
+        if not x.is_floating_point():
             raise RequestError(f"found dtype {x.dtype}, expected uint8 in 0 … 255 or floats in 0 … 1")
         if not x.isfinite().all() or x.min() < 0 or x.max() > 1:
             raise RequestError(f"found values {x.min():.4g} … {x.max():.4g}, expected floats in 0 … 1")
