@@ -34,7 +34,7 @@ def sheet(variables: Sequence["Modality"], answer: Mapping[str, "Tensor"], limit
 
     here = [m for m in variables if m.name in answer]
     count = min(limit, len(next(iter(answer.values()))))
-    cells = [{m.name: m.show(answer[m.name][i]) for m in here} for i in range(count)]
+    cells: list[dict[str, Any]] = [{m.name: m.show(answer[m.name][i]) for m in here} for i in range(count)]
     pictures = [m.name for m in here if not isinstance(cells[0][m.name], str)]
     words = [m.name for m in here if m.name not in pictures and (m.discrete or not pictures)]
     sizes = {name: _enlarged(cells[0][name].size) for name in pictures}

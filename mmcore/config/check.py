@@ -9,11 +9,11 @@ import enum
 import inspect
 import json
 import math
-import os
 import re
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from pathlib import PurePath
 from typing import Any
 
 import attrs
@@ -52,7 +52,7 @@ def fits(value: Any, annotation: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if issubclass(kind, enum.Enum):
         return value in [member.value for member in kind]
-    if kind is str or issubclass(kind, os.PathLike):
+    if kind is str or issubclass(kind, PurePath):
         return isinstance(value, str)
     if attrs.has(kind):
         return isinstance(value, Mapping) or ((short := shorthand(kind)) is not None and fits(value, short[1]))
@@ -92,7 +92,7 @@ def described(annotation: Any, *, many: bool = False) -> str:
         return "values" if many else "a value"
     if issubclass(kind, enum.Enum):
         return f"one of {', '.join(shown(one.value) for one in kind)}"
-    if issubclass(kind, os.PathLike):
+    if issubclass(kind, PurePath):
         return "paths" if many else "a path"
     if attrs.has(kind) or issubclass(kind, Mapping):
         return "tables" if many else "a table"

@@ -12,7 +12,7 @@ import types
 import typing
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import attrs
@@ -104,7 +104,9 @@ class Setup:
         Args:
             rows: of the training part.
         """
-        found = {m.name: m for m in measured(self.registry, self._variables, rows, self.config.data.measure)}
+        found: dict[str, Any] = {
+            m.name: m for m in measured(self.registry, self._variables, rows, self.config.data.measure)
+        }
         parts = {name: _remade(part, found[name]) for name, part in self.config.modalities.items()}
         tasks = {
             name: attrs.evolve(one, target=_remade(one.target, found[name])) if isinstance(one.target, Part) else one
@@ -220,7 +222,7 @@ def _absolute(value: Any, annotation: Any) -> Any:
     args = typing.get_args(annotation)
     if isinstance(value, Mapping) and len(args) == 2:
         return {key: _absolute(one, args[1]) for key, one in value.items()}
-    paths = any(isinstance(one, type) and issubclass(one, os.PathLike) for one in (annotation, *args))
+    paths = any(isinstance(one, type) and issubclass(one, PurePath) for one in (annotation, *args))
     if typing.get_origin(annotation) in (typing.Union, types.UnionType) and not paths:
         return next((new for new in (_absolute(value, one) for one in args) if new != value), value)
     return os.path.abspath(Path(value).expanduser()) if paths and isinstance(value, str) else value
@@ -253,10 +255,8 @@ class _Reader:
         options = self._section("model", seed)
         if options is not None:
             options = self._model(options, modalities, tasks)
-        if self.problems:
+        if self.problems or data is None or training is None or sampling is None or options is None:
             return None
-        # A section that is None has left a problem.
-        assert None not in (data, training, sampling, options)
         config = Config(
             out, data, parts, task_parts, options, training, sampling, seed=seed, device=device, threads=threads
         )
@@ -440,7 +440,7 @@ class _Reader:
                     parts[name] = made
                     # A modality that has a problem of its own has no task to check.
                     if extra is not None or target in modalities:
-                        tasks[name] = Task(name, extra[1] if extra else target, weight=made.weight)
+                        tasks[name] = Task(name, extra[1] if extra else str(target), weight=made.weight)
             self.problems += [p for p in problems if p.text]
         if names and not any(isinstance(part.target, str) for part in parts.values()) and not self.problems:
             self._say("tasks", "no task recovers a modality, so there is nothing to generate; leave one in")
