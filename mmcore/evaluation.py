@@ -14,7 +14,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from mmcore.data import Table
+from mmcore.data import Dataset, Table
+from mmcore.data.table import rows_for
 from mmcore.errors import RequestError
 from mmcore.model import JointModel
 from mmcore.rng import Rng
@@ -103,7 +104,7 @@ class Bound:
 
 def evaluate(
     model: JointModel,
-    rows: Iterable[Mapping[str, Any]] | Table,
+    rows: Iterable[Mapping[str, Any]] | Dataset | Table,
     *,
     observed: Collection[str] = (),
     draws: int = 16,
@@ -133,7 +134,8 @@ def evaluate(
             raise RequestError(f"evaluate: observed names {name!r}, expected one of {', '.join(names)}")
         if not bool(model.encoded[names.index(name)]):
             raise RequestError(f"evaluate: {name!r} is observed, but it has no encoding: it can only be predicted")
-    table = rows if isinstance(rows, Table) else Table.read(rows, model.variables)
+    found = rows_for(rows, model.variables)
+    table = found if isinstance(found, Table) else Table.read(found)
     present = table.rows.present
     told = torch.tensor([name in observed for name in names]) | ~model.generable.cpu()
     roles = torch.where(present, torch.where(told, Role.OBSERVE, Role.GENERATE), int(Role.ABSENT))

@@ -277,6 +277,13 @@ def test_bad_rows_and_options_are_refused(model: JointModel) -> None:
         mmcore.fit(model, [{"label": 1}], stpes=1)
     with pytest.raises(RequestError, match="steps = 0, expected a whole number of at least 1"):
         mmcore.fit(model, [{"label": 1}], steps=0)
+    from mmcore.data import Table
+
+    swapped = Table.read([{"label": 1}], model.variables[::-1])
+    with pytest.raises(RequestError, match=r"the rows were read for .*; read them for these, in this order"):
+        mmcore.fit(model, swapped, steps=1)
+    with pytest.raises(RequestError, match=r"steps = 1\.5, expected a whole number"):
+        mmcore.fit(model, [{"label": 1}], steps=1.5)
     with pytest.raises(RequestError, match="device 'tpu9' cannot be used"):
         mmcore.fit(model, [{"label": 1}], steps=1, device="tpu9")
 

@@ -56,6 +56,11 @@ class Dataset:
         self._fill = [m.spec.placeholder(1)[0] for m in self.variables]
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The variables, in the order of :attr:`TensorBatch.present`."""
+        return tuple(m.name for m in self.variables)
+
+    @property
     def varies(self) -> bool:
         """Whether a row can differ from epoch to epoch."""
         return any(getattr(transform, "varies", True) for transform in self.transforms)

@@ -45,6 +45,11 @@ class Table(data.Dataset[TensorBatch]):
             tell(row)
         return cls(batch)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The variables, in the order of :attr:`TensorBatch.present`."""
+        return tuple(self.rows.values)
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -55,3 +60,22 @@ class Table(data.Dataset[TensorBatch]):
         """Rows by index; one from ``len`` on is the same row in a later epoch."""
         at = torch.as_tensor(indices) % len(self)
         return TensorBatch({k: v[at] for k, v in self.rows.values.items()}, self.rows.present[at])
+
+
+def rows_for(
+    rows: Iterable[Mapping[str, Any]] | Dataset | Table, variables: Sequence[ModalityProtocol]
+) -> Dataset | Table:
+    """Rows that batches for these variables come from; raw ones are read into memory.
+
+    Raises:
+        RequestError: they were read for other variables, or for these in another order; raw rows as :meth:`Table.read`.
+    """
+    if not isinstance(rows, Table | Dataset):
+        return Table.read(rows, variables)
+    names = tuple(m.name for m in variables)
+    if rows.names != names:
+        raise RequestError(
+            f"data: the rows were read for {', '.join(rows.names)}, the model's variables are {', '.join(names)}; read them for "
+            "these, in this order"
+        )
+    return rows

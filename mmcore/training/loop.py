@@ -13,7 +13,7 @@ import torch
 from mmcore import __version__
 from mmcore.checkpoint import describe, save
 from mmcore.data import Dataset, Loader, Table
-from mmcore.data.loader import Readable
+from mmcore.data.table import rows_for
 from mmcore.errors import MmcoreError, RequestError
 from mmcore.model import JointModel
 from mmcore.progress import Progress
@@ -52,12 +52,12 @@ def pick_device(name: str) -> torch.device:
 
 def fit(
     model: JointModel,
-    rows: Iterable[Mapping[str, Any]] | Readable,
+    rows: Iterable[Mapping[str, Any]] | Dataset | Table,
     *,
     out: str | Path | None = None,
     options: TrainOptions | None = None,
     device: str = "auto",
-    validation: Iterable[Mapping[str, Any]] | Readable | None = None,
+    validation: Iterable[Mapping[str, Any]] | Dataset | Table | None = None,
     pictures: Pictures | None = None,
     watch: Iterable[Watcher] = (),
     quiet: bool = False,
@@ -102,7 +102,8 @@ def fit(
         raise RequestError(f"fit: {', '.join(changes)}: expected options among {known}") from error
     if out is None and (resume or options.pictures_every):
         raise RequestError("fit: resume and pictures_every need a folder: give out")
-    table, held = _readable(rows, model), None if validation is None else _readable(validation, model)
+    table = rows_for(rows, model.variables)
+    held = None if validation is None else rows_for(validation, model.variables)
     where = pick_device(device)
     folder = Path(out) if out is not None else None
     with ExitStack() as stack:
@@ -151,10 +152,6 @@ def fit(
         model.eval()
         _save(model, folder and folder / "model", ranks)
     return state
-
-
-def _readable(rows: Iterable[Mapping[str, Any]] | Readable, model: JointModel) -> Readable:
-    return rows if isinstance(rows, Table | Dataset) else Table.read(rows, model.variables)  # type: ignore[arg-type]
 
 
 def _loop(state: TrainState, loader: Loader, watchers: Iterable[Watcher], *, quiet: bool) -> None:
