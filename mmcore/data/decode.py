@@ -29,10 +29,12 @@ class Encoded:
 def _image(file: Any) -> Any:
     from PIL import Image
 
-    with Image.open(file) as opened:
-        image = opened.copy()
-        if opened.format == "PNG" and not _ends(file):
-            raise ValueError("the file ends before the image does")
+    # All of it at once: Pillow leaves the file of a damaged image open.
+    file = io.BytesIO(file.read_bytes()) if isinstance(file, Path) else file
+    image = Image.open(file)
+    image.load()
+    if image.format == "PNG" and not _ends(file):
+        raise ValueError("the file ends before the image does")
     return image
 
 
