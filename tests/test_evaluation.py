@@ -1,5 +1,6 @@
 """The bound of data whose parts are known in closed form, the training weightings that estimate it, and what the command prints."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -7,12 +8,12 @@ import pytest
 import torch
 
 import mmcore
-from mmcore import JointModel, RequestError, Rng
+from mmcore import JointModel, Registry, RequestError, Rng, Task
 from mmcore.data import Table, TensorBatch
 from mmcore.process import schedule
 from mmcore.training.weighting import GAMMA, WEIGHTINGS, LearnedWeights, balance
 
-from .oracle import Oracle, equal, gaussian_model, uncorrelated
+from .oracle import ABSENT, GENERATE, OBSERVE, Oracle, equal, gaussian_model, uncorrelated
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(overlap|does not reach the prior)")
 HALF = equal(2, 0.5)
@@ -238,3 +239,38 @@ def test_every_weighting_trains(weighting: str, task_weights: str, registry: mmc
     assert before.nats - after.nats > 5 * (before.error + after.error)
     moved = not torch.equal(state.task_weights(torch.ones(2))[0].detach(), torch.ones(2))
     assert moved == (task_weights == "learned")
+
+
+@pytest.mark.parametrize("layout", ["shared", "separate"])
+@pytest.mark.parametrize("role", [GENERATE, OBSERVE, ABSENT])
+def test_a_target_without_a_code_is_scored_at_the_first_step_whatever_the_other_blocks_do(
+    layout: str, role: int, registry: Registry
+) -> None:
+    """Untrained, each class of three has probability 1/3: ``L2 = log 3`` nats, and so is the mean of ``elbo``."""
+    parts = [registry.modality("clip", name=name, width=2, unit_norm=False) for name in "ab"]
+    edge = registry.modality("label", name="y", classes=3)
+    model = mmcore.compose(
+        parts,
+        [Task("a", "a"), Task("b", "b"), Task("y", edge)],
+        layout=layout,
+        schedule=schedule.cosine(20, 2),
+        backbone="mlp",
+        backbone_options={"width": 8, "depth": 1},
+        registry=registry,
+    )
+    n = 400
+    rng = Rng.for_rows(0, n)
+    values = {"a": rng.of("a").normal(2), "b": rng.of("b").normal(2), "y": rng.integers(0, 3)}
+    roles = torch.tensor([[role, GENERATE, GENERATE]]).expand(n, 3)
+    elbo = WEIGHTINGS["elbo"]
+    t = elbo.draw(model, rng.of("t"))
+    with torch.no_grad():
+        losses = model(values, t, roles, rng.of("noise").normal(*model.space.shape), objective="bound")
+    weighed = (losses * elbo.factors(model, t))[:, 2]
+    assert (t == t[:, :1]).all()
+    torch.testing.assert_close(weighed[t[:, 0] == 1], torch.full_like(weighed[t[:, 0] == 1], 2 * math.log(3)))
+    assert (weighed[t[:, 0] > 1] == 0).all()
+    if role != OBSERVE:
+        present = torch.tensor([[role == GENERATE, True, True]]).expand(n, 3)
+        found = mmcore.evaluate(model, Table(TensorBatch(values, present)), draws=2)
+        assert found.variables["y"].L2.nats == pytest.approx(math.log(3), rel=1e-5)

@@ -67,6 +67,42 @@ def values(n: int, seed: int = 0) -> dict[str, Tensor]:
 # ---- laws ----
 
 
+def test_an_edit_keeps_what_is_given_whatever_its_start_says_of_it(model: JointModel) -> None:
+    """The start's value of an observed modality, or of its observed elements, reaches nothing."""
+    x, one, other = values(4), values(4, 1), values(4, 2)
+    known = torch.tensor([[True, False, True]]).expand(4, 3)
+    for where in ({}, {"a": known}):
+        given = {"a": torch.where(known, x["a"], 0.0) if where else x["a"]}
+        # Only what is known of ``a`` differs between the starts.
+        changed = other["a"] if not where else torch.where(known, other["a"], one["a"])
+        how: dict[str, Any] = {"given": given, "where": where, "strength": 0.6, "steps": 4, "seed": 3}
+        first = mmcore.sample(model, 4, start=one, **how)
+        second = mmcore.sample(model, 4, start=one | {"a": changed}, **how)
+        for name, value in first.items():
+            assert torch.equal(value, second[name])
+
+
+def test_an_edit_starts_from_its_start(model: JointModel) -> None:
+    """Another start gives another answer, and strength 1 is further from it than a small one."""
+    start = {name: 3 * value if value.is_floating_point() else value for name, value in values(64).items()}
+    gaps = []
+    for strength in (0.02, 1.0):
+        answer = mmcore.sample(model, 64, start=start, strength=strength, steps=3, sampler="ddim", eta=0.0)
+        again = mmcore.sample(model, 64, start=values(64, 5), strength=strength, steps=3, sampler="ddim", eta=0.0)
+        gaps.append((answer["a"] - again["a"]).abs().mean())
+    assert gaps[0] > 2 * gaps[1] > 0
+
+
+def test_guidance_moves_only_the_rows_that_are_guided(model: JointModel) -> None:
+    x, rows = values(4), torch.tensor([True, False, True, False])
+    how: dict[str, Any] = {"given": {"a": x["a"]}, "where": {"a": rows}, "absent": ["label"], "steps": 5, "seed": 2}
+    plain = mmcore.sample(model, 4, sampler="ddim", eta=0.0, **how)["b"]
+    guided = mmcore.sample(model, 4, sampler="ddim", eta=0.0, guidance={"a": 4.0}, **how)["b"]
+    moved = (plain - guided).abs().amax(1)
+    assert (moved[~rows] < 1e-12).all()
+    assert (moved[rows] > 1e-3).all()
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("draw", [False, True])
 def test_a_sample_depends_on_its_own_number_only(model: JointModel, sampler: str, draw: bool) -> None:

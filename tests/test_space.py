@@ -53,6 +53,9 @@ def test_overlap_warns_and_stays_isometric_for_each_code() -> None:
     for i in range(3):
         P = placement.matrix(i)
         torch.testing.assert_close(P.T @ P, torch.eye(64, dtype=torch.float64))
+        # No two lie along the same directions: their signs are orthogonal.
+        for j in range(i):
+            assert (P * placement.matrix(j)).sum() == 0
 
 
 @pytest.mark.parametrize("shape", [(3,), (1, 2, 3, 4, 5), (0, 4), (2, -1)])
