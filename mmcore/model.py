@@ -340,7 +340,7 @@ class JointModel(nn.Module):
 
     def _by_block(self, values: Tensor) -> Tensor:
         """Sums ``(B, N)`` over each block's modalities: ``(B, K)``."""
-        return values @ cast(Tensor, self._member)
+        return values @ cast(Tensor, self._member).to(values.dtype)
 
     def _split(self, codes: Tensor) -> tuple[Tensor, ...]:
         """Concatenated codes ``(B, D)`` by modality."""

@@ -1,0 +1,98 @@
+"""One training step against the loss written out row by row: which rows count, what they are divided by, and how they are weighed."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+import mmcore
+from mmcore import JointModel, Registry, Rng, Role, RoleMix, Task
+from mmcore.data import TensorBatch
+from mmcore.training import TrainOptions, TrainState, training_step
+
+from .runs import rows
+
+WEIGHTS = {"label": 0.7, "words": 2.5}
+
+
+def weighed(registry: Registry, layout: str) -> JointModel:
+    parts = [
+        registry.modality("label", classes=4),
+        registry.modality("clip", name="words", width=6, unit_norm=False),
+    ]
+    return mmcore.compose(
+        parts,
+        [Task(name, name, weight=weight) for name, weight in WEIGHTS.items()],
+        layout=layout,
+        space=(2, 4, 4),
+        backbone="mlp",
+        backbone_options={"width": 8, "depth": 1, "features": 4},
+        registry=registry,
+    ).double()
+
+
+def by_hand(model: JointModel, batch: TensorBatch, options: TrainOptions) -> tuple[Tensor, list[int]]:
+    """The step's loss, and how many rows count for each task; ``λ`` from the schedule's own tables."""
+    schedule, total, counts = model.process.schedule, torch.zeros((), dtype=torch.float64), []
+    for column, task in enumerate(model.tasks):
+        mine = []
+        for k in range(len(batch)):
+            # A row's numbers are its own: it is drawn, and meets the model, alone.
+            rng = Rng(options.seed, torch.tensor([k])).at(0).of("train")
+            row = {name: x[k : k + 1] for name, x in batch.values.items()}
+            t = rng.of("t").integers(1, model.process.steps + 1, model.process.blocks)
+            roles = options.roles.draw(rng, batch.present[k : k + 1], model.generable, model.encoded)
+            seen = options.roles.draw_seen(rng, [m for m in model.modalities if model.divisible(m)])
+            if int(roles[0, column]) != Role.GENERATE:
+                continue
+            assert bool(batch.present[k, column])
+            noise = rng.of("noise").normal(*model.space.shape, dtype=torch.float64)
+            loss = model(row, t, roles, noise, seen)[0, column]
+            block = 0 if model.process.blocks == 1 else column
+            variance = 1 - math.exp(float(schedule.log_A[t[0, block]]))
+            signal = float(schedule.W[t[0, block], column]) ** 2
+            mine.append(loss * (1.0 if task.name == "label" else variance / (variance + signal)))
+        counts.append(len(mine))
+        if mine:
+            total = total + WEIGHTS[task.name] * torch.stack(mine).mean()
+    return total, counts
+
+
+@pytest.mark.parametrize("layout", ["shared", "separate"])
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_the_gradient_is_that_of_the_loss_written_out(layout: str, accumulate: int, registry: Registry) -> None:
+    model = weighed(registry, layout)
+    # Heads and gates start at zero, which would hide most of the gradient.
+    with torch.no_grad():
+        for i, p in enumerate(model.parameters()):
+            p += 0.1 * Rng.for_rows(i, 1).normal(*p.shape, dtype=torch.float64)[0]
+    table = rows(model, 12)
+    values = {name: x.double() if x.is_floating_point() else x for name, x in table.rows.values.items()}
+    batch = TensorBatch(values, table.rows.present)
+    options = TrainOptions(
+        steps=3, batch_size=12, clip=math.inf, accumulate=accumulate, roles=RoleMix(joint=0.3, single=0.3, partial=0.5)
+    )
+    loss, counts = by_hand(model, batch, options)
+    assert 0 < min(counts) < max(counts) < len(batch)
+    wanted = torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad], allow_unused=True)
+    training_step(TrainState.start(model, options), batch)
+    # The factors λ are float32, whatever the model is.
+    for (name, p), want in zip(((n, p) for n, p in model.named_parameters() if p.requires_grad), wanted, strict=True):
+        got = torch.zeros_like(p) if p.grad is None else p.grad
+        torch.testing.assert_close(got, torch.zeros_like(p) if want is None else want, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_a_task_without_rows_keeps_its_learned_weight(registry: Registry) -> None:
+    model = weighed(registry, "shared").float()
+    table = rows(model, 12)
+    present = table.rows.present.clone()
+    present[:, 0], present[:, 1] = False, True
+    options = TrainOptions(steps=20, batch_size=12, task_weights="learned")
+    state = TrainState.start(model, options)
+    before = [w.item() for w in state.task_weights(torch.ones(2))[0]]
+    for _ in range(5):
+        training_step(state, TensorBatch(table.rows.values, present))
+    after = [w.item() for w in state.task_weights(torch.ones(2))[0]]
+    assert after[0] == before[0]
+    assert after[1] != before[1]
