@@ -3,10 +3,11 @@
 Names are imported when they are first used: ``import mmcore`` alone imports no torch.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.errors import MmcoreError, PluginError, RequestError
 from mmcore.hookspecs import Offer, hookimpl
+from mmcore.lazy import lazily
 
 if TYPE_CHECKING:
     from mmcore.checkpoint import load, save
@@ -79,15 +80,7 @@ __all__ = [
     "save",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module 'mmcore' has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(f"mmcore.{_WHERE[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazily(__name__, _WHERE)
 
 
 def __dir__() -> list[str]:

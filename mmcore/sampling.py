@@ -237,9 +237,9 @@ def sample(
     model.eval()
     try:
         with torch.inference_mode():
-            for begin in range(0, n, batch_size):
-                rows = slice(begin, min(n, begin + batch_size))
-                rng = Rng.for_rows(seed, rows.stop - begin, start=begin, device=model.device).of("sample")
+            for at in range(0, n, batch_size):
+                rows = slice(at, min(n, at + batch_size))
+                rng = Rng.for_rows(seed, rows.stop - at, start=at, device=model.device).of("sample")
                 first = None if start is None else {name: x[rows].to(model.device) for name, x in start.items()}
                 run = _Run(model, question.rows(rows).to(model.device), plan, rng, scales)
                 part = run.answer(run.walk(first), draw)

@@ -3,7 +3,7 @@
 Names are imported when they are first used: what describes data imports no torch.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmcore.data.opening import measured, open_data, open_loader, open_source
 from mmcore.data.options import (
@@ -15,6 +15,7 @@ from mmcore.data.options import (
     TransformOptions,
 )
 from mmcore.data.source import Row, Rows, Source, as_source
+from mmcore.lazy import lazily
 
 if TYPE_CHECKING:
     from mmcore.data.batch import BadRow, TensorBatch
@@ -46,10 +47,4 @@ __all__ = [
     "open_source",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module 'mmcore.data' has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"mmcore.data.{_WHERE[name]}"), name)
+__getattr__ = lazily(__name__, _WHERE)

@@ -79,7 +79,19 @@ def decode(raw: Any) -> Any:
         if isinstance(raw, Path) and not raw.exists():
             raise RequestError(f"found no file {raw}, expected one")
         return raw if isinstance(raw, Path) else raw.data
-    expected, read = READERS[suffix]
+    return _held(raw, *READERS[suffix])
+
+
+def picture(path: str | Path) -> Any:
+    """The PIL image in a file, whatever its suffix.
+
+    Raises:
+        RequestError: no such file, or no whole image in it.
+    """
+    return _held(Path(path), "an image", _image)
+
+
+def _held(raw: "Path | Encoded", expected: str, read: Callable[[Any], Any]) -> Any:
     what = str(raw) if isinstance(raw, Path) else f"{len(raw.data)} bytes"
     try:
         return read(raw if isinstance(raw, Path) else io.BytesIO(raw.data))

@@ -8,7 +8,9 @@ One line in a plugin's own tests runs them all under pytest::
 :func:`run` and ``mmcore check NAME`` run the same checks by the same engine without pytest.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mmcore.lazy import lazily
 
 if TYPE_CHECKING:
     from mmcore.testing.check import CHECKS, Check, Failure, NotRun
@@ -18,8 +20,9 @@ if TYPE_CHECKING:
     from mmcore.testing.suite import conformance_suite
 
 _WHERE = {
-    "CHECKS": "check",
-    "Check": "check",
+    # By the engine: the table is full only once the modules that fill it are imported.
+    "CHECKS": "engine",
+    "Check": "engine",
     "Failure": "check",
     "KnownFailure": "optouts",
     "NotRun": "check",
@@ -51,13 +54,4 @@ __all__ = [
     "schema",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module 'mmcore.testing' has no attribute {name!r}")
-    from importlib import import_module
-
-    if name in ("CHECKS", "Check"):
-        # The table is full only once the modules that fill it are imported.
-        import_module("mmcore.testing.engine")
-    return getattr(import_module(f"mmcore.testing.{_WHERE[name]}"), name)
+__getattr__ = lazily(__name__, _WHERE)

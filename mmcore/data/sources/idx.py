@@ -88,7 +88,8 @@ class Idx(Source):
         return *self._sets[which], index - int(self._starts[which])
 
     def __reduce__(self) -> Any:
-        return _again, (self._arguments,)  # a mapped file pickles as all of its data
+        # For a worker that is started anew: it opens the files itself, as a mapped file would travel as all of its data.
+        return _again, (self._arguments,)
 
     def __len__(self) -> int:
         return int(self._starts[-1])

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ class Manifest(Source):
         return f"{self.path.name} {self.lines.where(index)}"
 
 
-class _Lines:
+class _Lines(ABC):
     """A text file's records by their place in it."""
 
     names: tuple[str, ...]
@@ -108,11 +109,13 @@ class _Lines:
         # One more place, where the last record ends.
         self._starts, self._numbers = np.asarray(starts, dtype=np.int64), np.asarray(numbers, dtype=np.int64)
 
+    @abstractmethod
     def _index(self, file: Any) -> tuple[list[int], list[int]]:
-        raise NotImplementedError
+        """Where each record starts, and the last one ends; and the number of each one's first line."""
 
+    @abstractmethod
     def _parse(self, text: str) -> Row:
-        raise NotImplementedError
+        """One record."""
 
     def __len__(self) -> int:
         return len(self._numbers)

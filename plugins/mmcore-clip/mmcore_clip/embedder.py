@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from mmcore import RequestError
+from mmcore.data.decode import picture
 
 _FILES = ("*.json", "*.safetensors", "*.bin", "*.txt")
 
@@ -126,8 +127,7 @@ def _number(value: Any, name: str) -> int:
 
 def _pil(value: Any) -> Image.Image:
     if isinstance(value, str | Path):
-        with Image.open(value) as file:
-            return file.copy()
+        return picture(value)
     if isinstance(value, Image.Image):
         return value
     x = np.asarray(value)

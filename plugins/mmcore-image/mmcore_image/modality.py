@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, RequestError, Rng, Space, Spec
+from mmcore.data.decode import picture
 from mmcore.heads import PooledHead, SpatialHead
 from mmcore.likelihood import bounded_log_scale, gaussian, total
 
@@ -61,11 +62,7 @@ class ImageModality(Modality):
         """A path, a PIL image, or an array: uint8 in 0 … 255, or floats in 0 … 1; ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)``."""
         channels, height, width = self.spec.shape
         if isinstance(raw, str | Path):
-            try:
-                with Image.open(raw) as file:
-                    raw = file.copy()
-            except OSError as error:
-                raise RequestError(f"found {error}, expected an image file") from error
+            raw = picture(raw)
         if isinstance(raw, Image.Image):
             if channels in _MODES:
                 raw = raw.convert(_MODES[channels])

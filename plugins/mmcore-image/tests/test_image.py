@@ -43,7 +43,7 @@ def test_grey_images_need_no_channel() -> None:
         (np.zeros((8, 8), dtype=np.int64), "found dtype torch.int64, expected uint8"),
         (np.full((8, 8), 1.5), "found values 1.5 … 1.5, expected floats in 0 … 1"),
         (np.full((8, 8), np.nan), "found values nan"),
-        ("/no/such/file.png", "expected an image file"),
+        ("/no/such/file.png", "found no file /no/such/file.png, expected an image"),
         (7, "found int, expected a path"),
     ],
 )

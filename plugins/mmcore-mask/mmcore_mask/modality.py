@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, RequestError, Rng, Space, Spec
+from mmcore.data.decode import picture
 from mmcore.heads import PooledHead, SpatialHead
 from mmcore.likelihood import categorical, total
 
@@ -77,11 +78,7 @@ class MaskModality(Modality):
     def read(self, raw: Any) -> Tensor:
         """A class index map, a boolean map, a path or a PIL image; an RGBA image gives its alpha as a binary mask."""
         if isinstance(raw, str | Path):
-            try:
-                with Image.open(raw) as file:
-                    raw = file.copy()
-            except OSError as error:
-                raise RequestError(f"found {error}, expected a mask file") from error
+            raw = picture(raw)
         if isinstance(raw, Image.Image):
             if raw.mode not in ("1", "L", "P", "I", "I;16", "RGBA", "LA"):
                 raise RequestError(

@@ -65,7 +65,7 @@ def test_iou_by_hand() -> None:
         (np.zeros((4, 4), dtype=bool), "found a boolean map, expected indices of 3 classes"),
         (np.full((4, 4), 0.5), "with fractions, expected class indices"),
         (Image.new("RGB", (4, 4)), "mode RGB, expected indices"),
-        ("/no/such.png", "expected a mask file"),
+        ("/no/such.png", "found no file /no/such.png, expected an image"),
         ([1], "found list"),
     ],
 )
