@@ -1,8 +1,10 @@
 """Composition: from modalities and tasks to a joint model."""
 
 import difflib
+import math
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -58,6 +60,27 @@ def compose(
         RequestError: an empty composition, equal names, a space with no room, an unknown name,
             gains, powers or tables of the wrong length.
     """
+    listed = {
+        "modalities": modalities,
+        "tasks": tasks,
+        "gains": gains,
+        "powers": powers,
+        "space": space,
+        "layout": layout,
+    }
+    listed["trained_encoders"] = () if isinstance(trained_encoders, str) else trained_encoders
+    for what, given in listed.items():
+        may_lack = what in ("tasks", "gains", "powers", "space")
+        if not (isinstance(given, Iterable) or (given is None and may_lack)):
+            raise RequestError(f"compose: {what} = {given!r}, expected a list")
+    if isinstance(trained_encoders, str):
+        raise RequestError(f"compose: trained_encoders = {trained_encoders!r}, expected a list of names")
+    if not isinstance(schedule, str | Schedule):
+        raise RequestError(f"compose: schedule = {schedule!r}, expected a name or a mmcore.Schedule")
+    if not isinstance(backbone, str) and backbone_options:
+        raise RequestError(
+            "compose: backbone_options with a backbone given as an object, expected a name, or no options"
+        )
     modalities = tuple(modalities)
     if not modalities:
         raise RequestError("compose: found no modality, expected at least one")
@@ -143,6 +166,16 @@ def compose(
     return model
 
 
+def _check_name(what: str, name: object) -> None:
+    """Refuse a name that no module of torch's can be stored under."""
+    if not isinstance(name, str) or not name or "." in name:
+        raise RequestError(f"compose: {what} is called {name!r}, expected a name without dots")
+    if hasattr(nn.ModuleDict, name):
+        raise RequestError(
+            f"compose: {what} is called {name!r}, which torch's own containers use; expected another name"
+        )
+
+
 def _check_names(modalities: Sequence[Modality], tasks: Sequence[Task]) -> None:
     names = [m.name for m in modalities]
     for name in names:
@@ -150,13 +183,20 @@ def _check_names(modalities: Sequence[Modality], tasks: Sequence[Task]) -> None:
             raise RequestError(
                 f"compose: {names.count(name)} modalities are called {name!r}; give each a name of its own"
             )
-        if not name or "." in name:
-            raise RequestError(f"compose: a modality is called {name!r}, expected a name without dots")
+        _check_name("a modality", name)
     if not tasks:
         raise RequestError("compose: found no task, expected at least one (None for each modality's recovery)")
+    for task in tasks:
+        if not isinstance(task, Task):
+            raise RequestError(f"compose: found {task!r} among the tasks, expected mmcore.Task objects")
     titles = [task.name for task in tasks]
     extra: dict[str, Modality] = {}
     for task in tasks:
+        _check_name("a task", task.name)
+        if not isinstance(task.weight, Real) or not 0 <= float(task.weight) < math.inf:
+            raise RequestError(
+                f"compose: task {task.name!r} has weight {task.weight!r}, expected a number of at least 0"
+            )
         if titles.count(task.name) > 1:
             raise RequestError(
                 f"compose: {titles.count(task.name)} tasks are called {task.name!r}; give each its own name"

@@ -258,6 +258,19 @@ def test_bad_compositions_are_refused(parts: list[Modality], registry: Registry)
         "gains and powers belong to": lambda: compose(
             [image], gains=[1.0], schedule=mmcore.process.schedule.cosine(10, 1)
         ),
+        "modalities = .*, expected a list": lambda: compose(image),
+        "gains = 2.0, expected a list": lambda: compose([image], gains=2.0),
+        "space = 4, expected a list": lambda: compose([image], space=4),
+        "layout = None, expected a list": lambda: compose([image], layout=None),
+        "schedule = 1000, expected a name": lambda: compose([image], schedule=1000),
+        "found 'image' among the tasks, expected mmcore.Task": lambda: compose([image], ["image"]),
+        "weight nan, expected a number of at least 0": lambda: compose(
+            [image], [Task("x", "image", weight=float("nan"))]
+        ),
+        "trained_encoders = 'image', expected a list of names": lambda: compose([image], trained_encoders="image"),
+        "a task is called 'x.y', expected a name without dots": lambda: compose([image], [Task("x.y", "image")]),
+        "a task is called 'keys', which torch's own": lambda: compose([image], [Task("keys", "image")]),
+        "backbone_options with a backbone given as an object": lambda: compose([image], backbone=torch.nn.Linear(2, 2)),
         "patch 3 does not divide": lambda: mmcore.compose([image], backbone_options={"patch": 3}, registry=registry),
     }.items():
         with pytest.raises(RequestError, match=match):
@@ -277,8 +290,8 @@ def test_bad_rows_and_options_are_refused(model: JointModel) -> None:
         mmcore.fit(model, [{"label": 1}], stpes=1)
     with pytest.raises(RequestError, match="steps = 0, expected a whole number of at least 1"):
         mmcore.fit(model, [{"label": 1}], steps=0)
-    from mmcore.data import Table
-
+    with pytest.raises(RequestError, match="no row has 'label', but rows have 'lable', which no variable reads"):
+        mmcore.fit(model, [{"image": torch.zeros(8, 8), "lable": 1}], steps=1)
     swapped = Table.read([{"label": 1}], model.variables[::-1])
     with pytest.raises(RequestError, match=r"the rows were read for .*; read them for these, in this order"):
         mmcore.fit(model, swapped, steps=1)

@@ -1,5 +1,6 @@
 """All rows in memory as tensors, read once."""
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -43,6 +44,7 @@ class Table(data.Dataset[TensorBatch]):
             )
         for row in batch.bad:
             tell(row)
+        _check_spelling(dataset, batch)
         return cls(batch)
 
     @property
@@ -60,6 +62,19 @@ class Table(data.Dataset[TensorBatch]):
         """Rows by index; one from ``len`` on is the same row in a later epoch."""
         at = torch.as_tensor(indices) % len(self)
         return TensorBatch({k: v[at] for k, v in self.rows.values.items()}, self.rows.present[at])
+
+
+def _check_spelling(dataset: Dataset, batch: TensorBatch) -> None:
+    """Refuse rows that lack a variable everywhere but have a column that is nearly called so: it would be left out without a word."""
+    lacking = [name for name, has in zip(dataset.names, batch.present.any(0).tolist(), strict=True) if not has]
+    if not lacking:
+        return
+    unread = [name for name in dataset.source[0] if name not in dataset.names]
+    for name in lacking:
+        if near := difflib.get_close_matches(name, unread, 1, 0.75):
+            raise RequestError(
+                f"data: no row has {name!r}, but rows have {near[0]!r}, which no variable reads; expected {name!r}: rename one or the other"
+            )
 
 
 def rows_for(
