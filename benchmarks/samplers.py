@@ -53,7 +53,7 @@ def main() -> None:
 
 def _recall(data: Data, images: torch.Tensor, labels: torch.Tensor) -> float:
     """k-NN recall within each class, so that a batch of even classes is compared with its like; the mean over classes."""
-    from mmcore.demo.measure import precision_recall
+    from mmcore.metrics import precision_recall
 
     made, real = data.judge.features(images), data.judge.features(data.held["image"])
     each = [precision_recall(made[labels == k], real[data.held["label"] == k])[1] for k in range(10)]

@@ -17,8 +17,9 @@ import torch
 import mmcore
 from mmcore.data import Table, TensorBatch
 from mmcore.demo.judge import Judge
-from mmcore.demo.measure import Answers, frechet_distance, measure
+from mmcore.demo.measure import Answers, measure
 from mmcore.demo.run import COMPONENTS, TRAINING, digits_model
+from mmcore.metrics import frechet_distance
 from mmcore.rng import Rng
 from mmcore.training import TrainOptions
 
@@ -32,6 +33,7 @@ FIGURES = {
     "image_to_embedding_cosine": "cosine",
     "frechet_distance": "Fréchet",
 }
+SAMPLING: dict[str, Any] = {"sampler": "2m", "steps": 20}
 RUNS = Path("runs/benchmarks")
 VARIABLES = ("image", "mask", "label", "embedding")
 
@@ -51,8 +53,8 @@ class Data:
     judge: Judge
 
     def measure(self, model: mmcore.JointModel, **how: Any) -> dict[str, float]:
-        """The demo's figures of a model on what is held out; ``how`` goes to :func:`mmcore.sample`."""
-        answers = Answers.ask(model, self.held, joint=8 * BATCH, per_label=100, seed=0, **({"steps": 50} | how))
+        """The demo's figures of a model on what is held out, without guidance; ``how`` goes to :func:`mmcore.sample`."""
+        answers = Answers.ask(model, self.held, joint=8 * BATCH, per_label=100, seed=0, **(SAMPLING | how))
         figures = measure(answers, model, self.judge, self.train.rows.values, self.held)
         return figures | {"frechet_distance": self.frechet(answers.joint["image"])}
 

@@ -27,14 +27,27 @@ class Answers:
     by_image: Rows
 
     @classmethod
-    def ask(cls, model: JointModel, test: Rows, *, joint: int, per_label: int, seed: int, **how: object) -> "Answers":
-        """Ask all three; ``how`` goes to :func:`mmcore.sample`."""
+    def ask(
+        cls,
+        model: JointModel,
+        test: Rows,
+        *,
+        joint: int,
+        per_label: int,
+        seed: int,
+        guidance: float = 1.0,
+        **how: object,
+    ) -> "Answers":
+        """Ask all three; ``guidance`` is the scale of what is given, and ``how`` goes to :func:`mmcore.sample`."""
         options: dict = dict(how)
+
+        def given(name: str, x: Tensor, offset: int) -> Rows:
+            scale = {name: guidance} if guidance != 1 else None
+            return sample(model, len(x), given={name: x}, guidance=scale, seed=seed + offset, **options)
+
         labels = torch.arange(10).repeat_interleave(per_label)
         return cls(
-            sample(model, joint, seed=seed, **options),
-            sample(model, len(labels), given={"label": labels}, seed=seed + 1, **options),
-            sample(model, len(test["image"]), given={"image": test["image"]}, seed=seed + 2, **options),
+            sample(model, joint, seed=seed, **options), given("label", labels, 1), given("image", test["image"], 2)
         )
 
 
