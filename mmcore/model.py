@@ -145,6 +145,7 @@ class JointModel(nn.Module):
         noise: Tensor,
         seen: Seen | None = None,
         *,
+        blur: Tensor | None = None,
         objective: str = "recovery",
     ) -> Tensor:
         """Each task's loss on each row, at the steps ``t``.
@@ -155,6 +156,7 @@ class JointModel(nn.Module):
             roles: ``(B, V)`` int64.
             noise: ``(B, *Z)`` standard normal.
             seen: ``(B, *spec.shape)`` bool by name, the elements of generated modalities that are observed.
+            blur: ``(B, D)``, added to what the network is told of the observed codes; None adds nothing.
             objective: ``"recovery"``, the tasks' loss terms at every ``t``; or ``"bound"``, the parts of the variational bound:
                 ``L2``, the loss terms, at ``t = 1`` and :meth:`posterior_shares` of ``L1_t`` elsewhere.
 
@@ -163,8 +165,9 @@ class JointModel(nn.Module):
         """
         placed = self.place(self.encode(batch))
         drive = self.drive(t, roles, seen)
-        z = self.noisy(placed, drive, noise)
-        params = self._predict(z, drive, roles, placed)
+        told = placed if blur is None else self._blurred(placed, blur, roles, drive)
+        z = self.noisy(told, drive, noise)
+        params = self._predict(z, drive, roles, told)
         columns = []
         for task, column, loss in zip(self.tasks, self._target, self.losses, strict=True):
             name = self.variables[column].name
@@ -353,6 +356,12 @@ class JointModel(nn.Module):
     def _to_owners(self, values: Tensor) -> Tensor:
         """``(B, N)`` to the elements of the space, ``(B, layers, dim Z)``; zero where there is no code."""
         return torch.cat([values, values.new_zeros(len(values), 1)], dim=1)[:, self._owner]  # type: ignore[index]
+
+    def _blurred(self, placed: Tensor, blur: Tensor, roles: Tensor, drive: Drive) -> Tensor:
+        observed = self._to_owners(self._is(roles, Role.OBSERVE).to(blur.dtype)) != 0
+        if drive.seen is not None:
+            observed = observed | self._to_places(drive.seen)
+        return torch.where(observed, placed + self.place(blur.to(placed.dtype)), placed)
 
     def _sum(self, layers: Tensor) -> Tensor:
         return (layers[:, 0] if layers.shape[1] == 1 else layers.sum(1)).reshape(-1, *self.space.shape)

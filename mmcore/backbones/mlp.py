@@ -47,13 +47,16 @@ class Mlp(nn.Module):
         self.read = nn.Linear(space.size, width)
         self.observe = nn.Linear(2 * space.size, width)
         self.clock = Clock(width, steps, modalities, blocks)
+        # Near T the noisy space says nothing, but fills as much of the hidden state as the condition does.
+        self.gate = nn.Linear(width, 2 * width)
         self.blocks = nn.ModuleList(_Block(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulate = nn.Linear(width, 2 * width)
         self.write = nn.Linear(width, features * places)
         self.local = Local(space, features)
-        nn.init.zeros_(self.modulate.weight)
-        nn.init.zeros_(self.modulate.bias)
+        for layer in (self.gate, self.modulate):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
         """The features.
@@ -69,7 +72,8 @@ class Mlp(nn.Module):
             ``(B, features, *Z[1:])``.
         """
         c = F.silu(self.clock(t, roles, z.dtype))
-        x = self.read(z.flatten(1)) + self.observe(condition.flatten(1))
+        noisy, known = self.gate(c).chunk(2, dim=-1)
+        x = self.read(z.flatten(1)) * (1 + noisy) + self.observe(condition.flatten(1)) * (1 + known)
         for block in self.blocks:
             x = block(x, c)
         shift, scale = self.modulate(c).chunk(2, dim=-1)

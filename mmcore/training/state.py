@@ -39,6 +39,8 @@ class TrainOptions:
         clip: the largest norm of the gradient.
         ema: decay of the weights' average; early on, less of the past is kept.
         roles: how roles are drawn.
+        condition_noise: the largest standard deviation of noise on the codes that are observed, in training alone; each row's is drawn evenly
+            up to it. With few rows, answers to what was never seen are better (conditioning augmentation, Ho et al. 2022, section 4).
         weighting: of the steps, ``"simple"``, ``"snr"`` or ``"elbo"`` (:mod:`mmcore.training.weighting`).
         task_weights: ``"fixed"``, as the tasks say, or ``"learned"``, by their homoscedastic uncertainty.
         seed: of the data's order, noise, clocks and roles.
@@ -67,6 +69,7 @@ class TrainOptions:
     clip: float = 1.0
     ema: float = 0.999
     roles: RoleMix = attrs.field(factory=RoleMix)
+    condition_noise: float = 0.0
     weighting: str = "simple"
     task_weights: str = "fixed"
     seed: int = 0
@@ -93,7 +96,7 @@ class TrainOptions:
             if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < low:
                 raise RequestError(f"training: {name} = {value!r}, expected a whole number of at least {low}")
         limits = {"lr": (0.0, 1.0), "warmup": (0.0, 1.0), "ema": (0.0, 1.0), "timeout": (1.0, math.inf)}
-        limits |= dict.fromkeys(("weight_decay", "save_seconds"), (0.0, math.inf))
+        limits |= dict.fromkeys(("condition_noise", "weight_decay", "save_seconds"), (0.0, math.inf))
         for name, (low, high) in limits.items():
             value = getattr(self, name)
             if not isinstance(value, Real) or not low <= float(value) <= high:

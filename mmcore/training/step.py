@@ -1,5 +1,6 @@
 """One training step."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -140,8 +141,11 @@ def _backward(state: TrainState, drawn: _Drawn, rows: Tensor) -> tuple[Tensor, T
     for at in pieces:
         part = drawn[at]
         noise = part.rng.of("noise").normal(*state.model.space.shape, dtype=dtype)
+        blur = _blur(state, part.rng, dtype)
         with enough_memory(state, at), together(state.network, last=at is pieces[-1]):
-            losses = state.network(part.values, part.t, part.roles, noise, part.seen, objective=weighting.objective)
+            losses = state.network(
+                part.values, part.t, part.roles, noise, part.seen, blur=blur, objective=weighting.objective
+            )
             means = (losses * weighting.factors(state.model, part.t)).sum(0) / rows.clamp(min=1)
             weights, offset = state.task_weights(means)
             # A task that no row counts for must not move its weight.
@@ -151,6 +155,15 @@ def _backward(state: TrainState, drawn: _Drawn, rows: Tensor) -> tuple[Tensor, T
             (loss * (ranks.count * state.scaler.scale)).backward()
         found.append(losses.detach())
     return torch.cat(found), weights.detach()
+
+
+def _blur(state: TrainState, rng: Rng, dtype: torch.dtype) -> Tensor | None:
+    """Noise for the observed codes, ``(B, D)``."""
+    if not state.options.condition_noise:
+        return None
+    size = sum(math.prod(m.code) for m in state.model.modalities)
+    level = state.options.condition_noise * rng.of("blur level").uniform(1)
+    return level.to(dtype) * rng.of("blur").normal(size, dtype=dtype)
 
 
 def _gradient(state: TrainState) -> Tensor:

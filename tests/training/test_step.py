@@ -9,6 +9,7 @@ from torch import Tensor
 import mmcore
 from mmcore import JointModel, Registry, Rng, Role, RoleMix, Task
 from mmcore.data import TensorBatch
+from mmcore.testing.reference import Reference
 from mmcore.training import TrainOptions, TrainState, training_step
 
 from .runs import rows
@@ -48,7 +49,11 @@ def by_hand(model: JointModel, batch: TensorBatch, options: TrainOptions) -> tup
                 continue
             assert bool(batch.present[k, column])
             noise = rng.of("noise").normal(*model.space.shape, dtype=torch.float64)
-            loss = model(row, t, roles, noise, seen)[0, column]
+            blur = None
+            if options.condition_noise:
+                level = rng.of("blur level").uniform(1).double()
+                blur = options.condition_noise * level * rng.of("blur").normal(4 + 6, dtype=torch.float64)
+            loss = model(row, t, roles, noise, seen, blur=blur)[0, column]
             block = 0 if model.process.blocks == 1 else column
             variance = 1 - math.exp(float(schedule.log_A[t[0, block]]))
             signal = float(schedule.W[t[0, block], column]) ** 2
@@ -60,8 +65,10 @@ def by_hand(model: JointModel, batch: TensorBatch, options: TrainOptions) -> tup
 
 
 @pytest.mark.parametrize("layout", ["shared", "separate"])
-@pytest.mark.parametrize("accumulate", [1, 3])
-def test_the_gradient_is_that_of_the_loss_written_out(layout: str, accumulate: int, registry: Registry) -> None:
+@pytest.mark.parametrize(("accumulate", "condition_noise"), [(1, 0.0), (3, 0.0), (3, 0.5)])
+def test_the_gradient_is_that_of_the_loss_written_out(
+    layout: str, accumulate: int, condition_noise: float, registry: Registry
+) -> None:
     model = weighed(registry, layout)
     # Heads and gates start at zero, which would hide most of the gradient.
     with torch.no_grad():
@@ -71,7 +78,12 @@ def test_the_gradient_is_that_of_the_loss_written_out(layout: str, accumulate: i
     values = {name: x.double() if x.is_floating_point() else x for name, x in table.rows.values.items()}
     batch = TensorBatch(values, table.rows.present)
     options = TrainOptions(
-        steps=3, batch_size=12, clip=math.inf, accumulate=accumulate, roles=RoleMix(joint=0.3, single=0.3, partial=0.5)
+        steps=3,
+        batch_size=12,
+        clip=math.inf,
+        accumulate=accumulate,
+        condition_noise=condition_noise,
+        roles=RoleMix(joint=0.3, single=0.3, partial=0.5),
     )
     loss, counts = by_hand(model, batch, options)
     assert 0 < min(counts) < max(counts) < len(batch)
@@ -81,6 +93,31 @@ def test_the_gradient_is_that_of_the_loss_written_out(layout: str, accumulate: i
     for (name, p), want in zip(((n, p) for n, p in model.named_parameters() if p.requires_grad), wanted, strict=True):
         got = torch.zeros_like(p) if p.grad is None else p.grad
         torch.testing.assert_close(got, torch.zeros_like(p) if want is None else want, rtol=1e-5, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("layout", ["shared", "separate"])
+def test_noise_on_what_is_observed_is_that_of_other_observations(layout: str) -> None:
+    """Codes are the vectors themselves, so ``blur`` is the same as observing ``x + blur``; what is generated keeps its own loss."""
+    parts = [Reference(3), Reference(2)]
+    for name, part in zip("ab", parts, strict=True):
+        part.name = name
+    model = mmcore.compose(parts, layout=layout, backbone="mlp", backbone_options={"width": 16, "depth": 1}).double()
+    with torch.no_grad():
+        for i, p in enumerate(model.parameters()):
+            p += 0.1 * Rng.for_rows(i, 1).normal(*p.shape, dtype=torch.float64)[0]
+    draw = Rng.for_rows(0, 6).of("test")
+    size = {"a": 3, "b": 2}
+    x = {name: draw.of(name).normal(n, dtype=torch.float64) for name, n in size.items()}
+    blur = draw.of("blur").normal(5, dtype=torch.float64)
+    roles = torch.tensor([[Role.GENERATE, Role.OBSERVE], [Role.OBSERVE, Role.GENERATE]] * 2 + [[Role.GENERATE] * 2] * 2)
+    observed = roles == Role.OBSERVE
+    other = {"a": x["a"] + observed[:, :1] * blur[:, :3], "b": x["b"] + observed[:, 1:] * blur[:, 3:]}
+    t = draw.of("t").integers(1, model.process.steps + 1, model.process.blocks)
+    noise = draw.of("noise").normal(*model.space.shape, dtype=torch.float64)
+    found = model(x, t, roles, noise, blur=blur)
+    torch.testing.assert_close(found, model(other, t, roles, noise))
+    changed = (found != model(x, t, roles, noise)).any(1)
+    assert changed.tolist() == observed.any(1).tolist()
 
 
 def test_a_task_without_rows_keeps_its_learned_weight(registry: Registry) -> None:
