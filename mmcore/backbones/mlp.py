@@ -1,7 +1,7 @@
 """A residual perceptron over the whole space, with adaptive layer norm from the clock and the roles.
 
-For small spaces: every layer sees every place, which a transformer over patches has to learn. Each block
-is modulated as those of "Scalable Diffusion Models with Transformers" (Peebles and Xie 2023).
+For small spaces: every layer sees every place, which a transformer over patches has to learn. The blocks
+share one modulation, with offsets of their own (adaLN-single, "PixArt-α", Chen et al. 2024).
 """
 
 import torch
@@ -49,12 +49,13 @@ class Mlp(nn.Module):
         self.clock = Clock(width, steps, modalities, blocks)
         # Near T the noisy space says nothing, but fills as much of the hidden state as the condition does.
         self.gate = nn.Linear(width, 2 * width)
+        self.modulates = nn.Linear(width, 3 * width)
         self.blocks = nn.ModuleList(_Block(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulate = nn.Linear(width, 2 * width)
         self.write = nn.Linear(width, features * places)
         self.local = Local(space, features)
-        for layer in (self.gate, self.modulate):
+        for layer in (self.gate, self.modulates, self.modulate):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
@@ -74,24 +75,25 @@ class Mlp(nn.Module):
         c = F.silu(self.clock(t, roles, z.dtype))
         noisy, known = self.gate(c).chunk(2, dim=-1)
         x = self.read(z.flatten(1)) * (1 + noisy) + self.observe(condition.flatten(1)) * (1 + known)
+        shared = self.modulates(c)
         for block in self.blocks:
-            x = block(x, c)
+            x = block(x, shared)
         shift, scale = self.modulate(c).chunk(2, dim=-1)
         y = self.write(self.norm(x) * (1 + scale) + shift)
         return y.unflatten(1, (self.features, *self.grid)) + self.local(z, condition)
 
 
 class _Block(nn.Module):
+    """Shifted, scaled and gated as all blocks are, but for its own offsets."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.modulate = nn.Linear(width, 3 * width)
+        self.offset = nn.Parameter(torch.zeros(3 * width))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.up = nn.Linear(width, 4 * width)
         self.down = nn.Linear(4 * width, width)
-        nn.init.zeros_(self.modulate.weight)
-        nn.init.zeros_(self.modulate.bias)
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        shift, scale, gate = self.modulate(c).chunk(3, dim=-1)
+    def forward(self, x: Tensor, shared: Tensor) -> Tensor:
+        shift, scale, gate = (shared + self.offset).chunk(3, dim=-1)
         y = torch.addcmul(shift, self.norm(x), 1 + scale)
         return torch.addcmul(x, gate, self.down(F.silu(self.up(y))))
