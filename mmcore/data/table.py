@@ -37,7 +37,7 @@ class Table(data.Dataset[TensorBatch]):
                 than the data set's limit.
         """
         dataset = rows if isinstance(rows, Dataset) else Dataset(rows, variables)
-        batch = dataset.__getitems__(range(len(dataset)))
+        batch = dataset.take(range(len(dataset)))
         if len(batch.bad) > dataset.bad_row_limit:
             raise RequestError(
                 f"data: {len(batch.bad)} bad rows, more than bad_row_limit = {dataset.bad_row_limit}; the first: {batch.bad[0].problem}"

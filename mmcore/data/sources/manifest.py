@@ -171,8 +171,11 @@ class Csv(_Lines):
         return starts, numbers
 
     def _parse(self, text: str) -> Row:
-        # A record may hold line breaks in quotes, which the reader must see as lines.
-        cells = next(csv.reader(text.splitlines(keepends=True), delimiter=self.delimiter), [])
+        line = text.rstrip("\r\n")
+        if '"' in line:
+            cells = next(csv.reader([text], delimiter=self.delimiter))
+        else:
+            cells = line.split(self.delimiter) if line else []
         if len(cells) != len(self.names):
             raise RequestError(f"found {len(cells)} cells, expected {len(self.names)}: {', '.join(self.names)}")
         return {name: self._cell(name, cell) for name, cell in zip(self.names, cells, strict=True)}
