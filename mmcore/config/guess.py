@@ -25,6 +25,11 @@ SIDE = 64
 """Larger pictures are made smaller."""
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _FLAG = re.compile(r"has_(?P<a>.+)|(?P<b>.+)_present|present_(?P<c>.+)")
+_PARTS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 _MASK = re.compile(r"mask|seg|annot|label_?map", re.I)
 
 
@@ -102,7 +107,11 @@ def look(source: Source) -> Iterator[Column]:
     rows = [source[i * count // min(count, SEEN)] for i in range(min(count, SEEN))]
     names = list(dict.fromkeys(name for row in rows for name in row))
     flags = {next(filter(None, found.groups())): name for name in names if (found := _FLAG.fullmatch(name))}
+    split = own_parts(source, names)[0]
     for name in names:
+        if name == split:
+            yield Column(name, note="says which part a row is of")
+            continue
         if name in flags.values() and any(name == flags.get(other) for other in names):
             yield Column(name, note=f"says whether there is {next(k for k, v in flags.items() if v == name)}")
             continue
@@ -111,6 +120,19 @@ def look(source: Source) -> Iterator[Column]:
         values = [value for value in values if value is not None]
         column = _column(name, values, source) if values else Column(name, note="no value in the rows looked at")
         yield attrs.evolve(column, present=flag if flag in names else "")
+
+
+def own_parts(source: Source, names: Sequence[str]) -> tuple[str, dict[str, list[str]]]:
+    """The column called split, if each of its values is a part's name, and those of each held-out part; empty where there is none."""
+    name = next((name for name in names if name.lower() == "split"), "")
+    values = source.column(name) if name else []
+    words = sorted({value for value in values if isinstance(value, str)})
+    found: dict[str, list[str]] = {}
+    for word in words:
+        found.setdefault(_PARTS.get(word.lower(), ""), []).append(word)
+    if not all(isinstance(value, str) for value in values) or "" in found or not {"train"} < found.keys():
+        return "", {}
+    return name, {part: found[part] for part in ("validation", "test") if part in found}
 
 
 def _column(name: str, values: list[Any], source: Source) -> Column:
@@ -282,16 +304,23 @@ def _lines(
                 yield f"{variable} = {_toml(table)}"
             else:
                 yield f"{variable} = {_toml(column.name)}"
-    key = groups(columns, source)
+    split, parts = own_parts(source, [column.name for column in columns])
+    validated = not split or "validation" in parts
     yield ""
-    yield "[data.split]  # rows kept aside, by a hash: for validation while training, and for mmcore evaluate"
-    if key:
-        yield f"by = {_toml(key)}  # rows of one {key} stay together"
-    # Of few rows a hash could leave a small share without any.
-    share = 0.05 if len(source) >= 400 else 0.2
-    yield f"validation = {share}"
-    if name != "idx":
-        yield f"test = {share}"
+    if split:
+        yield "[data.split]  # the data's own parts; rows of no part named here are for training"
+        yield f"by = {_toml(split)}"
+        yield f"values = {_toml(parts)}"
+    else:
+        key = groups(columns, source)
+        yield "[data.split]  # rows kept aside, by a hash: for validation while training, and for mmcore evaluate"
+        if key:
+            yield f"by = {_toml(key)}  # rows of one {key} stay together"
+        # Of few rows a hash could leave a small share without any.
+        share = 0.05 if len(source) >= 400 else 0.2
+        yield f"validation = {share}"
+        if name != "idx":
+            yield f"test = {share}"
     if resized and size:
         yield ""
         yield "[[data.transforms]]  # smaller is faster; masks are resized to the nearest pixel"
@@ -325,7 +354,7 @@ def _lines(
     yield "steps = 3000"
     yield "batch_size = 64"
     yield "lr = 1e-3"
-    yield "validate_every = 500"
+    yield "validate_every = 500" if validated else "validate_every = 0  # the data have no validation rows"
     yield "pictures_every = 500"
     yield ""
     yield "[training.roles]  # how often a row asks for everything, or gives one modality and asks for the rest"

@@ -412,6 +412,14 @@ class _Reader:
                 self._say(dotted(*place), f"expected a table, [{dotted(*place)}]{mend}", value)
                 continue
             table = {"target": name, **value} if name in names else dict(value)
+            if isinstance(table.get("plugin"), str):
+                # The likely mistake: a task is written as a modality is. Its other keys are then the plugin's.
+                if name in names:
+                    mend = f"a task has none: [{dotted('modalities', name)}] says which plugin the modality is of"
+                else:
+                    mend = f"a task has none: what it predicts is its target, [{dotted(*place, 'target')}] with this plugin and its options"
+                self._say(dotted(*place, "plugin"), mend, table["plugin"])
+                continue
             # A target's own table is checked below, by the plugin that it names.
             flat = table | ({"target": ""} if isinstance(table.get("target"), Mapping) else {})
             problems = Constructor.of(TaskPart).check(flat, place, f"task {name!r}")

@@ -1,8 +1,12 @@
 """Some rows as tensors, and what is told of rows that could not be read."""
 
+import itertools
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,6 +49,25 @@ class TensorBatch:
     def pin_memory(self) -> "TensorBatch":
         """The same in pinned memory."""
         return TensorBatch({k: v.pin_memory() for k, v in self.values.items()}, self.present.pin_memory(), self.bad)
+
+
+def read_alike(arrays: Sequence[np.ndarray | Tensor], read: Callable[[Tensor], Tensor]) -> Tensor:
+    """``read`` of arrays stacked, each at once with those beside it that are alike in kind, shape and dtype.
+
+    Args:
+        arrays: at least one.
+        read: tensors ``(B, *shape of an array)`` to ``(B, *shape)``, each of their rows by itself.
+
+    Returns:
+        ``(len(arrays), *shape)``, in their order.
+    """
+    parts = []
+    for _, group in itertools.groupby(arrays, key=lambda array: (type(array), array.shape, array.dtype)):
+        some: list[Any] = list(group)
+        parts.append(
+            read(torch.stack(some) if isinstance(some[0], Tensor) else torch.from_numpy(np.stack(some)).contiguous())
+        )
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def tell(row: BadRow) -> None:

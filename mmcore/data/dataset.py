@@ -1,7 +1,6 @@
 """From raw rows to tensors: each row read by its modalities, and an error that names the place where one cannot be."""
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +17,8 @@ Transform = Callable[[dict[str, Any], int, int], dict[str, Any]]
 """``(raw values, index, epoch) -> raw values``; equal arguments give equal values. One that does not depend on the epoch may say
 so by an attribute ``varies = False``."""
 
+_FEW = 256
+
 
 class Dataset:
     """Rows of a source as tensors, read when they are asked for.
@@ -31,6 +32,9 @@ class Dataset:
         on_bad_row: ``"stop"`` raises at a row that cannot be read; ``"skip"`` takes it for a row that has nothing,
             which counts in no loss, and tells of it in :attr:`TensorBatch.bad`.
         bad_row_limit: how many different bad rows a :class:`Loader` skips before it raises.
+
+    Attributes:
+        names: of the variables, in the order of :attr:`TensorBatch.present`.
 
     Raises:
         RequestError: no row, or an ``on_bad_row`` that is neither.
@@ -53,12 +57,7 @@ class Dataset:
         self.variables = tuple(variables)
         self.transforms = tuple(transforms)
         self.on_bad_row, self.bad_row_limit = on_bad_row, bad_row_limit
-        self._fill = [m.spec.placeholder(1)[0] for m in self.variables]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The variables, in the order of :attr:`TensorBatch.present`."""
-        return tuple(m.name for m in self.variables)
+        self.names = tuple(m.name for m in self.variables)
 
     @property
     def varies(self) -> bool:
@@ -76,81 +75,128 @@ class Dataset:
 
         Raises:
             RequestError: a bad row, unless they are skipped: source, place, modality, found and expected.
+            PluginError: a modality cannot read together what it reads one by one.
         """
-        rows: list[list[Tensor | None]] = []
-        bad = []
+        rows: list[dict[str, Any]] = []
+        bad: list[BadRow] = []
         for place in map(int, indices):
             epoch, index = divmod(place, len(self))
             try:
-                rows.append(self._read(index, epoch))
+                rows.append(self._raw(index, epoch))
             except RequestError as error:
-                if self.on_bad_row == "stop":
-                    raise
-                bad.append(BadRow(index, str(error)))
-                rows.append([None] * len(self.variables))
-        return self._batch(rows, indices, bad)
+                rows.append(self._without(index, error, bad))
+        return self._batch(rows, [int(place) % len(self) for place in indices], bad)
 
-    def _batch(self, rows: list[list[Tensor | None]], indices: Sequence[int], bad: list[BadRow]) -> TensorBatch:
-        """The rows stacked, and checked as a whole; only where that fails, row by row."""
-        fits = True
-        for k, m in enumerate(self.variables):
-            here = [row[k] for row in rows if row[k] is not None]
-            try:
-                if here:
-                    m.spec.check(torch.stack(here), m.name)  # type: ignore[arg-type]
-            except (RequestError, RuntimeError):  # torch's own, of shapes that differ
-                fits = False
-        for place, row in zip(indices, rows, strict=True) if not fits else ():
-            index = int(place) % len(self)
-            try:
-                for m, x in zip(self.variables, row, strict=True):
-                    if x is not None:
-                        m.spec.check(x[None], f"{self.source.where(index)}, {m.name}")
-            except RequestError as error:
-                if self.on_bad_row == "stop":
-                    raise
-                bad.append(BadRow(index, str(error)))
-                row[:] = [None] * len(row)
-        present = torch.tensor([[x is not None for x in row] for row in rows])
-        values = {
-            m.name: torch.stack([fill if row[k] is None else row[k] for row in rows])  # type: ignore[misc]
-            for k, (m, fill) in enumerate(zip(self.variables, self._fill, strict=True))
-        }
+    def take(self, indices: Sequence[int]) -> TensorBatch:
+        """Any number of rows as one batch, of which few at a time are held as raw values.
+
+        Raises:
+            RequestError: as :meth:`__getitems__`.
+        """
+        values = {m.name: torch.empty((len(indices), *m.spec.shape), dtype=m.spec.dtype) for m in self.variables}
+        present = torch.empty(len(indices), len(self.variables), dtype=torch.bool)
+        bad: list[BadRow] = []
+        for k in range(0, len(indices), _FEW):
+            some = self.__getitems__(indices[k : k + _FEW])
+            present[k : k + _FEW] = some.present
+            for name, x in some.values.items():
+                values[name][k : k + _FEW] = x
+            bad += some.bad
         return TensorBatch(values, present, tuple(bad))
 
-    def _read(self, index: int, epoch: int) -> list[Tensor | None]:
-        where = self.source.where(index)
-        with _named(where):
+    def _raw(self, index: int, epoch: int) -> dict[str, Any]:
+        """One row's raw values, decoded and transformed; what it lacks is left out."""
+        name = None
+        try:
             row = self.source[index]
-        values = {}
-        for m in self.variables:
-            with _named(f"{where}, {m.name}"):
-                raw = decode(row.get(m.name))
-            if raw is not None:
-                values[m.name] = raw
-        if not values:
-            names = ", ".join(m.name for m in self.variables)
-            raise RequestError(f"{where}: found {', '.join(row) or 'nothing'}, expected one of {names} at least")
-        with _named(where):
+            values = {}
+            for name in self.names:
+                raw = row.get(name)
+                if raw is not None and (raw := decode(raw)) is not None:
+                    values[name] = raw
+            name = None
+            if not values:
+                found = ", ".join(row) or "nothing"
+                raise RequestError(f"found {found}, expected one of {', '.join(self.names)} at least")
             for transform in self.transforms:
                 values = transform(values, index, epoch)
-        return [self._tensor(m, values.get(m.name), where) for m in self.variables]
+            return values
+        except PluginError:
+            raise
+        except Exception as error:
+            raise self._placed(error, index, name) from error
 
-    def _tensor(self, modality: ModalityProtocol, raw: Any, where: str) -> Tensor | None:
-        if raw is None:
-            return None
-        with _named(f"{where}, {modality.name}"):
-            return modality.read(raw)
+    def _batch(self, rows: list[dict[str, Any]], places: Sequence[int], bad: list[BadRow]) -> TensorBatch:
+        """Rows of raw values, read variable by variable for all rows at once."""
+        values: dict[str, Tensor] = {}
+        present = torch.ones(len(rows), len(self.variables), dtype=torch.bool)
+        for k, m in enumerate(self.variables):
+            raws = [row.get(m.name) for row in rows]
+            here = [raw for raw in raws if raw is not None]
+            try:
+                read = _read_many(m, here)
+            except PluginError:
+                raise
+            except Exception as error:
+                # That of many values does not say whose it is. So each is read alone, and without the bad rows all begins anew.
+                before = len(bad)
+                self._read_each(m, rows, places, bad)
+                if len(bad) == before:
+                    raise PluginError(
+                        f"modality {m.name!r}: its read_many gave {brief(error)} for {len(here)} values, expected what its read "
+                        "gives for each"
+                    ) from error
+                return self._batch(rows, places, bad)
+            if len(here) == len(rows):
+                values[m.name] = read
+            else:
+                present[:, k] = torch.tensor([raw is not None for raw in raws])
+                values[m.name] = m.spec.placeholder(len(rows))
+                values[m.name][present[:, k]] = read
+        return TensorBatch(values, present, tuple(bad))
+
+    def _read_each(
+        self, modality: ModalityProtocol, rows: list[dict[str, Any]], places: Sequence[int], bad: list[BadRow]
+    ) -> None:
+        for k, index in enumerate(places):
+            raw = rows[k].get(modality.name)
+            if raw is None:
+                continue
+            try:
+                x = modality.read(raw)[None]
+            except PluginError:
+                raise
+            except Exception as error:
+                rows[k] = self._without(index, self._placed(error, index, modality.name), bad)
+                continue
+            try:
+                modality.spec.check(x, self._where(index, modality.name))
+            except RequestError as error:
+                rows[k] = self._without(index, error, bad)
+
+    def _without(self, index: int, error: RequestError, bad: list[BadRow]) -> dict[str, Any]:
+        """What a bad row becomes where bad rows are skipped: one that has nothing."""
+        if self.on_bad_row == "stop":
+            raise error
+        bad.append(BadRow(index, str(error)))
+        return {}
+
+    def _where(self, index: int, name: str | None) -> str:
+        return self.source.where(index) + (f", {name}" if name else "")
+
+    def _placed(self, error: Exception, index: int, name: str | None) -> RequestError:
+        """The error with its place before it, whatever kind a source or modality raises for a value that it cannot take."""
+        where = self._where(index, name)
+        if isinstance(error, RequestError):
+            return RequestError(f"{where}: {error}")
+        return RequestError(f"{where}: reading it gave {brief(error)}, expected a value that can be read")
 
 
-@contextlib.contextmanager
-def _named(what: str) -> Iterator[None]:
-    """Put the place before a failure's message, whatever kind of error a source or modality raises for a value it cannot take."""
-    try:
-        yield
-    except PluginError:
-        raise
-    except RequestError as error:
-        raise RequestError(f"{what}: {error}") from error
-    except Exception as error:
-        raise RequestError(f"{what}: reading it gave {brief(error)}, expected a value that can be read") from error
+def _read_many(modality: ModalityProtocol, raws: Sequence[Any]) -> Tensor:
+    if not raws:
+        return modality.spec.placeholder(0)
+    x = modality.read_many(raws)
+    modality.spec.check(x, modality.name)
+    if len(x) != len(raws):
+        raise RequestError(f"found {len(x)} rows, expected {len(raws)}")
+    return x

@@ -26,44 +26,35 @@ class Encoded:
     suffix: str
 
 
-def _image(file: Any) -> Any:
+def _image(data: bytes) -> Any:
     from PIL import Image
 
-    # All of it at once: Pillow leaves the file of a damaged image open.
-    file = io.BytesIO(file.read_bytes()) if isinstance(file, Path) else file
-    image = Image.open(file)
+    image = Image.open(io.BytesIO(data))
     image.load()
-    if image.format == "PNG" and not _ends(file):
+    # A PNG's last chunk, without which Pillow takes what there is.
+    if image.format == "PNG" and data.rfind(b"IEND", -4096) < 0:
         raise ValueError("the file ends before the image does")
     return image
 
 
-def _ends(file: Any) -> bool:
-    """Whether a PNG has its last chunk, without which Pillow takes what there is."""
-    end = file.seek(0, io.SEEK_END)
-    file.seek(max(0, end - 4096))
-    return b"IEND" in file.read()
-
-
-def _array(file: Any) -> Any:
+def _array(data: bytes) -> Any:
     import numpy as np
 
-    return np.load(io.BytesIO(file.read_bytes()) if isinstance(file, Path) else file, allow_pickle=False)
+    return np.load(io.BytesIO(data), allow_pickle=False)
 
 
-def _text(file: Any) -> str:
-    data = Path(file).read_bytes() if isinstance(file, Path) else file.read()
+def _text(data: bytes) -> str:
     return data.decode("utf-8").strip()
 
 
-READERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+READERS: dict[str, tuple[str, Callable[[bytes], Any]]] = {
     **dict.fromkeys(IMAGES, ("an image", _image)),
     ".npy": ("a .npy array", _array),
-    ".json": ("JSON", lambda file: json.loads(_text(file))),
+    ".json": ("JSON", lambda data: json.loads(_text(data))),
     ".txt": ("UTF-8 text", _text),
-    ".cls": ("a class index", lambda file: int(_text(file))),
+    ".cls": ("a class index", lambda data: int(_text(data))),
 }
-"""What files of a suffix hold, and how it is read. Other suffixes are left to the modality."""
+"""What files of a suffix hold, and how it is made of their bytes. Other suffixes are left to the modality."""
 
 
 def decode(raw: Any) -> Any:
@@ -91,14 +82,19 @@ def picture(path: str | Path) -> Any:
     return _held(Path(path), "an image", _image)
 
 
-def _held(raw: "Path | Encoded", expected: str, read: Callable[[Any], Any]) -> Any:
-    what = str(raw) if isinstance(raw, Path) else f"{len(raw.data)} bytes"
+def _held(raw: "Path | Encoded", expected: str, read: Callable[[bytes], Any]) -> Any:
     try:
-        return read(raw if isinstance(raw, Path) else io.BytesIO(raw.data))
+        if isinstance(raw, Encoded):
+            return read(raw.data)
+        # Unbuffered, as all of it is wanted at once.
+        with open(raw, "rb", buffering=0) as file:
+            data = file.read()
+        return read(data)
     except FileNotFoundError:
         raise RequestError(f"found no file {raw}, expected {expected}") from None
     # Damaged files make Pillow and numpy raise nearly anything.
     except Exception as error:
+        what = str(raw) if isinstance(raw, Path) else f"{len(raw.data)} bytes"
         raise RequestError(f"found {what} unreadable ({_brief(error)}), expected {expected}") from error
 
 

@@ -142,19 +142,15 @@ def measured(
     Raises:
         RequestError: a bad row, or statistics that the modality's constructor refuses.
     """
-    import torch
-
     count = min(rows, len(dataset))
     if not count:
         return list(variables)
     at = [index * len(dataset) // count for index in range(count)]
-    batches = [dataset.__getitems__(at[k : k + 256]) for k in range(0, count, 256)]
-    order = [m.name for m in dataset.variables]
+    batch = dataset.take(at)
     found: list[ModalityProtocol] = []
     for m in variables:
         made = m.made
-        here = torch.cat([batch.present[:, order.index(m.name)] for batch in batches])
-        samples = torch.cat([batch.values[m.name] for batch in batches])[here]
+        samples = batch.values[m.name][batch.present[:, dataset.names.index(m.name)]]
         news: dict[str, Any] = dict(m.measured(samples)) if made is not None and len(samples) else {}
         if made is not None and not news.keys() <= made.options.keys():
             offer = f"{made.distribution}:{made.offer}"

@@ -124,10 +124,7 @@ def summarize(datasets: Mapping[str, Dataset], rows: int = 2048) -> Summary:
 
 def _spread(dataset: Dataset, rows: int) -> TensorBatch:
     count = min(rows, len(dataset))
-    at = [index * len(dataset) // count for index in range(count)]
-    some = [dataset.__getitems__(at[k : k + 256]) for k in range(0, count, 256)]
-    values = {m.name: torch.cat([batch.values[m.name] for batch in some]) for m in dataset.variables}
-    return TensorBatch(values, torch.cat([b.present for b in some]), tuple(row for b in some for row in b.bad))
+    return dataset.take([index * len(dataset) // count for index in range(count)])
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
+import numpy as np
 import torch
 from torch.utils import data
 
@@ -37,7 +38,7 @@ class Table(data.Dataset[TensorBatch]):
                 than the data set's limit.
         """
         dataset = rows if isinstance(rows, Dataset) else Dataset(rows, variables)
-        batch = dataset.__getitems__(range(len(dataset)))
+        batch = dataset.take(range(len(dataset)))
         if len(batch.bad) > dataset.bad_row_limit:
             raise RequestError(
                 f"data: {len(batch.bad)} bad rows, more than bad_row_limit = {dataset.bad_row_limit}; the first: {batch.bad[0].problem}"
@@ -60,8 +61,10 @@ class Table(data.Dataset[TensorBatch]):
 
     def __getitems__(self, indices: Sequence[int]) -> TensorBatch:
         """Rows by index; one from ``len`` on is the same row in a later epoch."""
-        at = torch.as_tensor(indices) % len(self)
-        return TensorBatch({k: v[at] for k, v in self.rows.values.items()}, self.rows.present[at])
+        at = torch.as_tensor(np.asarray(indices, dtype=np.int64) % len(self))
+        # Whole rows are copied; an index in brackets would go element by element.
+        values = {k: v.index_select(0, at) for k, v in self.rows.values.items()}
+        return TensorBatch(values, self.rows.present.index_select(0, at))
 
 
 def _check_spelling(dataset: Dataset, batch: TensorBatch) -> None:

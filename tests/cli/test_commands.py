@@ -406,6 +406,37 @@ def test_init_finds_what_is_there(layout: str, tmp_path: Path, registry: mmcore.
         assert "note: texts, 24 different ones" in text
 
 
+@pytest.mark.parametrize(
+    ("words", "values"),
+    [
+        (("train", "val", "test"), {"validation": ["val"], "test": ["test"]}),
+        (("Training", "Dev", "valid"), {"validation": ["Dev", "valid"]}),
+        (("train", "test"), {"test": ["test"]}),
+        (("train", "left", "test"), None),
+        (("train",), None),
+        (("val", "test"), None),
+        (("train", "", "test"), None),
+    ],
+)
+def test_init_takes_the_parts_that_the_data_name(
+    words: tuple[str, ...], values: dict[str, list[str]] | None, tmp_path: Path, registry: mmcore.Registry
+) -> None:
+    lines = [f"{i % 3},{words[i // 3 % len(words)]}" for i in range(90)]
+    (tmp_path / "a.csv").write_text("\n".join(["label,split", *lines]) + "\n")
+    tables = tomllib.loads(configuration(tmp_path / "a.csv", registry))
+    if values is None:
+        assert not {"by", "values"} & tables["data"]["split"].keys()
+        return
+    assert tables["data"]["split"] == {"by": "split", "values": values}
+    assert list(tables["modalities"]) == ["label"]
+    assert (tables["training"]["validate_every"] > 0) == ("validation" in values)
+    setup = resolve(tables, registry=registry)
+    for part, said in ({"train": [words[0]]} | values).items():
+        source = setup.rows(part).source
+        assert set(source.column("split")) == set(said)
+        assert len(source) == sum(line.split(",")[1] in said for line in lines)
+
+
 @pytest.mark.parametrize("layout", ["idx", "npz", "folder"])
 def test_init_then_train_then_sample(
     layout: str,

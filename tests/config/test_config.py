@@ -97,6 +97,31 @@ def test_tasks_are_added_changed_and_left_out(registry: mmcore.Registry) -> None
     assert resolve(setup.tables(), registry=registry).tables() == setup.tables()
 
 
+def test_a_predicted_target_is_saved_and_loaded_with_its_weights(registry: mmcore.Registry, tmp_path: Path) -> None:
+    tables = changed("tasks", {"ink": {"target": {"plugin": "mask", "size": 8, "classes": 3}, "weight": 0.5}})
+    model = resolve(tables, registry=registry).model()
+    mmcore.save(model, tmp_path / "model")
+    again = mmcore.load(tmp_path / "model", registry=registry)
+    assert [(t.name, t.weight) for t in again.tasks] == [(t.name, t.weight) for t in model.tasks]
+    assert again.variables[-1].spec == model.variables[-1].spec
+    for one, other in zip(
+        mmcore.sample(model, 3, steps=3).items(), mmcore.sample(again, 3, steps=3).items(), strict=True
+    ):
+        assert one[0] == other[0]
+        assert torch.equal(one[1], other[1])
+
+
+def test_a_task_written_as_a_modality_is_refused_with_the_mend(registry: mmcore.Registry) -> None:
+    found = problems(changed("tasks", {"ink": {"plugin": "mask", "size": 8}}), registry)
+    assert found == {
+        "tasks.ink.plugin": 'tasks.ink.plugin = "mask": a task has none: what it predicts is its target, [tasks.ink.target] with this '
+        "plugin and its options"
+    }
+    found = problems(changed("tasks", {"label": {"plugin": "mask"}}), registry)
+    assert list(found) == ["tasks.label.plugin"]
+    assert "[modalities.label] says which plugin" in found["tasks.label.plugin"]
+
+
 def test_seeds_come_from_the_configurations_own_where_sections_have_none(registry: mmcore.Registry) -> None:
     config = resolve(changed("seed", 7, changed("sampling.seed", 3)), registry=registry).config
     assert (config.training.seed, config.sampling.seed) == (7, 3)

@@ -17,6 +17,9 @@ from mmcore import MmcoreError, RequestError
 from mmcore.data import BadRow, Dataset, Loader, Rows, Source, Table, TensorBatch
 from mmcore.modality import Modality, Spec
 
+# What is tested holds on a machine of one core too, where torch advises against two workers.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+
 
 class Number(Modality):
     """One float per row, read as it is."""

@@ -5,6 +5,7 @@ import csv
 import json
 import os
 from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,7 @@ class _Lines(ABC):
         self._starts, self._numbers = np.asarray(starts, dtype=np.int64), np.asarray(numbers, dtype=np.int64)
 
     @abstractmethod
-    def _index(self, file: Any) -> tuple[list[int], list[int]]:
+    def _index(self, file: Any) -> "tuple[array[int], array[int]]":
         """Where each record starts, and the last one ends; and the number of each one's first line."""
 
     @abstractmethod
@@ -146,7 +147,7 @@ class Csv(_Lines):
         self.delimiter, self.texts = delimiter, texts
         super().__init__(path)
 
-    def _index(self, file: Any) -> tuple[list[int], list[int]]:
+    def _index(self, file: Any) -> "tuple[array[int], array[int]]":
         place, number = 0, 0
 
         def lines() -> Iterator[str]:
@@ -162,7 +163,7 @@ class Csv(_Lines):
                 f"table: found the first line {head} in {self.path}, expected a different name for each column"
             )
         self.names = tuple(head)
-        starts, numbers = [place], []
+        starts, numbers = array("q", [place]), array("q")
         before = number
         for _ in reader:
             starts.append(place)
@@ -171,8 +172,11 @@ class Csv(_Lines):
         return starts, numbers
 
     def _parse(self, text: str) -> Row:
-        # A record may hold line breaks in quotes, which the reader must see as lines.
-        cells = next(csv.reader(text.splitlines(keepends=True), delimiter=self.delimiter), [])
+        line = text.rstrip("\r\n")
+        if '"' in line:
+            cells = next(csv.reader([text], delimiter=self.delimiter))
+        else:
+            cells = line.split(self.delimiter) if line else []
         if len(cells) != len(self.names):
             raise RequestError(f"found {len(cells)} cells, expected {len(self.names)}: {', '.join(self.names)}")
         return {name: self._cell(name, cell) for name, cell in zip(self.names, cells, strict=True)}
@@ -197,8 +201,8 @@ class Csv(_Lines):
 
 
 class _Json(_Lines):
-    def _index(self, file: Any) -> tuple[list[int], list[int]]:
-        starts, numbers, place, names = [], [], 0, {}
+    def _index(self, file: Any) -> "tuple[array[int], array[int]]":
+        starts, numbers, place, names = array("q"), array("q"), 0, {}
         for number, line in enumerate(file, 1):
             if line.strip():
                 starts.append(place)
@@ -208,7 +212,8 @@ class _Json(_Lines):
                         names |= dict.fromkeys(self._parse(line.decode("utf-8")))
             place += len(line)
         self.names = tuple(names)
-        return [*starts, place], numbers
+        starts.append(place)
+        return starts, numbers
 
     def _parse(self, text: str) -> Row:
         try:

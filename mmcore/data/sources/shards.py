@@ -3,6 +3,7 @@
 import glob
 import os
 import tarfile
+from array import array
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -38,8 +39,9 @@ class Shards(Source):
         columns: dict[str, int] = {}
         suffixes: dict[str, int] = {}
         keys: list[str] = []
-        shard_of: list[int] = []
-        members: list[tuple[int, int, int, int, int]] = []  # row, column, offset, size, suffix
+        # Packed, as of a million members Python's own numbers would be much of the memory.
+        shard_of = array("i")
+        members = array("q")  # row, column, offset, size, suffix of each
         for number, shard in enumerate(self.shards):
             last, taken = None, set[str]()
             for member in _members(shard):
@@ -59,13 +61,13 @@ class Shards(Source):
                     )
                 taken.add(column)
                 place = columns.setdefault(column, len(columns)), member.offset_data, member.size
-                members.append((len(keys) - 1, *place, suffixes.setdefault(suffix, len(suffixes))))
+                members.extend((len(keys) - 1, *place, suffixes.setdefault(suffix, len(suffixes))))
         if not keys:
             raise RequestError(f"shards: found no member such as 000012.png in {at}, expected at least one row")
         self.columns, self.suffixes = tuple(columns), tuple(suffixes)
         self.keys, self._shard_of = keys, np.asarray(shard_of, dtype=np.int32)
         self._places = np.full((len(keys), len(columns), 3), -1, dtype=np.int64)
-        table = np.asarray(members, dtype=np.int64)
+        table = np.frombuffer(members, dtype=np.int64).reshape(-1, 5)
         self._places[table[:, 0], table[:, 1]] = table[:, 2:]
         self._json = columns.get("")
         # A .json member's names are known only when it is read.

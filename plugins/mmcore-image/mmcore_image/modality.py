@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, RequestError, Rng, Space, Spec
+from mmcore.data.batch import read_alike
 from mmcore.data.decode import picture
 from mmcore.heads import PooledHead, SpatialHead
 from mmcore.likelihood import bounded_log_scale, gaussian, total
@@ -60,24 +61,34 @@ class ImageModality(Modality):
 
     def read(self, raw: Any) -> Tensor:
         """A path, a PIL image, or an array: uint8 in 0 … 255, or floats in 0 … 1; ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)``."""
-        channels, height, width = self.spec.shape
+        return read_alike([self._array(raw)], self._scaled)[0]
+
+    def read_many(self, raws: Sequence[Any]) -> Tensor:
+        return read_alike([self._array(raw) for raw in raws], self._scaled)
+
+    def _array(self, raw: Any) -> np.ndarray | Tensor:
         if isinstance(raw, str | Path):
             raw = picture(raw)
         if isinstance(raw, Image.Image):
-            if channels in _MODES:
-                raw = raw.convert(_MODES[channels])
-            raw = np.asarray(raw)
+            mode = _MODES.get(self.spec.shape[0], raw.mode)
+            raw = np.asarray(raw if raw.mode == mode else raw.convert(mode))
         if not isinstance(raw, np.ndarray | Tensor):
             raise RequestError(f"found {type(raw).__name__}, expected a path, a PIL image or an array")
-        x = torch.as_tensor(np.array(raw)) if isinstance(raw, np.ndarray) else raw
-        if x.ndim == 2:
-            x = x[None]
-        elif x.ndim == 3 and x.shape == (height, width, channels) != (channels, height, width):
-            x = x.permute(2, 0, 1)
-        if x.shape != self.spec.shape:
-            raise RequestError(f"found shape {tuple(raw.shape)}, expected an image of {channels} × {height} × {width}")
+        return raw
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        """Pixels ``(B, H, W)``, ``(B, H, W, C)`` or ``(B, C, H, W)`` as the spec has them."""
+        channels, height, width = self.spec.shape
+        found = tuple(x.shape[1:])
+        if len(found) == 2:
+            x = x[:, None]
+        elif found == (height, width, channels) != (channels, height, width):
+            x = x.permute(0, 3, 1, 2)
+        if x.shape[1:] != self.spec.shape:
+            raise RequestError(f"found shape {found}, expected an image of {channels} × {height} × {width}")
+        x = x.contiguous()
         if x.dtype == torch.uint8:
-            return (2 * (x.float() / 255) - 1).to(self.spec.dtype)  # in range as it is
+            return x.float().div_(255).mul_(2).sub_(1)  # in range as it is
         if not x.is_floating_point():
             raise RequestError(f"found dtype {x.dtype}, expected uint8 in 0 … 255 or floats in 0 … 1")
         if not x.isfinite().all() or x.min() < 0 or x.max() > 1:

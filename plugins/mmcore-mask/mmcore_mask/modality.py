@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, RequestError, Rng, Space, Spec
+from mmcore.data.batch import read_alike
 from mmcore.data.decode import picture
 from mmcore.heads import PooledHead, SpatialHead
 from mmcore.likelihood import categorical, total
@@ -77,6 +78,12 @@ class MaskModality(Modality):
 
     def read(self, raw: Any) -> Tensor:
         """A class index map, a boolean map, a path or a PIL image; an RGBA image gives its alpha as a binary mask."""
+        return read_alike([self._array(raw)], self._indices)[0]
+
+    def read_many(self, raws: Sequence[Any]) -> Tensor:
+        return read_alike([self._array(raw) for raw in raws], self._indices)
+
+    def _array(self, raw: Any) -> np.ndarray | Tensor:
         if isinstance(raw, str | Path):
             raw = picture(raw)
         if isinstance(raw, Image.Image):
@@ -87,13 +94,17 @@ class MaskModality(Modality):
             raw = np.asarray(raw)
         if not isinstance(raw, np.ndarray | Tensor):
             raise RequestError(f"found {type(raw).__name__}, expected a path, a PIL image or an array")
-        x = torch.as_tensor(np.array(raw)) if isinstance(raw, np.ndarray) else raw
+        return raw
+
+    def _indices(self, x: Tensor) -> Tensor:
+        """Maps ``(B, H, W)``, or pictures with an alpha ``(B, H, W, 2)`` or ``(B, H, W, 4)``, as the spec has them."""
         height, width = self.spec.shape
-        if x.ndim == 3 and x.shape[-1] in (2, 4) and self.classes == 2:
+        found = tuple(x.shape[1:])
+        if x.ndim == 4 and x.shape[-1] in (2, 4) and self.classes == 2:
             alpha = x[..., -1]
             x = alpha >= (128 if alpha.dtype == torch.uint8 else 0.5)
-        if x.shape != (height, width):
-            raise RequestError(f"found shape {tuple(raw.shape)}, expected {height} × {width}")
+        if x.shape[1:] != self.spec.shape:
+            raise RequestError(f"found shape {found}, expected {height} × {width}")
         if x.dtype == torch.bool and self.classes != 2:
             raise RequestError(f"found a boolean map, expected indices of {self.classes} classes")
         if x.is_floating_point() and not (x == x.round()).all():
