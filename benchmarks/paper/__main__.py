@@ -10,7 +10,7 @@ import torch
 
 import mmcore
 from benchmarks.paper.runs import RUNS, Experiment
-from benchmarks.paper.written import RESULTS, facts
+from benchmarks.paper.written import RESULTS, commit, facts
 
 SETTINGS = ("masked-image", "image-label", "image-embedding", "image-mask", "four-at-once", "modalities")
 
@@ -32,7 +32,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     if given.data is None and given.name != "modalities":
         parser.error(f"{given.name} needs --data")
-    started = time.perf_counter()
+    started, code = time.perf_counter(), commit()
     experiment = Experiment(
         given.name,
         given.data or Path(),
@@ -50,7 +50,7 @@ def main() -> None:
     words += [*([] if given.weights is None else ["--weights PATH"]), f"--seeds {given.seeds}", f"--rows {given.rows}"]
     words += [] if given.steps is None else [f"--steps {given.steps}"]
     words += [f"--set '{one}'" for one in given.set]
-    result.facts |= facts(" ".join(words), experiment.setup({}), started)
+    result.facts |= code | facts(" ".join(words), experiment.setup({}), started)
     result.write(given.out)
     print(result.markdown())
 

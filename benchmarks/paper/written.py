@@ -174,7 +174,6 @@ def facts(command: str, setup: Any, started: float) -> dict[str, Any]:
         "steps": options.steps,
         "batch_size": options.batch_size,
         "seconds": time.perf_counter() - started,
-        **commit(),
     }
 
 
@@ -198,5 +197,7 @@ def commit() -> dict[str, Any]:
         here = Path(__file__).parent
         return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=False).stdout.strip()
 
-    changes = git("status", "--porcelain", "--untracked-files=no", "--", ":/mmcore", ":/plugins", ":/benchmarks", ":/recipes")
+    changes = git(
+        "status", "--porcelain", "--untracked-files=no", "--", ":/mmcore", ":/plugins", ":/benchmarks", ":/recipes"
+    )
     return {"commit": git("rev-parse", "--short", "HEAD") or "unknown", "changed": bool(changes)}

@@ -157,7 +157,9 @@ class _Plane:
         if values.ndim == 3:
             channel = 3 - sum(self.axes)
             if values.shape[channel] not in (1, 2, 4):
-                raise RequestError(f"found {values.shape[channel]} channels, expected grey values or an alpha to threshold")
+                raise RequestError(
+                    f"found {values.shape[channel]} channels, expected grey values or an alpha to threshold"
+                )
             values = values.take(-1, channel)
         return (values >= level).astype(np.uint8)
 
