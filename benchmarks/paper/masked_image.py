@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import mmcore
-from benchmarks.paper.runs import Experiment, Trained
+from benchmarks.paper.runs import DIRECT, Experiment, Trained
 from benchmarks.paper.written import Curve, Result, Row
 from mmcore import metrics
 from mmcore.errors import RequestError
@@ -93,12 +93,16 @@ def measure(experiment: Experiment) -> Result:
     for seed in experiment.seeds:
         joint = experiment.trained("joint", seed=seed)
         restoring = experiment.trained("reconstruction only", {"training.roles.partial": 1.0}, seed, joint.parameters)
+        direct = experiment.trained(
+            "reconstruction only, without diffusion", {"training.roles.partial": 1.0, **DIRECT}, seed, joint.parameters
+        )
         image = experiment.trained("image only", {"training.roles.partial": 0.0}, seed, joint.parameters)
         ways: list[tuple[str, Trained, Restorer]] = [
             ("joint", joint, answered()),
             ("joint, in one step", joint, answered(1)),
             ("reconstruction only", restoring, answered()),
             ("reconstruction only, in one step", restoring, answered(1)),
+            ("reconstruction only, without diffusion", direct, answered(1)),
             ("image only, known pixels put in at every step", image, replaced),
         ]
         ways += [(f"image only, noised to {s:g} and denoised", image, noised(s)) for s in STRENGTHS]

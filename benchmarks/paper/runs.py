@@ -4,6 +4,7 @@ A folder is named by the resolved configuration it was trained with, so a second
 """
 
 import hashlib
+import itertools
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,8 @@ RUNS = Path("runs/benchmarks/paper")
 WITHIN = 0.02
 """By how much the parameters of models that are compared may differ."""
 Changes = Mapping[str, Any]
+DIRECT: Changes = {"model.schedule_options": {"steps": 1}}
+"""One step of noise and nothing below it: a model that only ever predicts from what it is given, without diffusion."""
 
 
 @attrs.frozen(eq=False)
@@ -116,7 +119,7 @@ class Experiment:
                 quiet=True,
             )
             seconds = time.perf_counter() - started
-            gaps = sorted(b - a for a, b in zip(ticks, ticks[1:], strict=False))
+            gaps = sorted(b - a for a, b in itertools.pairwise(ticks))
             mmcore.save(model, folder)
             took = {"name": name, "seconds": seconds, "seconds_per_step": gaps[len(gaps) // 2]}
             (folder / "trained.json").write_text(json.dumps(took, indent=2) + "\n")
