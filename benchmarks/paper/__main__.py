@@ -35,7 +35,7 @@ def main() -> None:
     started, code = time.perf_counter(), commit()
     experiment = Experiment(
         given.name,
-        given.data or Path(),
+        given.data,
         mmcore.discover(),
         range(given.seeds),
         given.weights,

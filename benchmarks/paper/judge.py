@@ -21,7 +21,7 @@ class Judge:
     head: nn.Module
 
     @classmethod
-    def fit(cls, images: Tensor, labels: Tensor, classes: int, *, steps: int = 800, seed: int = 0) -> "Judge":
+    def fit(cls, images: Tensor, labels: Tensor, classes: int, *, steps: int = 500, seed: int = 0) -> "Judge":
         """Fit on ``images (n, C, H, W)`` in -1 … 1, half of them mirrored, and ``labels (n,)``."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import mmcore
+from benchmarks.paper.asking import HOW, ask
 from benchmarks.paper.runs import DIRECT, Experiment, Trained
 from benchmarks.paper.written import Curve, Result, Row
 from mmcore import metrics
@@ -33,12 +34,13 @@ def hidden(n: int, size: tuple[int, int], fraction: float, patch: int = PATCH, s
     return chosen.repeat_interleave(patch, 2).repeat_interleave(patch, 3)[:, :, : size[0], : size[1]]
 
 
-def answered(steps: int = 20) -> Restorer:
-    """Told what is known, sampled in so many steps."""
+def answered(steps: int | None = None) -> Restorer:
+    """Told what is known, sampled in so many steps; by default as everything is."""
 
     def restore(model: mmcore.JointModel, images: Tensor, gone: Tensor) -> Tensor:
         question = {"given": {"image": images}, "where": {"image": ~gone}}
-        return mmcore.sample(model, len(images), steps=steps, sampler="2m", **question)["image"]
+        how = HOW if steps is None else {**HOW, "steps": steps}
+        return mmcore.sample(model, len(images), **question, **how)["image"]
 
     return restore
 
@@ -46,7 +48,7 @@ def answered(steps: int = 20) -> Restorer:
 def replaced(model: mmcore.JointModel, images: Tensor, gone: Tensor) -> Tensor:
     """Told nothing, but with the known pixels put in place at every step."""
     question = {"given": {"image": images}, "where": {"image": ~gone}, "conditioning": "posterior"}
-    return mmcore.sample(model, len(images), steps=20, sampler="2m", **question)["image"]
+    return mmcore.sample(model, len(images), **question, **HOW)["image"]
 
 
 def noised(strength: float) -> Restorer:
@@ -55,7 +57,7 @@ def noised(strength: float) -> Restorer:
     def restore(model: mmcore.JointModel, images: Tensor, gone: Tensor) -> Tensor:
         mean = getattr(model.variable("image"), "mean", 0.0)
         start = torch.where(gone, torch.full_like(images, mean), images)
-        made = mmcore.sample(model, len(images), start={"image": start}, strength=strength, steps=20, sampler="2m")
+        made = mmcore.sample(model, len(images), start={"image": start}, strength=strength, **HOW)
         return torch.where(gone, made["image"], images)
 
     return restore
@@ -79,10 +81,7 @@ def figures(experiment: Experiment, one: Trained, restore: Restorer) -> dict[str
 
 def generated(experiment: Experiment, one: Trained) -> dict[str, Figure]:
     """The figures of whole images made of nothing, in SqueezeNet's features."""
-    found = metrics.report(
-        one.model, experiment.held_out(one), "joint", weights=experiment.weights, steps=20, sampler="2m"
-    )
-    return {name.partition(".")[2]: figure for name, figure in found.items()}
+    return {name.partition(".")[2]: figure for name, figure in ask(experiment, one, ["joint"]).items()}
 
 
 def measure(experiment: Experiment) -> Result:
@@ -119,6 +118,6 @@ def measure(experiment: Experiment) -> Result:
         f"At 50 % hidden the better reading of the joint model has {mine / rivals[best]:.2f} times the LPIPS of the best baseline "
         f"(*{best}*); the aim was a third."
     )
-    points = [(100 * fraction, f"lpips {fraction:.0%}") for fraction in FRACTIONS]
-    result.curves.append(Curve("LPIPS to the true image", "% of the image hidden", dict.fromkeys(result.names, points)))
+    lines = {name: [(100 * f, name, f"lpips {f:.0%}") for f in FRACTIONS] for name in result.names}
+    result.curves.append(Curve("LPIPS to the true image", "% of the image hidden", lines))
     return result

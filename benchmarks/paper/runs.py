@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ class Experiment:
 
     Attributes:
         recipe: the name of a file in ``recipes/``.
-        data: where the rows are.
+        data: where the rows are; None where the recipe's source has its own.
         registry: of plugins.
         seeds: of training.
         weights: SqueezeNet's, for the figures of images.
@@ -67,10 +67,11 @@ class Experiment:
         rows: held-out rows to measure on, at most.
         changes: of the recipe, for all variations.
         runs: where models are kept.
+        judging: steps in which a judge is fitted.
     """
 
     recipe: str
-    data: Path
+    data: Path | None
     registry: mmcore.Registry
     seeds: Sequence[int] = (0,)
     weights: Path | None = None
@@ -78,18 +79,27 @@ class Experiment:
     rows: int = 1000
     changes: Sequence[str] = ()
     runs: Path = RUNS
+    judging: int = 500
     _tables: dict[str, Table] = attrs.field(factory=dict, init=False)
 
     def setup(self, changes: Changes, seed: int = 0) -> Setup:
         """The recipe, changed: ``{"a.b": value}``, where None takes the key away."""
         path = RECIPES / f"{self.recipe}.toml"
-        found = files.change(files.read(path), [f'data.options.path="{self.data}"', *self.changes])
+        place = [] if self.data is None else [f'data.options.path="{self.data}"']
+        found = files.change(files.read(path), [*place, *self.changes])
         # One split for all seeds.
         found["data"].setdefault("split", {}).setdefault("seed", 0)
         shared = {"seed": seed} | ({} if self.steps is None else {"training.steps": self.steps})
         return resolve(changed(found, {**shared, **changes}), where=str(path), registry=self.registry)
 
-    def trained(self, name: str, changes: Changes | None = None, seed: int = 0, like: int | None = None) -> Trained:
+    def trained(
+        self,
+        name: str,
+        changes: Changes | None = None,
+        seed: int = 0,
+        like: int | None = None,
+        spoil: Callable[[Table], Table] | None = None,
+    ) -> Trained:
         """A variation, trained or read back.
 
         Args:
@@ -97,6 +107,7 @@ class Experiment:
             changes: of the recipe.
             seed: of its training.
             like: the parameters it must have, within 2 %; the backbone's width is chosen for it.
+            spoil: changes the rows it is trained on.
         """
         setup = self.setup(changes or {}, seed)
         rows = setup.rows()
@@ -105,14 +116,16 @@ class Experiment:
             setup = matched(setup, like)
         tables = setup.tables()
         tables.pop("out")
+        tables["spoiled"] = None if spoil is None else spoil.__name__
         folder = self.runs / hashlib.sha256(json.dumps(tables, sort_keys=True).encode()).hexdigest()[:16]
         if not (folder / "trained.json").exists():
             model = setup.model()
+            read = self.kept(rows_with(rows, model))
             ticks = [time.process_time()]
             started = time.perf_counter()
             mmcore.fit(
                 model,
-                self.kept(rows_with(rows, model)),
+                read if spoil is None else spoil(read),
                 options=setup.config.training,
                 device=setup.config.device,
                 watch=[lambda state, report: ticks.append(time.process_time())],

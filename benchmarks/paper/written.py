@@ -49,17 +49,17 @@ class Row:
 
 @attrs.frozen
 class Curve:
-    """A figure against something, for the plot.
+    """Figures against something, for the plot.
 
     Attributes:
-        title: of the figure.
-        x: what it is against.
-        points: by line, ``(x, the figure's name)``.
+        title: of the panel.
+        x: what they are against.
+        lines: by name, each point as ``(x, the row's name, the figure's name)``.
     """
 
     title: str
     x: str
-    points: Mapping[str, Sequence[tuple[float, str]]]
+    lines: Mapping[str, Sequence[tuple[float, str, str]]]
 
 
 @attrs.define
@@ -145,14 +145,15 @@ class Result:
 
         figure, panels = pyplot.subplots(1, len(self.curves), figsize=(5.5 * len(self.curves), 4), squeeze=False)
         for axis, curve in zip(panels[0], self.curves, strict=True):
-            for line, points in curve.points.items():
-                found = [(x, self.over_seeds(line, name)) for x, name in points]
+            for line, points in curve.lines.items():
+                found = [(x, self.over_seeds(row, name)) for x, row, name in points]
                 kept = [(x, one) for x, one in found if one is not None]
                 x = [at for at, _ in kept]
                 axis.plot(x, [one.value for _, one in kept], marker="o", markersize=3, label=line)
                 axis.fill_between(x, [one.low for _, one in kept], [one.high for _, one in kept], alpha=0.2)
             axis.set(xlabel=curve.x, title=curve.title)
-            axis.legend(fontsize=7)
+            if len(curve.lines) > 1:
+                axis.legend(fontsize=7)
         figure.tight_layout()
         figure.savefig(path, dpi=110, metadata={"Software": ""})
         pyplot.close(figure)
