@@ -1,4 +1,4 @@
-"""``python -m benchmarks.paper NAME --data PATH [--weights PATH] [--seeds 1] [--steps N] [--rows N] [--set a.b=value]``."""
+"""``python -m benchmarks.paper NAME --data PATH [--weights PATH] [--seeds 1] [--steps N] [--rows N] [--set a.b=value] [--pictures]``."""
 
 import argparse
 import importlib
@@ -10,7 +10,7 @@ import torch
 
 import mmcore
 from benchmarks.paper.runs import RUNS, Experiment
-from benchmarks.paper.written import RESULTS, commit, facts
+from benchmarks.paper.written import RESULTS, commit, facts, sheet
 
 SETTINGS = ("masked-image", "image-label", "image-embedding", "image-mask", "four-at-once", "modalities")
 
@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--runs", type=Path, default=RUNS, help="where trained models are kept")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--pictures", action="store_true", help="draw them, by the kept models, in place of measuring")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     if given.data is None and given.name != "modalities":
@@ -45,6 +46,12 @@ def main() -> None:
         given.runs,
     )
     module = importlib.import_module(f"benchmarks.paper.{given.name.replace('-', '_')}")
+    if given.pictures:
+        if not hasattr(module, "pictures"):
+            parser.error(f"{given.name} has no pictures")
+        given.out.mkdir(parents=True, exist_ok=True)
+        sheet(module.pictures(experiment)).save(given.out / f"paper-{given.name}-pictures.png")
+        return
     result = module.measure(experiment)
     words = ["python -m benchmarks.paper", given.name, *([] if given.data is None else ["--data PATH"])]
     words += [*([] if given.weights is None else ["--weights PATH"]), f"--seeds {given.seeds}", f"--rows {given.rows}"]

@@ -1,7 +1,11 @@
 """Images and their embeddings: the joint model against each direction alone, and a block and clock for each."""
 
-from benchmarks.paper.asking import SEPARATE, ask, only
-from benchmarks.paper.runs import DIRECT, Experiment
+from typing import Any
+
+import torch
+
+from benchmarks.paper.asking import SEPARATE, answers, ask, only
+from benchmarks.paper.runs import DIRECT, Experiment, values
 from benchmarks.paper.written import Result, Row
 
 COLUMNS = {
@@ -13,6 +17,20 @@ COLUMNS = {
     "embedding->image image.frechet": ("Fréchet", False),
 }
 TO_EMBEDDING, TO_IMAGE = "image->embedding", "embedding->image"
+
+
+def pictures(experiment: Experiment, n: int = 14) -> list[tuple[str, list[Any]]]:
+    """Held-out images, images of their embeddings, and the nearest held-out ones by the embedding answered for the true image."""
+    joint = experiment.trained("joint", seed=experiment.seeds[0])
+    held = values(experiment.held_out(joint), "image", "embedding")
+    at = torch.arange(n) * len(held["image"]) // n
+    made = answers(joint, n, embedding=held["embedding"][at])["image"]
+    guess = answers(joint, n, image=held["image"][at])["embedding"]
+    nearest = (guess @ held["embedding"].T).argmax(1)
+    image = joint.model.variable("image")
+    rows = {"true": held["image"][at], "of its embedding": made, "retrieved by it": held["image"][nearest]}
+    rows["of nothing"] = answers(joint, n)["image"]
+    return [(name, [image.show(x) for x in some]) for name, some in rows.items()]
 
 
 def measure(experiment: Experiment) -> Result:

@@ -1,5 +1,7 @@
 """Images and labels: the joint model against a classifier, a model of images alone, and a block and clock for each."""
 
+from typing import Any
+
 import torch
 
 from benchmarks.paper.asking import SEPARATE, answers, ask, only, without
@@ -26,6 +28,15 @@ def made(experiment: Experiment, one: Trained, judge: Judge) -> dict[str, Figure
     asked, joint = answers(one, len(labels), label=labels)["image"], answers(one, len(labels))
     found = {"judged": metrics.accuracy(judge(asked), labels)}
     return found | {"coherence": metrics.accuracy(judge(joint["image"]), joint["label"])}
+
+
+def pictures(experiment: Experiment, n: int = 14) -> list[tuple[str, list[Any]]]:
+    """Images of each class by the joint model."""
+    joint = experiment.trained("joint", seed=experiment.seeds[0])
+    label = joint.model.variable("label")
+    made = answers(joint, 10 * n, label=torch.arange(10).repeat_interleave(n))["image"]
+    shown = [joint.model.variable("image").show(x) for x in made]
+    return [(str(label.show(torch.tensor(k))), shown[k * n : (k + 1) * n]) for k in range(10)]
 
 
 def measure(experiment: Experiment) -> Result:

@@ -5,12 +5,13 @@ image and the true one, known pixels being the true ones in every case.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 import mmcore
-from benchmarks.paper.asking import HOW, ask
+from benchmarks.paper.asking import HOW, answers, ask
 from benchmarks.paper.runs import DIRECT, Experiment, Trained
 from benchmarks.paper.written import Curve, Result, Row
 from mmcore import metrics
@@ -84,18 +85,45 @@ def generated(experiment: Experiment, one: Trained) -> dict[str, Figure]:
     return {name.partition(".")[2]: figure for name, figure in ask(experiment, one, ["joint"]).items()}
 
 
+def models(experiment: Experiment, seed: int) -> dict[str, Trained]:
+    """The joint model, and those of either question alone."""
+    joint = experiment.trained("joint", seed=seed)
+    like = joint.parameters
+    alone = {"training.roles.partial": 1.0}
+    return {
+        "joint": joint,
+        "reconstruction only": experiment.trained("reconstruction only", alone, seed, like),
+        "reconstruction only, without diffusion": experiment.trained(
+            "reconstruction only, without diffusion", {**alone, **DIRECT}, seed, like
+        ),
+        "image only": experiment.trained("image only", {"training.roles.partial": 0.0}, seed, like),
+    }
+
+
+def pictures(experiment: Experiment, n: int = 14) -> list[tuple[str, list[Any]]]:
+    """Held-out images with half of them hidden, and restored."""
+    found = models(experiment, experiment.seeds[0])
+    joint = found["joint"]
+    images = experiment.held_out(joint).rows.values["image"][:n]
+    gone = hidden(len(images), images.shape[2:], 0.5).expand_as(images)
+    restored = {
+        "joint": answered()(joint.model, images, gone),
+        "reconstruction only": answered()(found["reconstruction only"].model, images, gone),
+        "without diffusion": answered(1)(found["reconstruction only, without diffusion"].model, images, gone),
+        "image only": replaced(found["image only"].model, images, gone),
+    }
+    rows = {"true": images, "half hidden": torch.where(gone, -torch.ones_like(images), images)} | restored
+    rows["joint, of nothing"] = answers(joint, len(images))["image"]
+    return [(name, [joint.model.variable("image").show(x) for x in made]) for name, made in rows.items()]
+
+
 def measure(experiment: Experiment) -> Result:
     """Train, restore and measure."""
     columns = {f"lpips {fraction:.0%}": (f"LPIPS, {fraction:.0%} hidden", False) for fraction in FRACTIONS}
     columns |= {"error 50%": ("squared error, 50% hidden", False), "frechet": ("Fréchet, whole images", False)}
     result = Result("masked-image", columns)
     for seed in experiment.seeds:
-        joint = experiment.trained("joint", seed=seed)
-        restoring = experiment.trained("reconstruction only", {"training.roles.partial": 1.0}, seed, joint.parameters)
-        direct = experiment.trained(
-            "reconstruction only, without diffusion", {"training.roles.partial": 1.0, **DIRECT}, seed, joint.parameters
-        )
-        image = experiment.trained("image only", {"training.roles.partial": 0.0}, seed, joint.parameters)
+        joint, restoring, direct, image = models(experiment, seed).values()
         ways: list[tuple[str, Trained, Restorer]] = [
             ("joint", joint, answered()),
             ("joint, in one step", joint, answered(1)),

@@ -159,6 +159,31 @@ class Result:
         pyplot.close(figure)
 
 
+def sheet(rows: Sequence[tuple[str, Sequence[Any]]], scale: int = 3) -> Any:
+    """Rows of pictures, each with its name to the left, as one picture.
+
+    Args:
+        rows: names and PIL images of one size.
+        scale: how many times larger each is drawn.
+    """
+    from PIL import Image, ImageDraw
+
+    width, height = (scale * side for side in rows[0][1][0].size)
+    margin, gap = 130, 4
+    columns = max(len(images) for _, images in rows)
+    page = Image.new("RGB", (margin + columns * (width + gap), len(rows) * (height + gap)), "white")
+    pen = ImageDraw.Draw(page)
+    for i, (name, images) in enumerate(rows):
+        top = i * (height + gap)
+        pen.text((2, top + height // 2 - 6), name, fill="black")
+        for k, image in enumerate(images):
+            page.paste(
+                image.convert("RGB").resize((width, height), Image.Resampling.NEAREST),
+                (margin + k * (width + gap), top),
+            )
+    return page
+
+
 def cell(figure: Figure | None) -> str:
     """A figure in a table."""
     return "–" if figure is None else str(figure).partition(", n = ")[0] + ("" if figure.high == figure.low else ")")
