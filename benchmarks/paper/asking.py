@@ -13,7 +13,7 @@ from mmcore.metrics.questions import Extractor
 
 HOW: dict[str, Any] = {"steps": 20, "sampler": "2m"}
 """How all answers are sampled."""
-ALWAYS: Changes = {"training.roles.joint": 0.0, "training.roles.single": 1.0, "training.roles.absent": 0.0}
+ALWAYS: dict[str, Any] = {"training.roles.joint": 0.0, "training.roles.single": 1.0, "training.roles.absent": 0.0}
 """Roles for a model that is asked one question only: what is given is always given."""
 SEPARATE: Changes = {"model.layout": "separate"}
 """A block and a clock for every modality."""

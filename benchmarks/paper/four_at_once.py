@@ -3,6 +3,7 @@
 from benchmarks.paper.asking import ask, only, without
 from benchmarks.paper.runs import Experiment
 from benchmarks.paper.written import Result, Row
+from mmcore.data import Table
 
 COLUMNS = {
     "image->mask mask.iou": ("image → outline, IoU", True),
@@ -18,12 +19,21 @@ QUESTIONS = ("image->mask", "image->group", "image->embedding", "image->text", "
 MODALITIES = ("image", "mask", "group", "embedding", "text")
 
 
+def lacking(rows: Table) -> str:
+    """How many rows lack what."""
+    shares = zip(rows.names, rows.rows.present.double().mean(0).tolist(), strict=True)
+    told = ", ".join(f"{1 - share:.0%} lack {name!r}" for name, share in shares if share < 1)
+    return f"Of {len(rows):,} training rows {told or 'none lacks anything'}."
+
+
 def measure(experiment: Experiment) -> Result:
     """Train, ask and measure."""
     result = Result("four-at-once", COLUMNS)
     for seed in experiment.seeds:
         joint = experiment.trained("all at once", seed=seed)
         result.rows.append(Row.of(joint, ask(experiment, joint, QUESTIONS)))
+        if not result.notes:
+            result.notes.append(lacking(experiment.training_rows(joint)))
         for question in QUESTIONS:
             given, _, target = question.partition("->")
             if target == "tone":
@@ -33,11 +43,4 @@ def measure(experiment: Experiment) -> Result:
                 question.replace("->", " → ") + " only", {**others, **only(target, given)}, seed, joint.parameters
             )
             result.rows.append(Row.of(one, ask(experiment, one, [question])))
-    rows = experiment.training_rows(joint)
-    lacking = ", ".join(
-        f"{1 - float(share):.0%} lack {name!r}"
-        for name, share in zip(rows.names, rows.rows.present.double().mean(0), strict=True)
-        if share < 1
-    )
-    result.notes.append(f"Of {len(rows):,} training rows {lacking or 'none lacks anything'}.")
     return result

@@ -4,7 +4,7 @@ Patches of a few pixels are hidden at fractions of 10 % to 90 %, the same ones f
 image and the true one, known pixels being the true ones in every case.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ STRENGTHS = (0.3, 0.5, 0.7)
 Restorer = Callable[[mmcore.JointModel, Tensor, Tensor], Tensor]
 
 
-def hidden(n: int, size: tuple[int, int], fraction: float, patch: int = PATCH, seed: int = 0) -> Tensor:
+def hidden(n: int, size: Sequence[int], fraction: float, patch: int = PATCH, seed: int = 0) -> Tensor:
     """Which pixels are hidden, ``(n, 1, H, W)`` bool: the same number of whole patches in every row, ``fraction`` of all."""
     rows, columns = (-(-side // patch) for side in size)
     order = Rng.for_rows(seed, n).of("hidden").of(str(fraction)).uniform(rows * columns).argsort(1).argsort(1)
