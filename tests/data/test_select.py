@@ -17,6 +17,8 @@ from mmcore.data import (
     FilterOptions,
     Rows,
     SplitOptions,
+    Table,
+    TensorBatch,
     TransformOptions,
     measured,
     open_data,
@@ -134,6 +136,15 @@ def test_image_and_mask_move_together(kind: str, registry: Registry) -> None:
             assert abs(corner // 10 - far // 10) == abs(corner % 10 - far % 10) == 5
             seen.add((corner, far))
     assert len(seen) > 8
+
+
+def test_fewer_rows_are_spread_evenly_over_all() -> None:
+    x = torch.arange(10)
+    table = Table(TensorBatch({"x": x}, (x > 4)[:, None]))
+    few = table.spread(4)
+    assert few.rows.values["x"].tolist() == [0, 2, 5, 7]
+    assert few.rows.present[:, 0].tolist() == [False, False, True, True]
+    assert table.spread(10) is table.spread(99) is table
 
 
 def test_a_threshold_makes_a_map_of_an_alpha_however_it_comes(registry: Registry) -> None:
