@@ -186,7 +186,7 @@ def sheet(rows: Sequence[tuple[str, Sequence[Any]]], scale: int = 3) -> Any:
 
 def cell(figure: Figure | None) -> str:
     """A figure in a table."""
-    return "–" if figure is None else str(figure).partition(", n = ")[0] + ("" if figure.high == figure.low else ")")
+    return "–" if figure is None else str(figure).partition(", n = ")[0] + ")"
 
 
 def facts(command: str, setup: Any, started: float) -> dict[str, Any]:
