@@ -18,15 +18,36 @@ def evaluate(
     set_: Annotated[list[str] | None, typer.Option("--set", help="option=value of --source, as TOML.")] = None,
     observed: Annotated[list[str] | None, typer.Option(help="Condition on this variable; may be repeated.")] = None,
     draws: Annotated[int, typer.Option(min=2, help="Draws of t and noise per row, an even number.")] = 16,
+    limit: Annotated[
+        int | None, typer.Option("--rows", min=1, help="At most so many rows, spread evenly; by default all.")
+    ] = None,
+    figures: Annotated[
+        bool, typer.Option("--metrics", help="Also ask the model, and measure its answers beside the rows.")
+    ] = False,
+    ask: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --metrics: joint, or such as 'image->label'; may be repeated. By default each variable from all others."
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="With --metrics: SqueezeNet's, a safetensors file, for LPIPS and the distances of sets."),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="With --metrics: of the sampler; by default as the run samples.")
+    ] = None,
     device: Device = "auto",
-    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the draws and samples.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """The variational bound of rows by its parts: nats, bits per dimension, and the error of the estimate."""
+    """The variational bound of rows by its parts, with the error of its estimate; and figures of the model's answers, with intervals."""
     registry = registry_of(context)
     import json
 
+    from mmcore import metrics
     from mmcore.checkpoint import load
+    from mmcore.config import SamplingOptions
     from mmcore.config.run import Run, rows_with
     from mmcore.data import Table
     from mmcore.evaluation import evaluate
@@ -34,21 +55,34 @@ def evaluate(
 
     if set_ and source is None:
         raise RequestError("--set belongs to --source, which is not given; expected both or neither")
+    for option, given in (("--ask", ask), ("--weights", weights), ("--steps", steps)):
+        if given and not figures:
+            raise RequestError(f"{option} belongs to --metrics, which is not given; expected both or neither")
+    how: dict[str, Any]
     if source is None:
         opened = Run.open(run, registry)
-        model = opened.model(device)
+        model, how = opened.model(device), opened.setup.config.sampling.how()
         held, part = opened.held_out()
-        rows: Any = Table.read(rows_with(held, model))
+        rows = Table.read(rows_with(held, model))
         what = f"the run's {part} data"
     else:
         folder = run / "model" if (run / "model" / "config.json").exists() else run
-        model = load(folder, registry=registry, device=str(pick_device(device)))
-        rows, what = registry.source(source, **options_of(set_ or [])), source
+        model, how = load(folder, registry=registry, device=str(pick_device(device))), SamplingOptions().how()
+        rows = Table.read(registry.source(source, **options_of(set_ or [])), model.variables)
+        what = source
+    rows = rows.spread(limit or len(rows))
     found = evaluate(model, rows, observed=observed or (), draws=draws, seed=seed)
+    answers = {}
+    if figures:
+        how |= {"seed": seed} | ({} if steps is None else {"steps": steps})
+        answers = metrics.report(model, rows, ask, weights=weights, **how)
     if as_json:
-        print(json.dumps(found.json(), indent=2))
+        print(json.dumps(found.json() | {"metrics": {name: one.json() for name, one in answers.items()}}, indent=2))
         return
-    given = f", given {', '.join(found.observed)}" if found.observed else ""
-    print(f"bound on -log p over {found.rows} rows of {what}{given}; ± is the standard error of its estimate\n")
+    observing = f", given {', '.join(found.observed)}" if found.observed else ""
+    print(f"bound on -log p over {found.rows} rows of {what}{observing}; ± is the standard error of its estimate\n")
     print(found.table())
     print(f"\nL0 has {found.space:.4g} nats more that belong to the space as a whole")
+    if answers:
+        print(f"\nanswers beside the rows, in {how['steps']} steps; in brackets the 95 % interval over the samples\n")
+        print(metrics.table(answers))

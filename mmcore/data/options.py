@@ -8,7 +8,7 @@ import attrs
 from mmcore.errors import RequestError
 
 PARTS = ("train", "validation", "test", "all")
-TRANSFORMS = ("resize", "crop", "flip")
+TRANSFORMS = ("resize", "crop", "flip", "threshold")
 
 
 def _refuse(what: str, found: Any, expected: str) -> RequestError:
@@ -136,14 +136,16 @@ class TransformOptions:
     """A change of raw images and masks, the same for all variables of a row.
 
     Attributes:
-        kind: ``"resize"``, ``"crop"`` or ``"flip"``.
+        kind: ``"resize"``, ``"crop"``, ``"flip"``, or ``"threshold"``, which makes a map of 0 and 1 out of grey values or an alpha.
         size: height and width after a resize or crop, or one number for both.
-        variables: what it changes; by default every image and mask, known by their modality's two last axes.
+        variables: what it changes; by default every image and mask, known by their modality's two last axes, and of a threshold
+            every mask.
         nearest: variables resized to the nearest pixel, as class maps must be; by default those of integer values.
         fit: of a resize: ``"stretch"`` to the size, or ``"cover"`` it with the sides' ratio kept, and cut what is over.
         random: of a crop: at a random place in each epoch instead of the middle.
         probability: of a flip, in each epoch anew.
         axis: of a flip: ``"horizontal"`` or ``"vertical"``.
+        level: of a threshold: the smallest value that becomes 1.
     """
 
     kind: str = attrs.field(validator=_one_of(*TRANSFORMS))
@@ -154,9 +156,10 @@ class TransformOptions:
     random: bool = False
     probability: float = attrs.field(default=0.5, validator=_within(0, 1))
     axis: str = attrs.field(default="horizontal", validator=_one_of("horizontal", "vertical"))
+    level: float = attrs.field(default=128, validator=_within(-math.inf, math.inf))
 
     def __attrs_post_init__(self) -> None:
-        if self.kind != "flip" and self.size is None:
+        if self.kind in ("resize", "crop") and self.size is None:
             raise RequestError(f"data: a {self.kind} without size, expected a number of pixels, or [height, width]")
 
 

@@ -66,6 +66,12 @@ class Table(data.Dataset[TensorBatch]):
         values = {k: v.index_select(0, at) for k, v in self.rows.values.items()}
         return TensorBatch(values, self.rows.present.index_select(0, at))
 
+    def spread(self, count: int) -> "Table":
+        """At most ``count`` of the rows, spread evenly over them."""
+        if count >= len(self):
+            return self
+        return Table(self.__getitems__([k * len(self) // count for k in range(count)]))
+
 
 def _check_spelling(dataset: Dataset, batch: TensorBatch) -> None:
     """Refuse rows that lack a variable everywhere but have a column that is nearly called so: it would be left out without a word."""

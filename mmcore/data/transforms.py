@@ -84,6 +84,9 @@ class Transform:
         turned = self.rng is not None and self._uniform(index, epoch)[0] < self.options.probability
         return lambda plane, nearest: plane.flipped(self.options.axis) if turned else plane.raw
 
+    def _threshold(self, size: tuple[int, int], index: int, epoch: int) -> Callable[["_Plane", bool], Any]:
+        return lambda plane, nearest: plane.above(self.options.level)
+
 
 @attrs.frozen(eq=False)
 class _Plane:
@@ -144,6 +147,22 @@ class _Plane:
             return self.raw.transpose(way)
         return np.flip(self.raw, self.axes[1] if axis == "horizontal" else self.axes[0])
 
+    def above(self, level: float) -> np.ndarray:
+        """A map of 0 and 1; of several channels the last, which is the alpha of two or four.
+
+        Raises:
+            RequestError: colours without an alpha, which have no one value.
+        """
+        values = np.asarray(self.raw)
+        if values.ndim == 3:
+            channel = 3 - sum(self.axes)
+            if values.shape[channel] not in (1, 2, 4):
+                raise RequestError(
+                    f"found {values.shape[channel]} channels, expected grey values or an alpha to threshold"
+                )
+            values = values.take(-1, channel)
+        return (values >= level).astype(np.uint8)
+
 
 def _filter(nearest: bool) -> Image.Resampling:
     return Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
@@ -171,10 +190,9 @@ def make_transforms(
                 raise RequestError(
                     f"data: transforms[{number}] names {name!r}, expected one of {', '.join(grids) or 'no variable, as none has pixels'}"
                 )
-        pixels = tuple(grids) if one.variables is None else one.variables
-        nearest = (
-            frozenset(name for name, whole in grids.items() if whole) if one.nearest is None else frozenset(one.nearest)
-        )
+        masks = tuple(name for name, whole in grids.items() if whole)
+        pixels = one.variables if one.variables is not None else masks if one.kind == "threshold" else tuple(grids)
+        nearest = frozenset(masks if one.nearest is None else one.nearest)
         rng = Rng.for_rows(seed, 1).of("transform") if random else None
         made.append(Transform(one, pixels, nearest, rng, f"{number}/{one.kind}"))
     return made

@@ -73,12 +73,13 @@ def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
     Raises:
         DamagedError: another format, whatever the file's name says; or a header that does not fit it.
     """
-    if data[:2] == b"PK" or data[:1] == b"\x80":
-        raise DamagedError(
-            f"{path} cannot be read: it is a pickle or an archive of pickles, which is never loaded; expected safetensors"
-        )
     size = int.from_bytes(data[:8], "little")
     if len(data) < 8 or size > min(HEADER, len(data) - 8):
+        # Only now: a header's size may begin with the same bytes.
+        if data[:2] == b"PK" or data[:1] == b"\x80":
+            raise DamagedError(
+                f"{path} cannot be read: it is a pickle or an archive of pickles, which is never loaded; expected safetensors"
+            )
         raise DamagedError(
             f"{path} cannot be read: its header claims {size} bytes of {len(data)}, expected at most {HEADER} and no more than there are"
         )

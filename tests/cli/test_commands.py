@@ -23,6 +23,7 @@ import mmcore
 from mmcore import Rng, cli
 from mmcore.config.guess import configuration
 from mmcore.config.resolve import resolve
+from mmcore.data import Table
 
 SMALL = """
 out = "run"
@@ -218,6 +219,10 @@ def test_samples_on_request(
         ("sample nowhere", "run nowhere: there is no such folder, expected what mmcore train made"),
         ("report nowhere", "holds no config.toml"),
         ("evaluate run --set part=test", "--set belongs to --source"),
+        ("evaluate run --weights x.safetensors", "--weights belongs to --metrics"),
+        ("evaluate run --ask joint", "--ask belongs to --metrics"),
+        ("evaluate run --draws 2 --metrics --weights gone.safetensors", "gone.safetensors"),
+        ("evaluate run --draws 2 --metrics --ask image-label", "question 'image-label', expected 'joint' or"),
         ("evaluate nowhere", "there is no such folder"),
         ("config nowhere.toml", "nowhere.toml: cannot be read: No such file"),
         ("config config.toml --set training.stepz=3", "did you mean 'steps'?"),
@@ -273,6 +278,24 @@ def test_evaluate_takes_held_out_rows(
     assert status == 0
     rows = resolve(tomllib.loads((here / "config.toml").read_text()), registry=registry).rows("test")
     assert json.loads(told)["rows"] == len(rows) < 40
+
+
+def test_evaluate_measures_answers_as_the_library_does(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, registry: mmcore.Registry
+) -> None:
+    asked = "evaluate run --draws 2 --rows 6 --metrics --ask image->label --ask label->vector --steps 3 --seed 4"
+    status, told, _ = call(f"{asked} --json", capsys, monkeypatch)
+    assert status == 0
+    model = mmcore.load(here / "model", registry=registry)
+    held = Table.read(resolve(tomllib.loads((here / "config.toml").read_text()), registry=registry).rows("test"))
+    assert len(held) > 6
+    few = held.spread(6)
+    expected = mmcore.metrics.report(model, few, ["image->label", "label->vector"], steps=3, seed=4)
+    assert json.loads(told)["metrics"] == {name: figure.json() for name, figure in expected.items()}
+    assert json.loads(told)["rows"] == len(few)
+    assert {"image->label label.calibration_error", "label->vector vector.cosine"} <= expected.keys()
+    _, words, _ = call(asked, capsys, monkeypatch)
+    assert words.endswith(mmcore.metrics.table(expected) + "\n")
 
 
 def test_data_shows_what_a_model_will_see(

@@ -17,6 +17,8 @@ from mmcore.data import (
     FilterOptions,
     Rows,
     SplitOptions,
+    Table,
+    TensorBatch,
     TransformOptions,
     measured,
     open_data,
@@ -86,7 +88,7 @@ def test_flags_and_stand_ins_tell_what_is_missing() -> None:
         (lambda: SplitOptions(values={"test": (1,)}), "a column named by split.by"),
         (lambda: FilterOptions("a"), "one of keep, drop, least, most and present"),
         (lambda: TransformOptions("resize"), "a resize without size"),
-        (lambda: TransformOptions("blur"), "one of resize, crop, flip"),
+        (lambda: TransformOptions("blur"), "one of resize, crop, flip, threshold"),
         (lambda: DataOptions("digits", on_bad_row="ignore"), "one of stop, skip"),
         (lambda: DataOptions("digits", workers=-1), "workers = -1"),
         (lambda: split(rows(), SplitOptions(), "test"), "expected split.test or split.values"),
@@ -134,6 +136,29 @@ def test_image_and_mask_move_together(kind: str, registry: Registry) -> None:
             assert abs(corner // 10 - far // 10) == abs(corner % 10 - far % 10) == 5
             seen.add((corner, far))
     assert len(seen) > 8
+
+
+def test_fewer_rows_are_spread_evenly_over_all() -> None:
+    x = torch.arange(10)
+    table = Table(TensorBatch({"x": x}, (x > 4)[:, None]))
+    few = table.spread(4)
+    assert few.rows.values["x"].tolist() == [0, 2, 5, 7]
+    assert few.rows.present[:, 0].tolist() == [False, False, True, True]
+    assert table.spread(10) is table.spread(99) is table
+
+
+def test_a_threshold_makes_a_map_of_an_alpha_however_it_comes(registry: Registry) -> None:
+    alpha = np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8)
+    colours = np.stack([np.full_like(alpha, 7)] * 3 + [alpha], axis=2)
+    wanted = np.arange(0, 256, 4).reshape(8, 8) >= 100
+    (step,) = make_transforms([TransformOptions("threshold", level=100)], planes(registry), seed=0, random=True)
+    for raw in (alpha, colours, colours.transpose(2, 0, 1), Image.fromarray(colours, "RGBA"), Image.fromarray(alpha)):
+        image = np.zeros((8, 8, 3), np.uint8)
+        changed = step({"image": image, "mask": raw}, 0, 0)
+        np.testing.assert_array_equal(changed["mask"], wanted)
+        assert changed["image"] is image
+    with pytest.raises(RequestError, match="found 3 channels, expected grey values or an alpha"):
+        step({"mask": colours[..., :3]}, 0, 0)
 
 
 def test_masks_are_resized_to_the_nearest_pixel_and_images_are_not(registry: Registry) -> None:

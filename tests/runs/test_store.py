@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import shutil
 from pathlib import Path
 
@@ -134,6 +135,24 @@ def test_headers_that_lie_are_refused(tmp_path: Path, size: int) -> None:
     (tmp_path / "x.safetensors").write_bytes(size.to_bytes(8, "little") + json.dumps({}).encode())
     with pytest.raises(DamagedError, match=r"x.safetensors"):
         read_tensors(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("size", [0x80, 0x180, 0x4B50])
+def test_headers_whose_size_looks_like_another_format_are_read(tmp_path: Path, size: int) -> None:
+    x = torch.arange(3.0)
+    header = json.dumps({"x": {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]}}).encode().ljust(size)
+    data = size.to_bytes(8, "little") + header + x.numpy().tobytes()
+    assert data[:1] == b"\x80" or data[:2] == b"PK"
+    (tmp_path / "x.safetensors").write_bytes(data)
+    assert torch.equal(read_tensors(tmp_path / "x.safetensors")["x"], x)
+
+
+def test_pickles_and_archives_are_named(tmp_path: Path) -> None:
+    torch.save({"x": torch.ones(2)}, tmp_path / "zip.safetensors")
+    (tmp_path / "plain.safetensors").write_bytes(pickle.dumps({"x": list(range(9))}))
+    for name in ("zip", "plain"):
+        with pytest.raises(DamagedError, match="it is a pickle or an archive of pickles, which is never loaded"):
+            read_tensors(tmp_path / f"{name}.safetensors")
 
 
 def test_no_folder_and_no_checkpoint_are_an_error(tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""What the settings share: single tasks as changes of a recipe, and questions asked alike of all models."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+import mmcore
+from benchmarks.paper.runs import Changes, Experiment, Trained
+from mmcore import metrics
+from mmcore.metrics import Figure
+from mmcore.metrics.questions import Extractor
+
+HOW: dict[str, Any] = {"steps": 20, "sampler": "2m"}
+"""How all answers are sampled."""
+ALWAYS: dict[str, Any] = {"training.roles.joint": 0.0, "training.roles.single": 1.0, "training.roles.absent": 0.0}
+"""Roles for a model that is asked one question only: what is given is always given."""
+SEPARATE: Changes = {"model.layout": "separate"}
+"""A block and a clock for every modality."""
+
+
+def only(target: str, *given: str) -> Changes:
+    """The single task of predicting ``target`` from what is given, always all of it."""
+    return {f"tasks.{name}": False for name in given} | {f"tasks.{target}.weight": 1.0} | ALWAYS
+
+
+def without(*names: str) -> Changes:
+    """Some modalities left out, and what belongs to them."""
+    return {f"{section}.{name}": None for name in names for section in ("modalities", "tasks", "data.columns")} | {
+        "model.schedule_options": None
+    }
+
+
+def ask(
+    experiment: Experiment,
+    one: Trained,
+    questions: Sequence[str],
+    features: Mapping[str, Extractor] | None = None,
+) -> dict[str, Figure]:
+    """All figures that fit the questions, on the held-out rows."""
+    return metrics.report(
+        one.model, experiment.held_out(one), questions, weights=experiment.weights, features=features, **HOW
+    )
+
+
+def answers(one: Trained, n: int, **given: Tensor) -> dict[str, Tensor]:
+    """Samples, given some variables."""
+    return mmcore.sample(one.model, n, given=given, **HOW)

@@ -1,0 +1,46 @@
+"""``python -m benchmarks.paper.cost N [THREADS]``: processor time and peak memory of a training step with N modalities, as JSON."""
+
+import itertools
+import json
+import resource
+import sys
+import time
+
+import torch
+
+import mmcore
+from benchmarks.paper.runs import parameters
+from mmcore.data import Table, TensorBatch
+
+CHANNELS, SIDE, ROWS, STEPS = 16, 8, 64, 30
+
+
+def main() -> None:
+    """Take steps, and print."""
+    n = int(sys.argv[1])
+    torch.set_num_threads(int(sys.argv[2]) if len(sys.argv) > 2 else 1)
+    registry = mmcore.discover()
+    modalities = [registry.modality("image", name=f"image{k}", channels=1, size=SIDE) for k in range(n)]
+    options = {"width": 128, "depth": 3, "features": 16}
+    model = mmcore.compose(
+        modalities, space=(CHANNELS, SIDE, SIDE), backbone="mlp", backbone_options=options, registry=registry
+    )
+    rows = {m.name: m.typical(4 * ROWS, k) for k, m in enumerate(modalities)}
+    table = Table(TensorBatch(rows, torch.ones(4 * ROWS, n, dtype=torch.bool)))
+    ticks = [time.process_time()]
+    mmcore.fit(
+        model,
+        table,
+        steps=STEPS,
+        batch_size=ROWS,
+        device="cpu",
+        quiet=True,
+        watch=[lambda state, report: ticks.append(time.process_time())],
+    )
+    gaps = sorted(b - a for a, b in itertools.pairwise(ticks[5:]))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"n": n, "parameters": parameters(model), "ms": 1000 * gaps[len(gaps) // 2], "mb": peak}))
+
+
+if __name__ == "__main__":
+    main()

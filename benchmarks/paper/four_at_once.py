@@ -1,0 +1,46 @@
+"""Image, outline, group and two embeddings at once, with a task that has no encoder, against a model of each question alone."""
+
+from benchmarks.paper.asking import ask, only, without
+from benchmarks.paper.runs import Experiment
+from benchmarks.paper.written import Result, Row
+from mmcore.data import Table
+
+COLUMNS = {
+    "image->mask mask.iou": ("image → outline, IoU", True),
+    "image->group group.classifier_accuracy": ("image → group", True),
+    "image->embedding embedding.cosine": ("image → embedding, cosine", True),
+    "image->embedding embedding.top5": ("among five", True),
+    "image->text text.cosine": ("image → text, cosine", True),
+    "image->text text.top5": ("among five", True),
+    "image->tone tone.accuracy": ("image → tone", True),
+    "embedding->image image.lpips": ("embedding → image, LPIPS", False),
+}
+QUESTIONS = ("image->mask", "image->group", "image->embedding", "image->text", "image->tone", "embedding->image")
+MODALITIES = ("image", "mask", "group", "embedding", "text")
+
+
+def lacking(rows: Table) -> str:
+    """How many rows lack what."""
+    shares = zip(rows.names, rows.rows.present.double().mean(0).tolist(), strict=True)
+    told = ", ".join(f"{1 - share:.0%} lack {name!r}" for name, share in shares if share < 1)
+    return f"Of {len(rows):,} training rows {told or 'none lacks anything'}."
+
+
+def measure(experiment: Experiment) -> Result:
+    """Train, ask and measure."""
+    result = Result("four-at-once", COLUMNS)
+    for seed in experiment.seeds:
+        joint = experiment.trained("all at once", seed=seed)
+        result.rows.append(Row.of(joint, ask(experiment, joint, QUESTIONS)))
+        if not result.notes:
+            result.notes.append(lacking(experiment.training_rows(joint)))
+        for question in QUESTIONS:
+            given, _, target = question.partition("->")
+            if target == "tone":
+                continue  # nothing encodes it, so no model can have it alone
+            others = without(*(name for name in (*MODALITIES, "tone") if name not in (given, target)))
+            one = experiment.trained(
+                question.replace("->", " → ") + " only", {**others, **only(target, given)}, seed, joint.parameters
+            )
+            result.rows.append(Row.of(one, ask(experiment, one, [question])))
+    return result

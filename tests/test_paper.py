@@ -1,0 +1,251 @@
+"""The recipes and the benchmark of the article's settings, on tiny data in the form of the real ones."""
+
+import gzip
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import mmcore
+from benchmarks.paper import four_at_once, image_embedding, image_label, image_mask, masked_image, modalities
+from benchmarks.paper.asking import HOW, only, without
+from benchmarks.paper.runs import RECIPES, WITHIN, Experiment, changed, matched, parameters
+from benchmarks.paper.written import Result, Row
+from mmcore.config.run import train
+from mmcore.data import Table, TensorBatch
+from mmcore.metrics import Figure
+from mmcore.rng import Rng
+
+from .metrics.test_squeezenet import random_weights
+
+TINY = {
+    "mlp": "{width = 64, depth = 1, features = 2}",
+    "transformer": "{width = 8, depth = 1, features = 2, heads = 2, patch = 4}",
+}
+DATA = {
+    "masked-image": "idx",
+    "image-label": "idx",
+    "image-embedding": "emoji",
+    "image-mask": "scenes",
+    "four-at-once": "emoji",
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Tiny files as the recipes describe them."""
+    home = tmp_path_factory.mktemp("data")
+    rng = Rng.for_rows(0, 60)
+
+    def whole(name: str, low: int, high: int, *shape: int) -> np.ndarray:
+        drawn = rng.of(name).integers(low, high, int(np.prod(shape, dtype=int)))
+        return drawn.reshape(60, *shape).numpy().astype(np.uint8)
+
+    (home / "idx").mkdir()
+    for part in ("train", "t10k"):
+        for name, array in (
+            ("images-idx3", whole("grey", 0, 256, 28, 28)),
+            ("labels-idx1", whole("label", 0, 10, 1)[:, 0]),
+        ):
+            head = struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+            (home / "idx" / f"{part}-{name}-ubyte.gz").write_bytes(gzip.compress(head + array.tobytes()))
+    np.savez(
+        home / "emoji.npz",
+        image=whole("colour", 0, 256, 64, 64, 3),
+        mask=whole("alpha", 0, 256, 64, 64),
+        group=whole("group", 0, 9, 1)[:, 0],
+        tone=whole("tone", 0, 7, 1)[:, 0],
+        concept=np.arange(60) // 2,
+        squeezenet_embed=rng.of("embed").normal(512).numpy().astype(np.float16),
+        clip_text=rng.of("text").normal(512).numpy().astype(np.float16),
+        has_clip_text=np.arange(60) % 5 != 0,
+    )
+    np.savez(
+        home / "scenes.npz",
+        image=whole("scene", 0, 256, 48, 64, 3),
+        mask=whole("mask", 0, 12, 48, 64),
+        split=np.arange(60) % 3,
+    )
+    return {"idx": home / "idx", "emoji": home / "emoji.npz", "scenes": home / "scenes.npz"}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    save_file(random_weights(), file)
+    return file
+
+
+def experiment(recipe: str, registry: mmcore.Registry, at: Path, path: Path | None, weights: Path | None) -> Experiment:
+    backbone = "transformer" if recipe == "image-mask" else "mlp"
+    changes = [f"model.backbone_options={TINY[backbone]}", 'device="cpu"', "training.batch_size=4"]
+    return Experiment(
+        recipe, path, registry, (0, 1) if recipe == "image-label" else (0,), weights, 1, 8, changes, at, judging=2
+    )
+
+
+@pytest.mark.parametrize("recipe", DATA)
+def test_recipes_train_on_files_as_they_describe_them(
+    recipe: str, registry: mmcore.Registry, data: dict[str, Path], tmp_path: Path
+) -> None:
+    setup = experiment(recipe, registry, tmp_path, data[DATA[recipe]], None).setup(
+        {"out": str(tmp_path / "run"), "sampling.n": 2, "sampling.steps": 2}
+    )
+    folder = train(setup, quiet=True)
+    model = mmcore.load(folder / "model", registry=registry)
+    assert {m.name for m in model.variables} == {m.name for m in setup._variables}
+    tasks = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])["tasks"]
+    assert tasks.keys() == {task.name for task in model.tasks}
+    assert all(task["loss"] is None or np.isfinite(task["loss"]) for task in tasks.values())
+    held = Table.read(setup.rows("test"))
+    if recipe == "four-at-once":
+        # The outline is the mean of the alpha's pixels, at least half; and some rows lack the text alone.
+        alpha = np.load(data["emoji"])["mask"]
+        assert set(held.rows.values["mask"].unique().tolist()) == {0, 1}
+        means = alpha.reshape(60, 16, 4, 16, 4).mean((2, 4))
+        every = Table.read(setup.rows("all")).rows.values["mask"].numpy()
+        far = abs(means - 127.5) > 20  # what is sampled between pixels is no mere mean of four by four
+        assert (every == (means >= 127.5))[far].mean() > 0.95
+        lacking = 1 - held.rows.present.float().mean(0)
+        assert [name for name, share in zip(held.names, lacking, strict=True) if share] == ["text"]
+    if recipe == "image-mask":
+        assert len(held) == 20
+        assert 11 in held.rows.values["mask"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "module"),
+    [
+        ("masked-image", masked_image),
+        ("image-label", image_label),
+        ("image-embedding", image_embedding),
+        ("image-mask", image_mask),
+        ("four-at-once", four_at_once),
+    ],
+)
+def test_settings_are_measured_from_end_to_end(
+    recipe: str,
+    module: Any,
+    registry: mmcore.Registry,
+    data: dict[str, Path],
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(HOW, "steps", 2)
+    one = experiment(recipe, registry, tmp_path, data[DATA[recipe]], weights)
+    result: Result = module.measure(one)
+    # Every column has a figure, and every model about as many parameters as the first.
+    for figure in result.columns:
+        assert any(figure in row.figures for row in result.rows), figure
+    counts = [row.parameters for row in result.rows]
+    assert max(abs(count - counts[0]) for count in counts) <= WITHIN * counts[0]
+    assert {row.seed for row in result.rows} == set(one.seeds)
+    result.facts |= {"command": "x", "steps": 1, "batch_size": 4, "seconds": 1.0}
+    result.write(tmp_path / "results")
+    written = json.loads((tmp_path / "results" / f"paper-{recipe}.json").read_text())
+    assert len(written["rows"]) == len(result.rows)
+    table = (tmp_path / "results" / f"paper-{recipe}.md").read_text()
+    assert all(f"| {name} | {counts[0]:,}"[:12] in table for name in result.names)
+    if recipe == "image-embedding":
+        # A second call reads all models back, and finds the same.
+        again = module.measure(experiment(recipe, registry, tmp_path, data[DATA[recipe]], weights))
+        assert [row.figures for row in again.rows] == [row.figures for row in result.rows]
+
+
+def test_the_open_question_is_measured_from_end_to_end(
+    registry: mmcore.Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(HOW, "steps", 2)
+    monkeypatch.setattr(modalities, "COUNTS", (1, 2))
+    result = modalities.measure(experiment("modalities", registry, tmp_path, None, None))
+    assert [row.name for row in result.rows][:4] == ["N = 1", "N = 2", "N = 3", "N = 4"]
+    assert [len(row.figures) for row in result.rows] == [1, 4, 5, 6, 4, 4]
+    first, second = result.facts["costs"]
+    assert first["parameters"] < second["parameters"]
+    assert min(first["ms"], second["ms"], first["mb"], second["mb"]) > 0
+
+
+def test_controls_keep_each_extra_modality_and_break_its_tie_to_the_row() -> None:
+    n = 200
+    at = torch.arange(n)
+    values = {
+        "image": at[:, None],
+        "mask": (at[:, None, None] * 4 + torch.arange(4).reshape(2, 2)),
+        "embedding": at[:, None] + torch.tensor([0.0, 0.5]),
+    }
+    table = Table(TensorBatch(values, torch.ones(n, 3, dtype=torch.bool)))
+    mixed, moved = modalities.noise(table).rows.values, modalities.shuffled(table).rows.values
+    for found in (mixed, moved):
+        assert torch.equal(found["image"], values["image"])
+        # Every element's values are those of that element in some row.
+        assert (found["mask"] % 4 == values["mask"] % 4).all()
+        assert (found["embedding"] % 1 == values["embedding"] % 1).all()
+        assert (found["mask"][:, 0, 0] == values["mask"][:, 0, 0]).float().mean() < 0.05
+    rows = moved["mask"] // 4
+    assert (rows == rows[:, :1, :1]).all()
+    assert sorted(rows[:, 0, 0].tolist()) == list(range(n))
+    assert ((mixed["mask"] // 4) != (mixed["mask"] // 4)[:, :1, :1]).any(2).any(1).float().mean() > 0.9
+    assert (rows[:, 0, 0] != moved["embedding"][:, 0].long()).float().mean() > 0.9  # each by itself
+
+
+@pytest.mark.parametrize("fraction", masked_image.FRACTIONS)
+def test_whole_patches_are_hidden_as_many_in_every_row(fraction: float) -> None:
+    gone = masked_image.hidden(20, (14, 14), fraction, patch=2)
+    cells = gone.reshape(20, 7, 2, 7, 2)
+    assert (cells == cells[:, :, :1, :, :1]).all()
+    assert (gone.flatten(1).sum(1) == 4 * round(fraction * 49)).all()
+    assert len({tuple(row.flatten().tolist()) for row in gone}) == 20
+
+
+def test_restoring_leaves_known_pixels(registry: mmcore.Registry) -> None:
+    image = registry.modality("image", channels=1, size=6)
+    model = mmcore.compose([image], backbone="mlp", backbone_options={"width": 8, "depth": 1}, registry=registry)
+    images, gone = image.typical(5, 0), masked_image.hidden(5, (6, 6), 0.5)
+    for restore in (masked_image.answered(3), masked_image.replaced, masked_image.noised(0.5)):
+        made = restore(model, images, gone)
+        torch.testing.assert_close(torch.where(gone, 0, made), torch.where(gone, 0, images), rtol=0, atol=0)
+        assert (made != images).any()
+    # What is hidden does not reach the answer.
+    other = torch.where(gone, -images, images)
+    for restore in (masked_image.answered(3), masked_image.replaced, masked_image.noised(0.5)):
+        torch.testing.assert_close(restore(model, other, gone), restore(model, images, gone), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("recipe", ["image-label", "image-mask"])
+def test_parameters_are_matched(recipe: str, registry: mmcore.Registry, data: dict[str, Path], tmp_path: Path) -> None:
+    one = Experiment(recipe, data[DATA[recipe]], registry)
+    whole, single = one.setup({}), one.setup(only("mask" if recipe == "image-mask" else "label", "image"))
+    like = parameters(whole.model())
+    assert parameters(single.model()) != like
+    assert abs(parameters(matched(single, like).model()) - like) <= WITHIN * like
+
+
+def test_changes_put_in_and_take_away() -> None:
+    tables = {"a": {"b": 1, "c": 2}}
+    assert changed(tables, {"a.b": None, "d.e": False, "gone.x": None}) == {
+        "a": {"c": 2},
+        "d": {"e": False},
+        "gone": {},
+    }
+    assert tables == {"a": {"b": 1, "c": 2}}
+    assert without("label")["modalities.label"] is None
+
+
+def test_a_table_has_the_mean_over_seeds_and_the_intervals_hull() -> None:
+    figures = [Figure(0.5, 10, 0.4, 0.6), Figure(0.7, 10, 0.55, 0.75)]
+    rows = [Row("x", "x", seed, 1000, 2.0, 0.01, {"f": one}) for seed, one in enumerate(figures)]
+    result = Result("r", {"f": ("F", True), "g": ("G", False)}, rows)
+    assert result.over_seeds("x", "f") == Figure(0.6, 10, 0.4, 0.75)
+    result.facts = {"command": "x", "steps": 1, "batch_size": 4, "seconds": 1.0}
+    assert "| x | 1,000 | 10 | 0.600 (0.400 … 0.750) | – |" in result.markdown()
+    assert "F ↑ | G ↓" in result.markdown()
+
+
+def test_all_recipes_are_here() -> None:
+    assert {path.stem for path in RECIPES.glob("*.toml")} == {*DATA, "modalities"}
