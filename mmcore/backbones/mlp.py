@@ -24,6 +24,8 @@ class Mlp(nn.Module):
         width: of the hidden state.
         depth: the number of blocks.
         features: channels of the output at each place.
+        gates: whether what is read of the space and of the condition is scaled by clock and roles. Near ``T`` the noisy space says nothing,
+            but fills as much of the hidden state as the condition does.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Mlp(nn.Module):
         width: int = 256,
         depth: int = 4,
         features: int = 16,
+        gates: bool = False,
     ) -> None:
         super().__init__()
         if width % 2 or min(width, depth, features) < 1:
@@ -47,17 +50,17 @@ class Mlp(nn.Module):
         self.read = nn.Linear(space.size, width)
         self.observe = nn.Linear(2 * space.size, width)
         self.clock = Clock(width, steps, modalities, blocks)
-        # Near T the noisy space says nothing, but fills as much of the hidden state as the condition does.
-        self.gate = nn.Linear(width, 2 * width)
+        self.gates = nn.Linear(width, 2 * width) if gates else None
         self.modulates = nn.Linear(width, 3 * width)
         self.blocks = nn.ModuleList(_Block(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulate = nn.Linear(width, 2 * width)
         self.write = nn.Linear(width, features * places)
         self.local = Local(space, features)
-        for layer in (self.gate, self.modulates, self.modulate):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for layer in (self.gates, self.modulates, self.modulate):
+            if layer is not None:
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
 
     def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
         """The features.
@@ -73,8 +76,11 @@ class Mlp(nn.Module):
             ``(B, features, *Z[1:])``.
         """
         c = F.silu(self.clock(t, roles, z.dtype))
-        noisy, known = self.gate(c).chunk(2, dim=-1)
-        x = self.read(z.flatten(1)) * (1 + noisy) + self.observe(condition.flatten(1)) * (1 + known)
+        noisy, known = self.read(z.flatten(1)), self.observe(condition.flatten(1))
+        if self.gates is not None:
+            of_noisy, of_known = self.gates(c).chunk(2, dim=-1)
+            noisy, known = noisy * (1 + of_noisy), known * (1 + of_known)
+        x = noisy + known
         shared = self.modulates(c)
         for block in self.blocks:
             x = block(x, shared)

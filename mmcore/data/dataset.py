@@ -195,7 +195,8 @@ class Dataset:
 def _read_many(modality: ModalityProtocol, raws: Sequence[Any]) -> Tensor:
     if not raws:
         return modality.spec.placeholder(0)
-    x = modality.read_many(raws)
+    many = getattr(modality, "read_many", None)
+    x = many(raws) if many else torch.stack([modality.read(raw) for raw in raws])
     modality.spec.check(x, modality.name)
     if len(x) != len(raws):
         raise RequestError(f"found {len(x)} rows, expected {len(raws)}")
