@@ -1,15 +1,15 @@
 """Schedules and samplers side by side on the digits' validation part.
 
-``python -m benchmarks.schedules [--steps N] [--threads N]`` trains one model per schedule (or reads it back), samples each by DDIM (η = 0)
+``python -m benchmarks.schedules [--steps N] [--threads N]`` trains one model per schedule (or reads it back), samples each in 50 steps by DDIM (η = 0)
 and ancestrally, the latter by mean codes and by drawn ones, and prints a Markdown table.
 """
 
 from benchmarks.trained import Data, arguments, head, row, trained
 
 SAMPLERS: dict[str, dict] = {
-    "DDIM, η = 0": {"eta": 0.0},
-    "ancestral, mean codes": {"eta": 1.0},
-    "ancestral, drawn codes": {"eta": 1.0, "codes": "draw-all"},
+    "DDIM, η = 0": {"sampler": "ddim", "steps": 50},
+    "ancestral, mean codes": {"sampler": "ancestral", "steps": 50},
+    "ancestral, drawn codes": {"sampler": "ancestral", "steps": 50, "codes": "draw-all"},
 }
 
 
