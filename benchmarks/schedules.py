@@ -7,7 +7,7 @@ and ancestrally, the latter by mean codes and by drawn ones, and prints a Markdo
 from benchmarks.trained import Data, arguments, head, row, trained
 
 SAMPLERS: dict[str, dict] = {
-    "DDIM, η = 0": {"sampler": "ddim", "steps": 50},
+    "DDIM, η = 0": {"sampler": "ddim", "eta": 0.0, "steps": 50},
     "ancestral, mean codes": {"sampler": "ancestral", "steps": 50},
     "ancestral, drawn codes": {"sampler": "ancestral", "steps": 50, "codes": "draw-all"},
 }
