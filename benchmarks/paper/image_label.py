@@ -5,10 +5,11 @@ from typing import Any
 import torch
 
 from benchmarks.paper.asking import SEPARATE, answers, ask, only, without
-from benchmarks.paper.judge import Judge
+from benchmarks.paper.judge import fit_judge
 from benchmarks.paper.runs import DIRECT, Experiment, Trained, values
 from benchmarks.paper.written import Result, Row
 from mmcore import metrics
+from mmcore.demo.judge import Judge
 from mmcore.metrics import Figure
 
 COLUMNS = {
@@ -49,7 +50,7 @@ def measure(experiment: Experiment) -> Result:
         like = joint.parameters
         if judge is None:
             rows = values(experiment.training_rows(joint), "image", "label")
-            judge = Judge.fit(rows["image"], rows["label"], 10, steps=experiment.judging)
+            judge = fit_judge(rows["image"], rows["label"], 10, steps=experiment.judging)
             held = values(experiment.held_out(joint), "image", "label")
             right = metrics.accuracy(judge(held["image"]), held["label"])
             result.notes.append(

@@ -12,11 +12,12 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.paper.asking import answers, without
-from benchmarks.paper.judge import Judge
+from benchmarks.paper.judge import fit_judge
 from benchmarks.paper.runs import Experiment, Trained, values
 from benchmarks.paper.written import Curve, Result, Row
 from mmcore import metrics
 from mmcore.data import Table, TensorBatch
+from mmcore.demo.judge import Judge
 from mmcore.metrics import Figure, class_probabilities
 from mmcore.rng import Rng
 
@@ -87,7 +88,7 @@ def measure(experiment: Experiment) -> Result:
         like = full.parameters
         if judge is None:
             rows = values(experiment.training_rows(full), "image", "label")
-            judge = Judge.fit(rows["image"], rows["label"], 10, steps=experiment.judging)
+            judge = fit_judge(rows["image"], rows["label"], 10, steps=experiment.judging)
             real = judge.features(rows["image"])
             held = values(experiment.held_out(full), "image", "label")
             right = metrics.accuracy(judge(held["image"]), held["label"])

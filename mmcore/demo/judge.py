@@ -1,4 +1,6 @@
-"""The judge: a small classifier of digits, fitted on real training images only."""
+"""The judge: a small classifier, fitted on real training images only."""
+
+from collections.abc import Callable
 
 import attrs
 import torch
@@ -10,7 +12,7 @@ from mmcore.rng import Rng
 
 @attrs.frozen(eq=False)
 class Judge:
-    """Says which digit an image shows, and gives its features.
+    """Says which class an image shows, and gives its features.
 
     Attributes:
         network: image to features.
@@ -22,7 +24,7 @@ class Judge:
 
     @classmethod
     def fit(cls, images: Tensor, labels: Tensor, *, steps: int = 900, seed: int = 0) -> "Judge":
-        """Fit on ``images (n, 1, 8, 8)``, randomly shifted by up to one pixel, and ``labels (n,)``."""
+        """Fit on digits ``images (n, 1, 8, 8)``, randomly shifted by up to one pixel, and ``labels (n,)``."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = nn.Sequential(
@@ -38,19 +40,44 @@ class Judge:
                 nn.ReLU(),
             )
             head = nn.Linear(64, 10)
-        parameters = [*network.parameters(), *head.parameters()]
-        optimizer = torch.optim.AdamW(parameters, lr=2e-3, weight_decay=0.05)
-        decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         padded = F.pad(images, (1, 1, 1, 1), value=-1.0)
-        for step in range(steps):
-            rng = Rng.for_rows(seed, 64).at(step).of("judge")
+
+        def drawn(rng: Rng) -> tuple[Tensor, Tensor]:
             rows = rng.of("rows").integers(0, len(images))
             # Half of the shifts are zero; the window moves over the padded image.
             shift = rng.of("shift").integers(0, 4, 2) % 3
             shift = torch.where(rng.of("still").uniform(1) < 0.5, torch.ones_like(shift), shift)
             at = shift[:, :, None] + torch.arange(8)
-            x = padded[rows[:, None, None], 0, at[:, 0, :, None], at[:, 1, None, :]][:, None]
-            loss = F.cross_entropy(head(network(x)), labels[rows], label_smoothing=0.05)
+            return padded[rows[:, None, None], 0, at[:, 0, :, None], at[:, 1, None, :]][:, None], labels[rows]
+
+        return cls.trained(network, head, drawn, batch_size=64, steps=steps, seed=seed)
+
+    @classmethod
+    def trained(
+        cls,
+        network: nn.Module,
+        head: nn.Module,
+        drawn: Callable[[Rng], tuple[Tensor, Tensor]],
+        *,
+        batch_size: int,
+        steps: int,
+        seed: int,
+    ) -> "Judge":
+        """These networks, trained to classify.
+
+        Args:
+            network: images to features.
+            head: features to logits.
+            drawn: a step's images and labels, by the random numbers of its rows.
+            batch_size: the number of those rows.
+            steps: of AdamW, whose rate falls as a cosine.
+            seed: of the random numbers.
+        """
+        optimizer = torch.optim.AdamW([*network.parameters(), *head.parameters()], lr=2e-3, weight_decay=0.05)
+        decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        for step in range(steps):
+            x, y = drawn(Rng.for_rows(seed, batch_size).at(step).of("judge"))
+            loss = F.cross_entropy(head(network(x)), y, label_smoothing=0.05)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -59,8 +86,8 @@ class Judge:
 
     def features(self, images: Tensor) -> Tensor:
         """``(n, 64)``."""
-        return self.network(images)
+        return torch.cat([self.network(x) for x in images.split(500)])
 
     def __call__(self, images: Tensor) -> Tensor:
         """The class of each image, ``(n,)``."""
-        return self.head(self.network(images)).argmax(1)
+        return self.head(self.features(images)).argmax(1)

@@ -96,7 +96,8 @@ class TrainOptions:
             if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < low:
                 raise RequestError(f"training: {name} = {value!r}, expected a whole number of at least {low}")
         limits = {"lr": (0.0, 1.0), "warmup": (0.0, 1.0), "ema": (0.0, 1.0), "timeout": (1.0, math.inf)}
-        limits |= dict.fromkeys(("condition_noise", "weight_decay", "save_seconds"), (0.0, math.inf))
+        # Codes have about unit variance: more noise would leave nothing of them.
+        limits |= {"condition_noise": (0.0, 10.0)} | dict.fromkeys(("weight_decay", "save_seconds"), (0.0, math.inf))
         for name, (low, high) in limits.items():
             value = getattr(self, name)
             if not isinstance(value, Real) or not low <= float(value) <= high:
