@@ -54,6 +54,7 @@ HOW: dict[str, Any] = {
     "save_seconds": 0.0,
     "validate_every": 7,
     "keep": 2,
+    "ema_every": 4,
     "task_weights": "learned",
 }
 

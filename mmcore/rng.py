@@ -3,10 +3,12 @@
 A draw is addressed by ``(seed, purpose, step, row, element)`` and by nothing else: not by what
 was drawn before, not by the batch's size, not by any global generator. So row ``k`` of a step
 has the same noise alone, in any batch, and on any rank. The bits come from two rounds of
-SplitMix64's finaliser (Steele, Lea and Flood 2014) over a 128-bit key; the integers are equal
-on every device.
+SplitMix64's finaliser (Steele, Lea and Flood 2014) over seed, step and row, and two more over
+that, the purpose and the element, with 128-bit keys; the integers are equal on every device.
 """
 
+import copy
+import functools
 import hashlib
 import math
 
@@ -26,11 +28,20 @@ def _signed(value: int) -> int:
 _GAMMA, _C1, _C2 = (_signed(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 
+@functools.lru_cache(maxsize=256)
+def _key(text: str) -> tuple[int, int]:
+    """Two 64-bit keys."""
+    digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+    return _signed(int.from_bytes(digest[:8], "little")), _signed(int.from_bytes(digest[8:], "little"))
+
+
 def _mix(x: Tensor) -> Tensor:
-    """SplitMix64's finaliser; torch shifts arithmetically, so the sign bits are masked off."""
-    x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * _C1
-    x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * _C2
-    return x ^ ((x >> 31) & ((1 << 33) - 1))
+    """SplitMix64's finaliser, in place; torch shifts arithmetically, so the sign bits are masked off."""
+    for shift, factor in ((30, _C1), (27, _C2), (31, None)):
+        x ^= (x >> shift).bitwise_and_((1 << 64 - shift) - 1)
+        if factor is not None:
+            x *= factor
+    return x
 
 
 @attrs.frozen(eq=False)
@@ -48,6 +59,8 @@ class Rng:
     rows: Tensor
     step: int = 0
     purpose: str = ""
+    _mixed: list[Tensor] = attrs.field(init=False, repr=False, factory=list)
+    """Seed, step and row, mixed once for all purposes."""
 
     @classmethod
     def for_rows(cls, seed: int, count: int, *, start: int = 0, device: torch.device | str | None = None) -> "Rng":
@@ -60,21 +73,24 @@ class Rng:
 
     def of(self, purpose: str) -> "Rng":
         """The same rows for a purpose; purposes nest."""
-        return attrs.evolve(self, purpose=f"{self.purpose}/{purpose}")
+        other = copy.copy(self)
+        object.__setattr__(other, "purpose", f"{self.purpose}/{purpose}")
+        return other
 
     def bits(self, count: int) -> Tensor:
         """``(B, count)`` int64 with all 64 bits uniform."""
-        text = f"{self.seed}\0{self.step}\0{self.purpose}".encode()
-        digest = hashlib.blake2b(text, digest_size=16).digest()
-        first, second = (_signed(int.from_bytes(part, "little")) for part in (digest[:8], digest[8:]))
-        row = _mix(_mix(self.rows * _GAMMA + first) + second)[:, None]
-        place = torch.arange(1, count + 1, device=self.rows.device) * _GAMMA
-        return _mix(_mix(place + row) ^ (row * _C1 + second))
+        if not self._mixed:
+            first, second = _key(f"{self.seed}\0{self.step}")
+            self._mixed.append(_mix(_mix(self.rows * _GAMMA + first).add_(second))[:, None])
+        (row,) = self._mixed
+        first, second = _key(self.purpose)
+        place = torch.arange(1, count + 1, device=self.rows.device).mul_(_GAMMA).add_(first)
+        return _mix(_mix(place + row).bitwise_xor_(row * _C1 + second))
 
     def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """``(B, *shape)`` uniform in the open interval (0, 1)."""
-        top = (self.bits(math.prod(shape)) >> 11) & ((1 << 53) - 1)
-        u = (top.double() + 0.5) * 2.0**-53
+        top = self.bits(math.prod(shape)).bitwise_right_shift_(11).bitwise_and_((1 << 53) - 1)
+        u = top.double().add_(0.5).mul_(2.0**-53)
         if dtype != torch.float64:
             # Rounding to fewer digits must not reach 1.
             u = u.to(dtype).clamp(max=1 - torch.finfo(dtype).eps / 2)
@@ -84,10 +100,13 @@ class Rng:
         """``(B, *shape)`` standard normal, by Box and Muller (two per 64 bits)."""
         count = math.prod(shape)
         bits = self.bits((count + 1) // 2)
-        radius = ((((bits >> 32) & 0xFFFFFFFF).double() + 0.5) * 2.0**-32).log().mul(-2).sqrt()
-        angle = (bits & 0xFFFFFFFF).double() * (2 * math.pi * 2.0**-32)
-        pair = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=-1)
-        return pair.flatten(1)[:, :count].reshape(len(self.rows), *shape).to(dtype)
+        high = (bits >> 32).bitwise_and_(0xFFFFFFFF).double()
+        radius = high.add_(0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
+        angle = bits.bitwise_and_(0xFFFFFFFF).double().mul_(2 * math.pi * 2.0**-32)
+        pair = torch.empty(*bits.shape, 2, dtype=dtype, device=bits.device)
+        torch.mul(radius, angle.cos(), out=pair[..., 0])
+        torch.mul(radius, angle.sin(), out=pair[..., 1])
+        return pair.flatten(1)[:, :count].reshape(len(self.rows), *shape)
 
     def integers(self, low: int, high: int, *shape: int) -> Tensor:
         """``(B, *shape)`` int64 uniform in ``low … high - 1``."""

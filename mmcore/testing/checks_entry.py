@@ -158,6 +158,25 @@ def round_trip(c: Context) -> None:
         c.fail(wrong, "one form of raw value that reads back to the sample")
 
 
+@check("read.many", fault="a read_many that reorders, rescales or reuses memory", core=False)
+def many(c: Context) -> None:
+    """`read_many` gives the tensors that `read` gives for each value, in their order, for any number of them."""
+    m = c.modality
+    if not hasattr(m, "read_many"):
+        raise NotRun("the modality has no read_many; values are read one by one")
+    x = m.typical(8, c.seed)
+    form, _ = _form(c, x)
+    if not form:
+        raise NotRun("no form of raw value reads back to the sample")
+    raws = [FORMS[form](m, row.clone()) for row in x]
+    parts = [slice(0, 1), slice(1, 4), slice(4, 8)]
+    # All are read before any is compared, so that memory given away twice shows.
+    found = [m.read_many(raws[part]) for part in parts]
+    for part, together in zip(parts, found, strict=True):
+        alone = torch.stack([m.read(raw) for raw in raws[part]])
+        c.same(together, alone, f"{len(alone)} values read together")
+
+
 @check(
     "read.refuses",
     fault="a KeyError from within for a wrong value, or a wrong value that is read without a word",

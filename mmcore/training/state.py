@@ -37,7 +37,8 @@ class TrainOptions:
         betas: AdamW's.
         weight_decay: of matrices; vectors have none.
         clip: the largest norm of the gradient.
-        ema: decay of the weights' average; early on, less of the past is kept.
+        ema: decay of the weights' average for each step; early on, less of the past is kept.
+        ema_every: steps between two updates of the average, each by the decays of all steps since.
         roles: how roles are drawn.
         condition_noise: the largest standard deviation of noise on the codes that are observed, in training alone; each row's is drawn evenly
             up to it. With few rows, answers to what was never seen are better (conditioning augmentation, Ho et al. 2022, section 4).
@@ -68,6 +69,7 @@ class TrainOptions:
     weight_decay: float = 0.01
     clip: float = 1.0
     ema: float = 0.999
+    ema_every: int = 10
     roles: RoleMix = attrs.field(factory=RoleMix)
     condition_noise: float = 0.0
     weighting: str = "simple"
@@ -89,7 +91,7 @@ class TrainOptions:
     timeout: float = attrs.field(default=600.0, metadata=FREE)
 
     def __attrs_post_init__(self) -> None:
-        least = dict.fromkeys(("steps", "batch_size", "log_every", "accumulate", "keep"), 1)
+        least = dict.fromkeys(("steps", "batch_size", "ema_every", "log_every", "accumulate", "keep"), 1)
         least |= dict.fromkeys(("validate_every", "pictures_every", "save_steps", "workers"), 0)
         for name, low in least.items():
             value = getattr(self, name)

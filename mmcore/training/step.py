@@ -140,8 +140,7 @@ def _backward(state: TrainState, drawn: _Drawn, rows: Tensor) -> tuple[Tensor, T
     found, weights = [], rows
     for at in pieces:
         part = drawn[at]
-        noise = part.rng.of("noise").normal(*state.model.space.shape, dtype=dtype)
-        blur = _blur(state, part.rng, dtype)
+        noise, blur = _noise(state, part.rng, dtype)
         with enough_memory(state, at), together(state.network, last=at is pieces[-1]):
             losses = state.network(
                 part.values, part.t, part.roles, noise, part.seen, blur=blur, objective=weighting.objective
@@ -157,13 +156,15 @@ def _backward(state: TrainState, drawn: _Drawn, rows: Tensor) -> tuple[Tensor, T
     return torch.cat(found), weights.detach()
 
 
-def _blur(state: TrainState, rng: Rng, dtype: torch.dtype) -> Tensor | None:
-    """Noise for the observed codes, ``(B, D)``."""
-    if not state.options.condition_noise:
-        return None
-    size = sum(math.prod(m.code) for m in state.model.modalities)
-    level = state.options.condition_noise * rng.of("blur level").uniform(1)
-    return level.to(dtype) * rng.of("blur").normal(size, dtype=dtype)
+def _noise(state: TrainState, rng: Rng, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """Noise of the space, ``(B, *Z)``, and for the observed codes, ``(B, D)``, in one draw; None for none."""
+    model, largest = state.model, state.options.condition_noise
+    size = sum(math.prod(m.code) for m in model.modalities) if largest else 0
+    noise, blur = rng.of("noise").normal(model.space.size + size, dtype=dtype).split([model.space.size, size], dim=1)
+    noise = noise.reshape(-1, *model.space.shape)
+    if not largest:
+        return noise, None
+    return noise, largest * rng.of("blur level").uniform(1).to(dtype) * blur
 
 
 def _gradient(state: TrainState) -> Tensor:
@@ -199,9 +200,15 @@ def _update(state: TrainState, norm: Tensor) -> None:
 
 
 def _average(state: TrainState) -> None:
+    """Every ``ema_every`` steps, and after the last, by the decays of the steps since: one pass over the weights for many steps."""
+    options, done = state.options, state.step + 1
+    since = done % options.ema_every or options.ema_every
+    if since < options.ema_every and done < options.steps:
+        return
+    decay = math.prod(options.ema_decay(step) for step in range(done - since, done))
     live = [local(p.detach()) for name, p in state.model.named_parameters() if name in state.ema]
     torch._foreach_lerp_(  # type: ignore[reportPrivateImportUsage]
-        [local(x) for x in state.ema.values()], live, 1 - state.options.ema_decay(state.step)
+        [local(x) for x in state.ema.values()], live, 1 - decay
     )
 
 

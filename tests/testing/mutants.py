@@ -5,7 +5,7 @@ Each is a healthy plugin with one thing changed. The healthy ones are here too; 
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -379,6 +379,17 @@ def flipped_read(self: Any, raw: Any) -> Tensor:
     return ImageModality.read(self, raw).flip(-1)
 
 
+def reversed_reads(self: Any, raws: Sequence[Any]) -> Tensor:
+    return ImageModality.read_many(self, raws).flip(0)
+
+
+def reused_reads(self: Any, raws: Sequence[Any]) -> Tensor:
+    memory = self.__dict__.setdefault("memory", torch.zeros(8, *self.spec.shape))
+    for place, raw in zip(memory, raws, strict=False):
+        place.copy_(self.read(raw))
+    return memory[: len(raws)]
+
+
 def key_error(self: Any, raw: Any) -> Tensor:
     return Reference.read(self, raw["value"] if isinstance(raw, dict | str) else raw)
 
@@ -553,6 +564,8 @@ MUTANTS = [
     Mutant("spec.typical", "typical samples outside the range", broken("image", typical=wide_typical)),
     Mutant("read.round_trip", "a read that scales", broken("reference", read=scaled_read)),
     Mutant("read.round_trip", "a read that flips an axis", broken("image", read=flipped_read)),
+    Mutant("read.many", "values read together in another order", broken("image", read_many=reversed_reads)),
+    Mutant("read.many", "values read together into the same memory", broken("reference", read_many=reused_reads)),
     Mutant("read.refuses", "a read that fails from within", broken("reference", read=key_error)),
     Mutant("read.refuses", "a read that takes anything", broken("reference", read=silent_read)),
     Mutant("show.shows", "a show that edits its sample", broken("reference", show=editing_show)),

@@ -15,7 +15,7 @@ from mmcore.rng import Rng
 from mmcore.runs.store import folders
 from mmcore.training import TrainState
 
-OPTIONS: dict[str, Any] = {"steps": 8, "batch_size": 8, "log_every": 1, "lr": 1e-2, "save_seconds": 0.0}
+OPTIONS: dict[str, Any] = {"steps": 8, "batch_size": 8, "log_every": 1, "lr": 1e-2, "ema_every": 3, "save_seconds": 0.0}
 
 
 def small(registry: Registry, seed: int = 0, backbone: str = "mlp", **composition: Any) -> JointModel:

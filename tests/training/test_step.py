@@ -48,11 +48,13 @@ def by_hand(model: JointModel, batch: TensorBatch, options: TrainOptions) -> tup
             if int(roles[0, column]) != Role.GENERATE:
                 continue
             assert bool(batch.present[k, column])
-            noise = rng.of("noise").normal(*model.space.shape, dtype=torch.float64)
-            blur = None
+            size, codes = model.space.size, (4 + 6 if options.condition_noise else 0)
+            noise, blur = rng.of("noise").normal(size + codes, dtype=torch.float64).split([size, codes], dim=1)
+            noise = noise.reshape(1, *model.space.shape)
             if options.condition_noise:
-                level = rng.of("blur level").uniform(1).double()
-                blur = options.condition_noise * level * rng.of("blur").normal(4 + 6, dtype=torch.float64)
+                blur = options.condition_noise * rng.of("blur level").uniform(1).double() * blur
+            else:
+                blur = None
             loss = model(row, t, roles, noise, seen, blur=blur)[0, column]
             block = 0 if model.process.blocks == 1 else column
             variance = 1 - math.exp(float(schedule.log_A[t[0, block]]))
@@ -133,3 +135,23 @@ def test_a_task_without_rows_keeps_its_learned_weight(registry: Registry) -> Non
     after = [w.item() for w in state.task_weights(torch.ones(2))[0]]
     assert after[0] == before[0]
     assert after[1] != before[1]
+
+
+@pytest.mark.parametrize("steps", [1, 7, 12])
+@pytest.mark.parametrize("ema_every", [1, 4, 5, 50])
+def test_the_average_forgets_its_start_alike_however_often_it_is_made(
+    steps: int, ema_every: int, registry: Registry
+) -> None:
+    """Of weights that do not move, the average has ``1 - Π_s ema_decay(s)`` in the end, and what it began with the rest."""
+    options = TrainOptions(steps=steps, batch_size=8, lr=0.0, ema=0.8, ema_every=ema_every)
+    model = weighed(registry, "shared")
+    batch = rows(model, 8).rows
+    batch = TensorBatch({n: x.double() if x.is_floating_point() else x for n, x in batch.values.items()}, batch.present)
+    state = TrainState.start(model, options)
+    begun = {name: x.fill_(3.0) for name, x in state.ema.items()}
+    for _ in range(steps):
+        training_step(state, batch)
+    kept = math.prod(min(0.8, (1 + s) / (10 + s)) for s in range(steps))
+    live = dict(model.named_parameters())
+    for name, x in begun.items():
+        torch.testing.assert_close(x, 3.0 * kept + (1 - kept) * live[name].detach(), rtol=1e-12, atol=1e-12)
