@@ -1,7 +1,7 @@
 """A residual perceptron over the whole space, with adaptive layer norm from the clock and the roles.
 
 For small spaces: every layer sees every place, which a transformer over patches has to learn. The blocks
-share one modulation, with offsets of their own (adaLN-single, "PixArt-α", Chen et al. 2024).
+share one modulation (adaLN-single, "PixArt-α", Chen et al. 2024), to which each adds one of low rank (adaLN-LoRA, "Cosmos", NVIDIA 2025).
 """
 
 import torch
@@ -24,6 +24,7 @@ class Mlp(nn.Module):
         width: of the hidden state.
         depth: the number of blocks.
         features: channels of the output at each place.
+        rank: of what each block adds to the shared modulation.
         gates: whether what is read of the space and of the condition is scaled by clock and roles. Near ``T`` the noisy space says nothing,
             but fills as much of the hidden state as the condition does.
     """
@@ -38,12 +39,13 @@ class Mlp(nn.Module):
         width: int = 256,
         depth: int = 4,
         features: int = 16,
+        rank: int = 32,
         gates: bool = False,
     ) -> None:
         super().__init__()
-        if width % 2 or min(width, depth, features) < 1:
+        if width % 2 or min(width, depth, features, rank) < 1:
             raise RequestError(
-                f"mlp: width {width}, depth {depth}, features {features}: expected an even width, all ≥ 1"
+                f"mlp: width {width}, depth {depth}, features {features}, rank {rank}: expected an even width, all ≥ 1"
             )
         self.features, self.grid = features, space.grid
         places = space.size // space.shape[0]
@@ -52,7 +54,8 @@ class Mlp(nn.Module):
         self.clock = Clock(width, steps, modalities, blocks)
         self.gates = nn.Linear(width, 2 * width) if gates else None
         self.modulates = nn.Linear(width, 3 * width)
-        self.blocks = nn.ModuleList(_Block(width) for _ in range(depth))
+        self.reduce = nn.Linear(width, depth * rank, bias=False)
+        self.blocks = nn.ModuleList(_Block(width, rank) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulate = nn.Linear(width, 2 * width)
         self.write = nn.Linear(width, features * places)
@@ -81,25 +84,27 @@ class Mlp(nn.Module):
             of_noisy, of_known = self.gates(c).chunk(2, dim=-1)
             noisy, known = noisy * (1 + of_noisy), known * (1 + of_known)
         x = noisy + known
-        shared = self.modulates(c)
-        for block in self.blocks:
-            x = block(x, shared)
+        shared, reduced = self.modulates(c), self.reduce(c).chunk(len(self.blocks), dim=1)
+        for block, own in zip(self.blocks, reduced, strict=True):
+            x = block(x, shared, own)
         shift, scale = self.modulate(c).chunk(2, dim=-1)
         y = self.write(self.norm(x) * (1 + scale) + shift)
         return y.unflatten(1, (self.features, *self.grid)) + self.local(z, condition)
 
 
 class _Block(nn.Module):
-    """Shifted, scaled and gated as all blocks are, but for its own offsets."""
+    """Shifted, scaled and gated as all blocks are, but for its own part of low rank."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, rank: int) -> None:
         super().__init__()
-        self.offset = nn.Parameter(torch.zeros(3 * width))
+        self.own = nn.Linear(rank, 3 * width)
+        nn.init.zeros_(self.own.weight)
+        nn.init.zeros_(self.own.bias)
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.up = nn.Linear(width, 4 * width)
         self.down = nn.Linear(4 * width, width)
 
-    def forward(self, x: Tensor, shared: Tensor) -> Tensor:
-        shift, scale, gate = (shared + self.offset).chunk(3, dim=-1)
+    def forward(self, x: Tensor, shared: Tensor, own: Tensor) -> Tensor:
+        shift, scale, gate = (shared + self.own(own)).chunk(3, dim=-1)
         y = torch.addcmul(shift, self.norm(x), 1 + scale)
         return torch.addcmul(x, gate, self.down(F.silu(self.up(y))))

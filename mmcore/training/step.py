@@ -187,13 +187,19 @@ def _gradient(state: TrainState) -> Tensor:
 
 
 def _update(state: TrainState, norm: Tensor) -> None:
-    options = state.options
-    if norm > options.clip:  # most steps need no pass over the gradient for it
-        grads = [local(p.grad) for group in state.optimizer.param_groups for p in group["params"] if p.grad is not None]
-        torch._foreach_mul_(grads, options.clip / (norm + 1e-6))  # type: ignore[reportPrivateImportUsage]
-    for group in state.optimizer.param_groups:
+    options, optimizer = state.options, state.optimizer
+    optimizer.grad_scale = None  # type: ignore[attr-defined]
+    if norm > options.clip:
+        longer = (norm + 1e-6) / options.clip
+        if state.ranks.count == 1:
+            # What torch's gradient scaler sets: the fused kernel divides by it as it reads, which spares a pass over the gradient.
+            optimizer.grad_scale = longer.to(torch.float32)  # type: ignore[attr-defined]
+        else:  # the fused kernel takes no such factor beside divided tensors
+            grads = [local(p.grad) for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            torch._foreach_div_(grads, longer)  # type: ignore[reportPrivateImportUsage]
+    for group in optimizer.param_groups:
         group["lr"] = options.rate(state.step)
-    state.optimizer.step()
+    optimizer.step()
     _average(state)
     state.scaler.advance()
     state.step += 1

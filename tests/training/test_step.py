@@ -174,5 +174,5 @@ def test_a_gradient_beyond_clip_is_shortened_to_it(registry: Registry) -> None:
         first_moments[clip] = torch.cat(moments) / (1 - 0.9)
     whole, short = first_moments[math.inf], first_moments[1e-3]
     torch.testing.assert_close(whole.norm(), report.grad_norm, rtol=1e-12, atol=0.0)
-    # The divisor has 1e-6 beside the norm, against a norm of zero.
-    torch.testing.assert_close(short, whole * (1e-3 / (whole.norm() + 1e-6)), rtol=1e-12, atol=0.0)
+    # The factor has single precision, and 1e-6 beside the norm, against a norm of zero.
+    torch.testing.assert_close(short, whole * (1e-3 / (whole.norm() + 1e-6)), rtol=1.2e-7, atol=0.0)
