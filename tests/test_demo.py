@@ -13,6 +13,8 @@ import mmcore
 from mmcore.data.digits import Digits
 from mmcore.demo import run
 from mmcore.demo.judge import Judge
+from mmcore.demo.measure import draws_distance
+from mmcore.rng import Rng
 
 REQUIRED = {
     "joint_coherence",
@@ -22,6 +24,7 @@ REQUIRED = {
     "image_to_embedding_cosine",
     "frechet_distance",
     "frechet_floor",
+    "frechet_of_training_draws",
     "judge_test_accuracy",
     "class_total_variation",
     "class_entropy_nats",
@@ -65,6 +68,15 @@ def test_the_split_is_fixed_disjoint_and_balanced() -> None:
     assert (abs(shares - 0.2) < 0.01).all()
     covariance = np.cov(train.embeddings.T)
     np.testing.assert_allclose(covariance, np.eye(20), atol=0.01)
+
+
+def test_draws_of_the_data_are_as_far_as_chance_has_them() -> None:
+    """In one dimension the distance of ``n`` normal draws is ``(Δμ)² + (Δσ)²``, on average ``σ² (1 + ½) / n``.
+
+    Its deviation is ``√2.5 σ² / n``, a sixteenth of that for the mean of 256: 0.5 is 5 of these (6e-7).
+    """
+    x = 3 * Rng.for_rows(0, 20_000).normal(1)
+    assert abs(draws_distance(x, 400, draws=256) * 400 / 9 - 1.5) < 0.5
 
 
 def test_the_judge_learns_from_training_digits() -> None:

@@ -14,7 +14,7 @@ from .oracle import GENERATE, OBSERVE, conditional, questions
 
 COVARIANCE = np.array([[1.0, 0.3, 0.8, -0.2], [0.3, 1.0, 0.1, -0.6], [0.8, 0.1, 1.0, 0.0], [-0.2, -0.6, 0.0, 1.0]])
 """Of two vectors of two elements each."""
-TRAINING = {"steps": 2000, "batch_size": 256, "lr": 3e-3}
+TRAINING = {"steps": 3000, "batch_size": 256, "lr": 3e-3}
 NAMES = "ab"
 SIZE = 2
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from mmcore.demo.judge import Judge
 from mmcore.metrics import frechet_distance, precision_recall
 from mmcore.model import JointModel
+from mmcore.rng import Rng
 from mmcore.sampling import sample
 
 Rows = dict[str, Tensor]
@@ -79,6 +80,7 @@ def image_figures(images: Tensor, judge: Judge, train: Rows, test: Rows) -> dict
     return {
         "frechet_distance": sum(distances) / len(distances) if distances else float("nan"),
         "frechet_floor": frechet_distance(held, real),
+        "frechet_of_training_draws": draws_distance(real, len(held)),
         "class_total_variation": 0.5 * (shares - data).abs().sum().item(),
         "class_entropy_nats": -(shares * shares.clamp(min=1e-12).log()).sum().item(),
         "knn_precision": precision,
@@ -86,6 +88,12 @@ def image_figures(images: Tensor, judge: Judge, train: Rows, test: Rows) -> dict
         "nearest_train_distance": nearest(images, train["image"]),
         "nearest_train_distance_of_test": nearest(test["image"], train["image"]),
     }
+
+
+def draws_distance(real: Tensor, n: int, *, draws: int = 32, seed: int = 0) -> float:
+    """The mean Fréchet distance of ``n`` rows drawn from ``real`` to all of it: what samples of the very data have, class by chance included."""
+    rng = Rng.for_rows(seed, draws).of("draws")
+    return sum(frechet_distance(real[at], real) for at in rng.integers(0, len(real), n)) / draws
 
 
 def nearest(images: Tensor, train: Tensor) -> float:

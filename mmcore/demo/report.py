@@ -11,7 +11,7 @@ CARDS = [
     ("image_to_label_accuracy", "Image → label", "test digits classified rightly", "{:.1%}"),
     ("image_to_mask_iou", "Image → mask", "intersection over union with the true ink", "{:.3f}"),
     ("image_to_embedding_cosine", "Image → embedding", "cosine with the true embedding", "{:.3f}"),
-    ("frechet_distance", "Fréchet distance", "generated to training images; real test images: {floor:.2f}", "{:.2f}"),
+    ("frechet_distance", "Fréchet distance", "generated to training images; test images: {floor:.2f}, training images drawn anew: {draws:.2f}", "{:.2f}"),
 ]
 PICTURES = [
     (
@@ -38,7 +38,7 @@ PICTURES = [
 def write(out: Path, figures: dict[str, Any], comparison: dict[str, dict[str, float]] | None) -> Path:
     """Write ``report.html`` from the figures and the pictures in ``out``."""
     cards = "".join(
-        card(name, form.format(figures[key]), what.format(floor=figures["frechet_floor"]))
+        card(name, form.format(figures[key]), what.format(floor=figures["frechet_floor"], draws=figures["frechet_of_training_draws"]))
         for key, name, what, form in CARDS
     )
     pictures = "".join(
@@ -51,7 +51,8 @@ their label and an embedding together, in {minutes:.1f} minutes. The figures are
 its samples, judged by a classifier fitted on the training digits (itself right on {figures["judge_test_accuracy"]:.1%} of
 the test digits)."""
     note = """The embedding is the whitened principal components of the image, fitted on the training split. Fréchet
-distances are in the judge's features, in batches of as many images as there are test digits."""
+distances are in the judge's features, in batches of as many images as there are test digits. The test split has equal shares of
+the classes; batches of samples, and of training images drawn anew, have them by chance."""
     body = f"""<div class=cards>{cards}</div>
 {pictures}
 {_comparison(comparison, out)}
