@@ -4,10 +4,29 @@
 the article's posterior conditioning, and prints a Markdown table.
 """
 
+import mmcore
 from benchmarks.trained import Data, arguments, head, row, trained
+from mmcore.demo.run import BACKBONE_OPTIONS, digits_model
 
 SPACE = (4, 8, 8)
 """Room for a block each; the shared layout has the same."""
+
+
+def size(model: mmcore.JointModel) -> int:
+    """How many weights learn."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def backbone(registry: mmcore.Registry, layout: str) -> dict[str, object]:
+    """The demo's backbone of the width that has the shared layout's number of weights, as nearly as can be: more clocks need more."""
+
+    def made(width: int, layout: str) -> int:
+        options = BACKBONE_OPTIONS | {"width": width}
+        return size(digits_model(registry, layout=layout, space=SPACE, backbone_options=options))
+
+    wanted = made(int(BACKBONE_OPTIONS["width"]), "shared")
+    width = min(range(192, 226, 2), key=lambda width: abs(made(width, layout) - wanted))
+    return BACKBONE_OPTIONS | {"width": width}
 
 
 def main() -> None:
@@ -16,11 +35,11 @@ def main() -> None:
     data = Data.read(registry)
     print(head("layout", "conditioning", "parameters"))
     for layout in ("shared", "separate"):
-        model = trained(registry, data.train, options=options, layout=layout, space=SPACE)
-        count = f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,}"
+        network = backbone(registry, layout)
+        model = trained(registry, data.train, options=options, layout=layout, space=SPACE, backbone_options=network)
         for conditioning in ("roles", "posterior"):
             figures = data.measure(model, conditioning=conditioning)
-            print(row(layout, conditioning, count, figures=figures), flush=True)
+            print(row(layout, conditioning, f"{size(model):,}", figures=figures), flush=True)
 
 
 if __name__ == "__main__":

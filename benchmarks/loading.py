@@ -153,7 +153,9 @@ def anonymous() -> float:
 
 def stream(rows: int) -> None:
     """Print memory while streaming ``rows`` rows of each kind of source twice in shuffled order, each in a process of its own."""
-    print("| source | MB on disk | opened, MB | a tenth read, MB | all read, MB | all read twice, MB |\n|---|---|---|---|---|---|")
+    print(
+        "| source | MB on disk | opened, MB | a tenth read, MB | all read, MB | all read twice, MB |\n|---|---|---|---|---|---|"
+    )
     for kind in ("npz", "idx", "shards", "table"):
         with tempfile.TemporaryDirectory() as folder:
             options = DataOptions(kind, _written(kind, rows, Path(folder)))

@@ -11,7 +11,12 @@ CARDS = [
     ("image_to_label_accuracy", "Image → label", "test digits classified rightly", "{:.1%}"),
     ("image_to_mask_iou", "Image → mask", "intersection over union with the true ink", "{:.3f}"),
     ("image_to_embedding_cosine", "Image → embedding", "cosine with the true embedding", "{:.3f}"),
-    ("frechet_distance", "Fréchet distance", "generated to training images; test images: {floor:.2f}, training images drawn anew: {draws:.2f}", "{:.2f}"),
+    (
+        "frechet_distance",
+        "Fréchet distance",
+        "generated to training images; test images: {floor:.2f}, training images drawn anew: {draws:.2f}",
+        "{:.2f}",
+    ),
 ]
 PICTURES = [
     (
@@ -38,7 +43,11 @@ PICTURES = [
 def write(out: Path, figures: dict[str, Any], comparison: dict[str, dict[str, float]] | None) -> Path:
     """Write ``report.html`` from the figures and the pictures in ``out``."""
     cards = "".join(
-        card(name, form.format(figures[key]), what.format(floor=figures["frechet_floor"], draws=figures["frechet_of_training_draws"]))
+        card(
+            name,
+            form.format(figures[key]),
+            what.format(floor=figures["frechet_floor"], draws=figures["frechet_of_training_draws"]),
+        )
         for key, name, what, form in CARDS
     )
     pictures = "".join(
