@@ -4,6 +4,8 @@
 the article's posterior conditioning, and prints a Markdown table.
 """
 
+from typing import Any
+
 import mmcore
 from benchmarks.trained import Data, arguments, head, row, trained
 from mmcore.demo.run import BACKBONE_OPTIONS, digits_model
@@ -17,7 +19,7 @@ def size(model: mmcore.JointModel) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def backbone(registry: mmcore.Registry, layout: str) -> dict[str, object]:
+def backbone(registry: mmcore.Registry, layout: str) -> dict[str, Any]:
     """The demo's backbone of the width that has the shared layout's number of weights, as nearly as can be: more clocks need more."""
 
     def made(width: int, layout: str) -> int:
