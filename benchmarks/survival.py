@@ -38,7 +38,7 @@ from torch import distributed as dist
 
 import mmcore
 from mmcore import JointModel, MmcoreError, Registry, RequestError
-from mmcore.data import Table, TensorBatch
+from mmcore.data import Dataset, Table, TensorBatch
 from mmcore.rng import Rng
 from mmcore.runs import store
 from mmcore.runs.folder import CHECKPOINTS
@@ -75,10 +75,14 @@ def some(model: JointModel, count: int, seed: int = 0) -> Table:
 
 
 def train(registry: Registry, out: Path, **changes: Any) -> None:
-    """A whole run of the small model."""
+    """A whole run of the small model; workers, where there are some, read rows one by one."""
     model = small(registry)
-    held = some(model, 8, seed=9)
-    mmcore.fit(model, some(model, 40), out=out, validation=held, quiet=True, device="cpu", **(HOW | changes))
+    held, rows = some(model, 8, seed=9), some(model, 40)
+    if changes.get("workers"):
+        there = rows.rows.present.tolist()
+        named = list(enumerate(rows.rows.values.items()))
+        rows = Dataset([{n: x[k] for v, (n, x) in named if row[v]} for k, row in enumerate(there)], model.variables)
+    mmcore.fit(model, rows, out=out, validation=held, quiet=True, device="cpu", **(HOW | changes))
 
 
 def digest(out: Path) -> dict[str, str]:

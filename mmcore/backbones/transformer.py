@@ -154,17 +154,7 @@ class _Block(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulate(c)[:, None].chunk(6, dim=-1)
         y = torch.addcmul(shift1, self.norm(x), 1 + scale1)
         q, k, v = self.qkv(y).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        y = self.mix(attention(q, k, v).transpose(1, 2).flatten(2))
+        y = self.mix(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         x = torch.addcmul(x, gate1, y)
         y = torch.addcmul(shift2, self.norm(x), 1 + scale2)
         return torch.addcmul(x, gate2, self.down(F.silu(self.up(y))))
-
-
-def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Scaled dot-product attention over ``(B, heads, tokens, width)``.
-
-    On the CPU and few tokens the plain form can be the faster one; ``benchmarks/attention.py`` compares them.
-    """
-    if q.device.type == "cpu" and q.shape[-2] <= 64:
-        return ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).softmax(-1) @ v
-    return F.scaled_dot_product_attention(q, k, v)

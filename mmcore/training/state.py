@@ -57,7 +57,7 @@ class TrainOptions:
         save_steps: steps between two checkpoints; 0 for none by steps.
         save_seconds: seconds between two checkpoints; 0 for none by time.
         keep: how many checkpoints stay.
-        workers: processes that read rows; 0: this one.
+        workers: processes that read rows; 0: this one, as always where the rows are in memory.
         timeout: seconds in which a rank that does not answer is taken for lost.
     """
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import multiprocessing
 import os
 import signal
 import time
@@ -88,6 +89,15 @@ def test_workers_change_nothing_and_read_ahead_without_being_counted() -> None:
     again = Loader(dataset, 8, 5, workers=1)
     again.load_state_dict(loader.state_dict())
     assert take(again, 5) == whole[7:]
+
+
+def test_rows_in_memory_need_no_workers() -> None:
+    loader = Loader(numbers(37), 8, 5, workers=2)
+    before = set(multiprocessing.active_children())
+    batches = iter(loader)
+    first = [next(batches).values["x"][:, 0].long().tolist() for _ in range(3)]
+    assert set(multiprocessing.active_children()) == before
+    assert first == take(Loader(numbers(37), 8, 5), 3)
 
 
 def test_the_global_generators_are_left_alone() -> None:

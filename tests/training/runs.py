@@ -10,7 +10,7 @@ from PIL import Image
 
 import mmcore
 from mmcore import JointModel, Registry
-from mmcore.data import Table, TensorBatch
+from mmcore.data import Dataset, Table, TensorBatch
 from mmcore.rng import Rng
 from mmcore.runs.store import folders
 from mmcore.training import TrainState
@@ -36,6 +36,15 @@ def rows(model: JointModel, count: int = 40, seed: int = 0) -> Table:
     present = Rng.for_rows(seed, count).uniform(len(model.variables)) < 0.67
     present[:, 0] |= ~present.any(1)
     return Table(TensorBatch(values, present))
+
+
+def read_again(table: Table, model: JointModel) -> Dataset:
+    """The same rows, to be read one by one as from files, so that workers have something to do."""
+    values, present = table.rows.values.items(), table.rows.present.tolist()
+    given = [
+        {name: x[k] for (name, x), there in zip(values, row, strict=True) if there} for k, row in enumerate(present)
+    ]
+    return Dataset(given, model.variables)
 
 
 def fit(registry: Registry, out: Path | None, **changes: Any) -> TrainState:
