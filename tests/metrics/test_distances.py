@@ -66,8 +66,8 @@ def test_the_figure_is_the_distance_and_its_resamples_are_those_of_repeated_rows
         values.append(frechet_distance(*drawn))
     shifted = np.asarray(values) - np.mean(values) + found.value
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(shifted, [2.5, 97.5])), rel=1e-9)
-    # Uncentred, nearly all resamples lie above the figure.
-    assert np.mean(np.asarray(values) > found.value) > 0.8
+    # Resampling is noise in both means and covariances, which enlarges the distance on average: hence the centring.
+    assert np.mean(values) > found.value
 
 
 def test_the_interval_of_frechet_covers_its_expectation_at_this_size() -> None:
