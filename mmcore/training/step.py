@@ -191,10 +191,10 @@ def _update(state: TrainState, norm: Tensor) -> None:
     optimizer.grad_scale = None  # type: ignore[attr-defined]
     if norm > options.clip:
         longer = (norm + 1e-6) / options.clip
-        if state.ranks.count == 1:
+        if state.ranks.count == 1 and longer.dtype == torch.float32:
             # What torch's gradient scaler sets: the fused kernel divides by it as it reads, which spares a pass over the gradient.
-            optimizer.grad_scale = longer.to(torch.float32)  # type: ignore[attr-defined]
-        else:  # the fused kernel takes no such factor beside divided tensors
+            optimizer.grad_scale = longer  # type: ignore[attr-defined]
+        else:  # the kernel takes it in single precision only, and not beside divided tensors
             grads = [local(p.grad) for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             torch._foreach_div_(grads, longer)  # type: ignore[reportPrivateImportUsage]
     for group in optimizer.param_groups:

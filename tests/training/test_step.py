@@ -157,22 +157,25 @@ def test_the_average_forgets_its_start_alike_however_often_it_is_made(
         torch.testing.assert_close(x, 3.0 * kept + (1 - kept) * live[name].detach(), rtol=1e-12, atol=1e-12)
 
 
-def test_a_gradient_beyond_clip_is_shortened_to_it(registry: Registry) -> None:
-    """After one step AdamW's first moment is ``(1 - β₁)`` times the gradient that it was given."""
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_a_gradient_beyond_clip_is_shortened_to_it(dtype: torch.dtype, rtol: float, registry: Registry) -> None:
+    """After one step AdamW's first moment is ``(1 - β₁)`` times the gradient that it was given; in single precision its kernel divides."""
     first_moments = {}
     for clip in (math.inf, 1e-3):
-        model = weighed(registry, "shared")
+        model = weighed(registry, "shared").to(dtype)
         with torch.no_grad():
             for i, p in enumerate(model.parameters()):
-                p.copy_(0.1 * Rng(7, torch.arange(1)).of(str(i)).normal(*p.shape, dtype=torch.float64)[0])
+                p.copy_(0.1 * Rng(7, torch.arange(1)).of(str(i)).normal(*p.shape, dtype=dtype)[0])
         batch = rows(model, 8).rows
-        values = {name: x.double() if x.is_floating_point() else x for name, x in batch.values.items()}
+        values = {name: x.to(dtype) if x.is_floating_point() else x for name, x in batch.values.items()}
         state = TrainState.start(model, TrainOptions(steps=10, batch_size=8, clip=clip))
         report = training_step(state, TensorBatch(values, batch.present))
         assert report.grad_norm > 1e-2
         moments = [state.optimizer.state[p]["exp_avg"].flatten() for p in model.parameters() if p.requires_grad]
-        first_moments[clip] = torch.cat(moments) / (1 - 0.9)
+        first_moments[clip] = torch.cat(moments).double() / (1 - 0.9)
     whole, short = first_moments[math.inf], first_moments[1e-3]
-    torch.testing.assert_close(whole.norm(), report.grad_norm, rtol=1e-12, atol=0.0)
-    # The factor has single precision, and 1e-6 beside the norm, against a norm of zero.
-    torch.testing.assert_close(short, whole * (1e-3 / (whole.norm() + 1e-6)), rtol=1.2e-7, atol=0.0)
+    torch.testing.assert_close(whole.norm(), report.grad_norm.double(), rtol=rtol, atol=0.0)
+    # The divisor has 1e-6 beside the norm, against a norm of zero.
+    torch.testing.assert_close(
+        short, whole * (1e-3 / (whole.norm() + 1e-6)), rtol=rtol, atol=1e-12 if dtype == torch.float32 else 0.0
+    )
