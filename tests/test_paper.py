@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -14,10 +15,11 @@ from safetensors.torch import save_file
 import mmcore
 from benchmarks.paper import four_at_once, image_embedding, image_label, image_mask, masked_image, modalities
 from benchmarks.paper.asking import HOW, only, without
-from benchmarks.paper.runs import RECIPES, WITHIN, Experiment, changed, matched, parameters
+from benchmarks.paper.runs import RECIPES, WITHIN, Experiment, changed, matched, parameters, variation
 from benchmarks.paper.written import Result, Row
 from mmcore.config.run import train
 from mmcore.data import Table, TensorBatch
+from mmcore.errors import RequestError
 from mmcore.metrics import Figure
 from mmcore.rng import Rng
 
@@ -249,3 +251,35 @@ def test_a_table_has_the_mean_over_seeds_and_the_intervals_hull() -> None:
 
 def test_all_recipes_are_here() -> None:
     assert {path.stem for path in RECIPES.glob("*.toml")} == {*DATA, "modalities"}
+
+
+def test_variations_are_read_and_measured_beside_the_joint_model(
+    registry: mmcore.Registry, data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(HOW, "steps", 2)
+    assert variation("heavy label: tasks.label.weight=3; model.gains=[1, 2]") == (
+        "heavy label",
+        {"tasks.label.weight": 3, "model.gains": [1, 2]},
+    )
+    for wrong in ("no colon", "name:", "name: a.b", "name: a=[1"):
+        with pytest.raises(RequestError, match="variation"):
+            variation(wrong)
+    one = experiment("image-embedding", registry, tmp_path, data["emoji"], None)
+    tried = attrs.evolve(one, tries={"lighter": {"tasks.image.weight": 0.1}})
+    parts = [image_embedding.measure(attrs.evolve(tried, seeds=(seed,))) for seed in (0, 1)]
+    result = Result.joined(parts)
+    assert result.names[:2] == ["joint", "joint, lighter"]
+    assert [row.seed for row in result.rows] == [0] * 6 + [1] * 6
+    for figure in image_embedding.COLUMNS:
+        if figure in result.rows[0].figures:
+            assert figure in result.rows[1].figures
+    assert result.rows[0].figures != result.rows[1].figures
+
+
+def test_the_part_that_is_measured_on_can_be_chosen(
+    registry: mmcore.Registry, data: dict[str, Path], tmp_path: Path
+) -> None:
+    one = experiment("image-mask", registry, tmp_path, data["scenes"], None)
+    model = one.trained("joint")
+    found = {part: attrs.evolve(one, part=part).held_out(model).rows.values["image"] for part in ("test", "validation")}
+    assert not (found["test"].flatten(1)[:, None] == found["validation"].flatten(1)[None]).all(2).any()

@@ -1,16 +1,20 @@
-"""``python -m benchmarks.paper NAME --data PATH [--weights PATH] [--seeds 1] [--steps N] [--rows N] [--set a.b=value] [--pictures]``."""
+"""``python -m benchmarks.paper NAME --data PATH``: train what is not there yet, measure, and write the results."""
 
 import argparse
 import importlib
+import multiprocessing
 import os
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
 import mmcore
-from benchmarks.paper.runs import RUNS, Experiment
-from benchmarks.paper.written import RESULTS, commit, facts, sheet
+from benchmarks.paper.runs import RUNS, Experiment, variation
+from benchmarks.paper.written import RESULTS, Result, commit, facts, sheet
 
 SETTINGS = ("masked-image", "image-label", "image-embedding", "image-mask", "four-at-once", "modalities")
 
@@ -22,44 +26,80 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="what the recipe's data.options.path is; modalities need none")
     parser.add_argument("--weights", type=Path, help="SqueezeNet's, for LPIPS and the distances of sets")
     parser.add_argument("--seeds", type=int, default=1, help="how many")
+    parser.add_argument("--jobs", type=int, default=1, help="seeds at once, each in a process")
     parser.add_argument("--steps", type=int, help="of training; by default the recipe's")
     parser.add_argument("--rows", type=int, default=1000, help="held-out rows to measure on, at most")
+    parser.add_argument(
+        "--part", choices=("test", "validation"), default="test", help="whose rows; choose on validation"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="a.b=value", help="a change of the recipe")
+    parser.add_argument(
+        "--try",
+        action="append",
+        default=[],
+        dest="tries",
+        metavar="'name: a.b=value; …'",
+        help="a variation of the joint model to measure beside it; the results are then NAME-variations",
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--runs", type=Path, default=RUNS, help="where trained models are kept")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--pictures", action="store_true", help="draw them, by the kept models, in place of measuring")
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
     if given.data is None and given.name != "modalities":
         parser.error(f"{given.name} needs --data")
+    module = _module(given.name)
+    if given.pictures:
+        if not hasattr(module, "pictures"):
+            parser.error(f"{given.name} has no pictures")
+        given.out.mkdir(parents=True, exist_ok=True)
+        sheet(module.pictures(_experiment(given, 0))).save(given.out / f"paper-{given.name}-pictures.png")
+        return
     started, code = time.perf_counter(), commit()
-    experiment = Experiment(
+    if given.jobs == 1:
+        parts = [_measured(given, seed) for seed in range(given.seeds)]
+    else:
+        # Not forked: a child could not use the parent's GPU.
+        with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
+            parts = list(pool.map(partial(_measured, given), range(given.seeds)))
+    result = Result.joined(parts)
+    if hasattr(module, "conclude"):
+        module.conclude(result)
+    words = ["python -m benchmarks.paper", given.name, *([] if given.data is None else ["--data PATH"])]
+    words += [*([] if given.weights is None else ["--weights PATH"]), f"--seeds {given.seeds}", f"--rows {given.rows}"]
+    words += [] if given.steps is None else [f"--steps {given.steps}"]
+    words += [f"--part {given.part}"] if given.part != "test" else []
+    words += [f"--set '{one}'" for one in given.set] + [f"--try '{one}'" for one in given.tries]
+    result.facts |= code | facts(" ".join(words), _experiment(given, 0).setup({}), started)
+    if given.tries:
+        result.name += "-variations"
+    result.write(given.out)
+    print(result.markdown())
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"benchmarks.paper.{name.replace('-', '_')}")
+
+
+def _experiment(given: argparse.Namespace, seed: int) -> Experiment:
+    return Experiment(
         given.name,
         given.data,
         mmcore.discover(),
-        range(given.seeds),
+        (seed,),
         given.weights,
         given.steps,
         given.rows,
         given.set,
         given.runs,
+        part=given.part,
+        tries=dict(map(variation, given.tries)),
     )
-    module = importlib.import_module(f"benchmarks.paper.{given.name.replace('-', '_')}")
-    if given.pictures:
-        if not hasattr(module, "pictures"):
-            parser.error(f"{given.name} has no pictures")
-        given.out.mkdir(parents=True, exist_ok=True)
-        sheet(module.pictures(experiment)).save(given.out / f"paper-{given.name}-pictures.png")
-        return
-    result = module.measure(experiment)
-    words = ["python -m benchmarks.paper", given.name, *([] if given.data is None else ["--data PATH"])]
-    words += [*([] if given.weights is None else ["--weights PATH"]), f"--seeds {given.seeds}", f"--rows {given.rows}"]
-    words += [] if given.steps is None else [f"--steps {given.steps}"]
-    words += [f"--set '{one}'" for one in given.set]
-    result.facts |= code | facts(" ".join(words), experiment.setup({}), started)
-    result.write(given.out)
-    print(result.markdown())
+
+
+def _measured(given: argparse.Namespace, seed: int) -> Result:
+    torch.set_num_threads(given.threads)
+    return _module(given.name).measure(_experiment(given, seed))
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ def measure(experiment: Experiment) -> Result:
     """Train, ask and measure."""
     result = Result("four-at-once", COLUMNS)
     for seed in experiment.seeds:
-        joint = experiment.trained("all at once", seed=seed)
-        result.rows.append(Row.of(joint, ask(experiment, joint, QUESTIONS)))
+        joint, *tries = experiment.joint(seed)
+        result.rows += [Row.of(one, ask(experiment, one, QUESTIONS)) for one in (joint, *tries)]
         if not result.notes:
             result.notes.append(lacking(experiment.training_rows(joint)))
         for question in QUESTIONS:

@@ -38,9 +38,9 @@ def measure(experiment: Experiment) -> Result:
     result = Result("image-embedding", COLUMNS)
     embed, paint = only("embedding", "image"), only("image", "embedding")
     for seed in experiment.seeds:
-        joint = experiment.trained("joint", seed=seed)
+        joint, *tries = experiment.joint(seed)
         ways = [
-            (joint, [TO_EMBEDDING, TO_IMAGE]),
+            *((one, [TO_EMBEDDING, TO_IMAGE]) for one in (joint, *tries)),
             (
                 experiment.trained("separate blocks and clocks", SEPARATE, seed, joint.parameters),
                 [TO_EMBEDDING, TO_IMAGE],

@@ -46,7 +46,7 @@ def measure(experiment: Experiment) -> Result:
     classify = only("label", "image")
     judge = None
     for seed in experiment.seeds:
-        joint = experiment.trained("joint", seed=seed)
+        joint, *tries = experiment.joint(seed)
         like = joint.parameters
         if judge is None:
             rows = values(experiment.training_rows(joint), "image", "label")
@@ -59,6 +59,7 @@ def measure(experiment: Experiment) -> Result:
         alone = without("label")
         for one in (
             joint,
+            *tries,
             experiment.trained("separate blocks and clocks", SEPARATE, seed, like),
         ):
             found = ask(experiment, one, ["image->label", "joint"])

@@ -31,13 +31,14 @@ def measure(experiment: Experiment) -> Result:
     result = Result("image-mask", COLUMNS)
     segment, paint = only("mask", "image"), only("image", "mask")
     for seed in experiment.seeds:
-        joint = experiment.trained("joint", seed=seed)
+        joint, *tries = experiment.joint(seed)
         like = joint.parameters
         judge = experiment.trained("segmentation only, without diffusion", {**segment, **DIRECT}, seed, like)
         held = values(experiment.held_out(joint), "image", "mask")
         images, masks = held["image"], held["mask"]
         for one in (
             joint,
+            *tries,
             experiment.trained("separate blocks and clocks", SEPARATE, seed, like),
             experiment.trained("scene from mask only", paint, seed, like),
         ):

@@ -68,14 +68,15 @@ def figures(experiment: Experiment, one: Trained, restore: Restorer) -> dict[str
     """LPIPS and the squared error of hidden pixels, by fraction."""
     if experiment.weights is None:
         raise RequestError("paper: masked-image is measured by LPIPS, expected --weights")
-    network = metrics.SqueezeNet.load(experiment.weights)
+    network = metrics.SqueezeNet.load(experiment.weights, one.model.device)
     images = experiment.held_out(one).rows.values["image"]
     found = {}
     for fraction in FRACTIONS:
         gone = hidden(len(images), images.shape[2:], fraction).expand_as(images)
         made = restore(one.model, images, gone)
         error = ((made - images).square() * gone).flatten(1).sum(1) / gone.flatten(1).sum(1)
-        found[f"lpips {fraction:.0%}"] = metrics.lpips(made, images, network)
+        pair = (x.to(one.model.device) for x in (made, images))
+        found[f"lpips {fraction:.0%}"] = metrics.lpips(*pair, network)
         found[f"error {fraction:.0%}"] = metrics.average(error)
     return found
 
@@ -124,20 +125,28 @@ def measure(experiment: Experiment) -> Result:
     result = Result("masked-image", columns)
     for seed in experiment.seeds:
         joint, restoring, direct, image = models(experiment, seed).values()
-        ways: list[tuple[str, Trained, Restorer]] = [
-            ("joint", joint, answered()),
-            ("joint, in one step", joint, answered(1)),
-            ("reconstruction only", restoring, answered()),
-            ("reconstruction only, in one step", restoring, answered(1)),
-            ("reconstruction only, without diffusion", direct, answered(1)),
-            ("image only, known pixels put in at every step", image, replaced),
+        tries = experiment.joint(seed)[1:]
+        # The last says whether the model makes whole images too.
+        ways: list[tuple[str, Trained, Restorer, bool]] = [
+            ("joint", joint, answered(), True),
+            ("joint, in one step", joint, answered(1), False),
+            *((one.name, one, answered(), True) for one in tries),
+            ("reconstruction only", restoring, answered(), True),
+            ("reconstruction only, in one step", restoring, answered(1), False),
+            ("reconstruction only, without diffusion", direct, answered(1), False),
+            ("image only, known pixels put in at every step", image, replaced, True),
         ]
-        ways += [(f"image only, noised to {s:g} and denoised", image, noised(s)) for s in STRENGTHS]
-        for name, one, restore in ways:
-            found = figures(experiment, one, restore)
-            if name in ("joint", "reconstruction only") or restore is replaced:
-                found |= generated(experiment, one)
+        ways += [(f"image only, noised to {s:g} and denoised", image, noised(s), False) for s in STRENGTHS]
+        for name, one, restore, whole in ways:
+            found = figures(experiment, one, restore) | (generated(experiment, one) if whole else {})
             result.rows.append(Row.of(one, found, name))
+    lines = {name: [(100 * f, name, f"lpips {f:.0%}") for f in FRACTIONS] for name in result.names}
+    result.curves.append(Curve("LPIPS to the true image", "% of the image hidden", lines))
+    return result
+
+
+def conclude(result: Result) -> None:
+    """How far the aim is, over all seeds."""
     half = {name: result.over_seeds(name, "lpips 50%") for name in result.names}
     rivals = {name: one.value for name, one in half.items() if one is not None and not name.startswith("joint")}
     mine = min(one.value for name, one in half.items() if one is not None and name.startswith("joint"))
@@ -146,6 +155,3 @@ def measure(experiment: Experiment) -> Result:
         f"At 50 % hidden the better reading of the joint model has {mine / rivals[best]:.2f} times the LPIPS of the best baseline "
         f"(*{best}*); the aim was a third."
     )
-    lines = {name: [(100 * f, name, f"lpips {f:.0%}") for f in FRACTIONS] for name in result.names}
-    result.curves.append(Curve("LPIPS to the true image", "% of the image hidden", lines))
-    return result

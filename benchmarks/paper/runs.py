@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import time
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from mmcore.config.run import rows_with
 from mmcore.data import Dataset, Table
 from mmcore.data.opening import fits
 from mmcore.errors import RequestError
+from mmcore.training.loop import pick_device
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 RUNS = Path("runs/benchmarks/paper")
@@ -68,6 +70,8 @@ class Experiment:
         changes: of the recipe, for all variations.
         runs: where models are kept.
         judging: steps in which a judge is fitted.
+        part: of the rows that is measured on.
+        tries: variations of the joint model to measure beside it, by name.
     """
 
     recipe: str
@@ -80,6 +84,8 @@ class Experiment:
     changes: Sequence[str] = ()
     runs: Path = RUNS
     judging: int = 500
+    part: str = "test"
+    tries: Mapping[str, Changes] = attrs.field(factory=dict)
     _tables: dict[str, Table] = attrs.field(factory=dict, init=False)
 
     def setup(self, changes: Changes, seed: int = 0) -> Setup:
@@ -137,16 +143,21 @@ class Experiment:
             took = {"name": name, "seconds": seconds, "seconds_per_step": gaps[len(gaps) // 2]}
             (folder / "trained.json").write_text(json.dumps(took, indent=2) + "\n")
         took = json.loads((folder / "trained.json").read_text())
-        model = mmcore.load(folder, registry=self.registry)
+        model = mmcore.load(folder, registry=self.registry, device=str(pick_device(setup.config.device)))
         count = parameters(model)
         if like is not None and abs(count - like) > WITHIN * like:
             raise RequestError(f"paper: {name} has {count:,} parameters, expected {like:,} within {WITHIN:.0%}")
         print(f"{self.recipe}: {name}, seed {seed}: {count:,} parameters, {took['seconds']:.0f} s", flush=True)
         return Trained(name, seed, model, setup, count, took["seconds"], took["seconds_per_step"])
 
+    def joint(self, seed: int) -> list[Trained]:
+        """The recipe's own model first, and its variations."""
+        own = self.trained("joint", seed=seed)
+        return [own, *(self.trained(f"joint, {name}", changes, seed) for name, changes in self.tries.items())]
+
     def held_out(self, one: Trained) -> Table:
-        """The test rows that are measured on, as the model reads them."""
-        return self.kept(rows_with(one.setup.rows("test"), one.model)).spread(self.rows)
+        """The rows that are measured on, as the model reads them."""
+        return self.kept(rows_with(one.setup.rows(self.part), one.model)).spread(self.rows)
 
     def training_rows(self, one: Trained) -> Table:
         """All rows that it was trained on."""
@@ -161,6 +172,21 @@ class Experiment:
         if key not in self._tables:
             self._tables[key] = Table.read(rows)
         return self._tables[key]
+
+
+def variation(text: str) -> tuple[str, Changes]:
+    """A variation in words: ``"name: a.b=value; c.d=value"``, the values in TOML."""
+    name, colon, rest = text.partition(":")
+    if not colon or not rest.strip():
+        raise RequestError(f"paper: variation {text!r}, expected 'name: a.b=value; c.d=value'")
+    found: dict[str, Any] = {}
+    for one in rest.split(";"):
+        key, _, value = (part.strip() for part in one.partition("="))
+        try:
+            found[key] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError as error:
+            raise RequestError(f"paper: variation {name!r}: {key} = {value!r} is no TOML: {error}") from error
+    return name.strip(), found
 
 
 def changed(tables: dict[str, Any], changes: Changes) -> dict[str, Any]:

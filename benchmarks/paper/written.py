@@ -82,6 +82,14 @@ class Result:
     curves: list[Curve] = attrs.field(factory=list)
     facts: dict[str, Any] = attrs.field(factory=dict)
 
+    @classmethod
+    def joined(cls, parts: "Sequence[Result]") -> "Result":
+        """Of several seeds, each measured by itself."""
+        first = parts[0]
+        notes = list(dict.fromkeys(note for part in parts for note in part.notes))
+        rows = [row for part in parts for row in part.rows]
+        return cls(first.name, first.columns, rows, notes, first.curves, dict(first.facts))
+
     def over_seeds(self, name: str, figure: str) -> Figure | None:
         """A variation's mean over seeds; its interval holds the bootstrap intervals of all of them."""
         found = [row.figures[figure] for row in self.rows if row.name == name and figure in row.figures]
