@@ -1,39 +1,154 @@
-"""The engine's tests and a short training on a GPU: ``python -m benchmarks.gpu``.
+"""What ``docs/gpu.md`` says of a GPU, measured on one: ``python -m benchmarks.gpu [PART …]``, by default all parts.
 
-Prints a Markdown table with the machine's name, or says that there is no GPU.
+    tests     the whole suite with the GPU there, and in it tests/test_gpu.py, which runs nowhere else
+    speed     rows a second of training: the demo's perceptron and a transformer, by precision and compilation
+    demo      ``mmcore demo`` on the GPU
+    killed    a run in bf16, compiled, killed with -9 and resumed again and again, against one that never was
+
+Prints Markdown, or says that there is no GPU.
 """
 
+import argparse
+import itertools
+import json
+import os
+import random
+import signal
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
+
+# Before CUDA starts: matrix products that sum in the same order every time.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import torch
 
 import mmcore
-from mmcore.data import Table
+from benchmarks import survival
+from mmcore.data import Table, TensorBatch
 from mmcore.demo.run import COMPONENTS, TRAINING, digits_model
+from mmcore.runs import store
+from mmcore.runs.folder import CHECKPOINTS
+
+PARTS = ("speed", "tests", "demo", "killed")
+KILLED = {"device": "cuda", "precision": "bf16", "compile": True, "steps": 300}
+
+
+def speed() -> None:
+    """Milliseconds a step, the median of the middle of a run; the first steps, where it is compiled, apart."""
+    registry = mmcore.discover()
+    digits = digits_model(registry)
+    rows = Table.read(registry.source("digits", components=COMPONENTS), digits.variables)
+    image = registry.modality("image", channels=3, size=32)
+    label = registry.modality("label", classes=10)
+    seen = {"image": image.typical(2048, 0), "label": label.typical(2048, 1)}
+    pictures = Table(TensorBatch(seen, torch.ones(2048, 2, dtype=torch.bool)))
+    options = {"width": 384, "depth": 8, "heads": 6, "patch": 4}
+    print(
+        "| model | parameters | rows a step | precision | compiled | ms a step | rows a second |\n|---|---|---|---|---|---|---|"
+    )
+    for name, size in (("demo", 128), ("demo", 2048), ("transformer", 256)):
+        for precision, compiled in (("float32", False), ("bf16", False), ("bf16", True)):
+            if name == "demo":
+                model, table = digits_model(registry), rows
+            else:
+                model = mmcore.compose(
+                    [image, label], backbone="transformer", backbone_options=options, registry=registry
+                )
+                table = pictures
+            ticks: list[float] = []
+
+            def tick(state: object, report: object, ticks: list[float] = ticks) -> None:
+                torch.cuda.synchronize()
+                ticks.append(time.perf_counter())
+
+            mmcore.fit(
+                model, table, options=TRAINING, steps=60, batch_size=size, precision=precision, compile=compiled,
+                device="cuda", quiet=True, watch=[tick],
+            )  # fmt: skip
+            step = statistics.median(b - a for a, b in itertools.pairwise(ticks[20:]))
+            count = sum(p.numel() for p in model.parameters())
+            print(
+                f"| {name} | {count:,} | {size:,} | {precision} | {'yes' if compiled else 'no'} | {1e3 * step:.2f} | {size / step:,.0f} |",
+                flush=True,
+            )
+
+
+def tests(processes: int) -> None:
+    """The suite's last line."""
+    for what in (["tests/test_gpu.py"], ["-n", str(processes), "tests", "plugins", "examples"]):
+        line = [sys.executable, "-m", "pytest", "-q", "-rfE", *what]
+        found = subprocess.run(line, capture_output=True, text=True, check=False)
+        print(
+            f"pytest {' '.join(what)}:",
+            "\n".join((found.stdout or found.stderr).strip().splitlines()[-40:]),
+            flush=True,
+        )
+
+
+def demo() -> None:
+    """Its figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        line = [sys.executable, "-m", "mmcore", "demo", "--device", "cuda", "--out", folder]
+        subprocess.run(line, capture_output=True, text=True, check=True)
+        figures = json.loads((Path(folder) / "metrics.json").read_text())
+    print("mmcore demo:", json.dumps({k: v for k, v in figures.items() if isinstance(v, int | float)}), flush=True)
+
+
+def killed(trials: int = 3, kills: int = 3) -> None:
+    """Each run is killed at random moments after its first checkpoint, then left to end."""
+    chance, good, done = random.Random(0), 0, 0
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "whole"
+        _train(whole).wait()
+        for trial in range(trials):
+            out = Path(folder) / f"trial-{trial}"
+            for left in range(kills, -1, -1):
+                before = _step(out)
+                child = _train(out)
+                if left:
+                    while child.poll() is None and _step(out) <= before:
+                        time.sleep(0.01)
+                    time.sleep(0.3 * chance.random())
+                    if child.poll() is None:
+                        child.send_signal(signal.SIGKILL)
+                        done += 1
+                child.wait()
+            good += survival.digest(out) == survival.digest(whole)
+    print(
+        f"kill -9 in bf16, compiled, deterministic: {good} of {trials} runs to the same bytes, {done} kills", flush=True
+    )
+
+
+def _train(out: Path) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-m", "benchmarks.gpu", "--train", str(out)])
+
+
+def _step(out: Path) -> int:
+    found = store.folders(out / CHECKPOINTS) if out.exists() else []
+    return found[0][0] if found else -1
 
 
 def main() -> None:
-    """Run both, or say why not."""
+    """Run the parts."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu")
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=list(PARTS))
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="of the suite")
+    parser.add_argument("--train", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
     if not torch.cuda.is_available():
         print("no GPU here: not run")
         return
-    tests = subprocess.run([sys.executable, "-m", "pytest", "-q", "tests"], capture_output=True, text=True, check=False)
-    registry = mmcore.discover()
-    model = digits_model(registry)
-    table = Table.read(registry.source("digits", components=COMPONENTS), model.variables)
-    mmcore.fit(model, table, options=TRAINING, steps=20, device="cuda", quiet=True)
-    torch.cuda.synchronize()
-    started = time.perf_counter()
-    mmcore.fit(model, table, options=TRAINING, steps=300, device="cuda", quiet=True)
-    torch.cuda.synchronize()
-    step = (time.perf_counter() - started) / 300
-    answer = mmcore.sample(model, 64, steps=10)
-    ok = all(bool(x.isfinite().all()) for x in answer.values() if x.is_floating_point())
-    print("| machine | torch | tests | ms per step | samples finite |\n|---|---|---|---|---|")
-    last = tests.stdout.strip().splitlines()[-1] if tests.stdout.strip() else tests.stderr.strip()[-80:]
-    print(f"| {torch.cuda.get_device_name()} | {torch.__version__} | {last} | {1e3 * step:.2f} | {ok} |")
+    if given.train is not None:
+        torch.use_deterministic_algorithms(True)
+        survival.train(mmcore.discover(), given.train, resume=_step(given.train) >= 0, **KILLED)
+        return
+    print(f"{torch.cuda.get_device_name()}, {os.cpu_count()} cores, torch {torch.__version__}", flush=True)
+    for part in given.parts:
+        tests(given.processes) if part == "tests" else globals()[part]()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Shared by all tests: one thread, and examples that are the same in every run."""
 
+import os
+
 import hypothesis
 import pytest
 import torch
@@ -10,6 +12,8 @@ from mmcore import Registry
 hypothesis.settings.register_profile("mmcore", derandomize=True, deadline=None, print_blob=True)
 hypothesis.settings.load_profile("mmcore")
 torch.set_num_threads(1)
+# Before CUDA starts, for the tests of runs that must repeat their bytes on a GPU.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 @pytest.fixture(scope="session")
