@@ -135,12 +135,12 @@ def test_a_step_waits_for_the_device_as_often_as_is_written(registry: Registry) 
     state = TrainState.start(model.to(GPU).train(), TrainOptions(steps=10, batch_size=32))
     batch = table.__getitems__(list(range(32))).to(torch.device(GPU))
     training_step(state, batch)
-    torch.cuda.set_sync_debug_mode("warn")
-    try:
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
             training_step(state, batch)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    waits = [f"{w.filename}:{w.lineno}" for w in told if "synchroniz" in str(w.message)]
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    waits = [f"{w.filename}:{w.lineno}" for w in told if "called a synchronizing" in str(w.message)]
     assert len(waits) <= 2, waits

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 import mmcore
 from benchmarks.paper import four_at_once, image_embedding, image_label, image_mask, masked_image, modalities
-from benchmarks.paper.asking import HOW, only, without
+from benchmarks.paper.asking import only, without
 from benchmarks.paper.runs import RECIPES, WITHIN, Experiment, changed, matched, parameters, variation
 from benchmarks.paper.written import Result, Row
 from mmcore.config.run import train
@@ -85,7 +85,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def experiment(recipe: str, registry: mmcore.Registry, at: Path, path: Path | None, weights: Path | None) -> Experiment:
     backbone = "transformer" if recipe == "image-mask" else "mlp"
-    changes = [f"model.backbone_options={TINY[backbone]}", 'device="cpu"', "training.batch_size=4"]
+    changes = ["sampling.steps=2", f"model.backbone_options={TINY[backbone]}", 'device="cpu"', "training.batch_size=4"]
     return Experiment(
         recipe, path, registry, (0, 1) if recipe == "image-label" else (0,), weights, 1, 8, changes, at, judging=2
     )
@@ -139,7 +139,6 @@ def test_settings_are_measured_from_end_to_end(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(HOW, "steps", 2)
     one = experiment(recipe, registry, tmp_path, data[DATA[recipe]], weights)
     result: Result = module.measure(one)
     # Every column has a figure, and every model about as many parameters as the first.
@@ -163,7 +162,6 @@ def test_settings_are_measured_from_end_to_end(
 def test_the_open_question_is_measured_from_end_to_end(
     registry: mmcore.Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(HOW, "steps", 2)
     monkeypatch.setattr(modalities, "COUNTS", (1, 2))
     result = modalities.measure(experiment("modalities", registry, tmp_path, None, None))
     assert [row.name for row in result.rows][:4] == ["N = 1", "N = 2", "N = 3", "N = 4"]
@@ -205,18 +203,18 @@ def test_whole_patches_are_hidden_as_many_in_every_row(fraction: float) -> None:
     assert len({tuple(row.flatten().tolist()) for row in gone}) == 20
 
 
-def test_restoring_leaves_known_pixels(registry: mmcore.Registry) -> None:
-    image = registry.modality("image", channels=1, size=6)
-    model = mmcore.compose([image], backbone="mlp", backbone_options={"width": 8, "depth": 1}, registry=registry)
-    images, gone = image.typical(5, 0), masked_image.hidden(5, (6, 6), 0.5)
+def test_restoring_leaves_known_pixels(registry: mmcore.Registry, data: dict[str, Path], tmp_path: Path) -> None:
+    one = experiment("masked-image", registry, tmp_path, data["idx"], None).trained("joint")
+    image = one.model.variable("image")
+    images, gone = image.typical(5, 0), masked_image.hidden(5, (14, 14), 0.5)
     for restore in (masked_image.answered(3), masked_image.replaced, masked_image.noised(0.5)):
-        made = restore(model, images, gone)
+        made = restore(one, images, gone)
         torch.testing.assert_close(torch.where(gone, 0, made), torch.where(gone, 0, images), rtol=0, atol=0)
         assert (made != images).any()
     # What is hidden does not reach the answer.
     other = torch.where(gone, -images, images)
     for restore in (masked_image.answered(3), masked_image.replaced, masked_image.noised(0.5)):
-        torch.testing.assert_close(restore(model, other, gone), restore(model, images, gone), rtol=0, atol=0)
+        torch.testing.assert_close(restore(one, other, gone), restore(one, images, gone), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("recipe", ["image-label", "image-mask"])
@@ -253,27 +251,20 @@ def test_all_recipes_are_here() -> None:
     assert {path.stem for path in RECIPES.glob("*.toml")} == {*DATA, "modalities"}
 
 
-def test_variations_are_read_and_measured_beside_the_joint_model(
-    registry: mmcore.Registry, data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("recipe", "module"), [("image-embedding", image_embedding), ("masked-image", masked_image)])
+def test_variations_are_measured_beside_the_joint_model(
+    recipe: str, module: Any, registry: mmcore.Registry, data: dict[str, Path], weights: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setitem(HOW, "steps", 2)
-    assert variation("heavy label: tasks.label.weight=3; model.gains=[1, 2]") == (
-        "heavy label",
-        {"tasks.label.weight": 3, "model.gains": [1, 2]},
-    )
-    for wrong in ("no colon", "name:", "name: a.b", "name: a=[1"):
-        with pytest.raises(RequestError, match="variation"):
-            variation(wrong)
-    one = experiment("image-embedding", registry, tmp_path, data["emoji"], None)
-    tried = attrs.evolve(one, tries={"lighter": {"tasks.image.weight": 0.1}})
-    parts = [image_embedding.measure(attrs.evolve(tried, seeds=(seed,))) for seed in (0, 1)]
-    result = Result.joined(parts)
-    assert result.names[:2] == ["joint", "joint, lighter"]
-    assert [row.seed for row in result.rows] == [0] * 6 + [1] * 6
-    for figure in image_embedding.COLUMNS:
-        if figure in result.rows[0].figures:
-            assert figure in result.rows[1].figures
-    assert result.rows[0].figures != result.rows[1].figures
+    one = experiment(recipe, registry, tmp_path, data[DATA[recipe]], weights)
+    lighter = ("lighter", {"tasks.image.weight": 0.1})
+    work = [(None, 0), (None, 1), (lighter, 0), (lighter, 1)]
+    result = Result.joined([module.measure(attrs.evolve(one, seeds=(k,), variation=v)) for v, k in work])
+    own, varied = ([row for row in result.rows if row.name.startswith(name)] for name in ("joint", "joint, lighter"))
+    assert [row.seed for row in varied] == [0] * (len(varied) // 2) + [1] * (len(varied) // 2)
+    assert [row.figures.keys() for row in own[: len(varied) // 2]] == [
+        row.figures.keys() for row in varied[: len(varied) // 2]
+    ]
+    assert own[0].figures != varied[0].figures
 
 
 def test_the_part_that_is_measured_on_can_be_chosen(
@@ -283,3 +274,13 @@ def test_the_part_that_is_measured_on_can_be_chosen(
     model = one.trained("joint")
     found = {part: attrs.evolve(one, part=part).held_out(model).rows.values["image"] for part in ("test", "validation")}
     assert not (found["test"].flatten(1)[:, None] == found["validation"].flatten(1)[None]).all(2).any()
+
+
+def test_variations_are_read_from_words() -> None:
+    assert variation("heavy label: tasks.label.weight=3; model.gains=[1, 2]") == (
+        "heavy label",
+        {"tasks.label.weight": 3, "model.gains": [1, 2]},
+    )
+    for wrong in ("no colon", "name:", "name: a.b", "name: a=[1"):
+        with pytest.raises(RequestError, match="variation"):
+            variation(wrong)

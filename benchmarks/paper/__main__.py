@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import itertools
 import multiprocessing
 import os
 import time
@@ -13,7 +14,7 @@ from types import ModuleType
 import torch
 
 import mmcore
-from benchmarks.paper.runs import RUNS, Experiment, variation
+from benchmarks.paper.runs import RUNS, Changes, Experiment, variation
 from benchmarks.paper.written import RESULTS, Result, commit, facts, sheet
 
 SETTINGS = ("masked-image", "image-label", "image-embedding", "image-mask", "four-at-once", "modalities")
@@ -26,7 +27,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="what the recipe's data.options.path is; modalities need none")
     parser.add_argument("--weights", type=Path, help="SqueezeNet's, for LPIPS and the distances of sets")
     parser.add_argument("--seeds", type=int, default=1, help="how many")
-    parser.add_argument("--jobs", type=int, default=1, help="seeds at once, each in a process")
+    parser.add_argument("--jobs", type=int, default=1, help="seeds and variations at once, each in a process")
     parser.add_argument("--steps", type=int, help="of training; by default the recipe's")
     parser.add_argument("--rows", type=int, default=1000, help="held-out rows to measure on, at most")
     parser.add_argument(
@@ -53,15 +54,16 @@ def main() -> None:
         if not hasattr(module, "pictures"):
             parser.error(f"{given.name} has no pictures")
         given.out.mkdir(parents=True, exist_ok=True)
-        sheet(module.pictures(_experiment(given, 0))).save(given.out / f"paper-{given.name}-pictures.png")
+        sheet(module.pictures(_experiment(given))).save(given.out / f"paper-{given.name}-pictures.png")
         return
     started, code = time.perf_counter(), commit()
+    work = list(itertools.product([None, *map(variation, given.tries)], range(given.seeds)))
     if given.jobs == 1:
-        parts = [_measured(given, seed) for seed in range(given.seeds)]
+        parts = [_measured(given, one) for one in work]
     else:
         # Not forked: a child could not use the parent's GPU.
         with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
-            parts = list(pool.map(partial(_measured, given), range(given.seeds)))
+            parts = list(pool.map(partial(_measured, given), work))
     result = Result.joined(parts)
     if hasattr(module, "conclude"):
         module.conclude(result)
@@ -70,7 +72,7 @@ def main() -> None:
     words += [] if given.steps is None else [f"--steps {given.steps}"]
     words += [f"--part {given.part}"] if given.part != "test" else []
     words += [f"--set '{one}'" for one in given.set] + [f"--try '{one}'" for one in given.tries]
-    result.facts |= code | facts(" ".join(words), _experiment(given, 0).setup({}), started)
+    result.facts |= code | facts(" ".join(words), _experiment(given).setup({}), started)
     if given.tries:
         result.name += "-variations"
     result.write(given.out)
@@ -81,7 +83,7 @@ def _module(name: str) -> ModuleType:
     return importlib.import_module(f"benchmarks.paper.{name.replace('-', '_')}")
 
 
-def _experiment(given: argparse.Namespace, seed: int) -> Experiment:
+def _experiment(given: argparse.Namespace, varied: tuple[str, Changes] | None = None, seed: int = 0) -> Experiment:
     return Experiment(
         given.name,
         given.data,
@@ -93,13 +95,13 @@ def _experiment(given: argparse.Namespace, seed: int) -> Experiment:
         given.set,
         given.runs,
         part=given.part,
-        tries=dict(map(variation, given.tries)),
+        variation=varied,
     )
 
 
-def _measured(given: argparse.Namespace, seed: int) -> Result:
+def _measured(given: argparse.Namespace, one: tuple[tuple[str, Changes] | None, int]) -> Result:
     torch.set_num_threads(given.threads)
-    return _module(given.name).measure(_experiment(given, seed))
+    return _module(given.name).measure(_experiment(given, *one))
 
 
 if __name__ == "__main__":

@@ -7,12 +7,11 @@ from torch import Tensor
 
 import mmcore
 from benchmarks.paper.runs import Changes, Experiment, Trained
+from benchmarks.paper.written import Row
 from mmcore import metrics
 from mmcore.metrics import Figure
 from mmcore.metrics.questions import Extractor
 
-HOW: dict[str, Any] = {"steps": 20, "sampler": "2m"}
-"""How all answers are sampled."""
 ALWAYS: dict[str, Any] = {"training.roles.joint": 0.0, "training.roles.single": 1.0, "training.roles.absent": 0.0}
 """Roles for a model that is asked one question only: what is given is always given."""
 SEPARATE: Changes = {"model.layout": "separate"}
@@ -36,13 +35,19 @@ def ask(
     one: Trained,
     questions: Sequence[str],
     features: Mapping[str, Extractor] | None = None,
+    **changes: Any,
 ) -> dict[str, Figure]:
-    """All figures that fit the questions, on the held-out rows."""
-    return metrics.report(
-        one.model, experiment.held_out(one), questions, weights=experiment.weights, features=features, **HOW
-    )
+    """All figures that fit the questions, on the held-out rows, sampled as the recipe says, with these changes."""
+    how = one.setup.config.sampling.how() | changes
+    held = experiment.held_out(one)
+    return metrics.report(one.model, held, questions, weights=experiment.weights, features=features, **how)
+
+
+def in_one_step(experiment: Experiment, one: Trained, questions: Sequence[str]) -> Row:
+    """The model's first prediction as its answer: about the mean of all answers, where a sample is one of them."""
+    return Row.of(one, ask(experiment, one, questions, steps=1), f"{one.name}, in one step")
 
 
 def answers(one: Trained, n: int, **given: Tensor) -> dict[str, Tensor]:
-    """Samples, given some variables."""
-    return mmcore.sample(one.model, n, given=given, **HOW)
+    """Samples as the recipe says, given some variables."""
+    return mmcore.sample(one.model, n, given=given, **one.setup.config.sampling.how())

@@ -46,7 +46,7 @@ def measure(experiment: Experiment) -> Result:
     classify = only("label", "image")
     judge = None
     for seed in experiment.seeds:
-        joint, *tries = experiment.joint(seed)
+        joint = experiment.joint(seed)
         like = joint.parameters
         if judge is None:
             rows = values(experiment.training_rows(joint), "image", "label")
@@ -56,19 +56,19 @@ def measure(experiment: Experiment) -> Result:
             result.notes.append(
                 f"The judge, fitted on real training images only, has accuracy {right} on the same test images."
             )
-        alone = without("label")
-        for one in (
-            joint,
-            *tries,
-            experiment.trained("separate blocks and clocks", SEPARATE, seed, like),
-        ):
-            found = ask(experiment, one, ["image->label", "joint"])
-            result.rows.append(Row.of(one, found | made(experiment, one, judge)))
+
+        def both(one: Trained, judge: Judge = judge) -> Row:
+            return Row.of(one, ask(experiment, one, ["image->label", "joint"]) | made(experiment, one, judge))
+
+        result.rows.append(both(joint))
+        if experiment.variation is not None:
+            continue
+        result.rows.append(both(experiment.trained("separate blocks and clocks", SEPARATE, seed, like)))
         for one in (
             experiment.trained("classifier only", classify, seed, like),
             experiment.trained("classifier only, without diffusion", {**classify, **DIRECT}, seed, like),
         ):
             result.rows.append(Row.of(one, ask(experiment, one, ["image->label"])))
-        one = experiment.trained("image only", alone, seed, like)
+        one = experiment.trained("image only", without("label"), seed, like)
         result.rows.append(Row.of(one, ask(experiment, one, ["joint"])))
     return result

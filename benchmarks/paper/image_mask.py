@@ -5,7 +5,7 @@ Scenes made of a mask are judged by segmenting them, with a network that was tra
 
 from torch import Tensor
 
-from benchmarks.paper.asking import SEPARATE, answers, ask, only
+from benchmarks.paper.asking import SEPARATE, answers, ask, in_one_step, only
 from benchmarks.paper.runs import DIRECT, Experiment, Trained, values
 from benchmarks.paper.written import Result, Row
 from mmcore import metrics
@@ -31,23 +31,28 @@ def measure(experiment: Experiment) -> Result:
     result = Result("image-mask", COLUMNS)
     segment, paint = only("mask", "image"), only("image", "mask")
     for seed in experiment.seeds:
-        joint, *tries = experiment.joint(seed)
+        joint = experiment.joint(seed)
         like = joint.parameters
         judge = experiment.trained("segmentation only, without diffusion", {**segment, **DIRECT}, seed, like)
         held = values(experiment.held_out(joint), "image", "mask")
         images, masks = held["image"], held["mask"]
-        for one in (
-            joint,
-            *tries,
-            experiment.trained("separate blocks and clocks", SEPARATE, seed, like),
-            experiment.trained("scene from mask only", paint, seed, like),
-        ):
-            both = one.model.reads("mask")
-            found = ask(experiment, one, ["image->mask", "mask->image"] if both else ["mask->image"])
-            made = answers(one, len(masks), mask=masks)["image"]
-            result.rows.append(Row.of(one, found | {"segmented": segmented(judge, made, masks)}))
-        for one in (experiment.trained("segmentation only", segment, seed, like), judge):
-            result.rows.append(Row.of(one, ask(experiment, one, ["image->mask"])))
+
+        def painted(one: Trained, questions: list[str]) -> Row:
+            made = answers(one, len(masks), mask=masks)["image"]  # noqa: B023
+            return Row.of(one, ask(experiment, one, questions) | {"segmented": segmented(judge, made, masks)})  # noqa: B023
+
+        both = ["image->mask", "mask->image"]
+        result.rows += [painted(joint, both), in_one_step(experiment, joint, ["image->mask"])]
+        if experiment.variation is not None:
+            continue
+        result.rows.append(painted(experiment.trained("separate blocks and clocks", SEPARATE, seed, like), both))
+        result.rows.append(painted(experiment.trained("scene from mask only", paint, seed, like), ["mask->image"]))
+        one = experiment.trained("segmentation only", segment, seed, like)
+        result.rows += [
+            Row.of(one, ask(experiment, one, ["image->mask"])),
+            in_one_step(experiment, one, ["image->mask"]),
+        ]
+        result.rows.append(Row.of(judge, ask(experiment, judge, ["image->mask"])))
         result.notes.append(
             f"Seed {seed}: the judge is *{judge.name}*; its masks of the real test scenes have mIoU {segmented(judge, images, masks)}."
         )

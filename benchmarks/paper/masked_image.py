@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import mmcore
-from benchmarks.paper.asking import HOW, answers, ask
+from benchmarks.paper.asking import answers, ask
 from benchmarks.paper.runs import DIRECT, Experiment, Trained
 from benchmarks.paper.written import Curve, Result, Row
 from mmcore import metrics
@@ -24,7 +24,7 @@ PATCH = 2
 """Pixels a side of what is hidden."""
 STRENGTHS = (0.3, 0.5, 0.7)
 """How far an image-only model noises what it restores."""
-Restorer = Callable[[mmcore.JointModel, Tensor, Tensor], Tensor]
+Restorer = Callable[[Trained, Tensor, Tensor], Tensor]
 
 
 def hidden(n: int, size: Sequence[int], fraction: float, patch: int = PATCH, seed: int = 0) -> Tensor:
@@ -38,27 +38,31 @@ def hidden(n: int, size: Sequence[int], fraction: float, patch: int = PATCH, see
 def answered(steps: int | None = None) -> Restorer:
     """Told what is known, sampled in so many steps; by default as everything is."""
 
-    def restore(model: mmcore.JointModel, images: Tensor, gone: Tensor) -> Tensor:
-        question = {"given": {"image": images}, "where": {"image": ~gone}}
-        how = HOW if steps is None else {**HOW, "steps": steps}
-        return mmcore.sample(model, len(images), **question, **how)["image"]
+    def restore(one: Trained, images: Tensor, gone: Tensor) -> Tensor:
+        return told(one, images, gone, **({} if steps is None else {"steps": steps}))
 
     return restore
 
 
-def replaced(model: mmcore.JointModel, images: Tensor, gone: Tensor) -> Tensor:
+def replaced(one: Trained, images: Tensor, gone: Tensor) -> Tensor:
     """Told nothing, but with the known pixels put in place at every step."""
-    question = {"given": {"image": images}, "where": {"image": ~gone}, "conditioning": "posterior"}
-    return mmcore.sample(model, len(images), **question, **HOW)["image"]
+    return told(one, images, gone, conditioning="posterior")
+
+
+def told(one: Trained, images: Tensor, gone: Tensor, **changes: Any) -> Tensor:
+    """What is asked of the hidden pixels, sampled as the recipe says, with these changes."""
+    how = one.setup.config.sampling.how() | changes
+    return mmcore.sample(one.model, len(images), given={"image": images}, where={"image": ~gone}, **how)["image"]
 
 
 def noised(strength: float) -> Restorer:
     """Hidden pixels set to the data's mean, all noised to a share of the way, denoised, and the known pixels put back."""
 
-    def restore(model: mmcore.JointModel, images: Tensor, gone: Tensor) -> Tensor:
-        mean = getattr(model.variable("image"), "mean", 0.0)
+    def restore(one: Trained, images: Tensor, gone: Tensor) -> Tensor:
+        mean = getattr(one.model.variable("image"), "mean", 0.0)
         start = torch.where(gone, torch.full_like(images, mean), images)
-        made = mmcore.sample(model, len(images), start={"image": start}, strength=strength, **HOW)
+        how = one.setup.config.sampling.how()
+        made = mmcore.sample(one.model, len(images), start={"image": start}, strength=strength, **how)
         return torch.where(gone, made["image"], images)
 
     return restore
@@ -73,7 +77,7 @@ def figures(experiment: Experiment, one: Trained, restore: Restorer) -> dict[str
     found = {}
     for fraction in FRACTIONS:
         gone = hidden(len(images), images.shape[2:], fraction).expand_as(images)
-        made = restore(one.model, images, gone)
+        made = restore(one, images, gone)
         error = ((made - images).square() * gone).flatten(1).sum(1) / gone.flatten(1).sum(1)
         pair = (x.to(one.model.device) for x in (made, images))
         found[f"lpips {fraction:.0%}"] = metrics.lpips(*pair, network)
@@ -108,10 +112,10 @@ def pictures(experiment: Experiment, n: int = 14) -> list[tuple[str, list[Any]]]
     images = experiment.held_out(joint).rows.values["image"][:n]
     gone = hidden(len(images), images.shape[2:], 0.5).expand_as(images)
     restored = {
-        "joint": answered()(joint.model, images, gone),
-        "reconstruction only": answered()(found["reconstruction only"].model, images, gone),
-        "without diffusion": answered(1)(found["reconstruction only, without diffusion"].model, images, gone),
-        "image only": replaced(found["image only"].model, images, gone),
+        "joint": answered()(joint, images, gone),
+        "reconstruction only": answered()(found["reconstruction only"], images, gone),
+        "without diffusion": answered(1)(found["reconstruction only, without diffusion"], images, gone),
+        "image only": replaced(found["image only"], images, gone),
     }
     rows = {"true": images, "half hidden": torch.where(gone, -torch.ones_like(images), images)} | restored
     rows["joint, of nothing"] = answers(joint, len(images))["image"]
@@ -124,19 +128,21 @@ def measure(experiment: Experiment) -> Result:
     columns |= {"error 50%": ("squared error, 50% hidden", False), "frechet": ("Fréchet, whole images", False)}
     result = Result("masked-image", columns)
     for seed in experiment.seeds:
-        joint, restoring, direct, image = models(experiment, seed).values()
-        tries = experiment.joint(seed)[1:]
+        joint, *others = [experiment.joint(seed)] if experiment.variation else models(experiment, seed).values()
         # The last says whether the model makes whole images too.
         ways: list[tuple[str, Trained, Restorer, bool]] = [
-            ("joint", joint, answered(), True),
-            ("joint, in one step", joint, answered(1), False),
-            *((one.name, one, answered(), True) for one in tries),
-            ("reconstruction only", restoring, answered(), True),
-            ("reconstruction only, in one step", restoring, answered(1), False),
-            ("reconstruction only, without diffusion", direct, answered(1), False),
-            ("image only, known pixels put in at every step", image, replaced, True),
+            (joint.name, joint, answered(), True),
+            (f"{joint.name}, in one step", joint, answered(1), False),
         ]
-        ways += [(f"image only, noised to {s:g} and denoised", image, noised(s), False) for s in STRENGTHS]
+        if others:
+            restoring, direct, image = others
+            ways += [
+                ("reconstruction only", restoring, answered(), True),
+                ("reconstruction only, in one step", restoring, answered(1), False),
+                ("reconstruction only, without diffusion", direct, answered(1), False),
+                ("image only, known pixels put in at every step", image, replaced, True),
+            ]
+            ways += [(f"image only, noised to {s:g} and denoised", image, noised(s), False) for s in STRENGTHS]
         for name, one, restore, whole in ways:
             found = figures(experiment, one, restore) | (generated(experiment, one) if whole else {})
             result.rows.append(Row.of(one, found, name))

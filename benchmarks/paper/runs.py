@@ -71,7 +71,7 @@ class Experiment:
         runs: where models are kept.
         judging: steps in which a judge is fitted.
         part: of the rows that is measured on.
-        tries: variations of the joint model to measure beside it, by name.
+        variation: a name and changes: this variation of the joint model is measured, and nothing beside it.
     """
 
     recipe: str
@@ -85,7 +85,7 @@ class Experiment:
     runs: Path = RUNS
     judging: int = 500
     part: str = "test"
-    tries: Mapping[str, Changes] = attrs.field(factory=dict)
+    variation: tuple[str, Changes] | None = None
     _tables: dict[str, Table] = attrs.field(factory=dict, init=False)
 
     def setup(self, changes: Changes, seed: int = 0) -> Setup:
@@ -150,10 +150,12 @@ class Experiment:
         print(f"{self.recipe}: {name}, seed {seed}: {count:,} parameters, {took['seconds']:.0f} s", flush=True)
         return Trained(name, seed, model, setup, count, took["seconds"], took["seconds_per_step"])
 
-    def joint(self, seed: int) -> list[Trained]:
-        """The recipe's own model first, and its variations."""
-        own = self.trained("joint", seed=seed)
-        return [own, *(self.trained(f"joint, {name}", changes, seed) for name, changes in self.tries.items())]
+    def joint(self, seed: int) -> Trained:
+        """The recipe's own model, or the variation that is measured in its place."""
+        if self.variation is None:
+            return self.trained("joint", seed=seed)
+        name, changes = self.variation
+        return self.trained(f"joint, {name}", changes, seed)
 
     def held_out(self, one: Trained) -> Table:
         """The rows that are measured on, as the model reads them."""
