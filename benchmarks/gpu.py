@@ -138,10 +138,12 @@ def _step(out: Path) -> int:
 def main() -> None:
     """Run the parts."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu")
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=list(PARTS))
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="of the suite")
     parser.add_argument("--train", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if unknown := set(given.parts) - set(PARTS):
+        parser.error(f"no part {', '.join(sorted(unknown))}, expected one of {', '.join(PARTS)}")
     if not torch.cuda.is_available():
         print("no GPU here: not run")
         return
@@ -150,7 +152,7 @@ def main() -> None:
         survival.train(mmcore.discover(), given.train, resume=_step(given.train) >= 0, **KILLED)
         return
     print(f"{torch.cuda.get_device_name()}, {os.cpu_count()} cores, torch {torch.__version__}", flush=True)
-    for part in given.parts:
+    for part in given.parts or PARTS:
         tests(given.processes) if part == "tests" else globals()[part]()
 
 

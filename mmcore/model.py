@@ -120,6 +120,7 @@ class JointModel(nn.Module):
             "_member": torch.nn.functional.one_hot(block_of, process.blocks).double(),
             "_generable": generable,
             "_encoded": torch.arange(len(names)) < n,
+            "_discrete": torch.tensor([m.discrete for m in self.modalities]),
             "_columns": torch.tensor(self._target, dtype=torch.int64),
             # What a task predicts, and whose share of L1 it has; N is no modality.
             "_coded": torch.tensor([min(column, n) for column in self._target]),
@@ -443,6 +444,11 @@ class JointModel(nn.Module):
     def encoded(self) -> Tensor:
         """``(V,)`` bool: what has an encoding."""
         return cast(Tensor, self._encoded)
+
+    @property
+    def discrete(self) -> Tensor:
+        """``(N,)`` bool: the modalities whose values are classes."""
+        return cast(Tensor, self._discrete)
 
     def variable(self, name: str) -> Modality:
         """The variable of this name.

@@ -1,7 +1,6 @@
 """``python -m benchmarks.paper NAME --data PATH``: train what is not there yet, measure, and write the results."""
 
 import argparse
-import importlib
 import itertools
 import multiprocessing
 import os
@@ -9,12 +8,9 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 
-import torch
-
-import mmcore
-from benchmarks.paper.runs import RUNS, Changes, Experiment, variation
+from benchmarks.paper.part import experiment, measured, module
+from benchmarks.paper.runs import RUNS, variation
 from benchmarks.paper.written import RESULTS, Result, commit, facts, sheet
 
 SETTINGS = ("masked-image", "image-label", "image-embedding", "image-mask", "four-at-once", "modalities")
@@ -49,59 +45,34 @@ def main() -> None:
     given = parser.parse_args()
     if given.data is None and given.name != "modalities":
         parser.error(f"{given.name} needs --data")
-    module = _module(given.name)
+    setting = module(given.name)
     if given.pictures:
-        if not hasattr(module, "pictures"):
+        if not hasattr(setting, "pictures"):
             parser.error(f"{given.name} has no pictures")
         given.out.mkdir(parents=True, exist_ok=True)
-        sheet(module.pictures(_experiment(given))).save(given.out / f"paper-{given.name}-pictures.png")
+        sheet(setting.pictures(experiment(given))).save(given.out / f"paper-{given.name}-pictures.png")
         return
     started, code = time.perf_counter(), commit()
     work = list(itertools.product([None, *map(variation, given.tries)], range(given.seeds)))
     if given.jobs == 1:
-        parts = [_measured(given, one) for one in work]
+        parts = [measured(given, one) for one in work]
     else:
         # Not forked: a child could not use the parent's GPU.
         with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
-            parts = list(pool.map(partial(_measured, given), work))
+            parts = list(pool.map(partial(measured, given), work))
     result = Result.joined(parts)
-    if hasattr(module, "conclude"):
-        module.conclude(result)
+    if hasattr(setting, "conclude"):
+        setting.conclude(result)
     words = ["python -m benchmarks.paper", given.name, *([] if given.data is None else ["--data PATH"])]
     words += [*([] if given.weights is None else ["--weights PATH"]), f"--seeds {given.seeds}", f"--rows {given.rows}"]
     words += [] if given.steps is None else [f"--steps {given.steps}"]
     words += [f"--part {given.part}"] if given.part != "test" else []
     words += [f"--set '{one}'" for one in given.set] + [f"--try '{one}'" for one in given.tries]
-    result.facts |= code | facts(" ".join(words), _experiment(given).setup({}), started)
+    result.facts |= code | facts(" ".join(words), experiment(given).setup({}), started)
     if given.tries:
         result.name += "-variations"
     result.write(given.out)
     print(result.markdown())
-
-
-def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"benchmarks.paper.{name.replace('-', '_')}")
-
-
-def _experiment(given: argparse.Namespace, varied: tuple[str, Changes] | None = None, seed: int = 0) -> Experiment:
-    return Experiment(
-        given.name,
-        given.data,
-        mmcore.discover(),
-        (seed,),
-        given.weights,
-        given.steps,
-        given.rows,
-        given.set,
-        given.runs,
-        part=given.part,
-        variation=varied,
-    )
-
-
-def _measured(given: argparse.Namespace, one: tuple[tuple[str, Changes] | None, int]) -> Result:
-    torch.set_num_threads(given.threads)
-    return _module(given.name).measure(_experiment(given, *one))
 
 
 if __name__ == "__main__":

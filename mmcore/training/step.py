@@ -64,12 +64,15 @@ def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
         # Summed over the ranks, what is not finite on one is so on all: they stop, or try again, together.
         *found, norms = state.ranks.sum(torch.cat([losses.sum(0), norm[None].to(losses.dtype)]))
         sums = torch.stack(found)
-        finite, bounded = torch.stack([sums.isfinite().all(), norms.isfinite()]).tolist()
+        # The one place where a step waits for the device, but for the inputs' check.
+        finite, bounded, long = torch.stack(
+            [sums.isfinite().all(), norms.isfinite(), norm > state.options.clip]
+        ).tolist()
         if finite and bounded:
             break
         if not finite or not state.scaler.shrink():
             _explain(state, losses, sums, norm)
-    _update(state, norm)
+    _update(state, norm, long=long)
     return StepReport(losses, drawn.counts, drawn.t, weights, norm, sums, rows)
 
 
@@ -186,10 +189,10 @@ def _gradient(state: TrainState) -> Tensor:
     return norm
 
 
-def _update(state: TrainState, norm: Tensor) -> None:
+def _update(state: TrainState, norm: Tensor, *, long: bool) -> None:
     options, optimizer = state.options, state.optimizer
     optimizer.grad_scale = None  # type: ignore[attr-defined]
-    if norm > options.clip:
+    if long:
         longer = (norm + 1e-6) / options.clip
         if state.ranks.count == 1 and longer.dtype == torch.float32:
             # What torch's gradient scaler sets: the fused kernel divides by it as it reads, which spares a pass over the gradient.

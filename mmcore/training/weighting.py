@@ -111,8 +111,7 @@ def balance(model: JointModel, t: Tensor) -> Tensor:
     level = model.process.level(t)
     noise = model.process.by_modality(level.sigma.square())
     share = noise / (noise + level.W.square())
-    classes = torch.tensor([m.discrete for m in model.modalities], device=t.device)
-    return model.by_task(torch.where(classes, torch.ones_like(share), share), 1.0).to(torch.get_default_dtype())
+    return model.by_task(torch.where(model.discrete, torch.ones_like(share), share), 1.0).to(torch.get_default_dtype())
 
 
 class FixedWeights(nn.Module):
