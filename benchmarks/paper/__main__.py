@@ -4,14 +4,13 @@ import argparse
 import itertools
 import multiprocessing
 import os
-import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from benchmarks.paper.part import experiment, measured, module
 from benchmarks.paper.runs import RUNS, variation
-from benchmarks.paper.written import RESULTS, Result, commit, facts, sheet
+from benchmarks.paper.written import RESULTS, Result, commit, sheet
 
 SETTINGS = ("masked-image", "image-label", "image-embedding", "image-mask", "four-at-once", "modalities")
 
@@ -52,7 +51,7 @@ def main() -> None:
         given.out.mkdir(parents=True, exist_ok=True)
         sheet(setting.pictures(experiment(given))).save(given.out / f"paper-{given.name}-pictures.png")
         return
-    started, code = time.perf_counter(), commit()
+    code = commit()
     work = list(itertools.product([None, *map(variation, given.tries)], range(given.seeds)))
     if given.jobs == 1:
         parts = [measured(given, one) for one in work]
@@ -68,7 +67,7 @@ def main() -> None:
     words += [] if given.steps is None else [f"--steps {given.steps}"]
     words += [f"--part {given.part}"] if given.part != "test" else []
     words += [f"--set '{one}'" for one in given.set] + [f"--try '{one}'" for one in given.tries]
-    result.facts |= code | facts(" ".join(words), experiment(given).setup({}), started)
+    result.facts |= code | {"command": " ".join(words)}
     if given.tries:
         result.name += "-variations"
     result.write(given.out)

@@ -23,6 +23,11 @@ COLUMNS = {
 }
 
 
+def both(experiment: Experiment, one: Trained, judge: Judge) -> Row:
+    """Both directions, and joint samples."""
+    return Row.of(one, ask(experiment, one, ["image->label", "joint"]) | made(experiment, one, judge))
+
+
 def made(experiment: Experiment, one: Trained, judge: Judge) -> dict[str, Figure]:
     """Whether images show the class they were asked for, and joint samples agree with themselves."""
     labels = torch.arange(experiment.rows) % 10
@@ -56,14 +61,11 @@ def measure(experiment: Experiment) -> Result:
             result.notes.append(
                 f"The judge, fitted on real training images only, has accuracy {right} on the same test images."
             )
-
-        def both(one: Trained, judge: Judge = judge) -> Row:
-            return Row.of(one, ask(experiment, one, ["image->label", "joint"]) | made(experiment, one, judge))
-
-        result.rows.append(both(joint))
+        result.rows.append(both(experiment, joint, judge))
         if experiment.variation is not None:
             continue
-        result.rows.append(both(experiment.trained("separate blocks and clocks", SEPARATE, seed, like)))
+        separate = experiment.trained("separate blocks and clocks", SEPARATE, seed, like)
+        result.rows.append(both(experiment, separate, judge))
         for one in (
             experiment.trained("classifier only", classify, seed, like),
             experiment.trained("classifier only, without diffusion", {**classify, **DIRECT}, seed, like),

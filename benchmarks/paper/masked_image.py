@@ -79,8 +79,7 @@ def figures(experiment: Experiment, one: Trained, restore: Restorer) -> dict[str
         gone = hidden(len(images), images.shape[2:], fraction).expand_as(images)
         made = restore(one, images, gone)
         error = ((made - images).square() * gone).flatten(1).sum(1) / gone.flatten(1).sum(1)
-        pair = (x.to(one.model.device) for x in (made, images))
-        found[f"lpips {fraction:.0%}"] = metrics.lpips(*pair, network)
+        found[f"lpips {fraction:.0%}"] = metrics.lpips(made.to(one.model.device), images.to(one.model.device), network)
         found[f"error {fraction:.0%}"] = metrics.average(error)
     return found
 

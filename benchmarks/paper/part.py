@@ -1,14 +1,24 @@
-"""One seed of a setting, or of a variation of it, as the command line asks for it: what a process of its own can do."""
+"""One seed of a setting, or of a variation of it, as the command line asks for it: what a process of its own can do.
+
+What a part has measured is kept beside its models, and read back by the next call.
+"""
 
 import argparse
+import hashlib
 import importlib
+import json
+import time
 from types import ModuleType
 
+import cattrs
 import torch
 
 import mmcore
 from benchmarks.paper.runs import Changes, Experiment
-from benchmarks.paper.written import Result
+from benchmarks.paper.written import Result, facts
+
+_TABLES: dict[str, dict[str, mmcore.data.Table]] = {}
+"""Rows that a process has read, by setting and changes."""
 
 
 def module(name: str) -> ModuleType:
@@ -30,10 +40,24 @@ def experiment(given: argparse.Namespace, varied: tuple[str, Changes] | None = N
         given.runs,
         part=given.part,
         variation=varied,
+        tables=_TABLES.setdefault(str((given.name, given.data, given.set)), {}),
     )
 
 
 def measured(given: argparse.Namespace, one: tuple[tuple[str, Changes] | None, int]) -> Result:
     """A variation or none, and a seed."""
     torch.set_num_threads(given.threads)
-    return module(given.name).measure(experiment(given, *one))
+    started = time.perf_counter()
+    varied, seed = one
+    asked = experiment(given, varied, seed)
+    tables = asked.setup({} if varied is None else varied[1], seed).tables()
+    tables.pop("out")
+    key = json.dumps([tables, varied and varied[0], given.rows, given.part, given.weights is None], sort_keys=True)
+    kept = given.runs / "parts" / f"{given.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    if kept.exists():
+        return cattrs.structure(json.loads(kept.read_text()), Result)
+    result = module(given.name).measure(asked)
+    result.facts |= facts(asked.setup({}), started)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(cattrs.unstructure(result), indent=1) + "\n")
+    return result

@@ -72,6 +72,7 @@ class Experiment:
         judging: steps in which a judge is fitted.
         part: of the rows that is measured on.
         variation: a name and changes: this variation of the joint model is measured, and nothing beside it.
+        tables: rows that were read, for all that read them alike.
     """
 
     recipe: str
@@ -86,7 +87,7 @@ class Experiment:
     judging: int = 500
     part: str = "test"
     variation: tuple[str, Changes] | None = None
-    _tables: dict[str, Table] = attrs.field(factory=dict, init=False)
+    tables: dict[str, Table] = attrs.field(factory=dict, repr=False)
 
     def setup(self, changes: Changes, seed: int = 0) -> Setup:
         """The recipe, changed: ``{"a.b": value}``, where None takes the key away."""
@@ -171,9 +172,9 @@ class Experiment:
             return rows
         variables = [(m.name, None if m.made is None else m.made.where(), str(m.spec)) for m in rows.variables]
         key = json.dumps([len(rows), rows.source.where(0), variables, always], default=str, sort_keys=True)
-        if key not in self._tables:
-            self._tables[key] = Table.read(rows)
-        return self._tables[key]
+        if key not in self.tables:
+            self.tables[key] = Table.read(rows)
+        return self.tables[key]
 
 
 def variation(text: str) -> tuple[str, Changes]:

@@ -38,7 +38,7 @@ class Row:
     parameters: int
     seconds: float
     seconds_per_step: float
-    figures: Mapping[str, Figure]
+    figures: dict[str, Figure]
 
     @classmethod
     def of(cls, one: Trained, figures: Mapping[str, Figure], name: str | None = None) -> "Row":
@@ -59,7 +59,7 @@ class Curve:
 
     title: str
     x: str
-    lines: Mapping[str, Sequence[tuple[float, str, str]]]
+    lines: dict[str, list[tuple[float, str, str]]]
 
 
 @attrs.define
@@ -76,7 +76,7 @@ class Result:
     """
 
     name: str
-    columns: Mapping[str, tuple[str, bool]]
+    columns: dict[str, tuple[str, bool]]
     rows: list[Row] = attrs.field(factory=list)
     notes: list[str] = attrs.field(factory=list)
     curves: list[Curve] = attrs.field(factory=list)
@@ -88,7 +88,8 @@ class Result:
         first = parts[0]
         notes = list(dict.fromkeys(note for part in parts for note in part.notes))
         rows = [row for part in parts for row in part.rows]
-        return cls(first.name, first.columns, rows, notes, first.curves, dict(first.facts))
+        seconds = sum(part.facts.get("seconds", 0) for part in parts)
+        return cls(first.name, first.columns, rows, notes, first.curves, first.facts | {"seconds": seconds})
 
     def over_seeds(self, name: str, figure: str) -> Figure | None:
         """A variation's mean over seeds; its interval holds the bootstrap intervals of all of them."""
@@ -197,11 +198,10 @@ def cell(figure: Figure | None) -> str:
     return "–" if figure is None else str(figure).partition(", n = ")[0] + ")"
 
 
-def facts(command: str, setup: Any, started: float) -> dict[str, Any]:
+def facts(setup: Any, started: float) -> dict[str, Any]:
     """What a result was measured on."""
     options = setup.config.training
     return {
-        "command": command,
         "machine": machine(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
