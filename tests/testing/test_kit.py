@@ -1,6 +1,7 @@
 """The kit's own behaviour: what it refuses, excuses, prints and writes, under pytest and on the command line."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -12,8 +13,9 @@ import pytest
 import torch
 
 import mmcore
-from mmcore import RequestError
+from mmcore import RequestError, Rng
 from mmcore.testing import KnownFailure, OptOuts, Tolerance, Unsupported, conformance_suite, run, schema
+from mmcore.testing.checks_loss import _directions
 from mmcore.testing.reference import Reference
 from mmcore.testing.report import Report, Result
 from mmcore.testing.strategies import corners, samples
@@ -266,3 +268,36 @@ def test_a_spec_knows_its_void() -> None:
     spec.check(torch.tensor([[0, 9]]), "x")
     with pytest.raises(RequestError, match="found 5 in row 0, expected 0 … 3 or void 9"):
         spec.check(torch.tensor([[0, 5]]), "x")
+
+
+@pytest.mark.parametrize("d", [2, 3, 16, 512])
+@pytest.mark.parametrize("length", [0.0, 0.3, 0.9, 0.999])
+def test_directions_integrate_densities_whose_mass_is_known(d: int, length: float) -> None:
+    """Uniform and power spherical (De Cao and Aziz 2020), each about the mean and about another direction."""
+    n = 20_000
+    rng = Rng.for_rows(d, n)
+    towards = torch.nn.functional.one_hot(torch.tensor(d - 1), d).double()
+    x, log_q = _directions(rng, length * towards)
+    torch.testing.assert_close(x.norm(dim=1), torch.ones(n, dtype=torch.float64))
+    kappa = (d - 1) * length / (1 - length)
+    alpha, beta = (d - 1) / 2 + kappa, (d - 1) / 2
+    normaliser = (
+        (alpha + beta) * math.log(2) + beta * math.log(math.pi) + math.lgamma(alpha) - math.lgamma(alpha + beta)
+    )
+    aside = torch.nn.functional.one_hot(torch.tensor(0), d).double()
+    tilted = 0.995 * towards + math.sqrt(1 - 0.995**2) * aside
+    uniform = torch.full((n,), -math.log(2) - d / 2 * math.log(math.pi) + math.lgamma(d / 2), dtype=torch.float64)
+    densities = {"uniform": uniform, "about the mean": kappa * (1 + x @ towards).clamp(min=1e-12).log() - normaliser}
+    if d <= 16 and length <= 0.9:
+        densities["about another"] = kappa * (1 + x @ tilted).clamp(min=1e-12).log() - normaliser
+    for name, log_p in densities.items():
+        mass = (log_p - log_q).exp()
+        error = float(mass.std()) / math.sqrt(n)
+        # 5.1 standard errors, false-alarm rate 3.4e-7; the mean's direction is known to 1 % or less everywhere.
+        assert abs(float(mass.mean()) - 1) < 5.1 * error + 1e-3, name
+        assert error < 0.02, name
+    moments = (x @ towards).square()
+    weights = (uniform - log_q).exp()
+    # The second moment of a direction's cosine is 1/d.
+    estimate, spread = float((weights * moments).mean()), float((weights * moments).std()) / math.sqrt(n)
+    assert abs(estimate - 1 / d) < 5.1 * spread + 1e-4
