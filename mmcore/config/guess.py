@@ -21,8 +21,10 @@ CLASSES = 256
 """Most classes of a label; a column of more values that repeat is taken for a key of groups."""
 REGIONS = 32
 """Most classes of a mask."""
-SIDE = 64
-"""Larger pictures are made smaller."""
+SIDE = 32
+"""Pixels that pictures are at most wide and high in a configuration to begin with; larger ones are made smaller."""
+SMALL = 1024
+"""Numbers of codes up to which a perceptron sees the whole space at once."""
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _FLAG = re.compile(r"has_(?P<a>.+)|(?P<b>.+)_present|present_(?P<c>.+)")
 _PARTS = {
@@ -323,7 +325,7 @@ def _lines(
             yield f"test = {share}"
     if resized and size:
         yield ""
-        yield "[[data.transforms]]  # smaller is faster; masks are resized to the nearest pixel"
+        yield f"[[data.transforms]]  # {SIDE} pixels at most are for a CPU: more on a GPU; masks are resized to the nearest pixel"
         yield 'kind = "resize"'
         yield f"size = {_toml(list(size))}"
         yield 'fit = "cover"  # or "stretch"'
@@ -348,11 +350,13 @@ def _lines(
         if elements > 13:
             yield f"{variables[column.name]} = {{ weight = {_rounded(12.8 / elements)} }}"
     yield ""
-    yield from _model(used, size)
+    small = sum(_codes(column, size) for column in used) <= SMALL
+    yield "[model]"
+    yield from _backbone(used, size, small=small)
     yield ""
-    yield "[training]"
-    yield "steps = 3000"
-    yield "batch_size = 64"
+    yield "[training]  # under an hour on two cores; mmcore train --dry-run says what it takes here"
+    yield "steps = 3000" if small else "steps = 2000"
+    yield "batch_size = 64" if small else "batch_size = 32"
     yield "lr = 1e-3"
     yield "validate_every = 500" if validated else "validate_every = 0  # the data have no validation rows"
     yield "pictures_every = 500"
@@ -408,15 +412,13 @@ def _codes(column: Column, size: tuple[int, int] | None) -> int:
     return column.options["classes"] if column.plugin == "label" else _elements(column, size)
 
 
-def _model(used: Sequence[Column], size: tuple[int, int] | None) -> Iterator[str]:
-    total = sum(_codes(column, size) for column in used)
-    yield "[model]"
-    if total <= 1024:
+def _backbone(used: Sequence[Column], size: tuple[int, int] | None, *, small: bool) -> Iterator[str]:
+    if small:
         yield 'backbone = "mlp"  # of a small space it sees every place at once'
         yield "backbone_options = { width = 256, depth = 4 }"
         return
     yield 'backbone = "transformer"'
-    grid = size or (min(8, total),)
+    grid = size or (8,)
     patch = next(
         (p for p in (1, 2, 4, 8, 16) if all(s % p == 0 for s in grid) and math.prod(grid) // p ** len(grid) <= 100), 0
     )

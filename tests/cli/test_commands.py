@@ -405,7 +405,7 @@ EXPECTED: dict[str, dict[str, dict[str, Any]]] = {
         "animal": {"plugin": "label", "classes": 2, "names": ["cat", "dog"]},
     },
     "table": {
-        "image": {"plugin": "image", "size": [48, 64], "channels": 1},
+        "image": {"plugin": "image", "size": [24, 32], "channels": 1},
         "label": {"plugin": "label", "classes": 5},
         "vector": {"plugin": "clip", "width": 6, "unit_norm": False},
     },
