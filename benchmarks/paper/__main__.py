@@ -37,6 +37,9 @@ def main() -> None:
         metavar="'name: a.b=value; …'",
         help="a variation of the joint model to measure beside it; the results are then NAME-variations",
     )
+    parser.add_argument(
+        "--alone", action="store_true", help="measure the joint model and its variations, no single task"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--runs", type=Path, default=RUNS, help="where trained models are kept")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -52,7 +55,9 @@ def main() -> None:
         sheet(setting.pictures(experiment(given))).save(given.out / f"paper-{given.name}-pictures.png")
         return
     code = commit()
-    work = list(itertools.product([None, *map(variation, given.tries)], range(given.seeds)))
+    work = list(
+        itertools.product([("recipe", {}) if given.alone else None, *map(variation, given.tries)], range(given.seeds))
+    )
     if given.jobs == 1:
         parts = [measured(given, one) for one in work]
     else:
@@ -60,12 +65,15 @@ def main() -> None:
         with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("spawn")) as pool:
             parts = list(pool.map(partial(measured, given), work))
     result = Result.joined(parts)
-    if hasattr(setting, "conclude"):
+    if given.alone:
+        result.curves.clear()
+    elif hasattr(setting, "conclude"):
         setting.conclude(result)
     words = ["python -m benchmarks.paper", given.name, *([] if given.data is None else ["--data PATH"])]
     words += [*([] if given.weights is None else ["--weights PATH"]), f"--seeds {given.seeds}", f"--rows {given.rows}"]
     words += [] if given.steps is None else [f"--steps {given.steps}"]
     words += [f"--part {given.part}"] if given.part != "test" else []
+    words += ["--alone"] if given.alone else []
     words += [f"--set '{one}'" for one in given.set] + [f"--try '{one}'" for one in given.tries]
     result.facts |= code | {"command": " ".join(words)}
     if given.tries:

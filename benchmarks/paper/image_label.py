@@ -59,7 +59,7 @@ def measure(experiment: Experiment) -> Result:
             held = values(experiment.held_out(joint), "image", "label")
             right = metrics.accuracy(judge(held["image"]), held["label"])
             result.notes.append(
-                f"The judge, fitted on real training images only, has accuracy {right} on the same test images."
+                f"The judge, fitted on real training images only, has accuracy {right} on the held-out images."
             )
         result.rows.append(both(experiment, joint, judge))
         if experiment.variation is not None:

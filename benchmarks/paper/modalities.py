@@ -93,7 +93,7 @@ def measure(experiment: Experiment) -> Result:
             held = values(experiment.held_out(full), "image", "label")
             right = metrics.accuracy(judge(held["image"]), held["label"])
             result.notes.append(
-                f"The judge, fitted on real training images only, has accuracy {right} on the same test images."
+                f"The judge, fitted on real training images only, has accuracy {right} on the held-out images."
             )
         assert real is not None
         fewer = [(f"N = {k}", experiment.trained(f"N = {k}", without(*ORDER[k:]), seed, like), True) for k in (1, 2, 3)]
@@ -109,7 +109,7 @@ def measure(experiment: Experiment) -> Result:
     )
     costs = [cost(n) for n in COUNTS]
     result.facts["costs"] = costs
-    lines = ["| N | parameters | ms a step | peak memory, MB |", "|---|---|---|---|"]
+    lines = ["| N | parameters | ms a step | memory over the import's, MB |", "|---|---|---|---|"]
     lines += [f"| {c['n']} | {c['parameters']:,} | {c['ms']:.1f} | {c['mb']:.0f} |" for c in costs]
     result.notes.append(
         "The cost of a step by N: images of 8 × 8 in a space of 16 channels, the same backbone, 64 rows, a process each:\n\n"
