@@ -16,7 +16,7 @@ import mmcore
 from benchmarks.paper import four_at_once, image_embedding, image_label, image_mask, masked_image, modalities
 from benchmarks.paper.asking import only, without
 from benchmarks.paper.runs import RECIPES, WITHIN, Experiment, changed, matched, parameters, variation
-from benchmarks.paper.written import Result, Row
+from benchmarks.paper.written import Result, Row, sheet
 from mmcore.config.run import train
 from mmcore.data import Table, TensorBatch
 from mmcore.errors import RequestError
@@ -153,6 +153,12 @@ def test_settings_are_measured_from_end_to_end(
     assert len(written["rows"]) == len(result.rows)
     table = (tmp_path / "results" / f"paper-{recipe}.md").read_text()
     assert all(f"| {name} | {counts[0]:,}"[:12] in table for name in result.names)
+    if hasattr(module, "pictures"):
+        drawn = module.pictures(one, 3)
+        assert all(len(images) == 3 for _, images in drawn)
+        # One width and height for all, each pixel three wide, and the names beside them.
+        width, height = drawn[0][1][0].size
+        assert sheet(drawn).size == (130 + 3 * (3 * width + 4), len(drawn) * (3 * height + 4))
     if recipe == "image-embedding":
         # A second call reads all models back, and finds the same.
         again = module.measure(experiment(recipe, registry, tmp_path, data[DATA[recipe]], weights))

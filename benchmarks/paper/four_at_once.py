@@ -1,7 +1,11 @@
 """Image, outline, group and two embeddings at once, with a task that has no encoder, against a model of each question alone."""
 
-from benchmarks.paper.asking import ask, in_one_step, only, without
-from benchmarks.paper.runs import Experiment
+from typing import Any
+
+import torch
+
+from benchmarks.paper.asking import answers, ask, in_one_step, only, without
+from benchmarks.paper.runs import Experiment, values
 from benchmarks.paper.written import Result, Row
 from mmcore.data import Table
 
@@ -24,6 +28,25 @@ def lacking(rows: Table) -> str:
     shares = zip(rows.names, rows.rows.present.double().mean(0).tolist(), strict=True)
     told = ", ".join(f"{1 - share:.0%} lack {name!r}" for name, share in shares if share < 1)
     return f"Of {len(rows):,} training rows {told or 'none lacks anything'}."
+
+
+def pictures(experiment: Experiment, n: int = 14) -> list[tuple[str, list[Any]]]:
+    """Held-out images with their outlines, true and answered; images of their outlines and embeddings; and joint samples."""
+    joint = experiment.trained("joint", seed=experiment.seeds[0])
+    held = values(experiment.held_out(joint), "image", "mask", "embedding")
+    at = torch.arange(n) * len(held["image"]) // n
+    truth = {name: x[at] for name, x in held.items()}
+    by_both = answers(joint, n, mask=truth["mask"], embedding=truth["embedding"])
+    nothing = answers(joint, n)
+    rows = {
+        "true image": ("image", truth["image"]),
+        "true outline": ("mask", truth["mask"]),
+        "outline of image": ("mask", answers(joint, n, image=truth["image"])["mask"]),
+        "image of both": ("image", by_both["image"]),
+        "image of nothing": ("image", nothing["image"]),
+        "and its outline": ("mask", nothing["mask"]),
+    }
+    return [(name, [joint.model.variable(kind).show(x) for x in some]) for name, (kind, some) in rows.items()]
 
 
 def measure(experiment: Experiment) -> Result:
