@@ -17,7 +17,7 @@ h1 { font-size: 34px; line-height: 1.15; margin: 0 0 8px; letter-spacing: -0.02e
 h2 { font-size: 21px; margin: 44px 0 4px; }
 p.lead { font-size: 18px; color: var(--muted); margin: 0 0 28px; max-width: 44em; }
 p.note { color: var(--muted); margin: 0 0 12px; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(270px, 1fr)); gap: 14px; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(200px, 1fr)); gap: 14px; }
 .card { background: white; border: 1px solid var(--line); border-radius: 12px; padding: 16px 18px; }
 .card b { display: block; font-size: 30px; letter-spacing: -0.02em; }
 .card span { font-weight: 600; } .card small { display: block; color: var(--muted); }
@@ -28,7 +28,7 @@ td, th { border-bottom: 1px solid var(--line); padding: 6px 10px; text-align: le
 td.n { text-align: right; font-variant-numeric: tabular-nums; }
 pre { background: white; border: 1px solid var(--line); border-radius: 12px; padding: 14px; overflow-x: auto; font-size: 13px; }
 figure.pixels img { image-rendering: pixelated; }
-.sheets { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 14px; }
+.sheets { display: grid; grid-template-columns: repeat(auto-fit, minmax(220px, 1fr)); gap: 14px; }
 """
 
 
