@@ -82,7 +82,8 @@ def train(registry: Registry, out: Path, **changes: Any) -> None:
         there = rows.rows.present.tolist()
         named = list(enumerate(rows.rows.values.items()))
         rows = Dataset([{n: x[k] for v, (n, x) in named if row[v]} for k, row in enumerate(there)], model.variables)
-    mmcore.fit(model, rows, out=out, validation=held, quiet=True, **({"device": "cpu"} | HOW | changes))
+    options: dict[str, Any] = {"device": "cpu"} | HOW | changes
+    mmcore.fit(model, rows, out=out, validation=held, quiet=True, **options)
 
 
 def digest(out: Path) -> dict[str, str]:
