@@ -80,7 +80,8 @@ def speed() -> None:
 def tests(processes: int) -> None:
     """The suite's last line."""
     for what in (["tests/test_gpu.py"], ["-n", str(processes), "tests", "plugins", "examples"]):
-        line = [sys.executable, "-m", "pytest", "-q", "-rfE", *what]
+        # pytest-benchmark, where it is installed, warns beside xdist, and the suite takes warnings for errors.
+        line = [sys.executable, "-m", "pytest", "-p", "no:benchmark", "-q", "-rfE", *what]
         found = subprocess.run(line, capture_output=True, text=True, check=False)
         print(
             f"pytest {' '.join(what)}:",
