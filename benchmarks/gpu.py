@@ -33,7 +33,6 @@ from mmcore.demo.run import COMPONENTS, TRAINING, digits_model
 from mmcore.runs import store
 from mmcore.runs.folder import CHECKPOINTS
 
-PARTS = ("speed", "tests", "demo", "killed")
 KILLED = {"device": "cuda", "precision": "bf16", "compile": True, "steps": 300}
 
 
@@ -77,9 +76,9 @@ def speed() -> None:
             )
 
 
-def tests(processes: int) -> None:
-    """The suite's last line."""
-    for what in (["tests/test_gpu.py"], ["-n", str(processes), "tests", "plugins", "examples"]):
+def tests() -> None:
+    """The ends of what pytest prints."""
+    for what in (["tests/test_gpu.py"], ["-n", "auto", "tests", "plugins", "examples"]):
         # pytest-benchmark, where it is installed, warns beside xdist, and the suite takes warnings for errors.
         line = [sys.executable, "-m", "pytest", "-p", "no:benchmark", "-q", "-rfE", *what]
         found = subprocess.run(line, capture_output=True, text=True, check=False)
@@ -103,11 +102,15 @@ def demo() -> None:
 
 
 def killed(trials: int = 3, kills: int = 3) -> None:
-    """Each run is killed at random moments after its first checkpoint, then left to end."""
+    """Each run is killed at random moments after its first checkpoint, then left to end.
+
+    Raises:
+        CalledProcessError: a run ends otherwise than by the kill.
+    """
     chance, good, done = random.Random(0), 0, 0
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "whole"
-        _train(whole).wait()
+        _ended(_train(whole))
         for trial in range(trials):
             out = Path(folder) / f"trial-{trial}"
             for left in range(kills, -1, -1):
@@ -120,7 +123,7 @@ def killed(trials: int = 3, kills: int = 3) -> None:
                     if child.poll() is None:
                         child.send_signal(signal.SIGKILL)
                         done += 1
-                child.wait()
+                _ended(child)
             good += survival.digest(out) == survival.digest(whole)
     print(
         f"kill -9 in bf16, compiled, deterministic: {good} of {trials} runs to the same bytes, {done} kills", flush=True
@@ -131,16 +134,23 @@ def _train(out: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-m", "benchmarks.gpu", "--train", str(out)])
 
 
+def _ended(child: "subprocess.Popen[bytes]") -> None:
+    if child.wait() not in (0, -signal.SIGKILL):
+        raise subprocess.CalledProcessError(child.returncode, child.args)
+
+
 def _step(out: Path) -> int:
     found = store.folders(out / CHECKPOINTS) if out.exists() else []
     return found[0][0] if found else -1
+
+
+PARTS = {"speed": speed, "tests": tests, "demo": demo, "killed": killed}
 
 
 def main() -> None:
     """Run the parts."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu")
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="of the suite")
     parser.add_argument("--train", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if unknown := set(given.parts) - set(PARTS):
@@ -154,7 +164,7 @@ def main() -> None:
         return
     print(f"{torch.cuda.get_device_name()}, {os.cpu_count()} cores, torch {torch.__version__}", flush=True)
     for part in given.parts or PARTS:
-        tests(given.processes) if part == "tests" else globals()[part]()
+        PARTS[part]()
 
 
 if __name__ == "__main__":

@@ -282,6 +282,15 @@ def test_the_part_that_is_measured_on_can_be_chosen(
     assert not (found["test"].flatten(1)[:, None] == found["validation"].flatten(1)[None]).all(2).any()
 
 
+def test_parts_that_were_kept_say_what_code_measured_them() -> None:
+    parts = [
+        Result("r", {}, facts={"commit": c, "changed": d, "seconds": 1.0})
+        for c, d in (("a", False), ("b", True), ("a", False))
+    ]
+    joined = Result.joined(parts)
+    assert joined.facts == {"commit": "a, b", "changed": True, "seconds": 3.0}
+
+
 def test_variations_are_read_from_words() -> None:
     assert variation("heavy label: tasks.label.weight=3; model.gains=[1, 2]") == (
         "heavy label",

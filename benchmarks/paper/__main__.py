@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.paper.part import experiment, measured, module
 from benchmarks.paper.runs import RUNS, variation
-from benchmarks.paper.written import RESULTS, Result, commit, sheet
+from benchmarks.paper.written import RESULTS, Result, sheet
 
 SETTINGS = ("masked-image", "image-label", "image-embedding", "image-mask", "four-at-once", "modalities")
 
@@ -54,7 +54,6 @@ def main() -> None:
         given.out.mkdir(parents=True, exist_ok=True)
         sheet(setting.pictures(experiment(given))).save(given.out / f"paper-{given.name}-pictures.png")
         return
-    code = commit()
     work = list(
         itertools.product([("recipe", {}) if given.alone else None, *map(variation, given.tries)], range(given.seeds))
     )
@@ -75,8 +74,8 @@ def main() -> None:
     words += [f"--part {given.part}"] if given.part != "test" else []
     words += ["--alone"] if given.alone else []
     words += [f"--set '{one}'" for one in given.set] + [f"--try '{one}'" for one in given.tries]
-    result.facts |= code | {"command": " ".join(words)}
-    if given.tries:
+    result.facts["command"] = " ".join(words)
+    if given.tries or given.alone:
         result.name += "-variations"
     result.write(given.out)
     print(result.markdown())

@@ -15,7 +15,7 @@ import torch
 
 import mmcore
 from benchmarks.paper.runs import Changes, Experiment
-from benchmarks.paper.written import Result, facts
+from benchmarks.paper.written import Result, commit, facts
 
 _TABLES: dict[str, dict[str, mmcore.data.Table]] = {}
 """Rows that a process has read, by setting and changes."""
@@ -47,7 +47,8 @@ def experiment(given: argparse.Namespace, varied: tuple[str, Changes] | None = N
 def measured(given: argparse.Namespace, one: tuple[tuple[str, Changes] | None, int]) -> Result:
     """A variation or none, and a seed."""
     torch.set_num_threads(given.threads)
-    started = time.perf_counter()
+    # What is kept is of the code that measured it, whatever code reads it back.
+    started, code = time.perf_counter(), commit()
     varied, seed = one
     asked = experiment(given, varied, seed)
     tables = asked.setup({} if varied is None else varied[1], seed).tables()
@@ -57,7 +58,7 @@ def measured(given: argparse.Namespace, one: tuple[tuple[str, Changes] | None, i
     if kept.exists():
         return cattrs.structure(json.loads(kept.read_text()), Result)
     result = module(given.name).measure(asked)
-    result.facts |= facts(asked.setup({}), started)
+    result.facts |= facts(asked.setup({}), started) | code
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(cattrs.unstructure(result), indent=1) + "\n")
     return result

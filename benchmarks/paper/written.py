@@ -88,8 +88,13 @@ class Result:
         first = parts[0]
         notes = list(dict.fromkeys(note for part in parts for note in part.notes))
         rows = [row for part in parts for row in part.rows]
-        seconds = sum(part.facts.get("seconds", 0) for part in parts)
-        return cls(first.name, first.columns, rows, notes, first.curves, first.facts | {"seconds": seconds})
+        commits = dict.fromkeys(part.facts["commit"] for part in parts if "commit" in part.facts)
+        together = {
+            "seconds": sum(part.facts.get("seconds", 0) for part in parts),
+            "commit": ", ".join(commits) or "unknown",
+            "changed": any(part.facts.get("changed") for part in parts),
+        }
+        return cls(first.name, first.columns, rows, notes, first.curves, first.facts | together)
 
     def over_seeds(self, name: str, figure: str) -> Figure | None:
         """A variation's mean over seeds; its interval holds the bootstrap intervals of all of them."""
