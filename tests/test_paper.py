@@ -282,6 +282,18 @@ def test_the_part_that_is_measured_on_can_be_chosen(
     assert not (found["test"].flatten(1)[:, None] == found["validation"].flatten(1)[None]).all(2).any()
 
 
+def test_a_variation_of_another_size_is_judged_by_the_same_judge(
+    registry: mmcore.Registry, data: dict[str, Path], weights: Path, tmp_path: Path
+) -> None:
+    one = experiment("image-mask", registry, tmp_path, data["scenes"], weights)
+    larger = ("larger", {"model.backbone_options": {"width": 32, "depth": 2, "features": 2, "heads": 2, "patch": 4}})
+    own, varied = (image_mask.measure(attrs.evolve(one, variation=v)) for v in (None, larger))
+    assert varied.rows[0].parameters > 1.1 * own.rows[0].parameters
+    assert "segmented" in varied.rows[0].figures
+    # Its folder is named by its configuration: five models of the recipe, and the larger one beside them.
+    assert len(list(tmp_path.glob("*/trained.json"))) == 6
+
+
 def test_parts_that_were_kept_say_what_code_measured_them() -> None:
     parts = [
         Result("r", {}, facts={"commit": c, "changed": d, "seconds": 1.0})

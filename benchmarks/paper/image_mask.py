@@ -6,7 +6,7 @@ Scenes made of a mask are judged by segmenting them, with a network that was tra
 from torch import Tensor
 
 from benchmarks.paper.asking import SEPARATE, answers, ask, in_one_step, only
-from benchmarks.paper.runs import DIRECT, Experiment, Trained, values
+from benchmarks.paper.runs import DIRECT, Experiment, Trained, parameters, values
 from benchmarks.paper.written import Result, Row
 from mmcore import metrics
 from mmcore.metrics import Figure
@@ -26,6 +26,12 @@ def segmented(judge: Trained, images: Tensor, masks: Tensor) -> Figure:
     return metrics.mean_iou(found, masks, int(m.spec.high or 0) + 1, void=m.spec.void)
 
 
+def painted(experiment: Experiment, one: Trained, questions: list[str], judge: Trained, masks: Tensor) -> Row:
+    """The questions' figures, and the judge's mIoU on scenes made of the masks."""
+    made = answers(one, len(masks), mask=masks)["image"]
+    return Row.of(one, ask(experiment, one, questions) | {"segmented": segmented(judge, made, masks)})
+
+
 def measure(experiment: Experiment) -> Result:
     """Train, ask and measure."""
     result = Result("image-mask", COLUMNS)
@@ -33,20 +39,19 @@ def measure(experiment: Experiment) -> Result:
     for seed in experiment.seeds:
         joint = experiment.joint(seed)
         like = joint.parameters
-        judge = experiment.trained("segmentation only, without diffusion", {**segment, **DIRECT}, seed, like)
+        # One judge for all variations, whatever their size.
+        own = parameters(experiment.setup({}, seed).model())
+        judge = experiment.trained("segmentation only, without diffusion", {**segment, **DIRECT}, seed, own)
         held = values(experiment.held_out(joint), "image", "mask")
         images, masks = held["image"], held["mask"]
-
-        def painted(one: Trained, questions: list[str]) -> Row:
-            made = answers(one, len(masks), mask=masks)["image"]  # noqa: B023
-            return Row.of(one, ask(experiment, one, questions) | {"segmented": segmented(judge, made, masks)})  # noqa: B023
-
         both = ["image->mask", "mask->image"]
-        result.rows += [painted(joint, both), in_one_step(experiment, joint, ["image->mask"])]
+        result.rows += [painted(experiment, joint, both, judge, masks), in_one_step(experiment, joint, ["image->mask"])]
         if experiment.variation is not None:
             continue
-        result.rows.append(painted(experiment.trained("separate blocks and clocks", SEPARATE, seed, like), both))
-        result.rows.append(painted(experiment.trained("scene from mask only", paint, seed, like), ["mask->image"]))
+        separate = experiment.trained("separate blocks and clocks", SEPARATE, seed, like)
+        painter = experiment.trained("scene from mask only", paint, seed, like)
+        result.rows.append(painted(experiment, separate, both, judge, masks))
+        result.rows.append(painted(experiment, painter, ["mask->image"], judge, masks))
         one = experiment.trained("segmentation only", segment, seed, like)
         result.rows += [
             Row.of(one, ask(experiment, one, ["image->mask"])),
