@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 import mmcore
-from benchmarks.paper import four_at_once, image_embedding, image_label, image_mask, masked_image, modalities
+from benchmarks.paper import four_at_once, image_embedding, image_label, image_mask, masked_image, modalities, prepare
 from benchmarks.paper.asking import only, without
 from benchmarks.paper.runs import RECIPES, WITHIN, Experiment, changed, matched, parameters, variation
 from benchmarks.paper.written import Result, Row, sheet
@@ -169,12 +169,46 @@ def test_the_open_question_is_measured_from_end_to_end(
     registry: mmcore.Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(modalities, "COUNTS", (1, 2))
-    result = modalities.measure(experiment("modalities", registry, tmp_path, None, None))
-    assert [row.name for row in result.rows][:4] == ["N = 1", "N = 2", "N = 3", "N = 4"]
-    assert [len(row.figures) for row in result.rows] == [1, 4, 5, 6, 4, 4]
+    one = experiment("modalities", registry, tmp_path, None, None)
+    result = modalities.measure(one)
+    few = ["N = 1", "N = 2", "N = 3"]
+    assert [row.name for row in result.rows][:7] == [*few, *(f"{name}, equal time" for name in few), "N = 4"]
+    assert [len(row.figures) for row in result.rows] == [1, 4, 5, 1, 4, 5, 6, 4, 4]
+    # As many steps as the fullest model's time buys, each of which has the time of a step beside it.
+    pace = {row.name: row.seconds_per_step for row in result.rows}
+    bought = [f"{max(1, round(pace['N = 4'] / pace[name])):,} of {name}" for name in few]
+    assert f"Seed 0: 1 steps of N = 4 take the processor as long as {', '.join(bought)}." in result.notes
+    modalities.conclude(result)
     first, second = result.facts["costs"]
     assert first["parameters"] < second["parameters"]
     assert min(first["ms"], second["ms"], first["mb"], second["mb"]) > 0
+
+
+def test_clothes_have_four_modalities_and_parts_of_their_own(
+    registry: mmcore.Registry, data: dict[str, Path], tmp_path: Path
+) -> None:
+    made = prepare.prepare(data["idx"], 14, 20)
+    training = made["split"] == 0
+    assert [int((made["split"] == k).sum()) for k in range(3)] == [57, 3, 60]
+    # Whitened on the rows that are trained on, and on no others.
+    cov = np.cov(made["embedding"][training].T.astype(np.float64))
+    np.testing.assert_allclose(cov, np.eye(20), atol=1e-5)
+    np.testing.assert_allclose(made["embedding"][training].mean(0), 0, atol=1e-5)
+    # The axes are those of most variance: what they leave of the images is what the smallest eigenvalues say.
+    flat = made["image"][training].reshape(57, -1) / 255
+    flat = flat - flat.mean(0)
+    left = flat - made["embedding"][training] @ np.linalg.lstsq(made["embedding"][training], flat, rcond=None)[0]
+    smallest = np.linalg.svd(flat, compute_uv=False)[20:]
+    np.testing.assert_allclose((left**2).sum(), (smallest**2).sum(), rtol=1e-5)
+    assert (made["mask"] == (made["image"] >= prepare.INK)).all()
+    np.savez(tmp_path / "clothes.npz", **made)
+    one = experiment("modalities-fashion", registry, tmp_path, tmp_path / "clothes.npz", None)
+    model = one.trained("N = 4")
+    assert [m.name for m in model.model.modalities] == list(modalities.ORDER)
+    held = one.held_out(model)
+    assert len(held) == 8
+    varied = attrs.evolve(one, variation=("light", {"tasks.image.weight": 0.1}))
+    assert [row.name for row in modalities.measure(varied).rows] == ["N = 4, light"]
 
 
 def test_controls_keep_each_extra_modality_and_break_its_tie_to_the_row() -> None:
@@ -254,7 +288,7 @@ def test_a_table_has_the_mean_over_seeds_and_the_intervals_hull() -> None:
 
 
 def test_all_recipes_are_here() -> None:
-    assert {path.stem for path in RECIPES.glob("*.toml")} == {*DATA, "modalities"}
+    assert {path.stem for path in RECIPES.glob("*.toml")} == {*DATA, "modalities", "modalities-fashion"}
 
 
 @pytest.mark.parametrize(("recipe", "module"), [("image-embedding", image_embedding), ("masked-image", masked_image)])

@@ -12,7 +12,15 @@ from benchmarks.paper.part import experiment, measured, module
 from benchmarks.paper.runs import RUNS, variation
 from benchmarks.paper.written import RESULTS, Result, sheet
 
-SETTINGS = ("masked-image", "image-label", "image-embedding", "image-mask", "four-at-once", "modalities")
+SETTINGS = (
+    "masked-image",
+    "image-label",
+    "image-embedding",
+    "image-mask",
+    "four-at-once",
+    "modalities",
+    "modalities-fashion",
+)
 
 
 def main() -> None:
@@ -35,10 +43,13 @@ def main() -> None:
         default=[],
         dest="tries",
         metavar="'name: a.b=value; …'",
-        help="a variation of the joint model to measure beside it; the results are then NAME-variations",
+        help="a variation of the joint model to measure beside it; the results are then NAME-variations, unless --as names them",
     )
     parser.add_argument(
         "--alone", action="store_true", help="measure the joint model and its variations, no single task"
+    )
+    parser.add_argument(
+        "--as", dest="called", metavar="NAME", help="what the results are called, if not as the setting"
     )
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--runs", type=Path, default=RUNS, help="where trained models are kept")
@@ -52,7 +63,7 @@ def main() -> None:
         if not hasattr(setting, "pictures"):
             parser.error(f"{given.name} has no pictures")
         given.out.mkdir(parents=True, exist_ok=True)
-        sheet(setting.pictures(experiment(given))).save(given.out / f"paper-{given.name}-pictures.png")
+        sheet(setting.pictures(experiment(given))).save(given.out / f"paper-{given.called or given.name}-pictures.png")
         return
     work = list(
         itertools.product([("recipe", {}) if given.alone else None, *map(variation, given.tries)], range(given.seeds))
@@ -75,7 +86,9 @@ def main() -> None:
     words += ["--alone"] if given.alone else []
     words += [f"--set '{one}'" for one in given.set] + [f"--try '{one}'" for one in given.tries]
     result.facts["command"] = " ".join(words)
-    if given.tries or given.alone:
+    if given.called:
+        result.name = given.called
+    elif given.tries or given.alone:
         result.name += "-variations"
     result.write(given.out)
     print(result.markdown())

@@ -23,6 +23,10 @@ from mmcore.rng import Rng
 
 ORDER = ("image", "label", "mask", "embedding")
 EXTRA = ("mask", "embedding")
+REAL = 10_000
+"""Training images that the Fréchet distance is to, at most."""
+N = len(ORDER)
+EQUAL_TIME = ", equal time"
 COUNTS = (1, 2, 4, 8, 12, 16)
 COLUMNS = {
     "frechet": ("Fréchet of joint samples' images", False),
@@ -80,33 +84,65 @@ def figures(experiment: Experiment, one: Trained, judge: Judge, real: torch.Tens
 
 
 def measure(experiment: Experiment) -> Result:
-    """Train at N = 1 … 4, and the controls; measure; and take the cost."""
-    result = Result("modalities", COLUMNS)
+    """Train at N = 1 … 4, in as many steps and in as much time, and the controls; and measure."""
+    result = Result(experiment.recipe, COLUMNS)
     judge = real = None
     for seed in experiment.seeds:
-        full = experiment.trained("N = 4", seed=seed)
-        like = full.parameters
+        full = experiment.joint(seed, "N = 4")
         if judge is None:
             rows = values(experiment.training_rows(full), "image", "label")
             judge = fit_judge(rows["image"], rows["label"], 10, steps=experiment.judging)
-            real = judge.features(rows["image"])
+            real = judge.features(rows["image"][:REAL])
             held = values(experiment.held_out(full), "image", "label")
             right = metrics.accuracy(judge(held["image"]), held["label"])
             result.notes.append(
                 f"The judge, fitted on real training images only, has accuracy {right} on the held-out images."
             )
         assert real is not None
-        fewer = [(f"N = {k}", experiment.trained(f"N = {k}", without(*ORDER[k:]), seed, like), True) for k in (1, 2, 3)]
-        spoiled = [
-            (f"N = 4, {what}", experiment.trained(f"N = 4, {what}", None, seed, like, spoil), False)
-            for what, spoil in (("mask and embedding noise", noise), ("mask and embedding of another row", shuffled))
-        ]
-        for name, one, extras in (*fewer, ("N = 4", full, True), *spoiled):
+        found = [(full.name, full, True)]
+        if experiment.variation is None:
+            found = [*compared(experiment, full, result), *found, *controls(experiment, full)]
+        for name, one, extras in found:
             result.rows.append(Row.of(one, figures(experiment, one, judge, real, extras), name))
     result.notes.append(
-        "The N modalities are the first of image, label, mask, embedding. One backbone reads the same space in every row, so that equal steps "
-        "are equal compute but for the heads; the column *ms a step* has the rest."
+        "The N modalities are the first of image, label, mask, embedding. One backbone reads the same space in every row; what N adds to a step "
+        "are the encodings and the heads."
     )
+    for figure in ("frechet", "judged", "classified"):
+        lines = {
+            way: [(float(k), f"N = {k}{'' if k == N else name}", figure) for k in range(1, N + 1)]
+            for way, name in (("equal steps", ""), ("equal time", EQUAL_TIME))
+        }
+        result.curves.append(Curve(COLUMNS[figure][0], "N", lines))
+    return result
+
+
+def compared(experiment: Experiment, full: Trained, result: Result) -> list[tuple[str, Trained, bool]]:
+    """The models of fewer modalities: of as many steps as the full one's, and of as many as its time buys."""
+    seed, like, steps = full.seed, full.parameters, full.setup.config.training.steps
+    fewer = {k: without(*ORDER[k:]) for k in range(1, N)}
+    found = [(f"N = {k}", experiment.trained(f"N = {k}", c, seed, like), True) for k, c in fewer.items()]
+    bought = {}
+    for (name, one, _), changes in zip(list(found), fewer.values(), strict=True):
+        bought[name] = max(1, round(steps * full.seconds_per_step / one.seconds_per_step))
+        longer = {**changes, "training.steps": bought[name]}
+        found.append((f"{name}{EQUAL_TIME}", experiment.trained(f"{name}{EQUAL_TIME}", longer, seed, like), True))
+    words = ", ".join(f"{count:,} of {name}" for name, count in bought.items())
+    result.notes.append(f"Seed {seed}: {steps:,} steps of N = {N} take the processor as long as {words}.")
+    return found
+
+
+def controls(experiment: Experiment, full: Trained) -> list[tuple[str, Trained, bool]]:
+    """The full model with false extra modalities."""
+    named = (("mask and embedding noise", noise), ("mask and embedding of another row", shuffled))
+    return [
+        (f"N = {N}, {what}", experiment.trained(f"N = {N}, {what}", None, full.seed, full.parameters, spoil), False)
+        for what, spoil in named
+    ]
+
+
+def conclude(result: Result) -> None:
+    """The cost of a step by N, on this machine."""
     costs = [cost(n) for n in COUNTS]
     result.facts["costs"] = costs
     lines = ["| N | parameters | ms a step | memory over the import's, MB |", "|---|---|---|---|"]
@@ -115,10 +151,6 @@ def measure(experiment: Experiment) -> Result:
         "The cost of a step by N: images of 8 × 8 in a space of 16 channels, the same backbone, 64 rows, a process each:\n\n"
         + "\n".join(lines)
     )
-    for figure in ("frechet", "judged", "classified"):
-        points = {figure: [(float(k), f"N = {k}", figure) for k in (1, 2, 3, 4)]}
-        result.curves.append(Curve(COLUMNS[figure][0], "N", points))
-    return result
 
 
 def cost(n: int) -> dict[str, float]:

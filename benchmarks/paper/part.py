@@ -22,8 +22,8 @@ _TABLES: dict[str, dict[str, mmcore.data.Table]] = {}
 
 
 def module(name: str) -> ModuleType:
-    """Of a setting."""
-    return importlib.import_module(f"benchmarks.paper.{name.replace('-', '_')}")
+    """Of a setting; the open question has two data sets."""
+    return importlib.import_module(f"benchmarks.paper.{name.removesuffix('-fashion').replace('-', '_')}")
 
 
 def experiment(given: argparse.Namespace, varied: tuple[str, Changes] | None = None, seed: int = 0) -> Experiment:

@@ -151,12 +151,12 @@ class Experiment:
         print(f"{self.recipe}: {name}, seed {seed}: {count:,} parameters, {took['seconds']:.0f} s", flush=True)
         return Trained(name, seed, model, setup, count, took["seconds"], took["seconds_per_step"])
 
-    def joint(self, seed: int) -> Trained:
+    def joint(self, seed: int, name: str = "joint") -> Trained:
         """The recipe's own model, or the variation that is measured in its place."""
         if self.variation is None:
-            return self.trained("joint", seed=seed)
-        name, changes = self.variation
-        return self.trained(f"joint, {name}", changes, seed)
+            return self.trained(name, seed=seed)
+        varied, changes = self.variation
+        return self.trained(f"{name}, {varied}", changes, seed)
 
     def held_out(self, one: Trained) -> Table:
         """The rows that are measured on, as the model reads them."""
