@@ -1,10 +1,13 @@
 """Schedules and samplers side by side on the digits' validation part.
 
-``python -m benchmarks.schedules [--steps N] [--threads N]`` trains one model per schedule (or reads it back), samples each in 50 steps by DDIM (η = 0)
-and ancestrally, the latter by mean codes and by drawn ones, and prints a Markdown table.
+``python -m benchmarks.schedules [--steps N] [--seeds 3] [--threads N]`` trains a model per schedule and seed (or reads it back), samples each in 50 steps
+by DDIM (η = 0) and ancestrally, the latter by mean codes and by drawn ones, and prints a Markdown table of the means over the seeds, then
+each seed's Fréchet distances.
 """
 
-from benchmarks.trained import Data, arguments, head, row, trained
+import attrs
+
+from benchmarks.trained import FIGURES, Data, arguments, head, row, trained
 
 SAMPLERS: dict[str, dict] = {
     "DDIM, η = 0": {"sampler": "ddim", "eta": 0.0, "steps": 50},
@@ -15,13 +18,19 @@ SAMPLERS: dict[str, dict] = {
 
 def main() -> None:
     """Train, sample and print."""
-    registry, options, _ = arguments(__doc__)
+    registry, options, given = arguments(__doc__)
     data = Data.read(registry)
     print(head("schedule", "sampler"))
+    distances = []
     for schedule in ("cosine", "paper", "paper-steps"):
-        model = trained(registry, data.train, options=options, schedule=schedule)
+        seeds = [attrs.evolve(options, seed=seed) for seed in range(given.seeds)]
+        models = [trained(registry, data.train, options=one, schedule=schedule) for one in seeds]
         for sampler, how in SAMPLERS.items():
-            print(row(schedule, sampler, figures=data.measure(model, **how)), flush=True)
+            found = [data.measure(model, **how) for model in models]
+            mean = {figure: sum(f[figure] for f in found) / len(found) for figure in FIGURES}
+            print(row(schedule, sampler, figures=mean), flush=True)
+            distances.append(f"{schedule}, {sampler}: {[round(f['frechet_distance'], 2) for f in found]}")
+    print("\n".join(["", *distances]))
 
 
 if __name__ == "__main__":
