@@ -2,7 +2,10 @@
 
 import gzip
 import json
+import re
+import shlex
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,23 @@ import torch
 from safetensors.torch import save_file
 
 import mmcore
-from benchmarks.paper import four_at_once, image_embedding, image_label, image_mask, masked_image, modalities, prepare
+from benchmarks.paper import (
+    four_at_once,
+    image_embedding,
+    image_label,
+    image_mask,
+    masked_image,
+    modalities,
+    prepare,
+    standin,
+)
 from benchmarks.paper.asking import only, without
 from benchmarks.paper.runs import RECIPES, WITHIN, Experiment, changed, matched, parameters, variation
 from benchmarks.paper.written import Result, Row, sheet
+from mmcore import cli
 from mmcore.config.run import train
 from mmcore.data import Table, TensorBatch
+from mmcore.data.embed import embed as embedded
 from mmcore.errors import RequestError
 from mmcore.metrics import Figure
 from mmcore.rng import Rng
@@ -207,6 +221,11 @@ def test_clothes_have_four_modalities_and_parts_of_their_own(
     assert [m.name for m in model.model.modalities] == list(modalities.ORDER)
     held = one.held_out(model)
     assert len(held) == 8
+    assert [(name, len(images)) for name, images in modalities.pictures(one, 3)] == [
+        ("joint", 3),
+        ("their masks", 3),
+        ("by label, 0 … 9", 3),
+    ]
     varied = attrs.evolve(one, variation=("light", {"tasks.image.weight": 0.1}))
     assert [row.name for row in modalities.measure(varied).rows] == ["N = 4, light"]
 
@@ -287,6 +306,44 @@ def test_a_table_has_the_mean_over_seeds_and_the_intervals_hull() -> None:
     assert "F ↑ | G ↓" in result.markdown()
 
 
+PAGES = Path(__file__).parents[1] / "docs" / "recipes"
+
+
+@pytest.mark.parametrize("page", [*DATA, "modalities"])
+def test_the_commands_of_a_recipes_page_work(
+    page: str, data: dict[str, Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [
+        line
+        for block in re.findall(r"```shell\n(.*?)```", (PAGES / f"{page}.md").read_text(), re.S)
+        for line in block.splitlines()
+    ]
+    assert len(lines) >= 4
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").symlink_to(RECIPES)
+    places = {"fashion-mnist": data["idx"], "emoji.npz": data["emoji"], "camvid.npz": data["scenes"]}
+    for name, path in (places | {"lpips_squeeze.safetensors": weights}).items():
+        (tmp_path / name).symlink_to(path)
+    backbone = TINY["transformer" if page == "image-mask" else "mlp"]
+    for line in lines:
+        program, *words = shlex.split(line)
+        if program == "python":
+            assert words[:2] == ["-m", "benchmarks.paper.prepare"]
+            monkeypatch.setattr(sys, "argv", words[1:])
+            prepare.main()
+            continue
+        assert program == "mmcore"
+        if words[0] == "train":
+            for small in ("training.steps=1", f"model.backbone_options={backbone}", "sampling.steps=2"):
+                words += ["--set", small]
+        if words[0] == "evaluate":
+            words += ["--rows", "8"]
+        monkeypatch.setattr(sys, "argv", [program, *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 0, line
+
+
 def test_all_recipes_are_here() -> None:
     assert {path.stem for path in RECIPES.glob("*.toml")} == {*DATA, "modalities", "modalities-fashion"}
 
@@ -345,3 +402,20 @@ def test_variations_are_read_from_words() -> None:
     for wrong in ("no colon", "name:", "name: a.b", "name: a=[1"):
         with pytest.raises(RequestError, match="variation"):
             variation(wrong)
+
+
+def test_the_stand_in_takes_clips_path(registry: mmcore.Registry, data: dict[str, Path], tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="the extra mmcore-clip[model]")
+    folder = standin.standin(tmp_path / "clip", size=16, patch=8, width=16, layers=1, out=8)
+    embed = {"variable": "embedding", "column": "image", "embedder": "clip", "options": {"folder": str(folder)}}
+    changes = {"data.columns": {}, "data.embed": [embed | {"cache": str(tmp_path / "embedded")}]}
+    one = experiment("image-embedding", registry, tmp_path, data["emoji"], None)
+    setup = one.setup({**changes, "modalities.embedding.width": 8})
+    embedded(registry, setup.config.data, quiet=True)
+    found = Table.read(setup.rows("all"))
+    vectors = found.rows.values["embedding"]
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(60), rtol=0, atol=1e-5)
+    # Random weights tell images apart.
+    assert len({tuple(row) for row in vectors.tolist()}) == len(
+        {image.tobytes() for image in np.load(data["emoji"])["image"]}
+    )

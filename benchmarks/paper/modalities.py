@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -81,6 +82,16 @@ def figures(experiment: Experiment, one: Trained, judge: Judge, real: torch.Tens
         if "embedding" in names:
             found["cosine"] = metrics.cosine(told["embedding"], rows["embedding"])
     return found
+
+
+def pictures(experiment: Experiment, n: int = 14) -> list[tuple[str, list[Any]]]:
+    """Joint samples with their masks, and an image of each class, by the full model."""
+    full = experiment.trained("N = 4", seed=experiment.seeds[0])
+    joint = answers(full, n)
+    asked = answers(full, n, label=torch.arange(n) % 10)["image"]
+    image, mask = full.model.variable("image"), full.model.variable("mask")
+    rows = [("joint", image, joint["image"]), ("their masks", mask, joint["mask"]), ("by label, 0 … 9", image, asked)]
+    return [(name, [modality.show(x) for x in made]) for name, modality, made in rows]
 
 
 def measure(experiment: Experiment) -> Result:

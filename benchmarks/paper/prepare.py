@@ -6,6 +6,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,8 @@ def main() -> None:
     parser.add_argument("--components", type=int, default=20)
     given = parser.parse_args()
     given.file.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(given.file, **prepare(given.folder, given.size, given.components))
+    arrays: dict[str, Any] = prepare(given.folder, given.size, given.components)
+    np.savez(given.file, **arrays)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ from pathlib import Path
 import torch
 
 
-def standin(folder: Path, *, size: int = 224, patch: int = 32, width: int = 192, layers: int = 6, out: int = 512) -> Path:
+def standin(
+    folder: Path, *, size: int = 224, patch: int = 32, width: int = 192, layers: int = 6, out: int = 512
+) -> Path:
     """Write a folder as ``transformers`` would: the network, and how pixels are prepared."""
     import transformers
 
