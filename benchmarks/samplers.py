@@ -17,6 +17,7 @@ SAMPLERS: dict[str, tuple[dict, tuple[int, ...]]] = {
     "ancestral, drawn codes": ({"sampler": "ancestral", "codes": "draw-all"}, (20, 250)),
     "DDIM, η = 0": ({"sampler": "ddim", "eta": 0.0}, (20,)),
     "2M": ({"sampler": "2m"}, (10, 20, 250)),
+    "2M, even in the log signal-to-noise ratio": ({"sampler": "2m", "spacing": "snr"}, (20,)),
     "Heun (two predictions a step)": ({"sampler": "heun"}, (10, 20)),
 }
 """How, and in how many steps."""
