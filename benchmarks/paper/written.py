@@ -156,6 +156,7 @@ class Result:
 
         matplotlib.use("Agg")
         from matplotlib import pyplot
+        from matplotlib.ticker import MaxNLocator
 
         figure, panels = pyplot.subplots(1, len(self.curves), figsize=(5.5 * len(self.curves), 4), squeeze=False)
         for axis, curve in zip(panels[0], self.curves, strict=True):
@@ -166,6 +167,7 @@ class Result:
                 axis.plot(x, [one.value for _, one in kept], marker="o", markersize=3, label=line)
                 axis.fill_between(x, [one.low for _, one in kept], [one.high for _, one in kept], alpha=0.2)
             axis.set(xlabel=curve.x, title=curve.title)
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
             if len(curve.lines) > 1:
                 axis.legend(fontsize=7)
         figure.tight_layout()
@@ -173,15 +175,11 @@ class Result:
         pyplot.close(figure)
 
 
-def sheet(rows: Sequence[tuple[str, Sequence[Any]]], scale: int = 3) -> Any:
-    """Rows of pictures, each with its name to the left, as one picture.
-
-    Args:
-        rows: names and PIL images of one size.
-        scale: how many times larger each is drawn.
-    """
+def sheet(rows: Sequence[tuple[str, Sequence[Any]]]) -> Any:
+    """Rows of pictures, names and PIL images of one size, each with its name to the left, as one picture, three times as large or 48 pixels wide."""
     from PIL import Image, ImageDraw
 
+    scale = max(3, 48 // rows[0][1][0].width)
     width, height = (scale * side for side in rows[0][1][0].size)
     margin, gap = 130, 4
     columns = max(len(images) for _, images in rows)
