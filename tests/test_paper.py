@@ -227,7 +227,10 @@ def test_clothes_have_four_modalities_and_parts_of_their_own(
         ("by label, 0 … 9", 3),
     ]
     varied = attrs.evolve(one, variation=("light", {"tasks.image.weight": 0.1}))
-    assert [row.name for row in modalities.measure(varied).rows] == ["N = 4, light"]
+    measured = modalities.measure(varied)
+    assert [row.name for row in measured.rows] == ["N = 4, light"]
+    modalities.conclude(measured)
+    assert "costs" not in measured.facts
 
 
 def test_controls_keep_each_extra_modality_and_break_its_tie_to_the_row() -> None:

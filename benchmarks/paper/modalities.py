@@ -153,7 +153,9 @@ def controls(experiment: Experiment, full: Trained) -> list[tuple[str, Trained, 
 
 
 def conclude(result: Result) -> None:
-    """The cost of a step by N, on this machine."""
+    """The cost of a step by N, on this machine; beside the recipe that needs no file."""
+    if result.name != "modalities":
+        return
     costs = [cost(n) for n in COUNTS]
     result.facts["costs"] = costs
     lines = ["| N | parameters | ms a step | memory over the import's, MB |", "|---|---|---|---|"]
