@@ -6,6 +6,7 @@ import re
 import shlex
 import struct
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -347,6 +348,16 @@ def test_the_commands_of_a_recipes_page_work(
         assert ended.value.code == 0, line
 
 
+def test_the_sizes_for_a_gpu_fit_a_recipe(registry: mmcore.Registry, data: dict[str, Path]) -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", (PAGES / "index.md").read_text(), re.S)
+    sections = tomllib.loads(block)
+    changes = {"data.transforms": sections["data"]["transforms"], "modalities.image.size": 64}
+    changes |= {f"{name}.{key}": value for name in ("model", "training") for key, value in sections[name].items()}
+    assert sections["modalities"]["image"] == {"size": 64}
+    config = Experiment("image-label", data["idx"], registry).setup(changes).config
+    assert (config.model.backbone, config.training.precision) == ("transformer", "bf16")
+
+
 def test_all_recipes_are_here() -> None:
     assert {path.stem for path in RECIPES.glob("*.toml")} == {*DATA, "modalities", "modalities-fashion"}
 
@@ -410,8 +421,11 @@ def test_variations_are_read_from_words() -> None:
 def test_the_stand_in_takes_clips_path(registry: mmcore.Registry, data: dict[str, Path], tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="the extra mmcore-clip[model]")
     folder = standin.standin(tmp_path / "clip", size=16, patch=8, width=16, layers=1, out=8)
-    embed = {"variable": "embedding", "column": "image", "embedder": "clip", "options": {"folder": str(folder)}}
-    changes = {"data.columns": {}, "data.embed": [embed | {"cache": str(tmp_path / "embedded")}]}
+    # As the recipe's page says.
+    (block,) = re.findall(r"```toml\n(.*?)```", (PAGES / "image-embedding.md").read_text(), re.S)
+    said = tomllib.loads(block)["data"]
+    said["embed"][0] |= {"options": {"folder": str(folder)}, "cache": str(tmp_path / "embedded")}
+    changes = {f"data.{key}": value for key, value in said.items()}
     one = experiment("image-embedding", registry, tmp_path, data["emoji"], None)
     setup = one.setup({**changes, "modalities.embedding.width": 8})
     embedded(registry, setup.config.data, quiet=True)

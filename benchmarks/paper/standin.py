@@ -4,8 +4,8 @@ The vision tower is ViT-B/32's in kind (224 pixels, patches of 32, 512 numbers o
 Its embeddings are those of a random network: they tell images apart, and mean nothing.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 import torch
@@ -42,5 +42,12 @@ def standin(
     return folder
 
 
+def main() -> None:
+    """Write."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.paper.standin", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    standin(parser.parse_args().folder)
+
+
 if __name__ == "__main__":
-    standin(Path(sys.argv[1]))
+    main()
