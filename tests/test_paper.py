@@ -406,6 +406,8 @@ def test_parts_that_were_kept_say_what_code_measured_them() -> None:
     ]
     joined = Result.joined(parts)
     assert joined.facts == {"commit": "a, b", "changed": True, "seconds": 3.0}
+    # One that does not say is not passed over.
+    assert Result.joined([*parts, Result("r", {})]).facts["commit"] == "a, b, unknown"
 
 
 def test_variations_are_read_from_words() -> None:

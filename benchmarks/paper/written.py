@@ -88,10 +88,10 @@ class Result:
         first = parts[0]
         notes = list(dict.fromkeys(note for part in parts for note in part.notes))
         rows = [row for part in parts for row in part.rows]
-        commits = dict.fromkeys(part.facts["commit"] for part in parts if "commit" in part.facts)
+        commits = dict.fromkeys(part.facts.get("commit", "unknown") for part in parts)
         together = {
             "seconds": sum(part.facts.get("seconds", 0) for part in parts),
-            "commit": ", ".join(commits) or "unknown",
+            "commit": ", ".join(commits),
             "changed": any(part.facts.get("changed") for part in parts),
         }
         return cls(first.name, first.columns, rows, notes, first.curves, first.facts | together)
