@@ -33,7 +33,7 @@ from benchmarks.paper.written import Result, Row, sheet
 from mmcore import cli
 from mmcore.config.run import train
 from mmcore.data import Table, TensorBatch
-from mmcore.data.embed import embed as embedded
+from mmcore.data.opening import embed as embedded
 from mmcore.errors import RequestError
 from mmcore.metrics import Figure
 from mmcore.rng import Rng

@@ -44,7 +44,7 @@ def embed(
     """Turn images or texts into vectors once, by a pretrained network in a local folder; they are kept on disk."""
     registry = registry_of(context)
     from mmcore.config import load
-    from mmcore.data.embed import embed
+    from mmcore.data.opening import embed
 
     for report in embed(registry, load(file, set_ or [], registry=registry).config.data, only=only or ()):
         print(

@@ -2,8 +2,7 @@
 
 import hashlib
 import os
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,7 +10,7 @@ import attrs
 import numpy as np
 
 from mmcore.data.decode import content, decode
-from mmcore.data.options import DataOptions, EmbedOptions
+from mmcore.data.options import EmbedOptions
 from mmcore.data.source import LazyRow, Row, Source
 from mmcore.errors import RequestError
 
@@ -211,50 +210,6 @@ def _vectors(embedder: Embedder, values: Sequence[Any], column: str) -> np.ndarr
             "expected as many finite vectors"
         )
     return vectors
-
-
-def embed(
-    registry: "Registry", options: DataOptions, *, only: Iterable[str] = (), quiet: bool = False
-) -> list[EmbedReport]:
-    """Do all that ``options.embed`` asks for, over the rows of all parts.
-
-    Args:
-        registry: where source and embedders are found.
-        options: of the data.
-        only: names of variables; all by default.
-        quiet: show no progress.
-
-    Raises:
-        RequestError: nothing to embed, no such embedder, or what :func:`embed_column` raises.
-    """
-    from mmcore.data.opening import open_source
-    from mmcore.progress import Progress
-
-    chosen = [one for one in options.embed if not only or one.variable in only]
-    if not chosen:
-        raise RequestError(
-            "embed: the configuration has nothing to embed, expected [[data.embed]] with variable, column and embedder"
-        )
-    source = open_source(registry, options, "all")
-    reports = []
-    for one in chosen:
-        embedder = registry.make("embedder", one.embedder, dict(one.options))[1]
-        cache = Cache(one.cache, embedder.fingerprint)
-        with Progress(f"embedding {one.variable}", len(source), quiet=quiet) as bar:
-            report = embed_column(
-                source,
-                one.column,
-                embedder,
-                cache,
-                variable=one.variable,
-                batch_size=one.batch_size,
-                on_bad_row=options.on_bad_row,
-                progress=lambda done, _, bar=bar: bar.update(done),
-            )
-        for problem in report.bad:
-            print(f"mmcore: skipped {problem}", file=sys.stderr)
-        reports.append(report)
-    return reports
 
 
 class Embedded(Source):

@@ -1,7 +1,8 @@
 """From a description of data to data sets, batches and modalities that know the data's statistics."""
 
 import inspect
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mmcore.data.options import PARTS, DataOptions
@@ -11,6 +12,7 @@ from mmcore.errors import RequestError
 
 if TYPE_CHECKING:
     from mmcore.data.dataset import Dataset
+    from mmcore.data.embed import EmbedReport
     from mmcore.data.loader import Loader, Readable
     from mmcore.modality import ModalityProtocol
     from mmcore.plugins import Registry
@@ -157,6 +159,50 @@ def measured(
             m = registry.modality(offer, name=m.name, **{**news, **made.options})
         found.append(m)
     return found
+
+
+def embed(
+    registry: "Registry", options: DataOptions, *, only: Iterable[str] = (), quiet: bool = False
+) -> "list[EmbedReport]":
+    """Do all that ``options.embed`` asks for, over the rows of all parts.
+
+    Args:
+        registry: where source and embedders are found.
+        options: of the data.
+        only: names of variables; all by default.
+        quiet: show no progress.
+
+    Raises:
+        RequestError: nothing to embed, no such embedder, or what :func:`mmcore.data.embed.embed_column` raises.
+    """
+    from mmcore.data.embed import Cache, embed_column
+    from mmcore.progress import Progress
+
+    chosen = [one for one in options.embed if not only or one.variable in only]
+    if not chosen:
+        raise RequestError(
+            "embed: the configuration has nothing to embed, expected [[data.embed]] with variable, column and embedder"
+        )
+    source = open_source(registry, options, "all")
+    reports = []
+    for one in chosen:
+        embedder = registry.make("embedder", one.embedder, dict(one.options))[1]
+        cache = Cache(one.cache, embedder.fingerprint)
+        with Progress(f"embedding {one.variable}", len(source), quiet=quiet) as bar:
+            report = embed_column(
+                source,
+                one.column,
+                embedder,
+                cache,
+                variable=one.variable,
+                batch_size=one.batch_size,
+                on_bad_row=options.on_bad_row,
+                progress=lambda done, _, bar=bar: bar.update(done),
+            )
+        for problem in report.bad:
+            print(f"mmcore: skipped {problem}", file=sys.stderr)
+        reports.append(report)
+    return reports
 
 
 def _takes_part(factory: Any) -> bool:

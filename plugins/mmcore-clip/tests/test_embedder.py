@@ -13,7 +13,8 @@ from PIL import Image
 import mmcore
 from mmcore import RequestError
 from mmcore.data import DataOptions, EmbedOptions, Rows, open_data
-from mmcore.data.embed import Cache, embed, embed_column
+from mmcore.data.embed import Cache, embed_column
+from mmcore.data.opening import embed
 
 transformers = pytest.importorskip("transformers", reason="the extra mmcore-clip[model]")
 
