@@ -1,7 +1,8 @@
 """The demo's Fréchet distance by judges of other seeds: how much of it is the judge's.
 
 ``python -m benchmarks.judges RUN [--seeds 5] [--threads 1]`` asks the model of a demo's folder ``RUN`` for joint samples, and prints for each judge the floor (the test
-images' distance to the training images), the distance of training images drawn anew, the mean over the model's batches, and the distance of all its samples at once.
+images' distance to the training images), the mean over batches of training images drawn anew and over the model's, dealt class by class and as they come, and the distance of all its
+samples at once.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import torch
 import mmcore
 from benchmarks.trained import BATCH, Data
 from mmcore.demo.judge import Judge
-from mmcore.demo.measure import draws_distance
+from mmcore.demo.measure import batches_distance, draws_distance
 from mmcore.demo.run import SAMPLING
 from mmcore.metrics import frechet_distance
 
@@ -31,14 +32,25 @@ def main() -> None:
     data = Data.read(registry, "test")
     images, labels = (data.train.rows.values[name] for name in ("image", "label"))
     made = mmcore.sample(mmcore.load(given.run / "model", registry=registry), BATCHES * BATCH, seed=0, **SAMPLING)
-    print("| judge | floor | training images drawn anew | model | all samples at once |\n|---|---|---|---|---|")
+    heads = (
+        "judge",
+        "floor",
+        "training images drawn anew",
+        "model",
+        "training images, by chance",
+        "model, by chance",
+        "all at once",
+    )
+    print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
     for seed in range(given.seeds):
         judge = Judge.fit(images, labels, seed=seed)
         real, held, found = (judge.features(x) for x in (images, data.held["image"], made["image"]))
         cells = (
             frechet_distance(held, real),
+            draws_distance(real, BATCH, labels),
+            batches_distance(found, real, BATCH, made["label"]),
             draws_distance(real, BATCH),
-            sum(frechet_distance(b, real) for b in found.split(BATCH)) / BATCHES,
+            batches_distance(found, real, BATCH),
             frechet_distance(found, real),
         )
         print(f"| {seed} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |", flush=True)

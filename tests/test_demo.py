@@ -13,7 +13,7 @@ import mmcore
 from mmcore.data.digits import Digits
 from mmcore.demo import run
 from mmcore.demo.judge import Judge
-from mmcore.demo.measure import draws_distance
+from mmcore.demo.measure import batches_distance, draws_distance
 from mmcore.rng import Rng
 
 REQUIRED = {
@@ -25,6 +25,8 @@ REQUIRED = {
     "frechet_distance",
     "frechet_floor",
     "frechet_of_training_draws",
+    "frechet_distance_by_chance",
+    "frechet_of_training_draws_by_chance",
     "judge_test_accuracy",
     "class_total_variation",
     "class_entropy_nats",
@@ -77,6 +79,25 @@ def test_draws_of_the_data_are_as_far_as_chance_has_them() -> None:
     """
     x = 3 * Rng.for_rows(0, 20_000).normal(1)
     assert abs(draws_distance(x, 400, draws=256) * 400 / 9 - 1.5) < 0.5
+
+
+def test_dealt_batches_leave_out_the_chance_of_classes_alone() -> None:
+    """Two classes at ±3 with unit deviation and equal shares, in one dimension: ``σ² = 10`` by chance, and dealt the mean varies by 1 alone.
+
+    The deviation ``s`` of a dealt batch has the variance of ``x²`` within a class over ``4 σ² n``, ``(2 + 4 · 9) / 40 n``, beside
+    ``1 / n`` of the mean's. The mean of 256 batches has a deviation of about a tenth; the bounds are 5 of these.
+    """
+    n, draws = 200, 256
+    labels = torch.arange(100_000) % 2
+    x = Rng.for_rows(0, 100_000).normal(1) + 3 * (2 * labels[:, None] - 1)
+    rows = Rng.for_rows(1, draws).of("rows").integers(0, 100_000, n).flatten()
+    dealt = batches_distance(x[rows], x, n, labels[rows])
+    assert abs(dealt * n - (1 + 38 / 40)) < 0.6
+    chance = batches_distance(x[rows], x, n)
+    assert chance * n > 8
+    # No row is lost, and shares that are wrong as a whole stay so.
+    wrong = torch.where(torch.rand(len(rows), generator=torch.Generator().manual_seed(0)) < 0.5, rows // 2 * 2, rows)
+    assert batches_distance(x[wrong], x, n, labels[wrong]) > 2
 
 
 def test_the_judge_learns_from_training_digits() -> None:

@@ -66,21 +66,22 @@ def measure(answers: Answers, model: JointModel, judge: Judge, train: Rows, test
         "image_to_mask_iou": _mean(iou(by_image["mask"], test["mask"])),
         "image_to_embedding_cosine": _mean(cosine(by_image["embedding"], test["embedding"])),
     }
+    real, n = judge.features(train["image"]), len(test["image"])
+    figures["frechet_distance"] = batches_distance(judge.features(joint["image"]), real, n, joint["label"])
+    figures["frechet_of_training_draws"] = draws_distance(real, n, train["label"])
     return figures | image_figures(joint["image"], judge, train, test)
 
 
 def image_figures(images: Tensor, judge: Judge, train: Rows, test: Rows) -> dict[str, float]:
     """Figures of generated images by themselves; none needs their labels."""
     real, held, made = (judge.features(x) for x in (train["image"], test["image"], images))
-    batches = [b for b in made.split(len(held)) if len(b) == len(held)]
-    distances = [frechet_distance(b, real) for b in batches]
     shares = torch.bincount(judge(images), minlength=10) / len(images)
     data = torch.bincount(train["label"], minlength=10) / len(train["label"])
     precision, recall = precision_recall(made[: len(held)], held)
     return {
-        "frechet_distance": sum(distances) / len(distances) if distances else float("nan"),
         "frechet_floor": frechet_distance(held, real),
-        "frechet_of_training_draws": draws_distance(real, len(held)),
+        "frechet_distance_by_chance": batches_distance(made, real, len(held)),
+        "frechet_of_training_draws_by_chance": draws_distance(real, len(held)),
         "class_total_variation": 0.5 * (shares - data).abs().sum().item(),
         "class_entropy_nats": -(shares * shares.clamp(min=1e-12).log()).sum().item(),
         "knn_precision": precision,
@@ -90,10 +91,35 @@ def image_figures(images: Tensor, judge: Judge, train: Rows, test: Rows) -> dict
     }
 
 
-def draws_distance(real: Tensor, n: int, *, draws: int = 32, seed: int = 0) -> float:
-    """The mean Fréchet distance of ``n`` rows drawn from ``real`` to all of it: what samples of the very data have, class by chance included."""
-    rng = Rng.for_rows(seed, draws).of("draws")
-    return sum(frechet_distance(real[at], real) for at in rng.integers(0, len(real), n)) / draws
+def batches_distance(made: Tensor, real: Tensor, n: int, labels: Tensor | None = None) -> float:
+    """The mean Fréchet distance of batches of ``n`` rows of ``made`` to all of ``real``; NaN where there is no whole batch.
+
+    The distance depends on how a batch was drawn: one whose classes come unequally often by chance is farther off. The test
+    split is divided class by class, so what is set beside it has to be.
+
+    Args:
+        made: ``(rows, features)``.
+        real: ``(m, features)``.
+        n: rows of a batch; what is left over is in none.
+        labels: ``(rows,)``, the rows' own classes. Then the rows are dealt to the batches class by class, and each batch has
+            the classes as often as all rows have them, within one row; without, batches are the rows as they come.
+    """
+    count = len(made) // n
+    if not count:
+        return float("nan")
+    made = made[: count * n]
+    if labels is None:
+        batches = made.split(n)
+    else:
+        order = labels[: count * n].argsort(stable=True)
+        batches = [made[order[first::count]] for first in range(count)]
+    return sum(frechet_distance(batch, real) for batch in batches) / count
+
+
+def draws_distance(real: Tensor, n: int, labels: Tensor | None = None, *, draws: int = 32, seed: int = 0) -> float:
+    """:func:`batches_distance` of rows drawn from ``real`` itself, with replacement: what samples of the very data have."""
+    rows = Rng.for_rows(seed, draws).of("draws").integers(0, len(real), n).flatten()
+    return batches_distance(real[rows], real, n, None if labels is None else labels[rows])
 
 
 def nearest(images: Tensor, train: Tensor) -> float:
