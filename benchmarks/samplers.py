@@ -40,7 +40,7 @@ def main() -> None:
             distances = []
             for seed in range(given.seeds):
                 images = mmcore.sample(model, SAMPLES, steps=steps, seed=seed, absent=[], **how)["image"]
-                distances.append(data.frechet(images, SAMPLES))
+                distances.append(data.frechet(images, batch=SAMPLES))
             cells.append(f"{sum(distances) / len(distances):.3f}")
             print(f"{name}, {steps} steps: {distances}", file=sys.stderr, flush=True)
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
