@@ -16,12 +16,16 @@ import torch
 
 import mmcore
 from mmcore.data import Table, TensorBatch
+from mmcore.demo import run
 from mmcore.demo.judge import Judge
 from mmcore.demo.measure import Answers, batches_distance, measure
-from mmcore.demo.run import COMPONENTS, TRAINING, digits_model
+from mmcore.demo.run import COMPONENTS, digits_model
 from mmcore.rng import Rng
+from mmcore.roles import RoleMix
 from mmcore.training import TrainOptions
 
+TRAINING = attrs.evolve(run.TRAINING, roles=RoleMix(joint=0.45, single=0.35))
+"""The demo's, but for the roles: it was these that the measurements were made with, and a better demo does not change them."""
 BATCH = 364
 """The test split's size: the Fréchet distance depends on how many samples there are."""
 FIGURES = {

@@ -31,7 +31,7 @@ WEIGHTS = {"image": 0.2, "mask": 0.2, "label": 1.0, "embedding": 0.2}
 # The label comes out of the noise first, and the rest is then drawn to fit it.
 GAINS = {"image": 1.0, "mask": 1.0, "label": 3.0, "embedding": 1.0}
 TRAINING = TrainOptions(
-    steps=3000, batch_size=128, lr=1.4e-3, condition_noise=0.35, roles=RoleMix(joint=0.45, single=0.35)
+    steps=3000, batch_size=128, lr=1.4e-3, condition_noise=0.35, roles=RoleMix(joint=0.6, single=0.35)
 )
 SAMPLING: dict[str, Any] = {"sampler": "2m", "steps": 20}
 # Of what is given, in the questions that give something.
