@@ -1,7 +1,7 @@
 """The demo's Fréchet distance by judges of other seeds: how much of it is the judge's.
 
 ``python -m benchmarks.judges RUN [--seeds 5] [--threads 1]`` asks the model of a demo's folder ``RUN`` for joint samples, and prints for each judge the floor (the test
-images' distance to the training images), the mean over batches of training images drawn anew and over the model's, dealt class by class and as they come, and the distance of all its
+images' distance to the training images), the mean over batches of training images drawn anew and over the model's, as they come and dealt class by class, and the distance of all its
 samples at once.
 """
 
@@ -37,8 +37,8 @@ def main() -> None:
         "floor",
         "training images drawn anew",
         "model",
-        "training images, by chance",
-        "model, by chance",
+        "training images, dealt",
+        "model, dealt",
         "all at once",
     )
     print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
@@ -47,10 +47,10 @@ def main() -> None:
         real, held, found = (judge.features(x) for x in (images, data.held["image"], made["image"]))
         cells = (
             frechet_distance(held, real),
-            draws_distance(real, BATCH, labels),
-            batches_distance(found, real, BATCH, made["label"]),
             draws_distance(real, BATCH),
             batches_distance(found, real, BATCH),
+            draws_distance(real, BATCH, labels),
+            batches_distance(found, real, BATCH, made["label"]),
             frechet_distance(found, real),
         )
         print(f"| {seed} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |", flush=True)

@@ -32,7 +32,7 @@ def main() -> None:
             found = [data.measure(model, **how) for model in models]
             mean = {figure: sum(f[figure] for f in found) / len(found) for figure in FIGURES}
             print(row(schedule, sampler, figures=mean), flush=True)
-            distances.append(f"{schedule}, {sampler}: {[round(f['frechet_distance'], 2) for f in found]}")
+            distances.append(f"{schedule}, {sampler}: {[round(f['frechet_distance_dealt'], 2) for f in found]}")
     print("\n".join(["", *distances]))
 
 

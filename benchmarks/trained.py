@@ -34,7 +34,7 @@ FIGURES = {
     "image_to_label_accuracy": "image → label",
     "image_to_mask_iou": "mask IoU",
     "image_to_embedding_cosine": "cosine",
-    "frechet_distance": "Fréchet",
+    "frechet_distance_dealt": "Fréchet, dealt",
 }
 SAMPLING: dict[str, Any] = {"sampler": "2m", "steps": 20}
 RUNS = Path("runs/benchmarks")
@@ -59,7 +59,7 @@ class Data:
         """The demo's figures of a model on what is held out, without guidance; ``how`` goes to :func:`mmcore.sample`."""
         answers = Answers.ask(model, self.held, joint=8 * BATCH, per_label=100, seed=0, **(SAMPLING | how))
         figures = measure(answers, model, self.judge, self.train.rows.values, self.held)
-        return figures | {"frechet_distance": self.frechet(answers.joint["image"], answers.joint["label"])}
+        return figures | {"frechet_distance_dealt": self.frechet(answers.joint["image"], answers.joint["label"])}
 
     def frechet(self, images: torch.Tensor, labels: torch.Tensor | None = None, batch: int = BATCH) -> float:
         """The mean distance of batches of generated images, dealt by their labels where given, to the training images, in the judge's features."""

@@ -67,8 +67,8 @@ def measure(answers: Answers, model: JointModel, judge: Judge, train: Rows, test
         "image_to_embedding_cosine": _mean(cosine(by_image["embedding"], test["embedding"])),
     }
     real, n = judge.features(train["image"]), len(test["image"])
-    figures["frechet_distance"] = batches_distance(judge.features(joint["image"]), real, n, joint["label"])
-    figures["frechet_of_training_draws"] = draws_distance(real, n, train["label"])
+    figures["frechet_distance_dealt"] = batches_distance(judge.features(joint["image"]), real, n, joint["label"])
+    figures["frechet_of_training_draws_dealt"] = draws_distance(real, n, train["label"])
     return figures | image_figures(joint["image"], judge, train, test)
 
 
@@ -80,8 +80,8 @@ def image_figures(images: Tensor, judge: Judge, train: Rows, test: Rows) -> dict
     precision, recall = precision_recall(made[: len(held)], held)
     return {
         "frechet_floor": frechet_distance(held, real),
-        "frechet_distance_by_chance": batches_distance(made, real, len(held)),
-        "frechet_of_training_draws_by_chance": draws_distance(real, len(held)),
+        "frechet_distance": batches_distance(made, real, len(held)),
+        "frechet_of_training_draws": draws_distance(real, len(held)),
         "class_total_variation": 0.5 * (shares - data).abs().sum().item(),
         "class_entropy_nats": -(shares * shares.clamp(min=1e-12).log()).sum().item(),
         "knn_precision": precision,
@@ -95,7 +95,7 @@ def batches_distance(made: Tensor, real: Tensor, n: int, labels: Tensor | None =
     """The mean Fréchet distance of batches of ``n`` rows of ``made`` to all of ``real``; NaN where there is no whole batch.
 
     The distance depends on how a batch was drawn: one whose classes come unequally often by chance is farther off. The test
-    split is divided class by class, so what is set beside it has to be.
+    split is divided class by class; what is dealt is drawn as it was.
 
     Args:
         made: ``(rows, features)``.

@@ -60,8 +60,9 @@ their label and an embedding together, in {minutes:.1f} minutes. The figures are
 its samples, judged by a classifier fitted on the training digits (itself right on {figures["judge_test_accuracy"]:.1%} of
 the test digits)."""
     note = """The embedding is the whitened principal components of the image, fitted on the training split. Fréchet
-distances are in the judge's features, in batches of as many images as there are test digits. The test split was divided class by class; so
-samples, and training images drawn anew, are dealt to the batches class by class, by their own labels. <i>By chance</i> they are taken as they come."""
+distances are in the judge's features, in batches of as many images as there are test digits. The test split was
+divided class by class; batches of samples, and of training images drawn anew, have the classes' shares by chance. <i>Dealt</i> are batches that samples were dealt
+to class by class, by their own labels."""
     body = f"""<div class=cards>{cards}</div>
 {pictures}
 {_comparison(comparison, out)}
