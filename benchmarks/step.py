@@ -32,8 +32,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--processes", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -64,8 +64,8 @@ def _line(found: Sequence[float]) -> str:
 
 def _measured(rounds: int, steps: int) -> list[float]:
     """Milliseconds of a step of the engine and of the two bare loops, medians over the rounds, and the rounds' median ratios."""
-    registry = mmcore.discover()
-    loops = (_engine(registry), _bare(registry), _bare(registry, equipped=True))
+    state, table = _state(mmcore.discover())
+    loops = (_engine(state, table), _bare(state, table), _bare(state, table, equipped=True))
     for step in loops:
         _time(step, 5)
     times = [[_time(step, steps) for step in loops] for _ in range(rounds)]
@@ -86,14 +86,12 @@ def _state(registry: mmcore.Registry) -> tuple[TrainState, Table]:
     return TrainState.start(model, TRAINING), table
 
 
-def _engine(registry: mmcore.Registry) -> Callable[[], object]:
-    state, table = _state(registry)
+def _engine(state: TrainState, table: Table) -> Callable[[], object]:
     batches = iter(Loader(table, TRAINING.batch_size, 0))
     return lambda: training_step(state, next(batches))
 
 
-def _bare(registry: mmcore.Registry, *, equipped: bool = False) -> Callable[[], object]:
-    state, table = _state(registry)
+def _bare(state: TrainState, table: Table, *, equipped: bool = False) -> Callable[[], object]:
     parameters = [p for p in state.model.parameters() if p.requires_grad]
     average = [p.detach().clone() for p in parameters]
     steps = 0

@@ -13,6 +13,7 @@ import hashlib
 import math
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +27,7 @@ def _signed(value: int) -> int:
 
 
 _GAMMA, _C1, _C2 = (_signed(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+_FINAL = ((30, _C1), (27, _C2), (31, None))
 
 
 @functools.lru_cache(maxsize=256)
@@ -35,10 +37,29 @@ def _key(text: str) -> tuple[int, int]:
     return _signed(int.from_bytes(digest[:8], "little")), _signed(int.from_bytes(digest[8:], "little"))
 
 
+@functools.lru_cache(maxsize=32)
+def _places(text: str, count: int, device: torch.device) -> Tensor:
+    """The keys of elements ``0 … count - 1`` of a purpose, not to be written to."""
+    return torch.arange(1, count + 1, device=device).mul_(_GAMMA).add_(_key(text)[0])
+
+
+def _shifted(x: Tensor, shift: int) -> Tensor:
+    """``x >> shift`` of the bits: torch shifts arithmetically, so the sign bits are masked off."""
+    return (x >> shift).bitwise_and_((1 << 64 - shift) - 1)
+
+
 def _mix(x: Tensor) -> Tensor:
-    """SplitMix64's finaliser, in place; torch shifts arithmetically, so the sign bits are masked off."""
-    for shift, factor in ((30, _C1), (27, _C2), (31, None)):
-        x ^= (x >> shift).bitwise_and_((1 << 64 - shift) - 1)
+    """SplitMix64's finaliser, in place."""
+    if x.device.type == "cpu":
+        # numpy's integers can be unsigned: their shift needs no mask, and their product takes half as long.
+        words = x.numpy().view(np.uint64)
+        for shift, factor in _FINAL:
+            words ^= words >> np.uint64(shift)
+            if factor is not None:
+                words *= np.uint64(factor & _MASK)
+        return x
+    for shift, factor in _FINAL:
+        x ^= _shifted(x, shift)
         if factor is not None:
             x *= factor
     return x
@@ -59,17 +80,32 @@ class Rng:
     rows: Tensor
     step: int = 0
     purpose: str = ""
+    _series: "_Series | None" = attrs.field(default=None, repr=False)
     _mixed: list[Tensor] = attrs.field(init=False, repr=False, factory=list)
     """Seed, step and row, mixed once for all purposes."""
 
     @classmethod
-    def for_rows(cls, seed: int, count: int, *, start: int = 0, device: torch.device | str | None = None) -> "Rng":
-        """An rng for rows ``start … start + count - 1``."""
-        return cls(seed, torch.arange(start, start + count, device=device))
+    def for_rows(
+        cls, seed: int, count: int, *, start: int = 0, device: torch.device | str | None = None, series: bool = False
+    ) -> "Rng":
+        """An rng for rows ``start … start + count - 1``.
+
+        Args:
+            seed: of all numbers.
+            count: of the rows.
+            start: the first row.
+            device: where the numbers are wanted.
+            series: whether it will be asked for one step after the other: then the same numbers take less time.
+        """
+        rows = torch.arange(start, start + count, device=device)
+        return cls(seed, rows, series=_Series(rows) if series else None)
 
     def at(self, step: int) -> "Rng":
         """The same rows at another step."""
-        return attrs.evolve(self, step=step)
+        other = copy.copy(self)
+        object.__setattr__(other, "step", step)
+        object.__setattr__(other, "_mixed", [])
+        return other
 
     def of(self, purpose: str) -> "Rng":
         """The same rows for a purpose; purposes nest."""
@@ -77,32 +113,40 @@ class Rng:
         object.__setattr__(other, "purpose", f"{self.purpose}/{purpose}")
         return other
 
-    def bits(self, count: int) -> Tensor:
-        """``(B, count)`` int64 with all 64 bits uniform."""
+    def _row(self) -> Tensor:
+        """Seed, step and row in one key, ``(B, 1)``."""
         if not self._mixed:
             first, second = _key(f"{self.seed}\0{self.step}")
             self._mixed.append(_mix(_mix(self.rows * _GAMMA + first).add_(second))[:, None])
-        (row,) = self._mixed
-        first, second = _key(self.purpose)
-        place = torch.arange(1, count + 1, device=self.rows.device).mul_(_GAMMA).add_(first)
+        return self._mixed[0]
+
+    def bits(self, count: int) -> Tensor:
+        """``(B, count)`` int64 with all 64 bits uniform."""
+        row = self._row()
+        place, second = _places(self.purpose, count, self.rows.device), _key(self.purpose)[1]
         return _mix(_mix(place + row).bitwise_xor_(row * _C1 + second))
 
     def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """``(B, *shape)`` uniform in the open interval (0, 1)."""
-        top = self.bits(math.prod(shape)).bitwise_right_shift_(11).bitwise_and_((1 << 53) - 1)
-        u = top.double().add_(0.5).mul_(2.0**-53)
-        if dtype != torch.float64:
-            # Rounding to fewer digits must not reach 1.
-            u = u.to(dtype).clamp(max=1 - torch.finfo(dtype).eps / 2)
-        return u.reshape(len(self.rows), *shape).to(dtype)
+        count, series = math.prod(shape), self._series
+        if series is not None and series.rows is self.rows and count <= _FEW:
+            u = series.uniform(self, count, dtype)
+        else:
+            u = self._uniform(count, dtype)
+        return u.reshape(len(self.rows), *shape)
+
+    def _uniform(self, count: int, dtype: torch.dtype) -> Tensor:
+        u = _shifted(self.bits(count), 11).double().add_(0.5).mul_(2.0**-53)
+        # Rounding to fewer digits must not reach 1.
+        return u if dtype == torch.float64 else u.to(dtype).clamp_(max=1 - torch.finfo(dtype).eps / 2)
 
     def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """``(B, *shape)`` standard normal, by Box and Muller (two per 64 bits)."""
         count = math.prod(shape)
         bits = self.bits((count + 1) // 2)
-        high = (bits >> 32).bitwise_and_(0xFFFFFFFF).double()
-        radius = high.add_(0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
-        angle = bits.bitwise_and_(0xFFFFFFFF).double().mul_(2 * math.pi * 2.0**-32)
+        low, high = bits.view(torch.uint32).unflatten(1, (-1, 2)).unbind(2)
+        radius = high.double().add_(0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
+        angle = low.double().mul_(2 * math.pi * 2.0**-32)
         pair = torch.empty(*bits.shape, 2, dtype=dtype, device=bits.device)
         torch.mul(radius, angle.cos(), out=pair[..., 0])
         torch.mul(radius, angle.sin(), out=pair[..., 1])
@@ -131,3 +175,40 @@ class Rng:
         accepted = (v > 0) & (u.log() < 0.5 * x.square() + d - d * v + d * v.clamp(min=1e-300).log())
         first = accepted.int().argmax(1, keepdim=True)
         return (d[:, 0] * v.gather(1, first)[:, 0].clamp(min=0)).to(shape.dtype)
+
+
+_FEW = 64
+"""Up to how many numbers a row are drawn for several steps at once: of more, the time is no longer that of starting operations."""
+_AT_ONCE = 16
+
+
+@attrs.define(eq=False)
+class _Series:
+    """The few uniform numbers of many consecutive steps, each the one that its step alone would have.
+
+    Attributes:
+        rows: as the rng's; one for other rows has nothing here.
+        first: the steps that ``found`` is for begin here.
+        mixed: their rows' keys.
+        found: ``(steps, B, count)`` by seed, purpose, count and dtype.
+    """
+
+    rows: Tensor
+    first: int = -1
+    mixed: dict[int, Tensor] = attrs.field(factory=dict)
+    found: dict[tuple[int, str, int, torch.dtype], Tensor] = attrs.field(factory=dict)
+
+    def uniform(self, rng: Rng, count: int, dtype: torch.dtype) -> Tensor:
+        """``rng``'s own, ``(B, count)``."""
+        first = rng.step - rng.step % _AT_ONCE
+        if first != self.first:
+            self.first, self.mixed, self.found = first, {}, {}
+        key = (rng.seed, rng.purpose, count, dtype)
+        if key not in self.found:
+            if rng.seed not in self.mixed:
+                steps = [rng.at(step) for step in range(first, first + _AT_ONCE)]
+                self.mixed[rng.seed] = torch.cat([step._row() for step in steps])
+            many = Rng(rng.seed, self.rows.repeat(_AT_ONCE), purpose=rng.purpose)
+            many._mixed.append(self.mixed[rng.seed])
+            self.found[key] = many._uniform(count, dtype).unflatten(0, (_AT_ONCE, -1))
+        return self.found[key][rng.step - first].clone()

@@ -67,16 +67,15 @@ class RoleMix:
         """
         u = rng.of("roles").uniform(3 + 2 * present.shape[1])
         kind, (pick, drop) = u[:, :1], u[:, 3:].chunk(2, dim=1)
-        keep = torch.where(kind < self.joint, torch.ones_like(kind), u[:, 1:2])
-        generate = pick < keep
+        joint, can = kind < self.joint, generable & present
         # The one that a sample observes, evenly among those that it has and that have a code.
         eligible = present & encoded
-        chosen = (u[:, 2:3] * eligible.sum(1, keepdim=True)).long() + 1
-        one = eligible & (eligible.cumsum(1) == chosen)
-        single = (kind >= self.joint) & (kind < self.joint + self.single)
-        generate = torch.where(single, ~one, generate) & generable & present
+        count = eligible.cumsum(1)
+        one = eligible & (count == (u[:, 2:3] * count[:, -1:]).long() + 1)
+        single = (kind < self.joint + self.single) & ~joint
+        generate = torch.where(single, ~one, joint | (pick < u[:, 1:2])) & can
         none = ~(generate & encoded).any(1, keepdim=True)
-        generate = generate | ((none | ~encoded) & generable & present)
+        generate = generate | ((none | ~encoded) & can)
         hidden = torch.where((drop < self.absent) & ~single, Role.ABSENT, Role.OBSERVE)
         roles = torch.where(generate, Role.GENERATE, hidden)
         return torch.where(present, roles, Role.ABSENT)

@@ -2,6 +2,7 @@
 
 import math
 
+import attrs
 import pytest
 import torch
 from hypothesis import given
@@ -85,3 +86,34 @@ def test_gamma_has_its_moments(shape: float) -> None:
     assert abs(g.mean() - shape) < SIGMAS * math.sqrt(shape / n)
     fourth = 3 * shape**2 + 6 * shape
     assert abs((g - shape).square().mean() - shape) < SIGMAS * math.sqrt((fourth - shape**2) / n)
+
+
+def splitmix(x: int) -> int:
+    """The finaliser as it is published, in Python's integers."""
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB % 2**64
+    return x ^ (x >> 31)
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=8))
+def test_bits_are_mixed_as_published(words: list[int]) -> None:
+    from mmcore.rng import _mix
+
+    signed = torch.tensor([w - 2**64 if w >= 2**63 else w for w in words])
+    assert [w % 2**64 for w in _mix(signed).tolist()] == [splitmix(w) for w in words]
+
+
+@given(st.lists(st.integers(0, 70), min_size=1, max_size=6), st.integers(0, 3), st.sampled_from([1, 5, 64, 65]))
+def test_a_series_has_the_numbers_of_its_steps(steps: list[int], seed: int, count: int) -> None:
+    """In any order of the steps, and whatever is done to the numbers; for other rows too."""
+    series = Rng.for_rows(seed, 6, start=3, series=True)
+    for step in steps:
+        for purpose in ("a", "b"):
+            for dtype in (torch.float32, torch.float64):
+                found = series.at(step).of(purpose).uniform(count, dtype=dtype)
+                assert torch.equal(
+                    found, Rng.for_rows(seed, 6, start=3).at(step).of(purpose).uniform(count, dtype=dtype)
+                )
+                found.zero_()
+        some = attrs.evolve(series.at(step), rows=series.rows[2:4])
+        assert torch.equal(some.uniform(count), Rng.for_rows(seed, 2, start=5).at(step).uniform(count))

@@ -51,7 +51,6 @@ class Blocks(Process):
         # The first block's clock stands for all where only its name, its length or its start is asked.
         super().__init__(Schedule(schedules[0].log_A, W, schedules[0].name, schedules[0].eta))
         self.schedules, self.members, self.channels = tuple(schedules), tuple(map(tuple, members)), tuple(channels)
-        self._log_A = torch.stack([s.log_A for s in schedules], dim=1)
         block_of = [next(b for b, m in enumerate(members) if i in m) for i in range(len(found))]
         self._block_of = torch.tensor(block_of, dtype=torch.int64)
         self._block_of_channel = torch.arange(len(channels)).repeat_interleave(torch.tensor(self.channels))
@@ -83,17 +82,18 @@ class Blocks(Process):
 
     def by_modality(self, coefficient: Tensor) -> Tensor:
         """Each modality's block's ``coefficient (B, K)``: ``(B, N)``."""
+        if self.blocks == 1:
+            return coefficient.expand(-1, self.modalities)
         return coefficient[:, self._index(coefficient.device)[0]]
 
-    def _at(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        log_A, W = self._on(t.device)
-        of, _ = self._index(t.device)
-        return log_A.gather(0, t), W.gather(0, t[:, of])
+    def _log_A(self) -> Tensor:
+        return torch.stack([s.log_A for s in self.schedules], dim=1)
 
-    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        if device not in self._tables:
-            self._tables[device] = (self._log_A.to(device), self.schedule.W.to(device))
-        return self._tables[device]
+    def _look(self, table: Tensor, t: Tensor) -> Tensor:
+        return table.gather(0, t)
+
+    def _weights(self, W: Tensor, t: Tensor) -> Tensor:
+        return W.gather(0, self.by_modality(t))
 
     def _index(self, device: torch.device) -> tuple[Tensor, Tensor]:
         if device not in self._indices:
@@ -106,7 +106,8 @@ class Blocks(Process):
 
     def half_log_snr(self, t: Tensor) -> Tensor:
         """As :meth:`Process.half_log_snr`, each block's from its own modalities: ``(B, K)``."""
-        log_A, W = self._at(t)
+        tables = self._on(t.device)
+        log_A, W = self._look(tables.log_A, t), self._weights(tables.marginal.W, t)
         of = self._index(t.device)[0]
         signal = torch.zeros_like(log_A).index_add(1, of, W.square()).log()
         empty = torch.tensor([not block for block in self.members], device=t.device)

@@ -64,6 +64,14 @@ class Jump:
     beta: Tensor
 
 
+@attrs.frozen(eq=False)
+class _Tables:
+    """What is looked up at a step; :class:`Level` of every step, as all of them are computed at once."""
+
+    log_A: Tensor
+    marginal: Level
+
+
 class Process:
     """The forward process of a :class:`Schedule`, in closed form.
 
@@ -79,7 +87,7 @@ class Process:
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
-        self._tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self._tables: dict[torch.device, _Tables] = {}
 
     def __repr__(self) -> str:
         return f"Process({self.schedule.name}, steps={self.steps}, modalities={self.modalities})"
@@ -100,25 +108,35 @@ class Process:
         """Give a clock's ``coefficient (B,)`` the rank and dtype of ``like (B, *Z)``."""
         return widen(coefficient, like)
 
-    def _at(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """``log A_t`` in the shape of ``t``, and ``W_t (B, N)``."""
-        log_A, W = self._on(t.device)
-        return log_A[t], W[t]
+    def _log_A(self) -> Tensor:
+        """``log A`` of every clock's every step."""
+        return self.schedule.log_A
 
-    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+    def _on(self, device: torch.device) -> "_Tables":
         """The tables on a device."""
         if device not in self._tables:
-            self._tables[device] = (self.schedule.log_A.to(device), self.schedule.W.to(device))
+            log_A = self._log_A().to(device)
+            marginal = Level((0.5 * log_A).exp(), self.schedule.W.to(device), (-torch.expm1(log_A)).sqrt())
+            self._tables[device] = _Tables(log_A, marginal)
         return self._tables[device]
+
+    def _look(self, table: Tensor, t: Tensor) -> Tensor:
+        """A clock's ``table`` at ``t``, in its shape."""
+        return table[t]
+
+    def _weights(self, W: Tensor, t: Tensor) -> Tensor:
+        """``W_t (B, N)``."""
+        return W[t]
 
     def level(self, t: Tensor) -> Level:
         """The marginal's coefficients at ``t (B,)``, values unchecked."""
-        log_A, W = self._at(t)
-        return Level((0.5 * log_A).exp(), W, (-torch.expm1(log_A)).sqrt())
+        of = self._on(t.device).marginal
+        return Level(self._look(of.root_A, t), self._weights(of.W, t), self._look(of.sigma, t))
 
     def jump(self, s: Tensor, t: Tensor) -> Jump:
         """The coefficients between ``s (B,)`` and ``t (B,)``, values unchecked."""
-        at_s, at_t = self._at(s)[0], self._at(t)[0]
+        log_A = self._on(t.device).log_A
+        at_s, at_t = self._look(log_A, s), self._look(log_A, t)
         between = at_t - at_s
         a, v = (0.5 * between).exp(), -torch.expm1(between)
         variance_s, variance_t = -torch.expm1(at_s), -torch.expm1(at_t)
@@ -130,7 +148,8 @@ class Process:
 
     def half_log_snr(self, t: Tensor) -> Tensor:
         """``λ_t = ½ log(Σ_i (W_t^(i))² / σ_t²)`` (``½ log(A_t/σ_t²)`` where ``N = 0``), in the shape of ``t``, float64."""
-        log_A, W = self._at(t)
+        tables = self._on(t.device)
+        log_A, W = self._look(tables.log_A, t), self._weights(tables.marginal.W, t)
         signal = W.square().sum(1).log() if self.modalities else log_A
         return 0.5 * (signal - (-torch.expm1(log_A)).log())
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mmcore.errors import RequestError
 from mmcore.model import JointModel
+from mmcore.rng import Rng
 from mmcore.roles import RoleMix
 from mmcore.training.numbers import PRECISIONS, Scaler
 from mmcore.training.ranks import Ranks, divided, local, spread
@@ -160,6 +161,14 @@ class TrainState:
     scaler: Scaler
     step: int = 0
     best: float = math.inf
+    _rng: Rng | None = attrs.field(default=None, init=False, repr=False)
+
+    def rng(self, count: int, device: torch.device) -> Rng:
+        """The random numbers of this step's ``count`` rows on this rank."""
+        if self._rng is None or len(self._rng.rows) != count or self._rng.rows.device != device:
+            start = self.ranks.rank * count
+            self._rng = Rng.for_rows(self.options.seed, count, start=start, device=device, series=True)
+        return self._rng.at(self.step).of("train")
 
     @classmethod
     def start(cls, model: JointModel, options: TrainOptions, ranks: Ranks | None = None) -> Self:

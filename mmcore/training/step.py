@@ -62,12 +62,11 @@ def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
         losses, weights = _backward(state, drawn, rows)
         norm = _gradient(state)
         # Summed over the ranks, what is not finite on one is so on all: they stop, or try again, together.
-        *found, norms = state.ranks.sum(torch.cat([losses.sum(0), norm[None].to(losses.dtype)]))
-        sums = torch.stack(found)
+        found = state.ranks.sum(torch.cat([losses.sum(0), norm[None].to(losses.dtype)]))
+        sums = found[:-1]
         # The one place where a step waits for the device, but for the inputs' check.
-        finite, bounded, long = torch.stack(
-            [sums.isfinite().all(), norms.isfinite(), norm > state.options.clip]
-        ).tolist()
+        *finite, bounded, long = torch.cat([found.isfinite(), norm[None] > state.options.clip]).tolist()
+        finite = all(finite)
         if finite and bounded:
             break
         if not finite or not state.scaler.shrink():
@@ -102,9 +101,8 @@ class _Drawn:
 
 
 def _draw(state: TrainState, batch: TensorBatch) -> _Drawn:
-    model, options, mine = state.model, state.options, len(batch)
-    start = state.ranks.rank * mine
-    rng = Rng.for_rows(options.seed, mine, start=start, device=batch.present.device).at(state.step).of("train")
+    model, options = state.model, state.options
+    rng = state.rng(len(batch), batch.present.device)
     t = WEIGHTINGS[options.weighting].draw(model, rng.of("t"))
     roles = options.roles.draw(rng, batch.present, model.generable, model.encoded)
     seen = options.roles.draw_seen(rng, [m for m in model.modalities if model.divisible(m)])
@@ -117,19 +115,20 @@ def _rows(state: TrainState, drawn: _Drawn) -> Tensor:
     Raises:
         MmcoreError: an input is not finite on some rank.
     """
-    names = [m.name for m in state.model.variables]
-    wrong = torch.zeros_like(drawn.present)
-    for i, name in enumerate(names):
-        if drawn.values[name].is_floating_point():
-            # Also where the row lacks it: what its loss does not count, its gradient would still multiply by zero.
-            wrong[:, i] = ~drawn.values[name].flatten(1).isfinite().all(1)
-    total = state.ranks.sum(torch.cat([drawn.counts.sum(0), wrong.sum()[None]]))
+    # Also where a row lacks a value: what its loss does not count, its gradient would still multiply by zero.
+    real = {name: x for name, x in drawn.values.items() if x.is_floating_point()}
+    # A sum is not finite where a term is not, and takes a fraction of the time to tell; it may also overflow.
+    suspect = sum((~x.sum().isfinite() for x in real.values()), drawn.counts.new_zeros(()).long())
+    total = state.ranks.sum(torch.cat([drawn.counts.sum(0), suspect[None]]))
     if total[-1]:
-        places = [_place(state, wrong[:, i]) for i in range(len(names))]
-        what = "; ".join(
-            f"{name!r} is not finite in row {at} of the batch" for name, at in zip(names, places, strict=True) if at
-        )
-        _stop(state, what or "an input is not finite on another rank", "look into the data")
+        wrong = {name: ~x.flatten(1).isfinite().all(1) for name, x in real.items()}
+        if state.ranks.sum(torch.stack([rows.any() for rows in wrong.values()]).sum()):
+            places = [
+                f"{name!r} is not finite in row {at} of the batch"
+                for name, rows in wrong.items()
+                if (at := _place(state, rows))
+            ]
+            _stop(state, "; ".join(places) or "an input is not finite on another rank", "look into the data")
     return total[:-1]
 
 
@@ -139,10 +138,9 @@ def _backward(state: TrainState, drawn: _Drawn, rows: Tensor) -> tuple[Tensor, T
     weighting, dtype = WEIGHTINGS[options.weighting], state.ema[next(iter(state.ema))].dtype
     cuts = [mine * i // options.accumulate for i in range(options.accumulate + 1)]
     pieces = [slice(low, high) for low, high in pairwise(cuts) if high > low]
-    state.optimizer.zero_grad(set_to_none=True)
     found, weights = [], rows
     for at in pieces:
-        part = drawn[at]
+        part = drawn[at] if len(pieces) > 1 else drawn
         noise, blur = _noise(state, part.rng, dtype)
         with enough_memory(state, at), together(state.network, last=at is pieces[-1]):
             losses = state.network(
@@ -150,13 +148,16 @@ def _backward(state: TrainState, drawn: _Drawn, rows: Tensor) -> tuple[Tensor, T
             )
             means = (losses * weighting.factors(state.model, part.t)).sum(0) / rows.clamp(min=1)
             weights, offset = state.task_weights(means)
-            # A task that no row counts for must not move its weight.
-            counted = offset * (rows > 0)
-            loss = (means * weights + counted * (len(noise) / (mine * ranks.count))).sum()
+            loss = (means * weights).sum()
+            if offset is not None:
+                # A task that no row counts for must not move its weight.
+                loss = loss + (offset * (rows > 0)).sum() * (len(noise) / (mine * ranks.count))
+            if at is pieces[0]:
+                state.optimizer.zero_grad(set_to_none=True)
             # The ranks' gradients are averaged, and their sum is wanted.
             (loss * (ranks.count * state.scaler.scale)).backward()
         found.append(losses.detach())
-    return torch.cat(found), weights.detach()
+    return torch.cat(found) if len(found) > 1 else found[0], weights.detach()
 
 
 def _noise(state: TrainState, rng: Rng, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
@@ -172,17 +173,22 @@ def _noise(state: TrainState, rng: Rng, dtype: torch.dtype) -> tuple[Tensor, Ten
 
 def _gradient(state: TrainState) -> Tensor:
     """Finish the gradient, the sum over all ranks and without the scaler's factor; returns its norm."""
-    ranks, parameters = state.ranks, [p for group in state.optimizer.param_groups for p in group["params"]]
-    grads = [p.grad for p in parameters if p.grad is not None]
-    parts, undivided = [g for g in grads if divided(g)], [g for g in grads if not divided(g)]
+    ranks = state.ranks
+    grads = [p.grad for group in state.optimizer.param_groups for p in group["params"] if p.grad is not None]
+    parts, undivided = [], grads
     if ranks.count > 1:
+        # FSDP2 divides some of the weights, DDP none.
+        parts, undivided = [g for g in grads if divided(g)], [g for g in grads if not divided(g)]
         # What lies outside the wrapped model, or could not be divided, has this rank's share alone.
         mine = undivided if parts else [p.grad for p in state.task_weights.parameters() if p.grad is not None]
         for g in mine:
             g.copy_(ranks.sum(g) / ranks.count)
     if state.scaler.scale != 1:
         torch._foreach_mul_([local(g) for g in grads], 1 / state.scaler.scale)  # type: ignore[reportPrivateImportUsage]
-    norm = torch.nn.utils.get_total_norm(undivided, foreach=True)
+    norm = torch.zeros((), device=state.model.device)
+    if undivided:
+        # As torch's total norm, without sorting the gradients by device first: these are on one.
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(undivided)))  # type: ignore[reportPrivateImportUsage]
     if parts:
         with lost():
             norm = torch.hypot(norm, entire(torch.nn.utils.get_total_norm(parts, foreach=True)))

@@ -111,7 +111,7 @@ def balance(model: JointModel, t: Tensor) -> Tensor:
     level = model.process.level(t)
     noise = model.process.by_modality(level.sigma.square())
     share = noise / (noise + level.W.square())
-    return model.by_task(torch.where(model.discrete, torch.ones_like(share), share), 1.0).to(torch.get_default_dtype())
+    return model.by_task(torch.where(model.discrete, 1.0, share), 1.0).to(torch.get_default_dtype())
 
 
 class FixedWeights(nn.Module):
@@ -122,9 +122,9 @@ class FixedWeights(nn.Module):
         self.weights: Tensor
         self.register_buffer("weights", torch.tensor([task.weight for task in model.tasks]))
 
-    def forward(self, losses: Tensor) -> tuple[Tensor, Tensor]:
-        """The factors of the tasks' mean losses ``(tasks,)``, and what is added to each."""
-        return self.weights, torch.zeros_like(losses)
+    def forward(self, losses: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The factors of the tasks' mean losses ``(tasks,)``, and what is added to each; None for nothing."""
+        return self.weights, None
 
 
 class LearnedWeights(FixedWeights):

@@ -134,8 +134,13 @@ class LabelEncoder(Encoder):
         self.register_buffer("scale", (frequencies * (1 - frequencies)).rsqrt(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        hot = x if self.multi else torch.nn.functional.one_hot(x, len(self.mean))
-        return (hot.to(self.mean.dtype) - self.mean) * self.scale
+        # scatter, as one_hot would first look for the largest class
+        hot = (
+            x.to(self.mean.dtype)
+            if self.multi
+            else self.mean.new_zeros(*x.shape, len(self.mean)).scatter_(-1, x[..., None], 1)
+        )
+        return (hot - self.mean) * self.scale
 
 
 class LabelDecoder(Decoder):

@@ -182,7 +182,7 @@ class MaskEncoder(Encoder):
         self.register_buffer("table", scaled[:, 1:] if len(frequencies) == 2 else scaled, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        code = self.table[x.clamp(0, len(self.table) - 1)]
+        code = F.embedding(x.clamp(0, len(self.table) - 1), self.table)
         if self.void is not None:
             code = torch.where((x == self.void)[..., None], torch.zeros_like(code), code)
         return code.movedim(-1, 1)
