@@ -12,7 +12,7 @@ from mmcore.modality import Modality
 from mmcore.model import JointModel
 from mmcore.roles import Role
 
-CONDITIONING = ("roles", "posterior")
+CONDITIONING = ("roles", "posterior", "rejection")
 
 Absent = Collection[str] | Mapping[str, Tensor]
 

@@ -18,6 +18,7 @@ from mmcore.errors import RequestError
 from mmcore.model import Drive, JointModel
 from mmcore.process import Process
 from mmcore.question import Question
+from mmcore.rejection import by_rejection, check_discrete
 from mmcore.rng import Rng
 from mmcore.roles import Role
 
@@ -182,7 +183,7 @@ def sample(
 ) -> dict[str, Tensor]:
     """Samples of every variable that is not absent.
 
-    Sample ``k`` depends on ``(seed, k)`` only, to rounding, whatever the batch size.
+    Sample ``k`` depends on ``(seed, k)`` only, to rounding, whatever the batch size (with ``"rejection"``, on what is given to all rows).
 
     Args:
         model: a joint model.
@@ -193,7 +194,8 @@ def sample(
         absent: modalities to leave out; or by name the rows, bool ``(n,)``, in which they are. Such rows come back as placeholders.
         conditioning: ``"roles"``: the network is told what is observed. ``"posterior"``, the article's: it is told that all is
             generated, and the known encodings replace the predicted ones in the posterior; approximate even with the
-            exact predictor.
+            exact predictor. ``"rejection"``: everything is generated, and of the joint samples of this seed, in their order, each
+            goes to the first row that still wants its values; exact for the model's joint distribution, for classes only.
         guidance: by observed modality the scale ``g`` of classifier-free guidance (Ho and Salimans 2022):
             ``Ê + Σ (g - 1) (Ê - Ê without it)``; 1 is none. Train with ``RoleMix(absent=…)`` above 0.
         start: values ``(n, *spec.shape)`` of every generated modality, to edit: sampling starts from them, noised to
@@ -229,21 +231,33 @@ def sample(
     begin = None if start is None else _begin(model.process, strength)
     plan = Sampler.plan(model.process, sampler=sampler, steps=steps, spacing=spacing, eta=eta, codes=codes, begin=begin)
     question = Question.ask(model, n, given=given or {}, where=where or {}, absent=absent, conditioning=conditioning)
-    scales = _guidance(model, question, guidance or {})
+    if conditioning == "rejection":
+        check_discrete(model, given or {}, where or {})
+        if start is not None or isinstance(absent, Mapping):
+            what = "start" if start is not None else "absent by row"
+            raise RequestError(f"sample: {what} with conditioning 'rejection', expected none, or 'roles'")
+    scales = _guidance(model, question, guidance or {}, conditioning)
     if start is not None:
         _check_start(model, question, start, n)
-    parts: list[dict[str, Tensor]] = []
+
+    def answers(question: Question, at: int, first: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """Of the samples from ``at`` on, as many as the question has rows."""
+        rng = Rng.for_rows(seed, len(question.roles), start=at, device=model.device).of("sample")
+        run = _Run(model, question.to(model.device), plan, rng, scales)
+        return {name: x.cpu() for name, x in run.answer(run.walk(first), draw).items()}
+
     training = model.training
     model.eval()
     try:
         with torch.inference_mode():
+            if conditioning == "rejection":
+                joint = Question.ask(model, batch_size, given={}, where={}, absent=absent)
+                return by_rejection(lambda at: answers(joint, at, None), given or {}, n)
+            parts = []
             for at in range(0, n, batch_size):
                 rows = slice(at, min(n, at + batch_size))
-                rng = Rng.for_rows(seed, rows.stop - at, start=at, device=model.device).of("sample")
                 first = None if start is None else {name: x[rows].to(model.device) for name, x in start.items()}
-                run = _Run(model, question.rows(rows).to(model.device), plan, rng, scales)
-                part = run.answer(run.walk(first), draw)
-                parts.append({name: x.cpu() for name, x in part.items()})
+                parts.append(answers(question.rows(rows), at, first))
     finally:
         model.train(training)
     answer = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
@@ -375,7 +389,9 @@ class _Run:
         return c[:, self._of()].repeat_interleave(sizes, dim=1).to(torch.get_default_dtype())
 
 
-def _guidance(model: JointModel, question: Question, guidance: Mapping[str, float]) -> dict[int, float]:
+def _guidance(
+    model: JointModel, question: Question, guidance: Mapping[str, float], conditioning: str
+) -> dict[int, float]:
     names = [m.name for m in model.modalities]
     scales = {}
     for name, scale in guidance.items():
@@ -384,8 +400,8 @@ def _guidance(model: JointModel, question: Question, guidance: Mapping[str, floa
         column = names.index(name)
         if not (question.roles[:, column] == Role.OBSERVE).any():
             raise RequestError(f"sample: guidance by {name!r}, which is not observed; expected it among the given")
-        if question.fixed is not None:
-            raise RequestError("sample: guidance with conditioning 'posterior', expected 'roles'")
+        if conditioning != "roles":
+            raise RequestError(f"sample: guidance with conditioning {conditioning!r}, expected 'roles'")
         if not isinstance(scale, Real) or not math.isfinite(scale):
             raise RequestError(f"sample: guidance {name!r} = {scale!r}, expected a finite number")
         if scale != 1:

@@ -133,6 +133,15 @@ def test_class_given_point_is_bayes(model: JointModel, how: str) -> None:
             assert error < limit, (k, low, float(error), float(limit))
 
 
+def test_point_given_class_by_rejection_is_the_component(model: JointModel) -> None:
+    """Given each class equally often, though it is generated as often as ``SHARE`` says."""
+    k = torch.arange(3).repeat(1500)
+    x = mmcore.sample(model, len(k), given={"label": k}, conditioning="rejection", batch_size=2000, seed=3, **HOW["2m"])
+    assert torch.equal(x["label"], k)
+    for one in range(3):
+        assert_component(x["point"][k == one], one)
+
+
 @pytest.mark.parametrize("how", HOW)
 def test_point_given_class_is_the_component(model: JointModel, how: str) -> None:
     k = torch.arange(3).repeat(1500)

@@ -258,7 +258,28 @@ def _places(model: JointModel) -> np.ndarray:
             {"given": ["a"], "guidance": {"a": 2.0}, "conditioning": "posterior"},
             "guidance with conditioning 'posterior'",
         ),
-        ({"conditioning": "poster"}, "conditioning 'poster', expected one of roles, posterior"),
+        (
+            {"given": ["label"], "guidance": {"label": 2.0}, "conditioning": "rejection"},
+            "guidance with conditioning 'rejection', expected 'roles'",
+        ),
+        ({"conditioning": "rejection"}, "'rejection' with nothing given, expected 'roles'"),
+        (
+            {"given": ["label", "a"], "conditioning": "rejection"},
+            "'rejection' given 'a', whose values are real numbers: no sample would equal them; expected classes",
+        ),
+        (
+            {"given": ["label"], "where": {"label": torch.ones(3, dtype=torch.bool)}, "conditioning": "rejection"},
+            "'rejection' with 'label' given in part, expected all of it",
+        ),
+        (
+            {"given": ["label"], "absent": {"a": torch.tensor([True, False, True])}, "conditioning": "rejection"},
+            "absent by row with conditioning 'rejection', expected none",
+        ),
+        (
+            {"given": ["label"], "start": ["a", "b", "label"], "conditioning": "rejection"},
+            "start with conditioning 'rejection', expected none",
+        ),
+        ({"conditioning": "poster"}, "conditioning 'poster', expected one of roles, posterior, rejection"),
         ({"sampler": "dpm"}, "sampler 'dpm', expected one of ddim, ancestral, 2m, heun"),
         ({"steps": 0}, "steps = 0, expected a whole number of at least 1"),
         ({"steps": []}, r"steps = \[\], expected decreasing whole numbers inside 1 … 1000"),
@@ -278,6 +299,40 @@ def test_questions_without_an_answer_are_refused(model: JointModel, options: dic
     named = {key: {name: values(3)[name] for name in options[key]} for key in ("given", "start") if key in options}
     with pytest.raises(RequestError, match=match):
         mmcore.sample(model, 3, **options | named)
+
+
+@settings(max_examples=10, deadline=None)
+@given(picks=st.lists(st.integers(0, 30), min_size=1, max_size=12), batch_size=st.integers(5, 60), absent=st.booleans())
+def test_rejection_keeps_the_joint_samples_that_are_as_given(
+    model: JointModel, picks: list[int], batch_size: int, absent: bool
+) -> None:
+    """Each row has, of the joint samples with its label, the one after those of the rows before it."""
+    how: dict[str, Any] = {"steps": 3, "seed": 5, "absent": ["b"] if absent else []}
+    joint = mmcore.sample(model, 400, **how)
+    label = joint["label"][picks]  # classes that come soon enough
+    wanted = label.tolist()
+    answer = mmcore.sample(
+        model, len(wanted), given={"label": label}, conditioning="rejection", batch_size=batch_size, **how
+    )
+    assert torch.equal(answer["label"], label)
+    assert answer.keys() == joint.keys()
+    for row, k in enumerate(wanted):
+        place = (joint["label"] == k).nonzero()[wanted[:row].count(k), 0]
+        for name, x in joint.items():
+            torch.testing.assert_close(answer[name][row], x[place], rtol=1e-9, atol=1e-9)
+
+
+def test_rejection_gives_up_what_is_never_generated(model: JointModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmcore.rejection.PATIENCE", 20)
+    monkeypatch.setattr(
+        type(model.decoder("label")), "sample", lambda self, params, rng: torch.zeros(len(params), dtype=torch.int64)
+    )
+    with pytest.raises(
+        RequestError, match=r"the last \d+ had none of the values given .* such as those of row 1; expected"
+    ):
+        mmcore.sample(
+            model, 3, given={"label": torch.tensor([0, 2, 0])}, conditioning="rejection", steps=2, batch_size=10
+        )
 
 
 def test_a_class_cannot_be_seen_in_part_nor_can_a_unit_vector(registry: Registry) -> None:

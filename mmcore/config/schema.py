@@ -83,7 +83,7 @@ class SamplingOptions:
         eta: DDIM's; by default the schedule's own.
         codes: ``"mean"``, ``"draw"`` or ``"draw-all"``.
         draw: draw continuous modalities too.
-        conditioning: ``"roles"`` or ``"posterior"``.
+        conditioning: ``"roles"``, ``"posterior"`` or ``"rejection"``.
         seed: of the samples; by default the run's.
     """
 
