@@ -1,8 +1,8 @@
 """The demo's Fréchet distance by judges of other seeds: how much of it is the judge's.
 
 ``python -m benchmarks.judges RUN [--seeds 5] [--threads 1]`` asks the model of a demo's folder ``RUN`` for joint samples, and prints for each judge the floor (the test
-images' distance to the training images), the mean over batches of training images drawn anew and over the model's, as they come and dealt class by class, and the distance of all its
-samples at once.
+images' distance to the training images), the mean over batches of samples with the test labels, of training images drawn anew and of the model's independent samples, as they come and
+dealt class by class, and the distance of all the independent ones at once.
 """
 
 import argparse
@@ -31,12 +31,15 @@ def main() -> None:
     registry = mmcore.discover()
     data = Data.read(registry, "test")
     images, labels = (data.train.rows.values[name] for name in ("image", "label"))
-    made = mmcore.sample(mmcore.load(given.run / "model", registry=registry), BATCHES * BATCH, seed=0, **SAMPLING)
+    model, wanted = mmcore.load(given.run / "model", registry=registry), data.held["label"].repeat(BATCHES)
+    made = mmcore.sample(model, len(wanted), seed=0, **SAMPLING)
+    matched = mmcore.sample(model, len(wanted), given={"label": wanted}, conditioning="rejection", seed=3, **SAMPLING)
     heads = (
         "judge",
         "floor",
+        "model, test labels",
         "training images drawn anew",
-        "model",
+        "model, independent",
         "training images, dealt",
         "model, dealt",
         "all at once",
@@ -47,6 +50,7 @@ def main() -> None:
         real, held, found = (judge.features(x) for x in (images, data.held["image"], made["image"]))
         cells = (
             frechet_distance(held, real),
+            batches_distance(judge.features(matched["image"]), real, BATCH),
             draws_distance(real, BATCH),
             batches_distance(found, real, BATCH),
             draws_distance(real, BATCH, labels),

@@ -80,7 +80,7 @@ class Rng:
     rows: Tensor
     step: int = 0
     purpose: str = ""
-    _series: "_Series | None" = attrs.field(default=None, repr=False)
+    _series: "_Series | None" = attrs.field(default=None, repr=False, alias="series")
     _mixed: list[Tensor] = attrs.field(init=False, repr=False, factory=list)
     """Seed, step and row, mixed once for all purposes."""
 

@@ -18,12 +18,14 @@ class Answers:
     """The demo's questions answered.
 
     Attributes:
-        joint: samples of everything.
+        joint: samples of everything, each independent of the others.
+        matched: everything, for the test images' labels over and over: joint samples that have them, by rejection.
         by_label: everything, for a given label (as many of each).
         by_image: everything else, for the test images.
     """
 
     joint: Rows
+    matched: Rows
     by_label: Rows
     by_image: Rows
 
@@ -39,16 +41,21 @@ class Answers:
         guidance: float = 1.0,
         **how: object,
     ) -> "Answers":
-        """Ask all three; ``guidance`` is the scale of what is given, and ``how`` goes to :func:`mmcore.sample`."""
+        """Ask all four, as many matched as ``joint`` ones, in whole rounds of the labels; ``guidance`` is the scale of what is given, and ``how`` goes to :func:`mmcore.sample`."""
         options: dict = dict(how)
 
         def given(name: str, x: Tensor, offset: int) -> Rows:
             scale = {name: guidance} if guidance != 1 else None
             return sample(model, len(x), given={name: x}, guidance=scale, seed=seed + offset, **options)
 
-        labels = torch.arange(10).repeat_interleave(per_label)
+        every = torch.arange(10).repeat_interleave(per_label)
+        wanted = test["label"].repeat(max(1, joint // len(test["label"])))
+        matched = {"given": {"label": wanted}, "conditioning": "rejection", "seed": seed + 3}
         return cls(
-            sample(model, joint, seed=seed, **options), given("label", labels, 1), given("image", test["image"], 2)
+            sample(model, joint, seed=seed, **options),
+            sample(model, len(wanted), **matched, **options),
+            given("label", every, 1),
+            given("image", test["image"], 2),
         )
 
 
@@ -67,6 +74,7 @@ def measure(answers: Answers, model: JointModel, judge: Judge, train: Rows, test
         "image_to_embedding_cosine": _mean(cosine(by_image["embedding"], test["embedding"])),
     }
     real, n = judge.features(train["image"]), len(test["image"])
+    figures["frechet_distance"] = batches_distance(judge.features(answers.matched["image"]), real, n)
     figures["frechet_distance_dealt"] = batches_distance(judge.features(joint["image"]), real, n, joint["label"])
     figures["frechet_of_training_draws_dealt"] = draws_distance(real, n, train["label"])
     return figures | image_figures(joint["image"], judge, train, test)
@@ -80,7 +88,7 @@ def image_figures(images: Tensor, judge: Judge, train: Rows, test: Rows) -> dict
     precision, recall = precision_recall(made[: len(held)], held)
     return {
         "frechet_floor": frechet_distance(held, real),
-        "frechet_distance": batches_distance(made, real, len(held)),
+        "frechet_distance_independent": batches_distance(made, real, len(held)),
         "frechet_of_training_draws": draws_distance(real, len(held)),
         "class_total_variation": 0.5 * (shares - data).abs().sum().item(),
         "class_entropy_nats": -(shares * shares.clamp(min=1e-12).log()).sum().item(),
