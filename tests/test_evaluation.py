@@ -237,7 +237,7 @@ def test_every_weighting_trains(weighting: str, task_weights: str, registry: mmc
     state = mmcore.fit(model, table(0), steps=150, lr=3e-3, weighting=weighting, task_weights=task_weights, quiet=True)
     after = mmcore.evaluate(model, table(1), draws=8).all.total
     assert before.nats - after.nats > 5 * (before.error + after.error)
-    moved = not torch.equal(state.task_weights(torch.ones(2))[0].detach(), torch.ones(2))
+    moved = not torch.equal(state.task_weights(torch.ones(2, device=model.device))[0].detach().cpu(), torch.ones(2))
     assert moved == (task_weights == "learned")
 
 
