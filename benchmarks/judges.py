@@ -37,7 +37,7 @@ def main() -> None:
     heads = (
         "judge",
         "floor",
-        "model, test labels",
+        "model, matched",
         "training images drawn anew",
         "model, independent",
         "training images, dealt",

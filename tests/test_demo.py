@@ -25,7 +25,7 @@ REQUIRED = {
     "frechet_distance",
     "frechet_floor",
     "frechet_of_training_draws",
-    "frechet_distance_independent",
+    "frechet_distance_matched",
     "frechet_distance_dealt",
     "frechet_of_training_draws_dealt",
     "judge_test_accuracy",

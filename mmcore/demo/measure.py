@@ -74,7 +74,7 @@ def measure(answers: Answers, model: JointModel, judge: Judge, train: Rows, test
         "image_to_embedding_cosine": _mean(cosine(by_image["embedding"], test["embedding"])),
     }
     real, n = judge.features(train["image"]), len(test["image"])
-    figures["frechet_distance"] = batches_distance(judge.features(answers.matched["image"]), real, n)
+    figures["frechet_distance_matched"] = batches_distance(judge.features(answers.matched["image"]), real, n)
     figures["frechet_distance_dealt"] = batches_distance(judge.features(joint["image"]), real, n, joint["label"])
     figures["frechet_of_training_draws_dealt"] = draws_distance(real, n, train["label"])
     return figures | image_figures(joint["image"], judge, train, test)
@@ -88,7 +88,7 @@ def image_figures(images: Tensor, judge: Judge, train: Rows, test: Rows) -> dict
     precision, recall = precision_recall(made[: len(held)], held)
     return {
         "frechet_floor": frechet_distance(held, real),
-        "frechet_distance_independent": batches_distance(made, real, len(held)),
+        "frechet_distance": batches_distance(made, real, len(held)),
         "frechet_of_training_draws": draws_distance(real, len(held)),
         "class_total_variation": 0.5 * (shares - data).abs().sum().item(),
         "class_entropy_nats": -(shares * shares.clamp(min=1e-12).log()).sum().item(),

@@ -14,7 +14,7 @@ CARDS = [
     (
         "frechet_distance",
         "Fréchet distance",
-        "from samples that have the test digits' labels to the training images; from the test digits: {floor:.2f}",
+        "generated to training images; test images: {floor:.2f}, training images drawn anew: {draws:.2f}",
         "{:.2f}",
     ),
 ]
@@ -46,7 +46,7 @@ def write(out: Path, figures: dict[str, Any], comparison: dict[str, dict[str, fl
         card(
             name,
             form.format(figures[key]),
-            what.format(floor=figures["frechet_floor"]),
+            what.format(floor=figures["frechet_floor"], draws=figures["frechet_of_training_draws"]),
         )
         for key, name, what, form in CARDS
     )
@@ -61,8 +61,9 @@ its samples, judged by a classifier fitted on the training digits (itself right 
 the test digits)."""
     note = """The embedding is the whitened principal components of the image, fitted on the training split. Fréchet
 distances are in the judge's features, in batches of as many images as there are test digits. The test split was
-divided class by class, so a batch has its labels: of the model's joint samples, one for each. In batches of <i>independent</i> samples, and of training images
-drawn anew, the classes come unequally often by chance. <i>Dealt</i> are batches that independent samples were dealt to class by class, by their own labels."""
+divided class by class; batches of samples, and of training images drawn anew, have the classes' shares by chance. In <i>matched</i> batches each test digit's label has one of the
+model's joint samples. <i>Dealt</i> are batches that samples were dealt
+to class by class, by their own labels."""
     body = f"""<div class=cards>{cards}</div>
 {pictures}
 {_comparison(comparison, out)}
