@@ -138,6 +138,8 @@ def _backward(state: TrainState, drawn: _Drawn, rows: Tensor) -> tuple[Tensor, T
     weighting, dtype = WEIGHTINGS[options.weighting], state.ema[next(iter(state.ema))].dtype
     cuts = [mine * i // options.accumulate for i in range(options.accumulate + 1)]
     pieces = [slice(low, high) for low, high in pairwise(cuts) if high > low]
+    # Before the forward pass: the old gradient and the new activations are not in memory together.
+    state.optimizer.zero_grad(set_to_none=True)
     found, weights = [], rows
     for at in pieces:
         part = drawn[at] if len(pieces) > 1 else drawn
@@ -152,8 +154,6 @@ def _backward(state: TrainState, drawn: _Drawn, rows: Tensor) -> tuple[Tensor, T
             if offset is not None:
                 # A task that no row counts for must not move its weight.
                 loss = loss + (offset * (rows > 0)).sum() * (len(noise) / (mine * ranks.count))
-            if at is pieces[0]:
-                state.optimizer.zero_grad(set_to_none=True)
             # The ranks' gradients are averaged, and their sum is wanted.
             (loss * (ranks.count * state.scaler.scale)).backward()
         found.append(losses.detach())
