@@ -42,6 +42,9 @@ class Drive:
         sigma: ``(B, K)``, the noise: ``σ_t``, 0 in an observed block, 1 in one that has nothing.
         scale: ``(B, K)``, what brings the space to unit variance for the network.
         condition: ``(B, N)`` bool, the encodings told to the network beside the space.
+        clocks: ``(B, tasks)``, that of each target's block; a target without a code has none of its own, and its decoder is told
+            that of the noisiest block that generates something.
+        counts: ``(B, tasks)`` bool, the losses that count.
         seen: ``(B, D)`` bool, the code elements that are known of generated modalities; None for none.
     """
 
@@ -51,6 +54,8 @@ class Drive:
     sigma: Tensor
     scale: Tensor
     condition: Tensor
+    clocks: Tensor
+    counts: Tensor
     seen: Tensor | None
 
 
@@ -148,6 +153,7 @@ class JointModel(nn.Module):
         *,
         blur: Tensor | None = None,
         objective: str = "recovery",
+        drive: Drive | None = None,
     ) -> Tensor:
         """Each task's loss on each row, at the steps ``t``.
 
@@ -160,12 +166,13 @@ class JointModel(nn.Module):
             blur: ``(B, D)``, added to what the network is told of the observed codes; None adds nothing.
             objective: ``"recovery"``, the tasks' loss terms at every ``t``; or ``"bound"``, the parts of the variational bound:
                 ``L2``, the loss terms, at ``t = 1`` and :meth:`posterior_shares` of ``L1_t`` elsewhere.
+            drive: :meth:`drive` of ``t``, ``roles`` and ``seen``, where it is at hand.
 
         Returns:
             ``(B, tasks)`` nats, zero where the target's role is not ``GENERATE``; elements seen do not count.
         """
         placed = self.place(self.encode(batch))
-        drive = self.drive(t, roles, seen)
+        drive = self.drive(t, roles, seen) if drive is None else drive
         told = placed if blur is None else placed + self.place(blur.to(placed.dtype))
         z = self.noisy(self._held(placed, told, drive), drive, noise)
         params = self._predict(z, drive, roles, told)
@@ -176,9 +183,8 @@ class JointModel(nn.Module):
             columns.append(loss(params[task.name], batch[name], where))
         losses = torch.stack(columns, dim=1)
         if objective == "bound" and self.process.steps > 1:
-            first = self.task_clock(drive) == 1
-            losses = torch.where(first, losses, self.posterior_shares(placed, params, drive, roles))
-        return torch.where(self.counts(roles), losses, 0.0)
+            losses = torch.where(drive.clocks == 1, losses, self.posterior_shares(placed, params, drive, roles))
+        return torch.where(drive.counts, losses, 0.0)
 
     def posterior_shares(self, placed: Tensor, params: Mapping[str, Tensor], drive: Drive, roles: Tensor) -> Tensor:
         r"""``L1_t`` of the bound, divided among the tasks: ``(B, tasks)`` nats.
@@ -226,15 +232,6 @@ class JointModel(nn.Module):
         owners = cast(Tensor, self._owner).flatten()
         return shares.new_zeros(len(shares), len(self.modalities) + 1).index_add(1, owners, shares)
 
-    def task_clock(self, drive: Drive) -> Tensor:
-        """Each task's clock ``(B, tasks)``: that of its target's block.
-
-        A target without a code has no clock of its own: its decoder is told that of the noisiest block that
-        generates something.
-        """
-        noisiest = torch.where(drive.moves, drive.t, torch.zeros_like(drive.t)).amax(1, keepdim=True)
-        return torch.cat([drive.t[:, self._block_of], noisiest], dim=1)[:, self._coded]  # type: ignore[index]
-
     def by_task(self, values: Tensor, uncoded: float) -> Tensor:
         """The modalities' ``values (B, N)`` for the tasks that predict them, ``(B, tasks)``; ``uncoded`` for targets without a code."""
         rest = values.new_full((len(values), 1), uncoded)
@@ -274,6 +271,8 @@ class JointModel(nn.Module):
         if known is not None:
             share = share * torch.stack([1 - part.double().mean(1) for part in self._split(known)], dim=1)
         scale = (self._by_block(share) + level.sigma.square()).rsqrt()
+        noisiest = torch.where(moves, clock, 0).amax(1, keepdim=True)
+        clocks = torch.cat([clock.index_select(1, cast(Tensor, self._block_of)), noisiest], dim=1)
         return Drive(
             clock,
             moves,
@@ -281,6 +280,8 @@ class JointModel(nn.Module):
             torch.where(moves, level.sigma, torch.where(clean, 0.0, 1.0)),
             torch.where(moves, scale, 1.0),
             observe & ~still,
+            clocks.index_select(1, cast(Tensor, self._coded)),
+            self.counts(roles),
             known,
         )
 
@@ -334,8 +335,8 @@ class JointModel(nn.Module):
         scaled = z * self.process.widen(drive.scale, z)
         encoded = roles[:, : len(self.modalities)]
         features = self.backbone(scaled, drive.t, encoded, self.condition(placed, drive))
-        clocks = self.task_clock(drive).unbind(1)
-        return {task.name: self.decoders[task.name](features, t) for task, t in zip(self.tasks, clocks, strict=True)}
+        clocks = zip(self.tasks, drive.clocks.unbind(1), strict=True)
+        return {task.name: self.decoders[task.name](features, t) for task, t in clocks}
 
     # ---- indices ----
 

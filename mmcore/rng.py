@@ -72,40 +72,34 @@ class Rng:
     Attributes:
         seed: the run's seed.
         rows: ``(B,)`` int64, each row's place in the whole step, over all ranks and micro-batches.
-        step: the training or sampling step.
+        step: the training or sampling step; or several, whose rows lie one step after the other.
         purpose: what the numbers are for; two purposes share nothing.
     """
 
     seed: int
     rows: Tensor
-    step: int = 0
+    step: int | range = 0
     purpose: str = ""
-    _series: "_Series | None" = attrs.field(default=None, repr=False, alias="series")
     _mixed: list[Tensor] = attrs.field(init=False, repr=False, factory=list)
     """Seed, step and row, mixed once for all purposes."""
 
     @classmethod
-    def for_rows(
-        cls, seed: int, count: int, *, start: int = 0, device: torch.device | str | None = None, series: bool = False
-    ) -> "Rng":
-        """An rng for rows ``start … start + count - 1``.
+    def for_rows(cls, seed: int, count: int, *, start: int = 0, device: torch.device | str | None = None) -> "Rng":
+        """An rng for rows ``start … start + count - 1`` on a device."""
+        return cls(seed, torch.arange(start, start + count, device=device))
 
-        Args:
-            seed: of all numbers.
-            count: of the rows.
-            start: the first row.
-            device: where the numbers are wanted.
-            series: whether it will be asked for one step after the other: then the same numbers take less time.
+    def at(self, step: int | range) -> "Rng":
+        """The same rows at another step; or at each of several, one step's rows after the other's.
+
+        A few numbers for many steps at once take hardly longer than those of one.
+
+        Raises:
+            ValueError: these rows are of several steps already.
         """
-        rows = torch.arange(start, start + count, device=device)
-        return cls(seed, rows, series=_Series(rows) if series else None)
-
-    def at(self, step: int) -> "Rng":
-        """The same rows at another step."""
-        other = copy.copy(self)
-        object.__setattr__(other, "step", step)
-        object.__setattr__(other, "_mixed", [])
-        return other
+        if isinstance(self.step, range):
+            raise ValueError(f"rng: at({step}) of rows of several steps ({self.step}), expected rows of one")
+        rows = self.rows.repeat(len(step)) if isinstance(step, range) else self.rows
+        return Rng(self.seed, rows, step, self.purpose)
 
     def of(self, purpose: str) -> "Rng":
         """The same rows for a purpose; purposes nest."""
@@ -116,8 +110,13 @@ class Rng:
     def _row(self) -> Tensor:
         """Seed, step and row in one key, ``(B, 1)``."""
         if not self._mixed:
-            first, second = _key(f"{self.seed}\0{self.step}")
-            self._mixed.append(_mix(_mix(self.rows * _GAMMA + first).add_(second))[:, None])
+            rows = self.rows * _GAMMA
+            if isinstance(self.step, range):
+                keys = torch.tensor([_key(f"{self.seed}\0{step}") for step in self.step], device=rows.device)
+                first, second = keys.repeat_interleave(len(rows) // len(keys), dim=0).unbind(1)
+            else:
+                first, second = _key(f"{self.seed}\0{self.step}")
+            self._mixed.append(_mix(_mix(rows + first).add_(second))[:, None])
         return self._mixed[0]
 
     def bits(self, count: int) -> Tensor:
@@ -128,17 +127,11 @@ class Rng:
 
     def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """``(B, *shape)`` uniform in the open interval (0, 1)."""
-        count, series = math.prod(shape), self._series
-        if series is not None and series.rows is self.rows and count <= _FEW:
-            u = series.uniform(self, count, dtype)
-        else:
-            u = self._uniform(count, dtype)
+        u = _shifted(self.bits(math.prod(shape)), 11).double().add_(0.5).mul_(2.0**-53)
+        if dtype != torch.float64:
+            # Rounding to fewer digits must not reach 1.
+            u = u.to(dtype).clamp_(max=1 - torch.finfo(dtype).eps / 2)
         return u.reshape(len(self.rows), *shape)
-
-    def _uniform(self, count: int, dtype: torch.dtype) -> Tensor:
-        u = _shifted(self.bits(count), 11).double().add_(0.5).mul_(2.0**-53)
-        # Rounding to fewer digits must not reach 1.
-        return u if dtype == torch.float64 else u.to(dtype).clamp_(max=1 - torch.finfo(dtype).eps / 2)
 
     def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """``(B, *shape)`` standard normal, by Box and Muller (two per 64 bits)."""
@@ -175,40 +168,3 @@ class Rng:
         accepted = (v > 0) & (u.log() < 0.5 * x.square() + d - d * v + d * v.clamp(min=1e-300).log())
         first = accepted.int().argmax(1, keepdim=True)
         return (d[:, 0] * v.gather(1, first)[:, 0].clamp(min=0)).to(shape.dtype)
-
-
-_FEW = 64
-"""Up to how many numbers a row are drawn for several steps at once: of more, the time is no longer that of starting operations."""
-_AT_ONCE = 16
-
-
-@attrs.define(eq=False)
-class _Series:
-    """The few uniform numbers of many consecutive steps, each the one that its step alone would have.
-
-    Attributes:
-        rows: as the rng's; one for other rows has nothing here.
-        first: the steps that ``found`` is for begin here.
-        mixed: their rows' keys.
-        found: ``(steps, B, count)`` by seed, purpose, count and dtype.
-    """
-
-    rows: Tensor
-    first: int = -1
-    mixed: dict[int, Tensor] = attrs.field(factory=dict)
-    found: dict[tuple[int, str, int, torch.dtype], Tensor] = attrs.field(factory=dict)
-
-    def uniform(self, rng: Rng, count: int, dtype: torch.dtype) -> Tensor:
-        """``rng``'s own, ``(B, count)``."""
-        first = rng.step - rng.step % _AT_ONCE
-        if first != self.first:
-            self.first, self.mixed, self.found = first, {}, {}
-        key = (rng.seed, rng.purpose, count, dtype)
-        if key not in self.found:
-            if rng.seed not in self.mixed:
-                steps = [rng.at(step) for step in range(first, first + _AT_ONCE)]
-                self.mixed[rng.seed] = torch.cat([step._row() for step in steps])
-            many = Rng(rng.seed, self.rows.repeat(_AT_ONCE), purpose=rng.purpose)
-            many._mixed.append(self.mixed[rng.seed])
-            self.found[key] = many._uniform(count, dtype).unflatten(0, (_AT_ONCE, -1))
-        return self.found[key][rng.step - first].clone()

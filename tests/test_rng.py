@@ -2,7 +2,6 @@
 
 import math
 
-import attrs
 import pytest
 import torch
 from hypothesis import given
@@ -103,17 +102,17 @@ def test_bits_are_mixed_as_published(words: list[int]) -> None:
     assert [w % 2**64 for w in _mix(signed).tolist()] == [splitmix(w) for w in words]
 
 
-@given(st.lists(st.integers(0, 70), min_size=1, max_size=6), st.integers(0, 3), st.sampled_from([1, 5, 64, 65]))
-def test_a_series_has_the_numbers_of_its_steps(steps: list[int], seed: int, count: int) -> None:
-    """In any order of the steps, and whatever is done to the numbers; for other rows too."""
-    series = Rng.for_rows(seed, 6, start=3, series=True)
-    for step in steps:
-        for purpose in ("a", "b"):
-            for dtype in (torch.float32, torch.float64):
-                found = series.at(step).of(purpose).uniform(count, dtype=dtype)
-                assert torch.equal(
-                    found, Rng.for_rows(seed, 6, start=3).at(step).of(purpose).uniform(count, dtype=dtype)
-                )
-                found.zero_()
-        some = attrs.evolve(series.at(step), rows=series.rows[2:4])
-        assert torch.equal(some.uniform(count), Rng.for_rows(seed, 2, start=5).at(step).uniform(count))
+@given(st.integers(0, 70), st.integers(1, 5), st.integers(0, 3), st.integers(1, 65))
+def test_several_steps_at_once_have_each_its_own_numbers(first: int, steps: int, seed: int, count: int) -> None:
+    rng, several = Rng.for_rows(seed, 6, start=3), range(first, first + steps)
+    for dtype in (torch.float32, torch.float64):
+        for draw in ("uniform", "normal"):
+            found = getattr(rng.at(several).of("a"), draw)(count, dtype=dtype)
+            wanted = [getattr(rng.at(step).of("a"), draw)(count, dtype=dtype) for step in several]
+            assert torch.equal(found, torch.cat(wanted))
+
+
+def test_rows_of_several_steps_have_no_other_step() -> None:
+    several = Rng.for_rows(0, 2).at(range(4, 6))
+    with pytest.raises(ValueError, match=r"rows of several steps \(range\(4, 6\)\), expected rows of one"):
+        several.at(7)

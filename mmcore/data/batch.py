@@ -32,11 +32,13 @@ class TensorBatch:
         values: ``(B, *spec.shape)`` by variable; placeholders where a row lacks one.
         present: ``(B, V)`` bool, in the variables' order; a skipped row has nothing.
         bad: the rows among them that were skipped.
+        complete: whether no row lacks anything; known without asking a device.
     """
 
     values: dict[str, Tensor]
     present: Tensor
     bad: tuple[BadRow, ...] = ()
+    complete: bool = attrs.field(default=attrs.Factory(lambda self: bool(self.present.all()), takes_self=True))
 
     def __len__(self) -> int:
         return len(self.present)
@@ -44,11 +46,12 @@ class TensorBatch:
     def to(self, device: torch.device) -> "TensorBatch":
         """The same on a device; from pinned memory without waiting for it."""
         values = {k: v.to(device, non_blocking=True) for k, v in self.values.items()}
-        return TensorBatch(values, self.present.to(device, non_blocking=True), self.bad)
+        return attrs.evolve(self, values=values, present=self.present.to(device, non_blocking=True))
 
     def pin_memory(self) -> "TensorBatch":
         """The same in pinned memory."""
-        return TensorBatch({k: v.pin_memory() for k, v in self.values.items()}, self.present.pin_memory(), self.bad)
+        values = {k: v.pin_memory() for k, v in self.values.items()}
+        return attrs.evolve(self, values=values, present=self.present.pin_memory())
 
 
 def read_alike(arrays: Sequence[np.ndarray | Tensor], read: Callable[[Tensor], Tensor]) -> Tensor:

@@ -10,10 +10,12 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from mmcore.data import TensorBatch
 from mmcore.errors import RequestError
 from mmcore.model import JointModel
 from mmcore.rng import Rng
 from mmcore.roles import RoleMix
+from mmcore.training.draws import Drawing
 from mmcore.training.numbers import PRECISIONS, Scaler
 from mmcore.training.ranks import Ranks, divided, local, spread
 from mmcore.training.weighting import WEIGHTINGS, FixedWeights, LearnedWeights
@@ -161,14 +163,17 @@ class TrainState:
     scaler: Scaler
     step: int = 0
     best: float = math.inf
-    _rng: Rng | None = attrs.field(default=None, init=False, repr=False)
+    _drawing: Drawing | None = attrs.field(default=None, init=False, repr=False)
 
-    def rng(self, count: int, device: torch.device) -> Rng:
-        """The random numbers of this step's ``count`` rows on this rank."""
-        if self._rng is None or len(self._rng.rows) != count or self._rng.rows.device != device:
-            start = self.ranks.rank * count
-            self._rng = Rng.for_rows(self.options.seed, count, start=start, device=device, series=True)
-        return self._rng.at(self.step).of("train")
+    def drawing(self, batch: TensorBatch) -> Drawing:
+        """What draws for this rank's batches of this size."""
+        count, device, options = len(batch), batch.present.device, self.options
+        here = self._drawing
+        if here is None or len(here.rng.rows) != count or here.rng.rows.device != device:
+            rng = Rng.for_rows(options.seed, count, start=self.ranks.rank * count, device=device)
+            here = Drawing(self.model, WEIGHTINGS[options.weighting], options.roles, rng)
+            self._drawing = here
+        return here
 
     @classmethod
     def start(cls, model: JointModel, options: TrainOptions, ranks: Ranks | None = None) -> Self:

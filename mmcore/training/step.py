@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmcore.data import TensorBatch
 from mmcore.errors import MmcoreError
-from mmcore.rng import Rng
+from mmcore.training.draws import Draws, cut
 from mmcore.training.ranks import divided, entire, local, lost, together
 from mmcore.training.state import TrainState
 from mmcore.training.weighting import WEIGHTINGS
@@ -56,10 +56,10 @@ def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
         MmcoreError: an input, a loss or the gradient is not finite on some rank, memory is short, or a rank is lost; no rank takes
             the step.
     """
-    drawn = _draw(state, batch)
-    rows = _rows(state, drawn)
+    draws = state.drawing(batch)(state.step, batch)
+    rows = _rows(state, batch, draws)
     while True:
-        losses, weights = _backward(state, drawn, rows)
+        losses, weights = _backward(state, batch, draws, rows)
         norm = _gradient(state)
         # Summed over the ranks, what is not finite on one is so on all: they stop, or try again, together.
         found = state.ranks.sum(torch.cat([losses.sum(0), norm[None].to(losses.dtype)]))
@@ -72,54 +72,20 @@ def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
         if not finite or not state.scaler.shrink():
             _explain(state, losses, sums, norm)
     _update(state, norm, long=long)
-    return StepReport(losses, drawn.counts, drawn.t, weights, norm, sums, rows)
+    return StepReport(losses, draws.drive.counts, draws.t, weights, norm, sums, rows)
 
 
-@attrs.frozen(eq=False)
-class _Drawn:
-    """A batch with what was drawn for it."""
-
-    values: dict[str, Tensor]
-    present: Tensor
-    rng: Rng
-    t: Tensor
-    roles: Tensor
-    seen: dict[str, Tensor] | None
-    counts: Tensor
-
-    def __getitem__(self, part: slice) -> "_Drawn":
-        cut = lambda named: {name: x[part] for name, x in named.items()}  # noqa: E731
-        return _Drawn(
-            cut(self.values),
-            self.present[part],
-            attrs.evolve(self.rng, rows=self.rng.rows[part]),
-            self.t[part],
-            self.roles[part],
-            None if self.seen is None else cut(self.seen),
-            self.counts[part],
-        )
-
-
-def _draw(state: TrainState, batch: TensorBatch) -> _Drawn:
-    model, options = state.model, state.options
-    rng = state.rng(len(batch), batch.present.device)
-    t = WEIGHTINGS[options.weighting].draw(model, rng.of("t"))
-    roles = options.roles.draw(rng, batch.present, model.generable, model.encoded)
-    seen = options.roles.draw_seen(rng, [m for m in model.modalities if model.divisible(m)])
-    return _Drawn(batch.values, batch.present, rng, t, roles, seen, model.counts(roles))
-
-
-def _rows(state: TrainState, drawn: _Drawn) -> Tensor:
+def _rows(state: TrainState, batch: TensorBatch, draws: Draws) -> Tensor:
     """How many rows of all ranks count for each task, ``(tasks,)``.
 
     Raises:
         MmcoreError: an input is not finite on some rank.
     """
     # Also where a row lacks a value: what its loss does not count, its gradient would still multiply by zero.
-    real = {name: x for name, x in drawn.values.items() if x.is_floating_point()}
+    real = {name: x for name, x in batch.values.items() if x.is_floating_point()}
     # A sum is not finite where a term is not, and takes a fraction of the time to tell; it may also overflow.
-    suspect = sum((~x.sum().isfinite() for x in real.values()), drawn.counts.new_zeros(()).long())
-    total = state.ranks.sum(torch.cat([drawn.counts.sum(0), suspect[None]]))
+    suspect = ~torch.stack([draws.factors.new_zeros(()), *(x.sum() for x in real.values())]).isfinite()
+    total = state.ranks.sum(torch.cat([draws.drive.counts.sum(0), suspect.sum(0, keepdim=True)]))
     if total[-1]:
         wrong = {name: ~x.flatten(1).isfinite().all(1) for name, x in real.items()}
         if state.ranks.sum(torch.stack([rows.any() for rows in wrong.values()]).sum()):
@@ -132,43 +98,43 @@ def _rows(state: TrainState, drawn: _Drawn) -> Tensor:
     return total[:-1]
 
 
-def _backward(state: TrainState, drawn: _Drawn, rows: Tensor) -> tuple[Tensor, Tensor]:
+def _backward(state: TrainState, batch: TensorBatch, draws: Draws, rows: Tensor) -> tuple[Tensor, Tensor]:
     """The gradient of the whole step's loss, in micro-batches; the losses ``(B, tasks)`` and the tasks' weights."""
-    options, ranks, mine = state.options, state.ranks, len(drawn.present)
-    weighting, dtype = WEIGHTINGS[options.weighting], state.ema[next(iter(state.ema))].dtype
-    cuts = [mine * i // options.accumulate for i in range(options.accumulate + 1)]
+    options, ranks = state.options, state.ranks
+    objective, dtype = WEIGHTINGS[options.weighting].objective, state.ema[next(iter(state.ema))].dtype
+    cuts = [len(batch) * i // options.accumulate for i in range(options.accumulate + 1)]
     pieces = [slice(low, high) for low, high in pairwise(cuts) if high > low]
     # Before the forward pass: the old gradient and the new activations are not in memory together.
     state.optimizer.zero_grad(set_to_none=True)
     found, weights = [], rows
     for at in pieces:
-        part = drawn[at] if len(pieces) > 1 else drawn
-        noise, blur = _noise(state, part.rng, dtype)
+        values, mine = (batch.values, draws) if len(pieces) == 1 else (cut(batch.values, at), draws[at])
+        noise, blur = _noise(state, mine, dtype)
         with enough_memory(state, at), together(state.network, last=at is pieces[-1]):
             losses = state.network(
-                part.values, part.t, part.roles, noise, part.seen, blur=blur, objective=weighting.objective
+                values, mine.t, mine.roles, noise, mine.seen, blur=blur, objective=objective, drive=mine.drive
             )
-            means = (losses * weighting.factors(state.model, part.t)).sum(0) / rows.clamp(min=1)
+            means = (losses * mine.factors).sum(0) / rows.clamp(min=1)
             weights, offset = state.task_weights(means)
             loss = (means * weights).sum()
             if offset is not None:
                 # A task that no row counts for must not move its weight.
-                loss = loss + (offset * (rows > 0)).sum() * (len(noise) / (mine * ranks.count))
+                loss = loss + (offset * (rows > 0)).sum() * (len(noise) / (len(batch) * ranks.count))
             # The ranks' gradients are averaged, and their sum is wanted.
             (loss * (ranks.count * state.scaler.scale)).backward()
         found.append(losses.detach())
     return torch.cat(found) if len(found) > 1 else found[0], weights.detach()
 
 
-def _noise(state: TrainState, rng: Rng, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+def _noise(state: TrainState, draws: Draws, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
     """Noise of the space, ``(B, *Z)``, and for the observed codes, ``(B, D)``, in one draw; None for none."""
     model, largest = state.model, state.options.condition_noise
     size = sum(math.prod(m.code) for m in model.modalities) if largest else 0
-    noise, blur = rng.of("noise").normal(model.space.size + size, dtype=dtype).split([model.space.size, size], dim=1)
+    noise, blur = (
+        draws.rng.of("noise").normal(model.space.size + size, dtype=dtype).split([model.space.size, size], dim=1)
+    )
     noise = noise.reshape(-1, *model.space.shape)
-    if not largest:
-        return noise, None
-    return noise, largest * rng.of("blur level").uniform(1).to(dtype) * blur
+    return noise, largest * draws.level.to(dtype) * blur if largest else None
 
 
 def _gradient(state: TrainState) -> Tensor:

@@ -1,0 +1,114 @@
+"""What training draws for a step's rows, and what follows from that alone: clocks, roles, and how they drive the space."""
+
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from mmcore.data import TensorBatch
+from mmcore.model import Drive, JointModel
+from mmcore.rng import Rng
+from mmcore.roles import RoleMix
+from mmcore.training.weighting import Weighting
+
+MOST_ROWS, MOST_STEPS = 4096, 16
+"""How much is drawn at once: of more, the time is no longer that of starting operations."""
+
+
+@attrs.frozen(eq=False)
+class Draws:
+    """What is drawn for some rows, for each by itself.
+
+    Attributes:
+        rng: the rows' random numbers, of the step.
+        t: ``(B, K)``, the clocks.
+        roles: ``(B, V)``.
+        seen: the elements of generated modalities that are observed, by name; None for none.
+        drive: what follows from clocks, roles and these.
+        factors: ``(B, tasks)``, ``λ_k(t)``.
+        level: ``(B, 1)``, the noise on observed codes, as a share of the most.
+    """
+
+    rng: Rng
+    t: Tensor
+    roles: Tensor
+    seen: dict[str, Tensor] | None
+    drive: Drive
+    factors: Tensor
+    level: Tensor
+
+    def __getitem__(self, part: slice) -> "Draws":
+        return cut(self, part)
+
+
+@attrs.define(eq=False)
+class Drawing:
+    """Draws for one step after the other.
+
+    What a complete batch's rows draw depends on no value of theirs. So that of several steps is drawn at once, by numbers that are the
+    same as if each step drew alone: a hundred operations on a few numbers each, of which most of the time is that of starting them.
+
+    Attributes:
+        model: for which.
+        weighting: draws the clocks.
+        roles: how roles are drawn.
+        rng: of the rows, of any step.
+    """
+
+    model: JointModel
+    weighting: Weighting
+    roles: RoleMix
+    rng: Rng
+    _first: int = attrs.field(default=-1, init=False)
+    _ahead: list[Draws] = attrs.field(factory=list, init=False)
+
+    def __call__(self, step: int, batch: TensorBatch) -> Draws:
+        """The draws of a step for its batch."""
+        if not self._first <= step < self._first + len(self._ahead):
+            self._draw_ahead(step)
+        found = self._ahead[step - self._first]
+        model = self.model
+        seen = self.roles.draw_seen(found.rng, [m for m in model.modalities if model.divisible(m)])
+        if batch.complete and seen is None:
+            return found
+        roles = found.roles
+        if not batch.complete:
+            roles = self.roles.draw(found.rng, batch.present, model.generable, model.encoded)
+        return attrs.evolve(found, roles=roles, seen=seen, drive=model.drive(found.t, roles, seen))
+
+    def _draw_ahead(self, step: int) -> None:
+        """Draw for complete rows, from this step on."""
+        model, rows = self.model, len(self.rng.rows)
+        steps = range(step, step + max(1, min(MOST_STEPS, MOST_ROWS // rows)))
+        rng = self.rng.at(steps).of("train")
+        t = self.weighting.draw(model, rng.of("t"))
+        every = torch.ones(len(t), len(model.variables), dtype=torch.bool, device=t.device)
+        roles = self.roles.draw(rng, every, model.generable, model.encoded)
+        many = Draws(
+            rng,
+            t,
+            roles,
+            None,
+            model.drive(t, roles),
+            self.weighting.factors(model, t),
+            rng.of("blur level").uniform(1),
+        )
+        self._first = step
+        self._ahead = [
+            attrs.evolve(many[place * rows : (place + 1) * rows], rng=self.rng.at(at).of("train"))
+            for place, at in enumerate(steps)
+        ]
+
+
+def cut(x: Any, part: slice) -> Any:
+    """These rows of what holds tensors ``(B, ...)``: one, several by name, an attrs class of them, or an rng."""
+    if x is None:
+        return None
+    if isinstance(x, Tensor):
+        return x[part]
+    if isinstance(x, dict):
+        return {name: cut(y, part) for name, y in x.items()}
+    if isinstance(x, Rng):
+        return attrs.evolve(x, rows=x.rows[part])
+    return type(x)(*(cut(getattr(x, field.name), part) for field in attrs.fields(type(x))))
