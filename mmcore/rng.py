@@ -53,8 +53,9 @@ def _mix(x: Tensor) -> Tensor:
     if x.device.type == "cpu":
         # numpy's integers can be unsigned: their shift needs no mask, and their product takes half as long.
         words = x.numpy().view(np.uint64)
+        shifted = np.empty_like(words)
         for shift, factor in _FINAL:
-            words ^= words >> np.uint64(shift)
+            words ^= np.right_shift(words, np.uint64(shift), out=shifted)
             if factor is not None:
                 words *= np.uint64(factor & _MASK)
         return x
@@ -142,7 +143,7 @@ class Rng:
         angle = low.double().mul_(2 * math.pi * 2.0**-32)
         pair = torch.empty(*bits.shape, 2, dtype=dtype, device=bits.device)
         torch.mul(radius, angle.cos(), out=pair[..., 0])
-        torch.mul(radius, angle.sin(), out=pair[..., 1])
+        torch.mul(radius, angle.sin_(), out=pair[..., 1])
         return pair.flatten(1)[:, :count].reshape(len(self.rows), *shape)
 
     def integers(self, low: int, high: int, *shape: int) -> Tensor:

@@ -64,7 +64,8 @@ class Table(data.Dataset[TensorBatch]):
         at = torch.as_tensor(np.asarray(indices, dtype=np.int64) % len(self))
         # Whole rows are copied; an index in brackets would go element by element.
         values = {k: v.index_select(0, at) for k, v in self.rows.values.items()}
-        return TensorBatch(values, self.rows.present.index_select(0, at))
+        present, complete = self.rows.present.index_select(0, at), self.rows.complete
+        return TensorBatch(values, present, complete=True) if complete else TensorBatch(values, present)
 
     def spread(self, count: int) -> "Table":
         """At most ``count`` of the rows, spread evenly over them."""

@@ -1,5 +1,6 @@
 """What training draws for a step's rows, and what follows from that alone: clocks, roles, and how they drive the space."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -12,7 +13,7 @@ from mmcore.rng import Rng
 from mmcore.roles import RoleMix
 from mmcore.training.weighting import Weighting
 
-MOST_ROWS, MOST_STEPS = 4096, 16
+MOST_ROWS, MOST_STEPS = 4096, 32
 """How much is drawn at once: of more, the time is no longer that of starting operations."""
 
 
@@ -37,9 +38,6 @@ class Draws:
     drive: Drive
     factors: Tensor
     level: Tensor
-
-    def __getitem__(self, part: slice) -> "Draws":
-        return cut(self, part)
 
 
 @attrs.define(eq=False)
@@ -96,19 +94,20 @@ class Drawing:
         )
         self._first = step
         self._ahead = [
-            attrs.evolve(many[place * rows : (place + 1) * rows], rng=self.rng.at(at).of("train"))
-            for place, at in enumerate(steps)
+            attrs.evolve(part, rng=self.rng.at(at).of("train"))
+            for part, at in zip(split(many, [rows] * len(steps)), steps, strict=True)
         ]
 
 
-def cut(x: Any, part: slice) -> Any:
-    """These rows of what holds tensors ``(B, ...)``: one, several by name, an attrs class of them, or an rng."""
+def split(x: Any, sizes: Sequence[int]) -> list[Any]:
+    """The first rows, the next, and so on, as many as ``sizes`` says, of what holds tensors ``(B, ...)``: one, several by name, an attrs class of them, or an rng."""
     if x is None:
-        return None
+        return [None] * len(sizes)
     if isinstance(x, Tensor):
-        return x[part]
-    if isinstance(x, dict):
-        return {name: cut(y, part) for name, y in x.items()}
+        return list(x.split(sizes))
     if isinstance(x, Rng):
-        return attrs.evolve(x, rows=x.rows[part])
-    return type(x)(*(cut(getattr(x, field.name), part) for field in attrs.fields(type(x))))
+        return [attrs.evolve(x, rows=rows) for rows in x.rows.split(sizes)]
+    if isinstance(x, dict):
+        return [dict(zip(x, parts, strict=True)) for parts in zip(*(split(y, sizes) for y in x.values()), strict=True)]
+    fields = (split(getattr(x, field.name), sizes) for field in attrs.fields(type(x)))
+    return [type(x)(*parts) for parts in zip(*fields, strict=True)]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmcore.data import TensorBatch
 from mmcore.errors import MmcoreError
-from mmcore.training.draws import Draws, cut
+from mmcore.training.draws import Draws, split
 from mmcore.training.ranks import divided, entire, local, lost, together
 from mmcore.training.state import TrainState
 from mmcore.training.weighting import WEIGHTINGS
@@ -65,13 +65,13 @@ def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
         found = state.ranks.sum(torch.cat([losses.sum(0), norm[None].to(losses.dtype)]))
         sums = found[:-1]
         # The one place where a step waits for the device, but for the inputs' check.
-        *finite, bounded, long = torch.cat([found.isfinite(), norm[None] > state.options.clip]).tolist()
-        finite = all(finite)
-        if finite and bounded:
+        *totals, total_norm, length = torch.cat([found, norm[None]]).tolist()
+        finite = all(map(math.isfinite, totals))
+        if finite and math.isfinite(total_norm):
             break
         if not finite or not state.scaler.shrink():
             _explain(state, losses, sums, norm)
-    _update(state, norm, long=long)
+    _update(state, norm, long=length > state.options.clip)
     return StepReport(losses, draws.drive.counts, draws.t, weights, norm, sums, rows)
 
 
@@ -103,14 +103,17 @@ def _backward(state: TrainState, batch: TensorBatch, draws: Draws, rows: Tensor)
     options, ranks = state.options, state.ranks
     objective, dtype = WEIGHTINGS[options.weighting].objective, state.ema[next(iter(state.ema))].dtype
     cuts = [len(batch) * i // options.accumulate for i in range(options.accumulate + 1)]
-    pieces = [slice(low, high) for low, high in pairwise(cuts) if high > low]
+    sizes = [high - low for low, high in pairwise(cuts) if high > low]
+    pieces = [(batch.values, draws)]
+    if len(sizes) > 1:
+        pieces = list(zip(split(batch.values, sizes), split(draws, sizes), strict=True))
     # Before the forward pass: the old gradient and the new activations are not in memory together.
     state.optimizer.zero_grad(set_to_none=True)
     found, weights = [], rows
-    for at in pieces:
-        values, mine = (batch.values, draws) if len(pieces) == 1 else (cut(batch.values, at), draws[at])
+    scale = ranks.count * state.scaler.scale
+    for k, (values, mine) in enumerate(pieces, start=1):
         noise, blur = _noise(state, mine, dtype)
-        with enough_memory(state, at), together(state.network, last=at is pieces[-1]):
+        with enough_memory(state, len(noise)), together(state.network, last=k == len(pieces)):
             losses = state.network(
                 values, mine.t, mine.roles, noise, mine.seen, blur=blur, objective=objective, drive=mine.drive
             )
@@ -121,7 +124,7 @@ def _backward(state: TrainState, batch: TensorBatch, draws: Draws, rows: Tensor)
                 # A task that no row counts for must not move its weight.
                 loss = loss + (offset * (rows > 0)).sum() * (len(noise) / (len(batch) * ranks.count))
             # The ranks' gradients are averaged, and their sum is wanted.
-            (loss * (ranks.count * state.scaler.scale)).backward()
+            (loss if scale == 1 else loss * scale).backward()
         found.append(losses.detach())
     return torch.cat(found) if len(found) > 1 else found[0], weights.detach()
 
@@ -218,15 +221,15 @@ def _stop(state: TrainState, what: str, mend: str) -> NoReturn:
 
 
 @contextmanager
-def enough_memory(state: TrainState, part: slice) -> Iterator[None]:
-    """Says in one line what to try where a device's memory does not suffice for the rows ``part``."""
+def enough_memory(state: TrainState, rows: int) -> Iterator[None]:
+    """Says in one line what to try where a device's memory does not suffice for so many rows."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         short = isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
         if not short:
             raise
-        rows, options = part.stop - part.start, state.options
+        options = state.options
         if rows == 1:
             mend = "not even one row fits: try a smaller model, recompute = true or precision = 'bf16'"
         else:
