@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import mmcore
+from mmcore import rejection
 from mmcore.data.digits import Digits
 from mmcore.demo import run
 from mmcore.demo.judge import Judge
@@ -38,14 +39,18 @@ REQUIRED = {
 }
 
 
-def test_the_demo_runs_from_end_to_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo at a size that takes seconds."""
     monkeypatch.setattr(run, "SAMPLING", {"steps": 2})
     monkeypatch.setattr(run, "JOINT", 400)
     monkeypatch.setattr(run, "PER_LABEL", 14)
     fit = Judge.fit
     monkeypatch.setattr(Judge, "fit", lambda images, labels: fit(images, labels, steps=30))
+
+
+@pytest.mark.usefixtures("toy")
+def test_the_demo_runs_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     figures = run.run(mmcore.discover(), tmp_path, steps=3, compare=True, device="cpu", threads=1)
     assert figures.keys() >= REQUIRED
     assert json.loads((tmp_path / "metrics.json").read_text()) == figures
@@ -58,6 +63,17 @@ def test_the_demo_runs_from_end_to_end(
     assert [line["step"] for line in lines] == [1, 3]
     assert mmcore.sample(mmcore.load(tmp_path / "model"), 2, steps=1)["image"].shape == (2, 1, 8, 8)
     assert str(tmp_path / "report.html") in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_class_that_never_comes_leaves_out_a_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rejection, "PATIENCE", 1)
+    figures = run.run(mmcore.discover(), tmp_path, steps=1, device="cpu", threads=1)
+    assert REQUIRED - figures.keys() == {"frechet_distance_matched"}
+    assert "some test label is generated too seldom: frechet_distance_matched is left out" in capsys.readouterr().err
+    assert "frechet_distance_matched" not in (tmp_path / "report.html").read_text()
 
 
 def test_the_split_is_fixed_disjoint_and_balanced() -> None:

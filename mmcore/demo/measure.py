@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from mmcore.demo.judge import Judge
+from mmcore.errors import RequestError
 from mmcore.metrics import frechet_distance, precision_recall
 from mmcore.model import JointModel
 from mmcore.rng import Rng
@@ -19,13 +20,11 @@ class Answers:
 
     Attributes:
         joint: samples of everything, each independent of the others.
-        matched: everything, for the test images' labels over and over: joint samples that have them, by rejection.
         by_label: everything, for a given label (as many of each).
         by_image: everything else, for the test images.
     """
 
     joint: Rows
-    matched: Rows
     by_label: Rows
     by_image: Rows
 
@@ -41,7 +40,7 @@ class Answers:
         guidance: float = 1.0,
         **how: object,
     ) -> "Answers":
-        """Ask all four, as many matched as ``joint`` ones, in whole rounds of the labels; ``guidance`` is the scale of what is given, and ``how`` goes to :func:`mmcore.sample`."""
+        """Ask all three; ``guidance`` is the scale of what is given, and ``how`` goes to :func:`mmcore.sample`."""
         options: dict = dict(how)
 
         def given(name: str, x: Tensor, offset: int) -> Rows:
@@ -49,11 +48,8 @@ class Answers:
             return sample(model, len(x), given={name: x}, guidance=scale, seed=seed + offset, **options)
 
         every = torch.arange(10).repeat_interleave(per_label)
-        wanted = test["label"].repeat(max(1, joint // len(test["label"])))
-        matched = {"given": {"label": wanted}, "conditioning": "rejection", "seed": seed + 3}
         return cls(
             sample(model, joint, seed=seed, **options),
-            sample(model, len(wanted), **matched, **options),
             given("label", every, 1),
             given("image", test["image"], 2),
         )
@@ -74,10 +70,22 @@ def measure(answers: Answers, model: JointModel, judge: Judge, train: Rows, test
         "image_to_embedding_cosine": _mean(cosine(by_image["embedding"], test["embedding"])),
     }
     real, n = judge.features(train["image"]), len(test["image"])
-    figures["frechet_distance_matched"] = batches_distance(judge.features(answers.matched["image"]), real, n)
     figures["frechet_distance_dealt"] = batches_distance(judge.features(joint["image"]), real, n, joint["label"])
     figures["frechet_of_training_draws_dealt"] = draws_distance(real, n, train["label"])
     return figures | image_figures(joint["image"], judge, train, test)
+
+
+def matched(model: JointModel, labels: Tensor, rounds: int, *, seed: int, **how: object) -> Rows | None:
+    """Joint samples for these labels over and over, ``rounds`` times: of the model's own, those that came out with them, by rejection.
+
+    None where the model generates one of the classes so seldom that none is found.
+    """
+    options: dict = {"conditioning": "rejection", "seed": seed, **how}
+    wanted = labels.repeat(rounds)
+    try:
+        return sample(model, len(wanted), given={"label": wanted}, **options)
+    except RequestError:
+        return None
 
 
 def image_figures(images: Tensor, judge: Judge, train: Rows, test: Rows) -> dict[str, float]:
