@@ -35,7 +35,9 @@ def main() -> None:
             found = [data.measure(model, steps=steps, **how) for model in models]
             mean = {figure: sum(f[figure] for f in found) / len(found) for figure in FIGURES}
             print(row(schedule, sampler, str(steps), figures=mean), flush=True)
-            distances.append(f"{schedule}, {sampler}, {steps}: {[round(f['frechet_distance_dealt'], 2) for f in found]}")
+            distances.append(
+                f"{schedule}, {sampler}, {steps}: {[round(f['frechet_distance_dealt'], 2) for f in found]}"
+            )
     print("\n".join(["", *distances]))
 
 
