@@ -44,8 +44,8 @@ class Draws:
 class Drawing:
     """Draws for one step after the other.
 
-    What a complete batch's rows draw depends on no value of theirs. So that of several steps is drawn at once, by numbers that are the
-    same as if each step drew alone: a hundred operations on a few numbers each, of which most of the time is that of starting them.
+    What complete rows draw depends on nothing but their places. So it is drawn for several steps at once, with the same numbers as for each
+    alone: these are a hundred operations on a few numbers, and most of their time is that of starting them.
 
     Attributes:
         model: for which.
@@ -83,24 +83,22 @@ class Drawing:
         t = self.weighting.draw(model, rng.of("t"))
         every = torch.ones(len(t), len(model.variables), dtype=torch.bool, device=t.device)
         roles = self.roles.draw(rng, every, model.generable, model.encoded)
-        many = Draws(
-            rng,
-            t,
-            roles,
-            None,
-            model.drive(t, roles),
-            self.weighting.factors(model, t),
-            rng.of("blur level").uniform(1),
-        )
+        many = {
+            "t": t,
+            "roles": roles,
+            "drive": model.drive(t, roles),
+            "factors": self.weighting.factors(model, t),
+            "level": rng.of("blur level").uniform(1),
+        }
         self._first = step
         self._ahead = [
-            attrs.evolve(part, rng=self.rng.at(at).of("train"))
+            Draws(rng=self.rng.at(at).of("train"), seen=None, **part)
             for part, at in zip(split(many, [rows] * len(steps)), steps, strict=True)
         ]
 
 
 def split(x: Any, sizes: Sequence[int]) -> list[Any]:
-    """The first rows, the next, and so on, as many as ``sizes`` says, of what holds tensors ``(B, ...)``: one, several by name, an attrs class of them, or an rng."""
+    """The first rows, the next, and so on, as many as ``sizes`` says, of a tensor ``(B, ...)``, of several by name, an attrs class of them, or an rng."""
     if x is None:
         return [None] * len(sizes)
     if isinstance(x, Tensor):
