@@ -22,7 +22,9 @@ from mmcore.rejection import by_rejection, check_discrete
 from mmcore.rng import Rng
 from mmcore.roles import Role
 
-SAMPLERS = ("ddim", "ancestral", "2m", "heun")
+SAMPLERS = ("auto", "ddim", "ancestral", "2m", "heun")
+STEPS = {"ddim": 50, "ancestral": 50, "2m": 20, "heun": 10}
+"""How many steps each visits by default."""
 CODES = ("mean", "draw", "draw-all")
 SPACINGS = ("time", "snr")
 
@@ -98,16 +100,21 @@ def visited(
 
 def _checked_clock(process: Process, path: list[int], what: str) -> Tensor:
     """``λ`` at each step of a decreasing path, ``(steps, K)``, which must rise along it."""
-    clock = torch.cat([process.half_log_snr(process.clock_at(t)).reshape(1, -1) for t in path])
-    rises = clock.isfinite().all(1)[:-1] & (clock.diff(dim=0) > 0).all(1)
-    if not rises.all():
-        row = int((~rises).nonzero()[0])
+    clock, still = _clock(process, path)
+    if still is not None:
         raise RequestError(
             f"sample: {what} needs a signal-to-noise ratio above zero that falls with t; under schedule "
-            f"{process.schedule.name!r} it does not between t = {path[row + 1]} and t = {path[row]}; use 'ddim' "
+            f"{process.schedule.name!r} it does not between t = {path[still + 1]} and t = {path[still]}; use 'ddim' "
             "with spacing 'time', or another schedule"
         )
     return clock
+
+
+def _clock(process: Process, path: list[int]) -> tuple[Tensor, int | None]:
+    """``λ`` at each step of a decreasing path, ``(steps, K)``, and the first place where it does not rise, if any."""
+    clock = torch.cat([process.half_log_snr(process.clock_at(t)).reshape(1, -1) for t in path])
+    rises = clock.isfinite().all(1)[:-1] & (clock.diff(dim=0) > 0).all(1)
+    return clock, None if rises.all() else int((~rises).nonzero()[0])
 
 
 @attrs.frozen
@@ -132,7 +139,7 @@ class Sampler:
         process: Process,
         *,
         sampler: str,
-        steps: int | Sequence[int],
+        steps: int | Sequence[int] | None,
         spacing: str,
         eta: float | None,
         codes: str,
@@ -143,6 +150,10 @@ class Sampler:
             raise RequestError(f"sample: sampler {sampler!r}, expected one of {', '.join(SAMPLERS)}")
         if codes not in CODES:
             raise RequestError(f"sample: codes {codes!r}, expected one of {', '.join(CODES)}")
+        if sampler == "auto":
+            plain = eta is None and codes == "mean"
+            path = visited(process, STEPS["2m"] if steps is None else steps, spacing, begin=begin)
+            sampler = "2m" if plain and _clock(process, path)[1] is None else "ddim"
         if sampler != "ddim" and eta is not None:
             raise RequestError(f"sample: eta = {eta} with the sampler {sampler!r}, expected none (it is DDIM's)")
         if sampler == "ddim":
@@ -155,7 +166,7 @@ class Sampler:
             raise RequestError(
                 f"sample: codes = {codes!r} with a deterministic sampler, expected 'mean': it would no longer be one"
             )
-        path = visited(process, steps, spacing, begin=begin)
+        path = visited(process, STEPS[sampler] if steps is None else steps, spacing, begin=begin)
         if sampler in ("2m", "heun"):
             _checked_clock(process, path, f"sampler {sampler!r}")
         return cls(sampler, path, eta, codes)
@@ -172,9 +183,9 @@ def sample(
     guidance: Mapping[str, float] | None = None,
     start: Mapping[str, Tensor] | None = None,
     strength: float = 0.5,
-    steps: int | Sequence[int] = 50,
+    steps: int | Sequence[int] | None = None,
     spacing: str = "time",
-    sampler: str = "ddim",
+    sampler: str = "auto",
     eta: float | None = None,
     codes: str = "mean",
     draw: bool = False,
@@ -201,9 +212,11 @@ def sample(
         start: values ``(n, *spec.shape)`` of every generated modality, to edit: sampling starts from them, noised to
             ``strength``, in place of noise alone.
         strength: of an edit, the share of the way to noise, above 0 and at most 1; used with ``start`` only.
-        steps: how many steps are visited (``"heun"`` asks the network twice in each), or the decreasing steps themselves.
+        steps: how many steps are visited (``"heun"`` asks the network twice in each), or the decreasing steps themselves; by default 20
+            of ``"2m"``, 10 of ``"heun"`` and 50 of the others.
         spacing: ``"time"``, even in ``t``, or ``"snr"``, even in the log signal-to-noise ratio.
-        sampler: ``"ddim"``, ``"ancestral"``, ``"2m"`` (DPM-Solver++, second-order multistep) or ``"heun"``.
+        sampler: ``"ddim"``, ``"ancestral"``, ``"2m"`` (DPM-Solver++, second-order multistep) or ``"heun"``; ``"auto"`` is ``"2m"``, but
+            ``"ddim"`` where ``eta`` or ``codes`` ask for noise or the signal-to-noise ratio does not fall from step to step.
         eta: DDIM's ``η`` in 0 … 1; by default the schedule's own.
         codes: how modalities enter a step: by their ``"mean"`` codes; or discrete ones, ``"draw"``, or all, ``"draw-all"``, by
             the code of a draw from what is predicted. With few steps mean codes lose variance.

@@ -3,6 +3,7 @@
 The laws of any network are held by a perceptron with random weights, in float64 so that rounding cannot hide anything.
 """
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from torch import Tensor
 
 import mmcore
 from mmcore import JointModel, Registry, RequestError, Rng
-from mmcore.process import schedule
+from mmcore.process import Process, schedule
+from mmcore.sampling import Sampler
 
 from .oracle import GENERATE, OBSERVE, SAMPLERS, Oracle, Vector, gaussian_model, mixed
 
@@ -101,6 +103,32 @@ def test_guidance_moves_only_the_rows_that_are_guided(model: JointModel) -> None
     moved = (plain - guided).abs().amax(1)
     assert (moved[~rows] < 1e-12).all()
     assert (moved[rows] > 1e-3).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "expected"),
+    [
+        ("cosine", {}, ("2m", 0.0, 20)),
+        ("linear", {}, ("2m", 0.0, 20)),
+        ("paper", {}, ("2m", 0.0, 20)),
+        ("paper-steps", {}, ("ddim", 0.0, 50)),
+        ("cosine", {"eta": 0.5}, ("ddim", 0.5, 50)),
+        ("cosine", {"codes": "draw"}, ("ddim", 1.0, 50)),
+        ("cosine", {"steps": 7}, ("2m", 0.0, 7)),
+        ("cosine", {"sampler": "heun"}, ("heun", 0.0, 10)),
+        ("cosine", {"sampler": "ancestral"}, ("ancestral", 1.0, 50)),
+    ],
+)
+def test_the_default_is_of_second_order_where_it_can_be(
+    name: str, how: dict[str, Any], expected: tuple[str, float, int]
+) -> None:
+    defaults = {
+        key: value.default
+        for key, value in inspect.signature(mmcore.sample).parameters.items()
+        if key in ("steps", "spacing", "sampler", "eta", "codes")
+    }
+    plan = Sampler.plan(Process(schedule.NAMED[name](1000, 3)), **(defaults | how))
+    assert (plan.name, plan.eta, len(plan.path)) == expected
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -280,7 +308,7 @@ def _places(model: JointModel) -> np.ndarray:
             "start with conditioning 'rejection', expected none",
         ),
         ({"conditioning": "poster"}, "conditioning 'poster', expected one of roles, posterior, rejection"),
-        ({"sampler": "dpm"}, "sampler 'dpm', expected one of ddim, ancestral, 2m, heun"),
+        ({"sampler": "dpm"}, "sampler 'dpm', expected one of auto, ddim, ancestral, 2m, heun"),
         ({"steps": 0}, "steps = 0, expected a whole number of at least 1"),
         ({"steps": []}, r"steps = \[\], expected decreasing whole numbers inside 1 … 1000"),
         ({"steps": [3, 3]}, r"steps = \[3, 3\], expected decreasing whole numbers"),

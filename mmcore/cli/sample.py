@@ -26,7 +26,7 @@ def sample(
     absent: Annotated[list[str] | None, typer.Option(help="Leave this modality out; may be repeated.")] = None,
     guidance: Annotated[list[str] | None, typer.Option(help="name=scale of a given modality; may be repeated.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Of the sampler.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="ddim, ancestral, 2m or heun.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="auto, ddim, ancestral, 2m or heun.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the samples.")] = None,
     device: Device = "auto",
     out: Annotated[Path | None, typer.Option(help="Where samples go; by default RUN/samples.")] = None,

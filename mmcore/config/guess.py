@@ -367,7 +367,6 @@ def _lines(
     yield ""
     yield "[sampling]"
     yield "n = 64"
-    yield "steps = 50"
 
 
 def _variables(used: Sequence[Column]) -> dict[str, str]:

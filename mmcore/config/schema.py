@@ -77,8 +77,8 @@ class SamplingOptions:
 
     Attributes:
         n: how many.
-        steps: of the sampler.
-        sampler: ``"ddim"``, ``"ancestral"``, ``"2m"`` or ``"heun"``.
+        steps: of the sampler; by default as many as :func:`mmcore.sample` takes.
+        sampler: ``"auto"``, ``"ddim"``, ``"ancestral"``, ``"2m"`` or ``"heun"``.
         spacing: ``"time"`` or ``"snr"``.
         eta: DDIM's; by default the schedule's own.
         codes: ``"mean"``, ``"draw"`` or ``"draw-all"``.
@@ -88,8 +88,8 @@ class SamplingOptions:
     """
 
     n: int = 64
-    steps: int = 50
-    sampler: str = "ddim"
+    steps: int | None = None
+    sampler: str = "auto"
     spacing: str = "time"
     eta: float | None = None
     codes: str = "mean"
@@ -99,8 +99,8 @@ class SamplingOptions:
 
     def __attrs_post_init__(self) -> None:
         for name in ("n", "steps"):
-            if getattr(self, name) < 1:
-                raise RequestError(f"{name} = {getattr(self, name)}, expected at least 1")
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise RequestError(f"{name} = {value}, expected at least 1")
         if self.conditioning not in CONDITIONING:
             raise RequestError(f"conditioning = {self.conditioning!r}, expected one of {', '.join(CONDITIONING)}")
 
