@@ -25,6 +25,8 @@ from mmcore.demo.run import COMPONENTS, TRAINING, digits_model
 from mmcore.rng import Rng
 from mmcore.roles import Role
 from mmcore.training import TrainState, training_step
+from mmcore.training.draws import Drawing
+from mmcore.training.weighting import WEIGHTINGS
 
 
 def main() -> None:
@@ -126,7 +128,8 @@ def _parts(registry: mmcore.Registry) -> dict[str, Callable[[], object]]:
     model, n = state.model, TRAINING.batch_size
     batches = iter(Loader(table, n, 0))
     batch = next(batches)
-    rng, drawing, steps = Rng.for_rows(0, n), state.drawing(batch), itertools.count()
+    rng, steps = Rng.for_rows(0, n), itertools.count()
+    drawing = Drawing(model, WEIGHTINGS[TRAINING.weighting], TRAINING.roles, rng)
     drive = drawing(0, batch).drive
     placed, noise = model.place(model.encode(batch.values)), rng.normal(*model.space.shape)
     placed_size = model.encode(batch.values).shape[1]

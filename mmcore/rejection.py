@@ -13,6 +13,10 @@ PATIENCE = 10_000
 """How many samples in a row may be of no use before the question is given up."""
 
 
+class SeldomError(RequestError):
+    """Joint samples hardly ever have the values given."""
+
+
 def check_discrete(model: JointModel, given: Mapping[str, Tensor], where: Mapping[str, Tensor]) -> None:
     """Refuse what joint samples cannot be compared with.
 
@@ -50,7 +54,7 @@ def by_rejection(propose: Callable[[int], dict[str, Tensor]], given: Mapping[str
         ``(n, *spec.shape)`` by name.
 
     Raises:
-        RequestError: :data:`PATIENCE` samples in a row were none that a row still wanted.
+        SeldomError: :data:`PATIENCE` samples in a row were none that a row still wanted.
     """
     free: dict[tuple[int, ...], deque[int]] = {}
     for row, key in enumerate(_keys(given, given)):
@@ -75,7 +79,7 @@ def by_rejection(propose: Callable[[int], dict[str, Tensor]], given: Mapping[str
         at += len(keys)
         if unused >= PATIENCE:
             key = next(key for key, left in free.items() if left)
-            raise RequestError(
+            raise SeldomError(
                 f"sample: of {at} joint samples the last {unused} had none of the values given and still wanted, such as those of row "
                 f"{free[key][0]}; expected values that the model generates, or conditioning 'roles'"
             )

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from mmcore.demo.judge import Judge
-from mmcore.errors import RequestError
 from mmcore.metrics import frechet_distance, precision_recall
 from mmcore.model import JointModel
+from mmcore.rejection import SeldomError
 from mmcore.rng import Rng
 from mmcore.sampling import sample
 
@@ -78,13 +78,13 @@ def measure(answers: Answers, model: JointModel, judge: Judge, train: Rows, test
 def matched(model: JointModel, labels: Tensor, rounds: int, *, seed: int, **how: object) -> Rows | None:
     """Joint samples for these labels over and over, ``rounds`` times: of the model's own, those that came out with them, by rejection.
 
-    None where the model generates one of the classes so seldom that none is found.
+    None where the model generates one of the classes too seldom.
     """
     options: dict = {"conditioning": "rejection", "seed": seed, **how}
     wanted = labels.repeat(rounds)
     try:
         return sample(model, len(wanted), given={"label": wanted}, **options)
-    except RequestError:
+    except SeldomError:
         return None
 
 

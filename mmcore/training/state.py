@@ -15,7 +15,7 @@ from mmcore.errors import RequestError
 from mmcore.model import JointModel
 from mmcore.rng import Rng
 from mmcore.roles import RoleMix
-from mmcore.training.draws import Drawing
+from mmcore.training.draws import Drawing, Draws
 from mmcore.training.numbers import PRECISIONS, Scaler
 from mmcore.training.ranks import Ranks, divided, local, spread
 from mmcore.training.weighting import WEIGHTINGS, FixedWeights, LearnedWeights
@@ -165,15 +165,14 @@ class TrainState:
     best: float = math.inf
     _drawing: Drawing | None = attrs.field(default=None, init=False, repr=False)
 
-    def drawing(self, batch: TensorBatch) -> Drawing:
-        """What draws for this rank's batches of this size."""
+    def draws(self, batch: TensorBatch) -> Draws:
+        """What is drawn for this step's rows on this rank."""
         count, device, options = len(batch), batch.present.device, self.options
-        here = self._drawing
-        if here is None or len(here.rng.rows) != count or here.rng.rows.device != device:
+        drawing = self._drawing
+        if drawing is None or len(drawing.rng.rows) != count or drawing.rng.rows.device != device:
             rng = Rng.for_rows(options.seed, count, start=self.ranks.rank * count, device=device)
-            here = Drawing(self.model, WEIGHTINGS[options.weighting], options.roles, rng)
-            self._drawing = here
-        return here
+            drawing = self._drawing = Drawing(self.model, WEIGHTINGS[options.weighting], options.roles, rng)
+        return drawing(self.step, batch)
 
     @classmethod
     def start(cls, model: JointModel, options: TrainOptions, ranks: Ranks | None = None) -> Self:

@@ -56,7 +56,7 @@ def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
         MmcoreError: an input, a loss or the gradient is not finite on some rank, memory is short, or a rank is lost; no rank takes
             the step.
     """
-    draws = state.drawing(batch)(state.step, batch)
+    draws = state.draws(batch)
     rows = _rows(state, batch, draws)
     while True:
         losses, weights = _backward(state, batch, draws, rows)

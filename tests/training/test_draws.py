@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mmcore import JointModel, Registry, Rng, RoleMix
-from mmcore.data import TensorBatch
+from mmcore.data import Table, TensorBatch
 from mmcore.model import Drive
 from mmcore.training import draws
 from mmcore.training.draws import Drawing, split
@@ -107,3 +107,15 @@ def test_complete_batches_draw_several_steps_at_once(
     many = batch_of(model, torch.ones(draws.MOST_ROWS + 1, 2, dtype=torch.bool))
     Drawing(model, WEIGHTINGS["simple"], roles, Rng.for_rows(3, len(many)))(0, many)
     assert calls[3:] == [len(many)]
+
+
+def test_a_batch_knows_whether_its_rows_are_complete(models: dict[str, JointModel]) -> None:
+    """Also where others of its table are not, and on a device, where asking would mean to wait."""
+    model = models["shared"]
+    present = torch.ones(ROWS, 2, dtype=torch.bool)
+    present[3, 1] = False
+    for table in (Table(batch_of(model, present)), Table(batch_of(model, torch.ones_like(present)))):
+        for places in ([0, 1, 2], [2, 3], [3, 4, 0], [4]):
+            batch = table.__getitems__(places)
+            assert batch.complete == bool(batch.present.all())
+            assert batch.to(torch.device("meta")).complete == batch.complete
