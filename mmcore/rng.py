@@ -99,8 +99,12 @@ class Rng:
         """
         if isinstance(self.step, range):
             raise ValueError(f"rng: at({step}) of rows of several steps ({self.step}), expected rows of one")
-        rows = self.rows.repeat(len(step)) if isinstance(step, range) else self.rows
-        return Rng(self.seed, rows, step, self.purpose)
+        if not isinstance(step, range):
+            return Rng(self.seed, self.rows, step, self.purpose)
+        several = Rng(self.seed, self.rows.repeat(len(step)), step, self.purpose)
+        keys = torch.tensor([_key(f"{self.seed}\0{one}") for one in step], device=self.rows.device)
+        several._mix_rows(*keys.repeat_interleave(len(self.rows), dim=0).unbind(1))
+        return several
 
     def of(self, purpose: str) -> "Rng":
         """The same rows for a purpose; purposes nest."""
@@ -111,14 +115,15 @@ class Rng:
     def _row(self) -> Tensor:
         """Seed, step and row in one key, ``(B, 1)``."""
         if not self._mixed:
-            rows = self.rows * _GAMMA
             if isinstance(self.step, range):
-                keys = torch.tensor([_key(f"{self.seed}\0{step}") for step in self.step], device=rows.device)
-                first, second = keys.repeat_interleave(len(rows) // len(keys), dim=0).unbind(1)
-            else:
-                first, second = _key(f"{self.seed}\0{self.step}")
-            self._mixed.append(_mix(_mix(rows + first).add_(second))[:, None])
+                raise ValueError(
+                    f"rng: other rows put in place of those of several steps ({self.step}), expected at(step)"
+                )
+            self._mix_rows(*_key(f"{self.seed}\0{self.step}"))
         return self._mixed[0]
+
+    def _mix_rows(self, first: int | Tensor, second: int | Tensor) -> None:
+        self._mixed.append(_mix(_mix(self.rows * _GAMMA + first).add_(second))[:, None])
 
     def bits(self, count: int) -> Tensor:
         """``(B, count)`` int64 with all 64 bits uniform."""

@@ -2,6 +2,7 @@
 
 import math
 
+import attrs
 import pytest
 import torch
 from hypothesis import given
@@ -116,3 +117,5 @@ def test_rows_of_several_steps_have_no_other_step() -> None:
     several = Rng.for_rows(0, 2).at(range(4, 6))
     with pytest.raises(ValueError, match=r"rows of several steps \(range\(4, 6\)\), expected rows of one"):
         several.at(7)
+    with pytest.raises(ValueError, match=r"other rows put in place of those of several steps \(range\(4, 6\)\)"):
+        attrs.evolve(several, rows=several.rows[:2]).uniform(1)
