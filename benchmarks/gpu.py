@@ -30,8 +30,8 @@ import mmcore
 from benchmarks import survival
 from mmcore.data import Table, TensorBatch
 from mmcore.demo.run import COMPONENTS, TRAINING, digits_model
-from mmcore.runs import store
-from mmcore.runs.folder import CHECKPOINTS
+from mmcore.store import checkpoint as store
+from mmcore.store.folder import CHECKPOINTS
 
 KILLED = {"device": "cuda", "precision": "bf16", "compile": True, "steps": 300}
 

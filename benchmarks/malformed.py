@@ -108,7 +108,7 @@ OUT_OF_RANGE: dict[str, list[Any]] = {
     "sampling.steps": [0],
 }
 WRONG_NAMES: dict[str, list[Any]] = {
-    "data.source": ["digit", "", "mmcore.data.digits:Digits", "../digits"],
+    "data.source": ["digit", "", "mmcore.data.sources.digits:Digits", "../digits"],
     "data.on_bad_row": ["skp"],
     "modalities.image.plugin": ["imge", "mmcore_image.modality:ImageModality", "os:system", "/etc/passwd"],
     "modalities.embedding.plugin": ["embedding"],

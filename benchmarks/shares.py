@@ -15,8 +15,8 @@ import mmcore
 from benchmarks.trained import SAMPLING
 from mmcore.data import Table
 from mmcore.demo.run import COMPONENTS
+from mmcore.model.roles import Role
 from mmcore.rng import Rng
-from mmcore.roles import Role
 
 STEPS = (1000, 980, 960, 940, 920, 900, 850, 800, 700)
 COPIES = 8

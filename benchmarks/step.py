@@ -22,8 +22,8 @@ import torch
 import mmcore
 from mmcore.data import Loader, Table
 from mmcore.demo.run import COMPONENTS, TRAINING, digits_model
+from mmcore.model.roles import Role
 from mmcore.rng import Rng
-from mmcore.roles import Role
 from mmcore.training import TrainState, training_step
 from mmcore.training.draws import Drawing
 from mmcore.training.weighting import WEIGHTINGS

@@ -40,9 +40,9 @@ import mmcore
 from mmcore import JointModel, MmcoreError, Registry, RequestError
 from mmcore.data import Dataset, Table, TensorBatch
 from mmcore.rng import Rng
-from mmcore.runs import store
-from mmcore.runs.folder import CHECKPOINTS
-from mmcore.runs.reading import DamagedError
+from mmcore.store import checkpoint as store
+from mmcore.store.folder import CHECKPOINTS
+from mmcore.store.reading import DamagedError
 from mmcore.training import TrainOptions, TrainState, training_step
 
 KEPT = ("metrics.jsonl", "validation.jsonl", "model", "best", "samples")

@@ -20,8 +20,8 @@ from mmcore.demo import run
 from mmcore.demo.judge import Judge
 from mmcore.demo.measure import Answers, batches_distance, measure
 from mmcore.demo.run import COMPONENTS, digits_model
+from mmcore.model.roles import RoleMix
 from mmcore.rng import Rng
-from mmcore.roles import RoleMix
 from mmcore.training import TrainOptions
 
 TRAINING = attrs.evolve(run.TRAINING, roles=RoleMix(joint=0.45, single=0.35))

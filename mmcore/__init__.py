@@ -5,49 +5,48 @@ Names are imported when they are first used: ``import mmcore`` alone imports no 
 
 from typing import TYPE_CHECKING
 
+from mmcore._lazy import lazily
+from mmcore._version import __version__
 from mmcore.errors import MmcoreError, PluginError, RequestError
-from mmcore.hookspecs import Offer, hookimpl
-from mmcore.lazy import lazily
+from mmcore.hooks import Offer, hookimpl
 
 if TYPE_CHECKING:
-    from mmcore.checkpoint import load, save
-    from mmcore.composition import compose
-    from mmcore.evaluation import evaluate
-    from mmcore.modality import Decoder, Encoder, LossTerm, Metric, Modality, Spec, Task
-    from mmcore.model import JointModel
+    from mmcore.metrics.bound import evaluate
+    from mmcore.modality.base import Decoder, Encoder, LossTerm, Metric, Modality, Spec, Task
+    from mmcore.model.compose import compose
+    from mmcore.model.joint import JointModel
+    from mmcore.model.roles import Role, RoleMix
     from mmcore.plugins import Registry, discover
     from mmcore.process import Process, Schedule
     from mmcore.rng import Rng
-    from mmcore.roles import Role, RoleMix
-    from mmcore.sampling import sample
+    from mmcore.sampling.ask import sample
     from mmcore.space import Space
+    from mmcore.store.model import load, save
     from mmcore.training import fit
 
-__version__ = "0.1.0"
-
 _WHERE = {
-    "compose": "composition",
-    "Decoder": "modality",
+    "compose": "model.compose",
+    "Decoder": "modality.base",
     "discover": "plugins",
-    "Encoder": "modality",
-    "evaluate": "evaluation",
-    "fit": "training",
-    "JointModel": "model",
-    "load": "checkpoint",
-    "LossTerm": "modality",
-    "Metric": "modality",
-    "Modality": "modality",
+    "Encoder": "modality.base",
+    "evaluate": "metrics.bound",
+    "fit": "training.loop",
+    "JointModel": "model.joint",
+    "load": "store.model",
+    "LossTerm": "modality.base",
+    "Metric": "modality.base",
+    "Modality": "modality.base",
     "Process": "process",
     "Registry": "plugins",
     "Rng": "rng",
-    "Role": "roles",
-    "RoleMix": "roles",
-    "sample": "sampling",
-    "save": "checkpoint",
+    "Role": "model.roles",
+    "RoleMix": "model.roles",
+    "sample": "sampling.ask",
+    "save": "store.model",
     "Schedule": "process",
     "Space": "space",
-    "Spec": "modality",
-    "Task": "modality",
+    "Spec": "modality.base",
+    "Task": "modality.base",
 }
 
 __all__ = [
@@ -70,6 +69,7 @@ __all__ = [
     "Space",
     "Spec",
     "Task",
+    "__version__",
     "compose",
     "discover",
     "evaluate",

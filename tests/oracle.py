@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 import mmcore
 from mmcore import Decoder, Encoder, JointModel, LossTerm, Modality, Rng, Role, Schedule, Space, Spec
-from mmcore import sampling as sampling_module
-from mmcore.likelihood import gaussian, total
+from mmcore.modality.likelihood import gaussian, total
+from mmcore.sampling import ask as sampling_module
 from mmcore.space import Layout, place
 
 GENERATE, OBSERVE, ABSENT = (int(role) for role in Role)

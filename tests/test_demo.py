@@ -11,7 +11,7 @@ import torch
 
 import mmcore
 from mmcore import rejection
-from mmcore.data.digits import Digits
+from mmcore.data.sources.digits import Digits
 from mmcore.demo import run
 from mmcore.demo.judge import Judge
 from mmcore.demo.measure import batches_distance, draws_distance

@@ -100,7 +100,7 @@ CODE_FAULTS = {
     "no-callable": (HOOK + "return [Offer('no-callable', 'mmcore:__version__')]", "str is not callable"),
     "makes-other": (
         HOOK + "return [Offer('makes-other', 'builtins:dict')]",
-        "made a dict, expected a mmcore.modality.Modality",
+        "made a dict, expected a mmcore.modality.base.Modality",
     ),
     "making-fails": (HOOK + "return [Offer('making-fails', 'os:abort_not')]", "has no attribute"),
     "making-exits": (

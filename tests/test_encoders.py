@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import mmcore
 from mmcore import Encoder, JointModel, Registry, RequestError, Rng
 from mmcore.data import Table, TensorBatch
-from mmcore.encoders import LARGEST, Turned
+from mmcore.modality.orthogonal import LARGEST, Turned
 from mmcore.process import schedule
 from mmcore.testing.reference import Reference
 

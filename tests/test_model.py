@@ -10,8 +10,8 @@ from torch import Tensor
 import mmcore
 from mmcore import JointModel, Modality, Registry, RequestError, Role, Schedule, Task
 from mmcore.data import Table
+from mmcore.model.roles import RoleMix
 from mmcore.rng import Rng
-from mmcore.roles import RoleMix
 from mmcore.training import TrainOptions, TrainState, training_step
 
 TINY = {"width": 16, "depth": 1, "heads": 2, "features": 8}

@@ -31,12 +31,12 @@ from benchmarks.paper.asking import only, without
 from benchmarks.paper.runs import RECIPES, WITHIN, Experiment, changed, matched, parameters, variation
 from benchmarks.paper.written import Result, Row, sheet
 from mmcore import cli
-from mmcore.config.run import train
 from mmcore.data import Table, TensorBatch
 from mmcore.data.opening import embed as embedded
 from mmcore.errors import RequestError
 from mmcore.metrics import Figure
 from mmcore.rng import Rng
+from mmcore.runs.run import train
 
 from .metrics.test_squeezenet import random_weights
 

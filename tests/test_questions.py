@@ -16,7 +16,7 @@ from torch import Tensor
 import mmcore
 from mmcore import JointModel, Registry, RequestError, Rng
 from mmcore.process import Process, schedule
-from mmcore.sampling import Sampler
+from mmcore.sampling.ask import Sampler
 
 from .oracle import GENERATE, OBSERVE, SAMPLERS, Oracle, Vector, gaussian_model, mixed
 
@@ -351,7 +351,7 @@ def test_rejection_keeps_the_joint_samples_that_are_as_given(
 
 
 def test_rejection_gives_up_what_is_never_generated(model: JointModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmcore.rejection.PATIENCE", 20)
+    monkeypatch.setattr("mmcore.sampling.rejection.PATIENCE", 20)
     monkeypatch.setattr(
         type(model.decoder("label")), "sample", lambda self, params, rng: torch.zeros(len(params), dtype=torch.int64)
     )

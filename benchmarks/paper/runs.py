@@ -17,10 +17,10 @@ from torch import Tensor
 
 import mmcore
 from mmcore.config import Setup, files, resolve
-from mmcore.config.run import rows_with
 from mmcore.data import Dataset, Table
 from mmcore.data.opening import fits
 from mmcore.errors import RequestError
+from mmcore.runs.run import rows_with
 from mmcore.training.loop import pick_device
 
 RECIPES = Path(__file__).parents[2] / "recipes"

@@ -46,11 +46,11 @@ def evaluate(
     import json
 
     from mmcore import metrics
-    from mmcore.checkpoint import load
     from mmcore.config import SamplingOptions
-    from mmcore.config.run import Run, rows_with
     from mmcore.data import Table
-    from mmcore.evaluation import evaluate
+    from mmcore.metrics.bound import evaluate
+    from mmcore.runs.run import Run, rows_with
+    from mmcore.store.model import load
     from mmcore.training.loop import pick_device
 
     if set_ and source is None:

@@ -10,7 +10,7 @@ from mmcore.cli.common import Device, registry_of, writable
 from mmcore.errors import RequestError
 
 if TYPE_CHECKING:
-    from mmcore.model import JointModel
+    from mmcore.model.joint import JointModel
 
 
 def sample(
@@ -33,10 +33,10 @@ def sample(
 ) -> None:
     """Draw samples: pictures as PNG, all of them as safetensors, and in words as JSON."""
     registry = registry_of(context)
-    from mmcore.checkpoint import load
     from mmcore.config import SamplingOptions
-    from mmcore.config.run import CONFIG, Run, write_samples
-    from mmcore.sampling import sample
+    from mmcore.runs.run import CONFIG, Run, write_samples
+    from mmcore.sampling.ask import sample
+    from mmcore.store.model import load
     from mmcore.training.loop import pick_device
 
     if (run / CONFIG).exists() or not (run / "config.json").exists():

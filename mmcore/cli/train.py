@@ -29,11 +29,11 @@ def train(
 
     setup = load(file, set_ or [], registry=registry)
     if dry_run:
-        from mmcore.config.dry import dry_run as run
+        from mmcore.runs.dry import dry_run as run
 
         print(run(setup).table())
         return
-    from mmcore.config.run import train
+    from mmcore.runs.run import train
 
     folder = train(setup, resume=resume, replace=replace, accept_changes=accept_changes)
     print(f"model:  {folder / 'model'}")

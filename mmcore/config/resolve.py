@@ -21,20 +21,20 @@ import cattrs.gen
 import torch
 from torch import nn
 
-from mmcore.composition import STEPS, compose
 from mmcore.config import files
 from mmcore.config.check import Constructor, dotted, judge, nearest, shorthand, trimmed
 from mmcore.config.schema import Config, ModelOptions, Part, SamplingOptions, TaskPart
 from mmcore.data import Dataset, measured, open_data
 from mmcore.data.options import DataOptions
 from mmcore.errors import ConfigError, MmcoreError, PluginError, Problem, RequestError
-from mmcore.modality import Modality, Task
-from mmcore.model import JointModel
+from mmcore.modality.base import Modality, Task
+from mmcore.model.compose import STEPS, compose
+from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry, discover
 from mmcore.plugins.metadata import one_line
 from mmcore.process import Process
 from mmcore.process.schedule import cosine
-from mmcore.sampling import Sampler
+from mmcore.sampling.ask import Sampler
 from mmcore.space import Layout, Space
 from mmcore.training import TrainOptions
 from mmcore.training.loop import pick_device

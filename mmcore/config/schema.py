@@ -9,10 +9,10 @@ from typing import Any
 
 import attrs
 
-from mmcore.composition import STEPS
 from mmcore.data.options import DataOptions
 from mmcore.errors import RequestError
-from mmcore.question import CONDITIONING
+from mmcore.model.compose import STEPS
+from mmcore.sampling.question import CONDITIONING
 from mmcore.training import TrainOptions
 
 

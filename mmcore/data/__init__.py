@@ -5,6 +5,7 @@ Names are imported when they are first used: what describes data imports no torc
 
 from typing import TYPE_CHECKING
 
+from mmcore._lazy import lazily
 from mmcore.data.opening import measured, open_data, open_loader, open_source
 from mmcore.data.options import (
     ColumnOptions,
@@ -15,7 +16,6 @@ from mmcore.data.options import (
     TransformOptions,
 )
 from mmcore.data.source import Row, Rows, Source, as_source
-from mmcore.lazy import lazily
 
 if TYPE_CHECKING:
     from mmcore.data.batch import BadRow, TensorBatch

@@ -10,7 +10,7 @@ from mmcore.data.batch import BadRow, TensorBatch
 from mmcore.data.decode import decode
 from mmcore.data.source import Row, as_source
 from mmcore.errors import PluginError, RequestError
-from mmcore.modality import ModalityProtocol
+from mmcore.modality.base import ModalityProtocol
 from mmcore.plugins.loading import brief
 
 Transform = Callable[[dict[str, Any], int, int], dict[str, Any]]

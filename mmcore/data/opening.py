@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mmcore.data.dataset import Dataset
     from mmcore.data.embed import EmbedReport
     from mmcore.data.loader import Loader, Readable
-    from mmcore.modality import ModalityProtocol
+    from mmcore.modality.base import ModalityProtocol
     from mmcore.plugins import Registry
 
 MEMORY = 1 << 29

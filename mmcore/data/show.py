@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmcore.data.batch import TensorBatch
 from mmcore.data.dataset import Dataset
-from mmcore.modality import ModalityProtocol
+from mmcore.modality.base import ModalityProtocol
 
 CLASSES = 64
 """The most classes whose shares are told."""

@@ -12,7 +12,7 @@ from torch.utils import data
 from mmcore.data.batch import TensorBatch, tell
 from mmcore.data.dataset import Dataset
 from mmcore.errors import RequestError
-from mmcore.modality import ModalityProtocol
+from mmcore.modality.base import ModalityProtocol
 
 
 @attrs.frozen(eq=False)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mmcore.data.options import TransformOptions
 from mmcore.errors import RequestError
-from mmcore.modality import ModalityProtocol
+from mmcore.modality.base import ModalityProtocol
 from mmcore.rng import Rng
 
 

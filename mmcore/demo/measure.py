@@ -6,10 +6,10 @@ from torch import Tensor
 
 from mmcore.demo.judge import Judge
 from mmcore.metrics import frechet_distance, precision_recall
-from mmcore.model import JointModel
-from mmcore.rejection import SeldomError
+from mmcore.model.joint import JointModel
 from mmcore.rng import Rng
-from mmcore.sampling import sample
+from mmcore.sampling.ask import sample
+from mmcore.sampling.rejection import SeldomError
 
 Rows = dict[str, Tensor]
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from mmcore.demo.measure import Answers, Rows
-from mmcore.pictures import INK, STYLE, curves
+from mmcore.runs.pictures import INK, STYLE, curves
 
 
 def write(out: Path, answers: Answers, test: Rows) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from mmcore.report import card, image, page, table
+from mmcore.runs.report import card, image, page, table
 
 CARDS = [
     ("joint_coherence", "Joint coherence", "the generated image shows the generated label", "{:.1%}"),

@@ -10,16 +10,16 @@ from typing import Any
 
 import torch
 
-from mmcore.composition import compose
 from mmcore.data import Table
 from mmcore.demo.judge import Judge
 from mmcore.demo.measure import Answers, Rows, batches_distance, image_figures, matched, measure
 from mmcore.errors import RequestError
-from mmcore.modality import Task
-from mmcore.model import JointModel
+from mmcore.modality.base import Task
+from mmcore.model.compose import compose
+from mmcore.model.joint import JointModel
+from mmcore.model.roles import RoleMix
 from mmcore.plugins import Registry
-from mmcore.roles import RoleMix
-from mmcore.sampling import sample
+from mmcore.sampling.ask import sample
 from mmcore.training import TrainOptions, fit
 
 COMPONENTS = 20

@@ -24,11 +24,11 @@ from mmcore.errors import PluginError, RequestError
 from mmcore.metrics import distances, scores
 from mmcore.metrics.figure import Figure, average
 from mmcore.metrics.squeezenet import SqueezeNet, extract, lpips
-from mmcore.modality import Modality
-from mmcore.model import JointModel
+from mmcore.modality.base import Modality
+from mmcore.model.joint import JointModel
+from mmcore.model.roles import Role
 from mmcore.rng import Rng
-from mmcore.roles import Role
-from mmcore.sampling import sample
+from mmcore.sampling.ask import sample
 
 Extractor = Callable[[Tensor], Tensor]
 _TOPS = (1, 5)

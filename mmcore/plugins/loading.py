@@ -10,9 +10,9 @@ from typing import Any
 
 import pluggy
 
-from mmcore import hookspecs
+from mmcore import hooks
 from mmcore.errors import PluginError
-from mmcore.hookspecs import PROJECT, Offer
+from mmcore.hooks import PROJECT, Offer
 from mmcore.plugins.metadata import HOOKS, Entry, Fault, canonical, one_line, pip, unmet
 
 
@@ -42,7 +42,7 @@ def offers(entry: Entry) -> dict[str, list[Offer]]:
             module = importlib.import_module(entry.module)
             version_in_use(module, entry)
     manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(hookspecs)
+    manager.add_hookspecs(hooks)
     with blamed(f"the hooks of {entry.module}"):
         manager.register(module, entry.module)
         manager.check_pending()

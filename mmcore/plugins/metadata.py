@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from mmcore import __version__
-from mmcore.hookspecs import PROJECT
+from mmcore._version import __version__
+from mmcore.hooks import PROJECT
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement

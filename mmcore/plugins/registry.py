@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from mmcore.errors import MmcoreError, PluginError, RequestError
-from mmcore.hookspecs import PROJECT, Made, Offer
+from mmcore.hooks import PROJECT, Made, Offer
 from mmcore.plugins import loading
 from mmcore.plugins.metadata import HOOKS, Entry, Fault, canonical, forgive, installed
 
 if TYPE_CHECKING:
-    from mmcore.modality import Modality, Task
+    from mmcore.modality.base import Modality, Task
     from mmcore.process import Schedule
 
 PRODUCTS = {
-    "modality": "mmcore.modality:Modality",
-    "task": "mmcore.modality:Task",
+    "modality": "mmcore.modality.base:Modality",
+    "task": "mmcore.modality.base:Task",
     "backbone": "torch.nn:Module",
     "schedule": "mmcore.process:Schedule",
 }

@@ -1,1 +1,1 @@
-"""What lies in a run's folder: checkpoints that are whole or not there, and files read without trust."""
+"""Runs: a configuration carried out, its folder, its page and its pictures."""

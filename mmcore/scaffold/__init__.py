@@ -14,7 +14,7 @@ from packaging.version import Version
 
 import mmcore
 from mmcore.errors import RequestError
-from mmcore.hookspecs import PROJECT
+from mmcore.hooks import PROJECT
 from mmcore.plugins import GROUP, Registry
 from mmcore.plugins.metadata import canonical
 

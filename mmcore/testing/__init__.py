@@ -10,7 +10,7 @@ One line in a plugin's own tests runs them all under pytest::
 
 from typing import TYPE_CHECKING
 
-from mmcore.lazy import lazily
+from mmcore._lazy import lazily
 
 if TYPE_CHECKING:
     from mmcore.testing.check import CHECKS, Check, Failure, NotRun

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from mmcore.data import Table, TensorBatch
-from mmcore.modality import Modality
-from mmcore.model import JointModel
+from mmcore.modality.base import Modality
+from mmcore.model.joint import JointModel
+from mmcore.model.roles import Role, RoleMix
 from mmcore.process import Schedule
-from mmcore.roles import Role, RoleMix
-from mmcore.sampling import sample
+from mmcore.sampling.ask import sample
 from mmcore.testing.check import check
 from mmcore.testing.context import LAYOUTS, Context, aggregate, descend
 from mmcore.testing.statistics import mean_bound, sigmas

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from mmcore.composition import compose
+from mmcore.model.compose import compose
+from mmcore.model.roles import Role
 from mmcore.process import Process, Schedule
-from mmcore.roles import Role
-from mmcore.sampling import sample
+from mmcore.sampling.ask import sample
 from mmcore.space import Layout, Space
 from mmcore.testing.check import NotRun, check
 from mmcore.testing.context import SPACES, Context, renamed

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.strategies import SearchStrategy
 from torch import Tensor, nn
 
-from mmcore.composition import compose
-from mmcore.modality import Decoder, Modality
-from mmcore.model import JointModel
+from mmcore.modality.base import Decoder, Modality
+from mmcore.model.compose import compose
+from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry, discover
 from mmcore.process import Schedule, schedule
 from mmcore.rng import Rng

@@ -12,8 +12,8 @@ import torch
 
 import mmcore
 from mmcore.errors import RequestError
-from mmcore.hookspecs import Made
-from mmcore.modality import Modality
+from mmcore.hooks import Made
+from mmcore.modality.base import Modality
 from mmcore.testing import (  # noqa: F401  (importing them fills the table)
     checks_decoder,
     checks_encoder,

@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 
 from mmcore.errors import RequestError
-from mmcore.hookspecs import Made
+from mmcore.hooks import Made
 from mmcore.plugins import Registry
 from mmcore.testing.check import KINDS
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from mmcore.errors import RequestError
-from mmcore.heads import PooledHead
-from mmcore.likelihood import bounded_log_scale, gaussian, total
-from mmcore.modality import Decoder, Encoder, LossTerm, Modality, Spec
+from mmcore.modality.base import Decoder, Encoder, LossTerm, Modality, Spec
+from mmcore.modality.heads import PooledHead
+from mmcore.modality.likelihood import bounded_log_scale, gaussian, total
 from mmcore.rng import Rng
 from mmcore.space import Space
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from mmcore.hookspecs import Made
-from mmcore.modality import Modality
+from mmcore.hooks import Made
+from mmcore.modality.base import Modality
 
 LONGEST = 512
 """The most numbers of a tensor that are written out."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmcore.modality import Spec
+from mmcore.modality.base import Spec
 from mmcore.rng import Rng
 
 FAR = 1e4

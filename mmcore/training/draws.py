@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from mmcore.data import TensorBatch
-from mmcore.model import Drive, JointModel
+from mmcore.model.joint import Drive, JointModel
+from mmcore.model.roles import RoleMix
 from mmcore.rng import Rng
-from mmcore.roles import RoleMix
 from mmcore.training.weighting import Weighting
 
 MOST_ROWS, MOST_STEPS = 4096, 32

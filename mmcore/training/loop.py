@@ -10,19 +10,19 @@ from typing import Any
 import attrs
 import torch
 
-from mmcore import __version__
-from mmcore.checkpoint import describe, save
+from mmcore._version import __version__
 from mmcore.data import Dataset, Loader, Table
 from mmcore.data.table import rows_for
 from mmcore.errors import MmcoreError, RequestError
-from mmcore.model import JointModel
+from mmcore.model.joint import JointModel
 from mmcore.progress import Progress
-from mmcore.runs.folder import CHECKPOINTS, claimed
-from mmcore.runs.store import Checkpoint, newest
-from mmcore.training.checkpoints import Saver, differences, restore, tell
+from mmcore.store.checkpoint import Checkpoint, newest
+from mmcore.store.folder import CHECKPOINTS, claimed
+from mmcore.store.model import describe, save
 from mmcore.training.logs import SAME, Logs, mark, total
-from mmcore.training.numbers import arranged
+from mmcore.training.precision import arranged
 from mmcore.training.ranks import Ranks, whole
+from mmcore.training.saving import Saver, differences, restore, tell
 from mmcore.training.state import TrainOptions, TrainState
 from mmcore.training.step import StepReport, training_step
 from mmcore.training.validation import Pictures, Sketches, Validation, check_best

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from mmcore.data import TensorBatch
 from mmcore.errors import RequestError
-from mmcore.model import JointModel
+from mmcore.model.joint import JointModel
+from mmcore.model.roles import RoleMix
 from mmcore.rng import Rng
-from mmcore.roles import RoleMix
 from mmcore.training.draws import Drawing, Draws
-from mmcore.training.numbers import PRECISIONS, Scaler
+from mmcore.training.precision import PRECISIONS, Scaler
 from mmcore.training.ranks import Ranks, divided, local, spread
 from mmcore.training.weighting import WEIGHTINGS, FixedWeights, LearnedWeights
 

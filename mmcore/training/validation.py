@@ -9,7 +9,7 @@ import torch
 
 from mmcore.data.loader import Readable
 from mmcore.errors import MmcoreError, RequestError
-from mmcore.model import JointModel
+from mmcore.model.joint import JointModel
 from mmcore.rng import Rng
 from mmcore.training.logs import Logs
 from mmcore.training.ranks import Ranks

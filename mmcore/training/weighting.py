@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from mmcore.model import JointModel
+from mmcore.model.joint import JointModel
 from mmcore.rng import Rng
 
 GAMMA = 5.0
@@ -21,7 +21,7 @@ class Weighting(Protocol):
     """One way to weigh.
 
     Attributes:
-        objective: what the model is asked for, as in :meth:`mmcore.model.JointModel.forward`.
+        objective: what the model is asked for, as in :meth:`mmcore.model.joint.JointModel.forward`.
     """
 
     objective: str

@@ -15,7 +15,7 @@ from PIL import Image
 from mmcore import PluginError, RequestError
 from mmcore.data import Dataset, Rows, Table
 from mmcore.data.sources.manifest import Manifest
-from mmcore.modality import Modality, ModalityProtocol, Spec
+from mmcore.modality.base import Modality, ModalityProtocol, Spec
 from mmcore_image import ImageModality
 from mmcore_mask import MaskModality
 

@@ -27,7 +27,7 @@ from mmcore.data import (
 )
 from mmcore.data.select import Named, keep, split
 from mmcore.data.transforms import make_transforms
-from mmcore.modality import Modality
+from mmcore.modality.base import Modality
 
 PARTS = ("train", "validation", "test")
 

@@ -12,7 +12,7 @@ from PIL import Image
 from mmcore import Registry, RequestError
 from mmcore.data import Dataset
 from mmcore.data.show import picture, summarize
-from mmcore.modality import Modality, Spec
+from mmcore.modality.base import Modality, Spec
 
 ROWS = 40
 

@@ -11,7 +11,7 @@ import torch
 
 from mmcore import Registry
 from mmcore.data import DataOptions, Loader, Table, TensorBatch, open_data
-from mmcore.modality import Modality
+from mmcore.modality.base import Modality
 from tests.data import written
 
 

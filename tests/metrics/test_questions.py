@@ -29,7 +29,7 @@ from mmcore.metrics import (
     report,
     retrieval,
 )
-from mmcore.roles import Role
+from mmcore.model.roles import Role
 
 from .test_squeezenet import random_weights
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmcore.process import Process, Schedule, bound, schedule
-from mmcore.sampling import ddim_step
+from mmcore.sampling.ask import ddim_step
 
 EXACT = np.longdouble
 NAMES = sorted(schedule.NAMED)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmcore import MmcoreError, RequestError
-from mmcore.runs import store
-from mmcore.runs.reading import DamagedError, read_json, read_tensors
+from mmcore.store import checkpoint as store
+from mmcore.store.reading import DamagedError, read_json, read_tensors
 
 FILES = {
     "model.safetensors": {"a": torch.arange(5.0), "b": torch.zeros(2, 3)},

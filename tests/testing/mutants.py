@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmcore import Decoder, Encoder, Modality, Rng, Schedule
-from mmcore.backbones.mlp import Mlp
-from mmcore.backbones.transformer import Transformer
-from mmcore.data.digits import Digits
+from mmcore.data.sources.digits import Digits
+from mmcore.model.backbones.mlp import Mlp
+from mmcore.model.backbones.transformer import Transformer
 from mmcore.plugins import GROUP
 from mmcore.process import schedule
 from mmcore.testing.reference import Reference

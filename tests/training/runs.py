@@ -12,7 +12,7 @@ import mmcore
 from mmcore import JointModel, Registry
 from mmcore.data import Dataset, Table, TensorBatch
 from mmcore.rng import Rng
-from mmcore.runs.store import folders
+from mmcore.store.checkpoint import folders
 from mmcore.training import TrainState
 
 OPTIONS: dict[str, Any] = {"steps": 8, "batch_size": 8, "log_every": 1, "lr": 1e-2, "ema_every": 3, "save_seconds": 0.0}

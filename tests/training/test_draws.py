@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmcore import JointModel, Registry, Rng, RoleMix
 from mmcore.data import Table, TensorBatch
-from mmcore.model import Drive
+from mmcore.model.joint import Drive
 from mmcore.training import draws
 from mmcore.training.draws import Drawing, split
 from mmcore.training.weighting import WEIGHTINGS

@@ -11,11 +11,11 @@ from torch import Tensor
 import mmcore
 from mmcore import JointModel, MmcoreError, Registry, RequestError
 from mmcore.data import TensorBatch
+from mmcore.model.roles import RoleMix
 from mmcore.rng import Rng
-from mmcore.roles import RoleMix
-from mmcore.runs.store import folders
+from mmcore.store.checkpoint import folders
 from mmcore.training import TrainOptions, TrainState, training_step
-from mmcore.training.numbers import Scaler, arranged
+from mmcore.training.precision import Scaler, arranged
 from mmcore.training.ranks import Ranks, blocks
 from mmcore.training.validation import validation_losses
 from tests.training.runs import fit, rows, small

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mmcore import JointModel, MmcoreError, Registry, RequestError
 from mmcore.data import Table, TensorBatch
-from mmcore.runs.store import folders, read
+from mmcore.store.checkpoint import folders, read
 from mmcore.training import TrainOptions, TrainState, training_step
 from mmcore.training.ranks import Ranks, divided, local
 from tests.training.processes import ranks

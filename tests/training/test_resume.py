@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mmcore import MmcoreError, Registry, RequestError
-from mmcore.runs.store import folders
+from mmcore.store.checkpoint import folders
 from mmcore.training import TrainState
 from tests.training.runs import OPTIONS, digests, fit, pictures, read_again, rows, small
 
@@ -202,7 +202,7 @@ def test_one_run_at_a_time_in_a_folder(registry: Registry, tmp_path: Path) -> No
 def test_a_full_disk_ends_the_run_and_keeps_the_old_checkpoint(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mmcore.runs import store
+    from mmcore.store import checkpoint as store
 
     put, full = store._put, []
 

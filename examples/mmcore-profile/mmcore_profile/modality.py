@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, RequestError, Rng, Space, Spec
-from mmcore.heads import PooledHead, SpatialHead
-from mmcore.likelihood import bounded_log_scale, gaussian, total
+from mmcore.modality.heads import PooledHead, SpatialHead
+from mmcore.modality.likelihood import bounded_log_scale, gaussian, total
 
 SIZE = 8
 """Pixels along a side of a scan."""

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, RequestError, Rng, Space, Spec
-from mmcore.heads import PooledHead
-from mmcore.likelihood import bounded_log_scale, gaussian, total
+from mmcore.modality.heads import PooledHead
+from mmcore.modality.likelihood import bounded_log_scale, gaussian, total
 
 MAX_LOG_KAPPA = 14.0
 

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, RequestError, Rng, Space, Spec
 from mmcore.data.batch import read_alike
 from mmcore.data.decode import picture
-from mmcore.heads import PooledHead, SpatialHead
-from mmcore.likelihood import bounded_log_scale, gaussian, total
+from mmcore.modality.heads import PooledHead, SpatialHead
+from mmcore.modality.likelihood import bounded_log_scale, gaussian, total
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, RequestError, Rng, Space, Spec
-from mmcore.heads import PooledHead
-from mmcore.likelihood import bernoulli, categorical, total
+from mmcore.modality.heads import PooledHead
+from mmcore.modality.likelihood import bernoulli, categorical, total
 
 
 class LabelModality(Modality):

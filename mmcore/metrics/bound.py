@@ -17,9 +17,9 @@ from torch import Tensor
 from mmcore.data import Dataset, Table
 from mmcore.data.table import rows_for
 from mmcore.errors import RequestError
-from mmcore.model import JointModel
+from mmcore.model.joint import JointModel
+from mmcore.model.roles import Role
 from mmcore.rng import Rng
-from mmcore.roles import Role
 
 
 @attrs.frozen
@@ -71,7 +71,7 @@ class Bound:
         observed: the variables that are observed where they are present.
         all: of everything that a row generates.
         variables: of each variable, over the rows that generate it. Where codes overlap, ``L0`` and ``L1`` are divided
-            by :meth:`mmcore.model.JointModel.posterior_shares`' rule.
+            by :meth:`mmcore.model.joint.JointModel.posterior_shares`' rule.
         space: nats of ``L0`` that belong to the space as such: what the noise at ``T`` lacks of unit variance.
     """
 

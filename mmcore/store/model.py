@@ -13,16 +13,16 @@ from typing import Any
 import torch
 from safetensors.torch import save as to_bytes
 
-from mmcore import __version__
-from mmcore.composition import compose
+from mmcore._version import __version__
 from mmcore.errors import MmcoreError, RequestError
-from mmcore.hookspecs import PROJECT, Made
-from mmcore.modality import Modality, Task
-from mmcore.model import JointModel
+from mmcore.hooks import PROJECT, Made
+from mmcore.modality.base import Modality, Task
+from mmcore.model.compose import compose
+from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry, discover
 from mmcore.plugins.metadata import canonical, pip
 from mmcore.process import Schedule
-from mmcore.runs.reading import DamagedError, read_json, read_tensors
+from mmcore.store.reading import DamagedError, read_json, read_tensors
 
 FORMAT = 1
 _TABLES = ("schedule.log_A", "schedule.W")

@@ -17,12 +17,12 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from mmcore.encoders import Turned
 from mmcore.errors import RequestError
-from mmcore.modality import Decoder, LossTerm, Modality, Task
+from mmcore.modality.base import Decoder, LossTerm, Modality, Task
+from mmcore.modality.orthogonal import Turned
+from mmcore.model.roles import Role
 from mmcore.process import Blocks, bound
 from mmcore.rng import Rng
-from mmcore.roles import Role
 from mmcore.space import Placement, Space
 
 Batch = Mapping[str, Tensor]

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from mmcore.errors import RequestError
-from mmcore.modality import Modality, Task
-from mmcore.model import JointModel
+from mmcore.modality.base import Modality, Task
+from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry, discover
 from mmcore.process import Blocks, Schedule
 from mmcore.space import Layout, Space, place
@@ -52,7 +52,7 @@ def compose(
         backbone: a name, or a module ``(z, t, roles, condition) -> features`` with an attribute ``features``.
         backbone_options: for a backbone by name.
         trained_encoders: names of modalities whose encoders learn, by a turn that keeps their codes' variance
-            (:class:`mmcore.encoders.Turned`); the others are fixed.
+            (:class:`mmcore.modality.orthogonal.Turned`); the others are fixed.
         seed: of the initial weights.
         registry: where names are looked up; by default a new :func:`mmcore.discover`.
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mmcore.errors import RequestError
-from mmcore.model import JointModel
+from mmcore.model.joint import JointModel
 
 PATIENCE = 10_000
 """How many samples in a row may be of no use before the question is given up."""

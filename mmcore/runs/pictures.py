@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from mmcore.modality import Modality
+    from mmcore.modality.base import Modality
 
 INK, WARM, MUTED = "#1f2a44", "#d1495b", "#8a93a6"
 STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10}

@@ -12,7 +12,7 @@ from mmcore.errors import RequestError
 from mmcore.rng import Rng
 
 if TYPE_CHECKING:
-    from mmcore.modality import Modality
+    from mmcore.modality.base import Modality
 
 
 class Role(IntEnum):

@@ -8,10 +8,10 @@ import attrs
 import torch
 
 from mmcore.config.resolve import Setup
-from mmcore.config.run import rows_with, use_threads
 from mmcore.data import open_loader
-from mmcore.model import JointModel
-from mmcore.sampling import sample
+from mmcore.model.joint import JointModel
+from mmcore.runs.run import rows_with, use_threads
+from mmcore.sampling.ask import sample
 from mmcore.training import TrainState, training_step
 from mmcore.training.loop import pick_device
 

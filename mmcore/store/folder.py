@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mmcore.errors import RequestError
-from mmcore.runs.store import folders
+from mmcore.store.checkpoint import folders
 
 CHECKPOINTS = "checkpoints"
 _OURS = (CHECKPOINTS, "metrics.jsonl", "validation.jsonl", "timing.jsonl", "tensorboard", "model", "best", "samples")

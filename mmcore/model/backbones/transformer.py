@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmcore.backbones.parts import Clock, Local
 from mmcore.errors import RequestError
+from mmcore.model.backbones.parts import Clock, Local
 from mmcore.space import Space
 
 

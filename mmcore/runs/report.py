@@ -147,7 +147,7 @@ def sizes(weights: Path) -> dict[str, int]:
 
 
 def _curves(path: Path, last: dict[str, Any]) -> str:
-    from mmcore.pictures import curves
+    from mmcore.runs.pictures import curves
 
     rows = [(name, "" if one["loss"] is None else float(one["loss"])) for name, one in last["tasks"].items()]
     text = f"<h2>How it learned</h2>{table(rows, ('task', 'nats per sample, last'))}"

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from mmcore.errors import RequestError
-from mmcore.modality import Modality
-from mmcore.model import JointModel
-from mmcore.roles import Role
+from mmcore.modality.base import Modality
+from mmcore.model.joint import JointModel
+from mmcore.model.roles import Role
 
 CONDITIONING = ("roles", "posterior", "rejection")
 

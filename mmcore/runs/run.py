@@ -11,17 +11,18 @@ import torch
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from mmcore import checkpoint, pictures, report
 from mmcore.config import files
 from mmcore.config.resolve import Setup, resolve
 from mmcore.data import DataOptions, Dataset, Table
 from mmcore.data.opening import fits
 from mmcore.errors import RequestError
-from mmcore.model import JointModel
+from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry
-from mmcore.runs.folder import CHECKPOINTS
-from mmcore.runs.store import folders
-from mmcore.sampling import sample
+from mmcore.runs import pictures, report
+from mmcore.sampling.ask import sample
+from mmcore.store.checkpoint import folders
+from mmcore.store.folder import CHECKPOINTS
+from mmcore.store.model import load
 from mmcore.training import StepReport, TrainState, fit
 from mmcore.training.loop import pick_device
 
@@ -63,7 +64,7 @@ class Run:
             raise RequestError(
                 f"run {self.folder}: there is no model yet; go on with the training (mmcore train --resume)"
             )
-        return checkpoint.load(where, registry=self.setup.registry, device=str(pick_device(device)))
+        return load(where, registry=self.setup.registry, device=str(pick_device(device)))
 
     def held_out(self) -> tuple[Dataset, str]:
         """Rows that training has not seen, and the name of their part: the test rows, or where there are none the validation rows.

@@ -24,7 +24,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mmcore.errors import MmcoreError, RequestError
-from mmcore.runs.reading import TEXT, DamagedError, parse_json, parse_tensors, read_bytes
+from mmcore.store.reading import TEXT, DamagedError, parse_json, parse_tensors, read_bytes
 
 MANIFEST = "manifest"
 _FOLDER = re.compile(r"step-(\d{8,})")

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from mmcore.errors import RequestError
-from mmcore.model import Drive, JointModel
+from mmcore.model.joint import Drive, JointModel
+from mmcore.model.roles import Role
 from mmcore.process import Process
-from mmcore.question import Question
-from mmcore.rejection import by_rejection, check_discrete
 from mmcore.rng import Rng
-from mmcore.roles import Role
+from mmcore.sampling.question import Question
+from mmcore.sampling.rejection import by_rejection, check_discrete
 
 SAMPLERS = ("auto", "ddim", "ancestral", "2m", "heun")
 STEPS = {"ddim": 50, "ancestral": 50, "2m": 20, "heun": 10}

@@ -15,9 +15,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from mmcore import __version__
+from mmcore._version import __version__
 from mmcore.errors import MmcoreError, RequestError
-from mmcore.runs.store import Checkpoint, Files, write
+from mmcore.store.checkpoint import Checkpoint, Files, write
 from mmcore.training.ranks import like, local, whole
 from mmcore.training.state import TrainState
 from mmcore.training.step import StepReport

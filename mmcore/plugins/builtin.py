@@ -1,13 +1,15 @@
 """What the core itself offers, through the same hooks as any plugin."""
 
-from mmcore.hookspecs import Offer, hookimpl
+from mmcore.hooks import Offer, hookimpl
 
 
 @hookimpl
 def mmcore_backbones() -> list[Offer]:
     return [
-        Offer("transformer", "mmcore.backbones.transformer:Transformer", "a transformer over patches of the space"),
-        Offer("mlp", "mmcore.backbones.mlp:Mlp", "a residual perceptron over the whole of a small space"),
+        Offer(
+            "transformer", "mmcore.model.backbones.transformer:Transformer", "a transformer over patches of the space"
+        ),
+        Offer("mlp", "mmcore.model.backbones.mlp:Mlp", "a residual perceptron over the whole of a small space"),
     ]
 
 
@@ -26,7 +28,7 @@ def mmcore_schedules() -> list[Offer]:
 def mmcore_sources() -> list[Offer]:
     files = "mmcore.data.sources"
     return [
-        Offer("digits", "mmcore.data.digits:Digits", "scikit-learn's 1,797 handwritten digits, 8x8"),
+        Offer("digits", "mmcore.data.sources.digits:Digits", "scikit-learn's 1,797 handwritten digits, 8x8"),
         Offer("npz", f"{files}.npz:Npz", "the arrays of a NumPy .npz file"),
         Offer("idx", f"{files}.idx:Idx", "MNIST's IDX files, gzipped or not"),
         Offer("table", f"{files}.manifest:Manifest", "a CSV, JSON-lines or Parquet table of values and paths"),

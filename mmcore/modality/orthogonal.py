@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import orthogonal
 
 from mmcore.errors import RequestError
-from mmcore.modality import Encoder
+from mmcore.modality.base import Encoder
 
 LARGEST = 256
 """The longest code that is turned as a whole."""

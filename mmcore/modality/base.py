@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcore.errors import PluginError, RequestError
-from mmcore.hookspecs import Made
+from mmcore.hooks import Made
 from mmcore.rng import Rng
 from mmcore.space import Space
 

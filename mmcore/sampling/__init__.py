@@ -1,0 +1,1 @@
+"""Sampling: from a question to its samples."""
