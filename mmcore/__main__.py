@@ -12,7 +12,7 @@ def main() -> None:
 
         show_list(discover(strict=False), as_json=len(sys.argv) > 3)
     else:
-        from mmcore.cli import main
+        from mmcore.cli.program import main
 
         main()
 

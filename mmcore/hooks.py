@@ -49,12 +49,6 @@ def mmcore_modalities() -> Iterable[Offer]:
 
 
 @hookspec
-def mmcore_tasks() -> Iterable[Offer]:
-    """Tasks; the factory returns a :class:`mmcore.Task`."""
-    return ()
-
-
-@hookspec
 def mmcore_backbones() -> Iterable[Offer]:
     """Backbones; the factory takes ``space``, ``modalities``, ``steps`` and its own options."""
     return ()
@@ -75,4 +69,28 @@ def mmcore_sources() -> Iterable[Offer]:
 @hookspec
 def mmcore_embedders() -> Iterable[Offer]:
     """Embedders; the factory returns what turns raw values into vectors (:class:`mmcore.data.embed.Embedder`)."""
+    return ()
+
+
+@hookspec
+def mmcore_samplers() -> Iterable[Offer]:
+    """Samplers; the factory returns a :class:`mmcore.sampling.Sampler`."""
+    return ()
+
+
+@hookspec
+def mmcore_guidances() -> Iterable[Offer]:
+    """Guidances; the factory returns a :class:`mmcore.sampling.Guidance`."""
+    return ()
+
+
+@hookspec
+def mmcore_transforms() -> Iterable[Offer]:
+    """Transforms; the factory returns a :class:`mmcore.data.Transform`."""
+    return ()
+
+
+@hookspec
+def mmcore_trackers() -> Iterable[Offer]:
+    """Trackers; the factory returns a :class:`mmcore.training.Tracker`."""
     return ()

@@ -157,7 +157,7 @@ def test_blocking(site: Path) -> None:
 
 def test_work_goes_on_and_only_what_is_asked_for_can_fail(site: Path) -> None:
     code = (
-        "import sys, mmcore.cli as c, mmcore\n"
+        "import sys, mmcore.cli.program as c, mmcore\n"
         "@c.app.command()\n"
         "def make(context: c.typer.Context, name: str) -> None:\n"
         "    print(c.registry_of(context).modality(name, classes=3))\n"

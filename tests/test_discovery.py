@@ -34,9 +34,9 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
         "from mmcore import hookimpl, Offer",
         "import mmcore; mmcore.discover().table()",
         "import mmcore; r = mmcore.discover(); [r.offer(e) for e in r.entries]",
-        "import sys; sys.argv = ['mmcore', 'plugins', 'list']; import mmcore.cli as c\ntry: c.main()\nexcept SystemExit: pass",
+        "import sys; sys.argv = ['mmcore', 'plugins', 'list']; import mmcore.cli.program as c\ntry: c.main()\nexcept SystemExit: pass",
         "import sys; sys.argv = ['mmcore', 'plugins', 'list']; from mmcore.__main__ import main; main()\nassert 'typer' not in sys.modules",
-        "import sys; sys.argv = ['mmcore', '--help']; import mmcore.cli as c\ntry: c.main()\nexcept SystemExit: pass",
+        "import sys; sys.argv = ['mmcore', '--help']; import mmcore.cli.program as c\ntry: c.main()\nexcept SystemExit: pass",
     ],
 )
 def test_no_torch_is_imported(code: str) -> None:
@@ -82,7 +82,7 @@ CODE_FAULTS = {
         r"Argument\(s\) {'registry'}",
     ),
     "half": (
-        HOOK + "return [Offer('half', 'a:b')]\n@hookimpl\ndef mmcore_tasks(x): return []",
+        HOOK + "return [Offer('half', 'a:b')]\n@hookimpl\ndef mmcore_trackers(x): return []",
         "the hooks of plugin_half gave",
     ),
     "no-offer": (HOOK + "return ['x']", "mmcore_modalities of plugin_no_offer offers a str, expected mmcore.Offer"),
@@ -149,12 +149,12 @@ def test_a_failed_plugin_is_not_imported_again_by_the_same_registry(site: Path) 
 
 
 def test_loading_all_tells_of_each_broken_plugin_once(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    install(site, "mmcore-bad", {"modality.bad": "bad", "task.bad": "bad"}, {"bad": "raise RuntimeError('a\\nb')"})
+    install(site, "mmcore-bad", {"modality.bad": "bad", "backbone.bad": "bad"}, {"bad": "raise RuntimeError('a\\nb')"})
     install(site, "mmcore-good", {"modality.good": "good"}, {"good": HEALTHY.format(name="good")})
     for registry in (mmcore.discover(), mmcore.discover()):
         registry.load()
         status = {f"{row['kind']}.{row['name']}": row["status"] for row in registry.table()}
-        assert (status["modality.bad"], status["task.bad"], status["modality.good"]) == ("broken", "broken", "ok")
+        assert (status["modality.bad"], status["backbone.bad"], status["modality.good"]) == ("broken", "broken", "ok")
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1
     assert told[0].startswith(

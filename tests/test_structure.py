@@ -1,7 +1,12 @@
-"""The arrows between rooms run one way."""
+"""The house: rooms on floors, arrows that only go down, and one meaning for every name."""
 
 import ast
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -9,6 +14,27 @@ import mmcore
 
 CORE = Path(mmcore.__file__).parent
 FIRST_PARTY = ("mmcore_image", "mmcore_mask", "mmcore_label", "mmcore_clip")
+FLOORS = (
+    ("_lazy", "_version"),
+    ("errors", "hooks", "progress"),
+    ("rng", "space"),
+    ("process",),
+    ("modality",),
+    ("plugins",),
+    ("data",),
+    ("model",),
+    ("store",),
+    ("sampling",),
+    ("training",),
+    ("metrics",),
+    ("config",),
+    ("runs",),
+    ("scaffold", "testing"),
+    ("demo",),
+    ("cli",),
+)
+"""From the ground up. A room imports rooms below it, or itself; those on one floor do not know each other."""
+LEVEL = {room: level for level, floor in enumerate(FLOORS) for room in floor}
 
 
 def imports(path: Path) -> set[str]:
@@ -17,16 +43,98 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
+            inside = node.module == "mmcore"
+            found |= {f"mmcore.{alias.name}" for alias in node.names} if inside else {node.module}
     return found
 
 
-@pytest.mark.parametrize("path", sorted(CORE.rglob("*.py")), ids=lambda p: str(p.relative_to(CORE)))
-def test_core_imports_no_plugin_and_the_process_nothing_of_the_rest(path: Path) -> None:
+def room(name: str) -> str:
+    """Of a module, or of a public name of ``mmcore`` itself."""
+    first = name.split(".")[1]
+    return mmcore._WHERE.get(first, first).partition(".")[0]
+
+
+PATHS = sorted(CORE.rglob("*.py"))
+FACADE = (CORE / "__init__.py", CORE / "__main__.py")
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {path.relative_to(CORE).parts[0].removesuffix(".py") for path in PATHS if path not in FACADE}
+    assert rooms == LEVEL.keys()
+
+
+@pytest.mark.parametrize("path", [p for p in PATHS if p not in FACADE], ids=lambda p: str(p.relative_to(CORE)))
+def test_arrows_go_down_and_core_imports_no_plugin(path: Path) -> None:
     names = imports(path)
     assert not any(name.split(".")[0] in FIRST_PARTY for name in names)
-    room = path.relative_to(CORE).parts[0]
-    if room == "process":
-        assert all(n.startswith("mmcore.process") for n in names if n.split(".")[0] == "mmcore")
-    if room not in ("cli", "demo", "__main__.py"):
-        assert not any(n.startswith(("mmcore.cli", "mmcore.demo")) for n in names)
+    mine = path.relative_to(CORE).parts[0].removesuffix(".py")
+    inside = {room(name) for name in names if name.startswith("mmcore.")} - {mine}
+    up = {other for other in inside if LEVEL[other] >= LEVEL[mine]}
+    assert not up, f"{mine} imports {', '.join(sorted(up))}, which is not below it"
+
+
+def test_the_process_imports_nothing_of_the_rest() -> None:
+    for path in (CORE / "process").rglob("*.py"):
+        assert all(name.startswith("mmcore.process") for name in imports(path) if name.split(".")[0] == "mmcore")
+
+
+def test_modules_inside_a_room_are_in_no_circle() -> None:
+    """At import time; what a function imports when it is called is another matter."""
+    graph: dict[str, set[str]] = {}
+    names = {_name(path) for path in PATHS}
+    for path in PATHS:
+        if path in FACADE:
+            continue
+        # A package's own ``__init__`` is no part of its modules' circles: they import each other by full names.
+        if path.name != "__init__.py":
+            graph[_name(path)] = {m for m in _at_import(path) if m in names} - {_name(path)}
+    order: dict[str, int] = {}
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, f"circle: {' -> '.join((*trail[trail.index(name) :], name))}"
+        if name not in order:
+            for other in sorted(graph.get(name, ())):
+                visit(other, (*trail, name))
+            order[name] = len(order)
+
+    for name in sorted(graph):
+        visit(name, ())
+
+
+def _name(path: Path) -> str:
+    parts = ("mmcore", *path.relative_to(CORE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _at_import(path: Path) -> Iterator[str]:
+    """What is imported as the module is: not inside functions, nor for type checkers alone."""
+    pending: list[ast.AST] = list(ast.parse(path.read_text()).body)
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        pending += ast.iter_child_nodes(node)
+
+
+def _packages() -> Iterator[ModuleType]:
+    yield mmcore
+    for found in pkgutil.walk_packages(mmcore.__path__, "mmcore."):
+        if found.ispkg:
+            yield importlib.import_module(found.name)
+
+
+def test_no_name_is_a_module_and_something_else() -> None:
+    for package in _packages():
+        modules = {found.name for found in pkgutil.iter_modules(package.__path__)}
+        names = {*getattr(package, "__all__", ()), *getattr(package, "_WHERE", ())}
+        for name in modules - {"__main__"}:
+            thing = getattr(package, name, None)
+            assert thing is None or inspect.ismodule(thing), f"{package.__name__}.{name} is a module and a {thing!r}"
+            assert name not in names or inspect.ismodule(getattr(package, name)), f"{package.__name__}.{name}"

@@ -16,7 +16,7 @@ import attrs
 from torch import Tensor
 
 import mmcore
-from mmcore.config import Setup, files, resolve
+from mmcore.config import Setup, configured, files
 from mmcore.data import Dataset, Table
 from mmcore.data.opening import fits
 from mmcore.errors import RequestError
@@ -97,7 +97,7 @@ class Experiment:
         # One split for all seeds.
         found["data"].setdefault("split", {}).setdefault("seed", 0)
         shared = {"seed": seed} | ({} if self.steps is None else {"training.steps": self.steps})
-        return resolve(changed(found, {**shared, **changes}), where=str(path), registry=self.registry)
+        return configured(changed(found, {**shared, **changes}), where=str(path), registry=self.registry)
 
     def trained(
         self,

@@ -143,10 +143,10 @@ def load(path: str | Path, changes: Sequence[str] = (), *, registry: Registry | 
         ConfigError: with everything that is wrong.
     """
     found = files.change(files.read(path), changes)
-    return resolve(found, where=str(path), registry=registry)
+    return configured(found, where=str(path), registry=registry)
 
 
-def resolve(given: Mapping[str, Any], *, where: str = "configuration", registry: Registry | None = None) -> Setup:
+def configured(given: Mapping[str, Any], *, where: str = "configuration", registry: Registry | None = None) -> Setup:
     """Check tables, and fill in every default.
 
     Args:

@@ -22,11 +22,14 @@ GROUP = "mmcore.v1"
 API = GROUP.rpartition(".")[2]
 HOOKS = {
     "modality": "mmcore_modalities",
-    "task": "mmcore_tasks",
     "backbone": "mmcore_backbones",
     "schedule": "mmcore_schedules",
     "source": "mmcore_sources",
     "embedder": "mmcore_embedders",
+    "sampler": "mmcore_samplers",
+    "guidance": "mmcore_guidances",
+    "transform": "mmcore_transforms",
+    "tracker": "mmcore_trackers",
 }
 """The hook that a kind of offer comes from."""
 
@@ -55,7 +58,7 @@ class Entry:
     """One entry point, as metadata tells it.
 
     Attributes:
-        kind: ``modality``, ``task``, ``backbone``, ``schedule``, ``source`` or ``embedder``; ``?`` where the entry's name has none.
+        kind: one of :data:`HOOKS`, such as ``modality``; ``?`` where the entry's name has none.
         name: what it is asked for by.
         distribution: the distribution it comes with.
         version: that distribution's version.

@@ -15,12 +15,11 @@ from mmcore.plugins import loading
 from mmcore.plugins.metadata import HOOKS, Entry, Fault, canonical, forgive, installed
 
 if TYPE_CHECKING:
-    from mmcore.modality.base import Modality, Task
+    from mmcore.modality.base import Modality
     from mmcore.process import Schedule
 
 PRODUCTS = {
     "modality": "mmcore.modality.base:Modality",
-    "task": "mmcore.modality.base:Task",
     "backbone": "torch.nn:Module",
     "schedule": "mmcore.process:Schedule",
 }
@@ -96,10 +95,6 @@ class Registry:
         made, modality = self.make("modality", plugin, options)
         modality.name = name or made.offer
         return modality
-
-    def task(self, plugin: str, /, **options: Any) -> "Task":
-        """Make a task; arguments and errors as :meth:`modality`."""
-        return self.make("task", plugin, options)[1]
 
     def schedule(self, plugin: str, /, *, steps: int = 1000, modalities: int, **options: Any) -> "Schedule":
         """Make a schedule of ``steps`` steps; errors as :meth:`modality`."""

@@ -12,7 +12,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from mmcore.config import files
-from mmcore.config.resolve import Setup, resolve
+from mmcore.config.resolve import Setup, configured
 from mmcore.data import DataOptions, Dataset, Table
 from mmcore.data.opening import fits
 from mmcore.errors import RequestError
@@ -55,7 +55,7 @@ class Run:
         tables = files.read(folder / CONFIG)
         # A run may go on on another machine.
         tables["device"] = "auto"
-        return cls(folder, resolve(tables, where=str(folder / CONFIG), registry=registry))
+        return cls(folder, configured(tables, where=str(folder / CONFIG), registry=registry))
 
     def model(self, device: str = "auto") -> JointModel:
         """The trained model, in evaluation mode."""

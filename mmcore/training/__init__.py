@@ -1,7 +1,8 @@
 """Training: the state, one step, and the loop that reads like its description."""
 
 from mmcore.training.loop import fit
-from mmcore.training.state import TrainOptions, TrainState
+from mmcore.training.options import TrainOptions
+from mmcore.training.state import TrainState
 from mmcore.training.step import StepReport, training_step
 
 __all__ = ["StepReport", "TrainOptions", "TrainState", "fit", "training_step"]

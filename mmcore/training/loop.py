@@ -20,10 +20,11 @@ from mmcore.store.checkpoint import Checkpoint, newest
 from mmcore.store.folder import CHECKPOINTS, claimed
 from mmcore.store.model import describe, save
 from mmcore.training.logs import SAME, Logs, mark, total
+from mmcore.training.options import TrainOptions
 from mmcore.training.precision import arranged
 from mmcore.training.ranks import Ranks, whole
 from mmcore.training.saving import Saver, differences, restore, tell
-from mmcore.training.state import TrainOptions, TrainState
+from mmcore.training.state import TrainState
 from mmcore.training.step import StepReport, training_step
 from mmcore.training.validation import Pictures, Sketches, Validation, check_best
 

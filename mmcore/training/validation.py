@@ -12,8 +12,9 @@ from mmcore.errors import MmcoreError, RequestError
 from mmcore.model.joint import JointModel
 from mmcore.rng import Rng
 from mmcore.training.logs import Logs
+from mmcore.training.options import TrainOptions
 from mmcore.training.ranks import Ranks
-from mmcore.training.state import TrainOptions, TrainState
+from mmcore.training.state import TrainState
 from mmcore.training.step import StepReport
 from mmcore.training.weighting import WEIGHTINGS
 

@@ -20,9 +20,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import mmcore
-from mmcore import Rng, cli
+from mmcore import Rng
+from mmcore.cli import program
 from mmcore.config.guess import configuration
-from mmcore.config.resolve import resolve
+from mmcore.config.resolve import configured
 from mmcore.data import Table
 
 SMALL = """
@@ -90,7 +91,7 @@ def call(line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
     capsys.readouterr()
     status = 0
     try:
-        cli.main()
+        program.main()
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1 if end.code else 0
     told = capsys.readouterr()
@@ -107,7 +108,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["mmcore", "train", "config.toml"])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            program.main()
         assert not end.value.code
     return folder
 
@@ -124,7 +125,7 @@ def test_a_run_folder_holds_all_of_a_run(here: Path, registry: mmcore.Registry) 
     options = tables["modalities"]["image"]
     assert options.keys() >= {"mean", "std", "levels"}
     assert (
-        resolve(tables, registry=registry).tables()
+        configured(tables, registry=registry).tables()
         == json.loads((here / "model" / "config.json").read_text())["configuration"]
     )
     assert mmcore.load(here / "model", registry=registry).variable("image").mean == options["mean"]  # type: ignore[attr-defined]
@@ -276,7 +277,7 @@ def test_evaluate_takes_held_out_rows(
 ) -> None:
     status, told, _ = call("evaluate run --draws 2 --json", capsys, monkeypatch)
     assert status == 0
-    rows = resolve(tomllib.loads((here / "config.toml").read_text()), registry=registry).rows("test")
+    rows = configured(tomllib.loads((here / "config.toml").read_text()), registry=registry).rows("test")
     assert json.loads(told)["rows"] == len(rows) < 40
 
 
@@ -287,7 +288,7 @@ def test_evaluate_measures_answers_as_the_library_does(
     status, told, _ = call(f"{asked} --json", capsys, monkeypatch)
     assert status == 0
     model = mmcore.load(here / "model", registry=registry)
-    held = Table.read(resolve(tomllib.loads((here / "config.toml").read_text()), registry=registry).rows("test"))
+    held = Table.read(configured(tomllib.loads((here / "config.toml").read_text()), registry=registry).rows("test"))
     assert len(held) > 6
     few = held.spread(6)
     expected = mmcore.metrics.report(model, few, ["image->label", "label->vector"], steps=3, seed=4)
@@ -309,7 +310,7 @@ def test_data_shows_what_a_model_will_see(
 
 
 def test_help_and_wrong_usage_import_no_torch(tmp_path: Path) -> None:
-    code = "import sys; sys.argv = ['mmcore', {arguments}]\ntry:\n  from mmcore import cli; cli.main()\nexcept SystemExit as e:\n  print(e.code, 'torch' in sys.modules)"
+    code = "import sys; sys.argv = ['mmcore', {arguments}]\ntry:\n  from mmcore.cli import program; program.main()\nexcept SystemExit as e:\n  print(e.code, 'torch' in sys.modules)"
     for arguments, status in (
         ("'--help'", 0),
         ("'train', '--help'", 0),
@@ -418,7 +419,7 @@ def test_init_finds_what_is_there(layout: str, tmp_path: Path, registry: mmcore.
     text = configuration(write(layout, tmp_path), registry)
     tables = tomllib.loads(text)
     assert tables["modalities"] == EXPECTED[layout]
-    setup = resolve(tables, registry=registry)
+    setup = configured(tables, registry=registry)
     rows = setup.rows()
     batch = rows.__getitems__(range(len(rows)))
     names = [m.name for m in rows.variables]
@@ -453,7 +454,7 @@ def test_init_takes_the_parts_that_the_data_name(
     assert tables["data"]["split"] == {"by": "split", "values": values}
     assert list(tables["modalities"]) == ["label"]
     assert (tables["training"]["validate_every"] > 0) == ("validation" in values)
-    setup = resolve(tables, registry=registry)
+    setup = configured(tables, registry=registry)
     for part, said in ({"train": [words[0]]} | values).items():
         source = setup.rows(part).source
         assert set(source.column("split")) == set(said)

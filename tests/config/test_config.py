@@ -13,7 +13,7 @@ import torch
 import mmcore
 from benchmarks.malformed import VALID, cases, chosen, in_process
 from mmcore import RequestError
-from mmcore.config import files, load, resolve
+from mmcore.config import configured, files, load
 from mmcore.config.check import Constructor, described, fits, judge
 from mmcore.errors import ConfigError
 from mmcore.process import schedule
@@ -38,7 +38,7 @@ def changed(place: str, value: Any, tables: Mapping[str, Any] = SMALL) -> dict[s
 
 def problems(tables: Mapping[str, Any], registry: mmcore.Registry) -> dict[str, str]:
     with pytest.raises(ConfigError) as refused:
-        resolve(tables, where="x.toml", registry=registry)
+        configured(tables, where="x.toml", registry=registry)
     return {problem.key: str(problem) for problem in refused.value.problems}
 
 
@@ -47,13 +47,13 @@ def problems(tables: Mapping[str, Any], registry: mmcore.Registry) -> dict[str, 
 
 def test_the_resolved_configuration_is_a_fixed_point_also_through_toml(registry: mmcore.Registry) -> None:
     for tables in (SMALL, VALID):
-        once = resolve(tables, registry=registry).tables()
-        assert resolve(once, registry=registry).tables() == once
-        assert resolve(tomllib.loads(files.text(once)), registry=registry).tables() == once
+        once = configured(tables, registry=registry).tables()
+        assert configured(once, registry=registry).tables() == once
+        assert configured(tomllib.loads(files.text(once)), registry=registry).tables() == once
 
 
 def test_every_default_is_stated_but_what_data_say(registry: mmcore.Registry) -> None:
-    tables = resolve(SMALL, registry=registry).tables()
+    tables = configured(SMALL, registry=registry).tables()
     assert tables["modalities"]["image"] == {"plugin": "image", "channels": 1, "size": 8, "levels": 256}
     assert tables["model"]["space"] == [2, 8, 8]
     assert tables["model"]["schedule_options"] == {"steps": 1000}
@@ -63,7 +63,7 @@ def test_every_default_is_stated_but_what_data_say(registry: mmcore.Registry) ->
 
 def test_it_composes_what_python_composes(registry: mmcore.Registry) -> None:
     tables = changed("seed", 5, changed("model.schedule_options", {"gains": [1.0, 0.5]}))
-    model = resolve(changed("tasks.image", {"weight": 0.5}, tables), registry=registry).model()
+    model = configured(changed("tasks.image", {"weight": 0.5}, tables), registry=registry).model()
     by_hand = mmcore.compose(
         [registry.modality("image", channels=1, size=8), registry.modality("label")],
         [mmcore.Task("image", "image", weight=0.5), mmcore.Task("label", "label")],
@@ -81,25 +81,25 @@ def test_it_composes_what_python_composes(registry: mmcore.Registry) -> None:
 
 
 def test_a_schedule_of_other_steps(registry: mmcore.Registry) -> None:
-    model = resolve(changed("model.schedule_options", {"steps": 50}), registry=registry).model()
+    model = configured(changed("model.schedule_options", {"steps": 50}), registry=registry).model()
     torch.testing.assert_close(model.process.schedule.W, schedule.cosine(50, 2).W)
 
 
 def test_tasks_are_added_changed_and_left_out(registry: mmcore.Registry) -> None:
     tables = changed("tasks", {"label": False, "again": {"target": "image", "weight": 2}})
     tables["tasks"]["ink"] = {"target": {"plugin": "mask", "size": 8}}
-    setup = resolve(tables, registry=registry)
+    setup = configured(tables, registry=registry)
     model = setup.model()
     assert [(t.name, t.weight) for t in model.tasks] == [("image", 1.0), ("again", 2), ("ink", 1.0)]
     assert [m.name for m in model.variables] == ["image", "label", "ink"]
     assert not model.reads("label")
     assert setup.tables()["tasks"]["label"] is False
-    assert resolve(setup.tables(), registry=registry).tables() == setup.tables()
+    assert configured(setup.tables(), registry=registry).tables() == setup.tables()
 
 
 def test_a_predicted_target_is_saved_and_loaded_with_its_weights(registry: mmcore.Registry, tmp_path: Path) -> None:
     tables = changed("tasks", {"ink": {"target": {"plugin": "mask", "size": 8, "classes": 3}, "weight": 0.5}})
-    model = resolve(tables, registry=registry).model()
+    model = configured(tables, registry=registry).model()
     mmcore.save(model, tmp_path / "model")
     again = mmcore.load(tmp_path / "model", registry=registry)
     assert [(t.name, t.weight) for t in again.tasks] == [(t.name, t.weight) for t in model.tasks]
@@ -123,12 +123,12 @@ def test_a_task_written_as_a_modality_is_refused_with_the_mend(registry: mmcore.
 
 
 def test_seeds_come_from_the_configurations_own_where_sections_have_none(registry: mmcore.Registry) -> None:
-    config = resolve(changed("seed", 7, changed("sampling.seed", 3)), registry=registry).config
+    config = configured(changed("seed", 7, changed("sampling.seed", 3)), registry=registry).config
     assert (config.training.seed, config.sampling.seed) == (7, 3)
 
 
 def test_data_fill_in_their_statistics_but_not_over_what_is_said(registry: mmcore.Registry) -> None:
-    setup = resolve(changed("modalities.image.std", 0.5, changed("data.limit", 50)), registry=registry)
+    setup = configured(changed("modalities.image.std", 0.5, changed("data.limit", 50)), registry=registry)
     rows = setup.rows()
     measured = setup.measured(rows)
     pixels = torch.stack([torch.as_tensor(rows.source[i]["image"]) for i in range(len(rows))]) * 2 - 1
@@ -137,19 +137,19 @@ def test_data_fill_in_their_statistics_but_not_over_what_is_said(registry: mmcor
     assert options["std"] == 0.5
     assert len(measured.tables()["modalities"]["label"]["frequencies"]) == 10
     assert measured.modalities[0].mean == options["mean"]  # type: ignore[attr-defined]
-    assert resolve(measured.tables(), registry=registry).tables() == measured.tables()
+    assert configured(measured.tables(), registry=registry).tables() == measured.tables()
 
 
 def test_paths_are_seen_from_anywhere(
     registry: mmcore.Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    setup = resolve(changed("data", {"source": "npz", "options": {"path": "a/b.npz"}}), registry=registry)
+    setup = configured(changed("data", {"source": "npz", "options": {"path": "a/b.npz"}}), registry=registry)
     assert setup.config.data.options["path"] == str(tmp_path / "a" / "b.npz")
 
 
 def test_a_saved_model_keeps_the_configuration(registry: mmcore.Registry, tmp_path: Path) -> None:
-    setup = resolve(SMALL, registry=registry)
+    setup = configured(SMALL, registry=registry)
     again = mmcore.load(mmcore.save(setup.model(), tmp_path / "model"), registry=registry)
     assert again.configuration == setup.tables()
 

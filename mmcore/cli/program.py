@@ -1,0 +1,68 @@
+"""The program: every command, and the exit status of whatever happens."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from mmcore.cli.check import check
+from mmcore.cli.common import registry_of
+from mmcore.cli.config import config
+from mmcore.cli.data import data, embed
+from mmcore.cli.demo import demo
+from mmcore.cli.evaluate import evaluate
+from mmcore.cli.init import init
+from mmcore.cli.new_plugin import new_plugin
+from mmcore.cli.plugins import list_plugins, why
+from mmcore.cli.report import report
+from mmcore.cli.sample import sample
+from mmcore.cli.train import train
+from mmcore.errors import ConfigError, MmcoreError, PluginError, RequestError
+from mmcore.plugins.metadata import one_line
+
+app = typer.Typer(
+    help="Joint diffusion models over any number of modalities and tasks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (demo, init, config, data, embed, train, sample, report, evaluate, check):
+    app.command()(command)
+app.command("new-plugin")(new_plugin)
+plugins = typer.Typer(help="What is installed, and what is wrong with it.", no_args_is_help=True)
+plugins.command("list")(list_plugins)
+plugins.command("why")(why)
+app.add_typer(plugins, name="plugins")
+
+__all__ = ["app", "main", "registry_of"]
+
+
+def main() -> None:
+    """Run the command line; exit status 0 done, 1 the work failed, 2 the request was wrong."""
+    try:
+        app()
+    except MmcoreError as error:
+        # One line each, whatever a plugin has put into its message.
+        lines = [f"{error.where}: {p}" for p in error.problems] if isinstance(error, ConfigError) else [str(error)]
+        for line in lines:
+            print(f"mmcore: {one_line(line)}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, RequestError | PluginError) else 1)
+    except KeyboardInterrupt:
+        print("mmcore: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"mmcore: {one_line(where + (error.strerror or str(error)))}", file=sys.stderr)
+        sys.exit(1)
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    no_plugin: Annotated[list[str] | None, typer.Option(help="Block this plugin; may be repeated.")] = None,
+    no_plugins: Annotated[bool, typer.Option("--no-plugins", help="Block all plugins but mmcore's own.")] = False,
+) -> None:
+    """Options of every command."""
+    context.obj = {"only": () if no_plugins else None, "without": no_plugin or ()}
