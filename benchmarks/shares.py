@@ -52,9 +52,15 @@ def _predicted(model: mmcore.JointModel, rows: dict[str, torch.Tensor], t: int) 
     n = len(rows["label"])
     roles = torch.full((n, len(model.variables)), Role.GENERATE)
     clock = torch.full((n, model.process.blocks), t)
-    placed = model.place(model.encode(rows))
+    placed = model.frame.place(model.encode(rows))
     z = model.noisy(placed, model.drive(clock, roles), Rng.for_rows(0, n).of("shares").normal(*model.space.shape))
-    return model.predict(z, clock, roles, placed)["label"].softmax(-1).reshape(n, -1).double()
+    drive = model.drive(clock, roles)
+    return (
+        model.predict(model.scaled(z, drive), drive, roles, model.condition(placed, drive))["label"]
+        .softmax(-1)
+        .reshape(n, -1)
+        .double()
+    )
 
 
 def _shares(labels: torch.Tensor) -> torch.Tensor:

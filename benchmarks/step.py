@@ -109,7 +109,7 @@ def _bare(state: TrainState, table: Table, *, equipped: bool = False) -> Callabl
         features = model.backbone(z, t, roles, condition)
         total = features.new_zeros(())
         for i, decoder in enumerate(model.decoders.values()):
-            total = total + (model.losses[i](decoder(features, t[:, 0]), targets[i]) * counted[:, i]).mean()
+            total = total + (model.heads.losses[i](decoder(features, t[:, 0]), targets[i]) * counted[:, i]).mean()
         state.optimizer.zero_grad(set_to_none=True)
         total.backward()
         if equipped:
@@ -131,7 +131,7 @@ def _parts(registry: mmcore.Registry) -> dict[str, Callable[[], object]]:
     rng, steps = Rng.for_rows(0, n), itertools.count()
     drawing = Drawing(model, WEIGHTINGS[TRAINING.weighting], TRAINING.roles, rng)
     drive = drawing(0, batch).drive
-    placed, noise = model.place(model.encode(batch.values)), rng.normal(*model.space.shape)
+    placed, noise = model.frame.place(model.encode(batch.values)), rng.normal(*model.space.shape)
     placed_size = model.encode(batch.values).shape[1]
     live = [p.detach() for name, p in model.named_parameters() if name in state.ema]
     gradients = [torch.randn_like(p) for p in live]
@@ -142,7 +142,7 @@ def _parts(registry: mmcore.Registry) -> dict[str, Callable[[], object]]:
         "loading": lambda: next(batches),
         "noise, of the space and of what is observed": lambda: rng.of("noise").normal(model.space.size + placed_size),
         "clocks, roles and what follows, drawn ahead": lambda: drawing(next(steps), batch),
-        "encoding and placement": lambda: model.place(model.encode(batch.values)),
+        "encoding and placement": lambda: model.frame.place(model.encode(batch.values)),
         "process": lambda: (model.noisy(placed, drive, noise), model.condition(placed, drive)),
         "gradient clipping": lambda: torch.nn.utils.clip_grad_norm_(trainable, 1.0, foreach=True),
         "average, each tenth step": lambda: torch._foreach_lerp_(list(state.ema.values()), live, 0.0),  # type: ignore[reportPrivateImportUsage]

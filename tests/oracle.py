@@ -99,7 +99,7 @@ class Vector(Modality):
 
         return loss
 
-    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
         return encode(params[:, : self.size])
 
     def read(self, raw: Any) -> Tensor:

@@ -112,14 +112,14 @@ def test_first_party_encoders_can_be_trained(registry: Registry, tmp_path: Path)
     n = 6000
     with torch.no_grad():
         params = {
-            m.name: model.decoder(m.name)(
+            m.name: model.heads.decoder(m.name)(
                 Rng.for_rows(1, 1).of(m.name).normal(16, *model.space.grid), torch.ones(1, dtype=torch.int64)
             )
             for m in modalities
         }
         wide = {name: p.expand(n, *p.shape[1:]) for name, p in params.items()}
-        drawn = model.expected_codes(wide, Rng.for_rows(2, n), draw_all=True)
-        mean = model.expected_codes(params)[0]
+        drawn = model.heads.expected_codes(wide, Rng.for_rows(2, n), draw_all=True)
+        mean = model.heads.expected_codes(params)[0]
     # Pixels are clipped and vectors put onto the sphere when drawn, so those two agree less.
     start = 0
     for m in modalities:

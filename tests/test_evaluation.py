@@ -183,8 +183,11 @@ def test_balance_is_the_variance_left_of_a_normal_code() -> None:
     found = balance(model, t)
     for i in range(n):
         one = slice(i, i + 1)
-        placed = model.place(model.encode({k: v[one] for k, v in values.items()}))
-        params = model.predict(torch.zeros(1, 2, 1, dtype=torch.float64), t[one], roles[one], placed)
+        placed = model.frame.place(model.encode({k: v[one] for k, v in values.items()}))
+        drive = model.drive(t[one], roles[one])
+        params = model.predict(
+            torch.zeros(1, 2, 1, dtype=torch.float64), drive, roles[one], model.condition(placed, drive)
+        )
         left = torch.stack([params[name][0, 1] for name in "ab"]).square()
         torch.testing.assert_close(found[i].double(), left, rtol=1e-5, atol=1e-7)
 

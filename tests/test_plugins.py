@@ -119,7 +119,7 @@ def test_expected_code_is_the_mean_of_the_draws_codes(modality: Modality) -> Non
     if modality.name == "image":
         params = torch.stack([0.3 * params[:, 0].tanh(), torch.full_like(params[:, 1], -2.0)], dim=1)
     n, encode = 20_000, modality.encoder()
-    expected = modality.expected_code(params, encode)
+    expected = modality.expected_code(params, encode, decoder)
     for k in range(3):
         draws = encode(decoder.sample(params[k : k + 1].expand(n, *params.shape[1:]), Rng.for_rows(k, n)))
         error = (draws.mean(0) - expected[k]) / (draws.std(0) / math.sqrt(n)).clamp(min=1e-4)

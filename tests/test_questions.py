@@ -16,7 +16,8 @@ from torch import Tensor
 import mmcore
 from mmcore import JointModel, Registry, RequestError, Rng
 from mmcore.process import Process, schedule
-from mmcore.sampling.ask import Sampler
+from mmcore.sampling import Ddim, plan
+from mmcore.sampling.samplers import SAMPLERS as SAMPLER_CLASSES
 
 from .oracle import GENERATE, OBSERVE, SAMPLERS, Oracle, Vector, gaussian_model, mixed
 
@@ -127,8 +128,12 @@ def test_the_default_is_of_second_order_where_it_can_be(
         for key, value in inspect.signature(mmcore.sample).parameters.items()
         if key in ("steps", "spacing", "sampler", "eta", "codes")
     }
-    plan = Sampler.plan(Process(schedule.NAMED[name](1000, 3)), **(defaults | how))
-    assert (plan.name, plan.eta, len(plan.path)) == expected
+    sampler, path = plan(Process(schedule.NAMED[name](1000, 3)), **(defaults | how))
+    kind, eta, count = expected
+    assert type(sampler) is SAMPLER_CLASSES[kind]
+    assert len(path) == count
+    if isinstance(sampler, Ddim):
+        assert sampler.of(Process(schedule.NAMED[name](1000, 3))) == eta
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -234,7 +239,7 @@ def _two(layout: str) -> JointModel:
 def _places(model: JointModel) -> np.ndarray:
     """``(dim Z, 5)``, where each element of the data is: once each, in a space with an element for each."""
     codes = torch.eye(5, dtype=torch.float64)
-    return model.place(codes).sum(1).T.numpy()
+    return model.frame.place(codes).sum(1).T.numpy()
 
 
 # ---- what is refused ----
@@ -353,7 +358,9 @@ def test_rejection_keeps_the_joint_samples_that_are_as_given(
 def test_rejection_gives_up_what_is_never_generated(model: JointModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mmcore.sampling.rejection.PATIENCE", 20)
     monkeypatch.setattr(
-        type(model.decoder("label")), "sample", lambda self, params, rng: torch.zeros(len(params), dtype=torch.int64)
+        type(model.heads.decoder("label")),
+        "sample",
+        lambda self, params, rng: torch.zeros(len(params), dtype=torch.int64),
     )
     with pytest.raises(
         RequestError, match=r"the last \d+ had none of the values given .* such as those of row 1; expected"

@@ -138,3 +138,21 @@ def test_no_name_is_a_module_and_something_else() -> None:
             thing = getattr(package, name, None)
             assert thing is None or inspect.ismodule(thing), f"{package.__name__}.{name} is a module and a {thing!r}"
             assert name not in names or inspect.ismodule(getattr(package, name)), f"{package.__name__}.{name}"
+
+
+MOST_METHODS, MOST_LINES = 16, 250
+
+
+def _classes() -> Iterator[tuple[str, ast.ClassDef]]:
+    for path in PATHS:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                yield f"{path.relative_to(CORE)}:{node.name}", node
+
+
+def test_no_class_knows_everything() -> None:
+    for where, node in _classes():
+        methods = [n for n in node.body if isinstance(n, ast.FunctionDef)]
+        lines = (node.end_lineno or node.lineno) - node.lineno + 1
+        assert len(methods) <= MOST_METHODS, f"{where} has {len(methods)} methods"
+        assert lines <= MOST_LINES, f"{where} has {lines} lines"

@@ -34,7 +34,7 @@ from mmcore.plugins import Registry, discover
 from mmcore.plugins.metadata import one_line
 from mmcore.process import Process
 from mmcore.process.schedule import cosine
-from mmcore.sampling.ask import Sampler
+from mmcore.sampling import Sampler, plan
 from mmcore.space import Layout, Space
 from mmcore.training import TrainOptions
 from mmcore.training.loop import pick_device
@@ -604,10 +604,10 @@ class _Reader:
         given = {key: table[key] for key in names if key in table and not self._broken(f"sampling.{key}")}
         defaults = attrs.asdict(SamplingOptions())
 
-        def plan(**some: Any) -> Sampler:
-            return Sampler.plan(process, **({key: defaults[key] for key in names} | some))
+        def planned(**some: Any) -> Sampler:
+            return plan(process, **({key: defaults[key] for key in names} | some))[0]
 
-        _, problems = judge(plan, given, ("sampling",))
+        _, problems = judge(planned, given, ("sampling",))
         self.problems += [attrs.evolve(p, text=p.text.removeprefix("sample: ")) for p in problems]
 
     def _backbone(

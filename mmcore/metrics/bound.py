@@ -19,6 +19,7 @@ from mmcore.data.table import rows_for
 from mmcore.errors import RequestError
 from mmcore.model.joint import JointModel
 from mmcore.model.roles import Role
+from mmcore.process import bound
 from mmcore.rng import Rng
 
 
@@ -71,7 +72,7 @@ class Bound:
         observed: the variables that are observed where they are present.
         all: of everything that a row generates.
         variables: of each variable, over the rows that generate it. Where codes overlap, ``L0`` and ``L1`` are divided
-            by :meth:`mmcore.model.joint.JointModel.posterior_shares`' rule.
+            as :func:`mmcore.process.bound.shares` does.
         space: nats of ``L0`` that belong to the space as such: what the noise at ``T`` lacks of unit variance.
     """
 
@@ -132,14 +133,14 @@ def evaluate(
     for name in observed:
         if name not in names:
             raise RequestError(f"evaluate: observed names {name!r}, expected one of {', '.join(names)}")
-        if not bool(model.encoded[names.index(name)]):
+        if not bool(model.driver.encoded[names.index(name)]):
             raise RequestError(f"evaluate: {name!r} is observed, but it has no encoding: it can only be predicted")
     found = rows_for(rows, model.variables)
     table = found if isinstance(found, Table) else Table.read(found)
     present = table.rows.present
-    told = torch.tensor([name in observed for name in names]) | ~model.generable.cpu()
+    told = torch.tensor([name in observed for name in names]) | ~model.driver.generable.cpu()
     roles = torch.where(present, torch.where(told, Role.OBSERVE, Role.GENERATE), int(Role.ABSENT))
-    asks = ((roles == Role.GENERATE) & model.encoded.cpu()).any(1).nonzero()[:, 0]
+    asks = ((roles == Role.GENERATE) & model.driver.encoded.cpu()).any(1).nonzero()[:, 0]
     if not len(asks):
         raise RequestError("evaluate: no row has a modality to generate, expected one at least")
     parts: list[tuple[Tensor, ...]] = []
@@ -230,7 +231,7 @@ class _Rows:
     def parts(self, draws: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """``L0 (R, V)``, the space's own share of it ``(R,)``, ``L1 (R, draws / 2, 2, V)`` and ``L2 (R, 2, V)``."""
         model, T = self.model, self.model.process.steps
-        L0, space = model.prior_shares(self.values, self.roles)
+        L0, space = self._prior()
         strata = draws // 2 if T > 1 else 0
         L1 = L0.new_zeros(len(L0), strata, 2, len(model.variables))
         for part in range(strata):
@@ -243,12 +244,25 @@ class _Rows:
         ]
         return L0, space, L1, torch.stack(L2, dim=1)
 
+    def _prior(self) -> tuple[Tensor, Tensor]:
+        """``L0`` of each variable, ``(R, V)``, and what of it belongs to the space as such, ``(R,)``, float64."""
+        model = self.model
+        # What is observed neither enters the space nor counts; a block that generates nothing is at the prior.
+        roles = torch.where(self.roles == Role.OBSERVE, int(Role.ABSENT), self.roles)
+        level = model.drive(torch.full((len(roles),), model.process.steps, device=roles.device), roles).level
+        placed = model.frame.place(model.encode(self.values)).double()
+        whole = bound.prior(model.process, None, h=model.frame.weighted(placed, level.W), level=level)
+        weighted = placed * model.frame.spread(level.W)
+        coded = bound.shares(torch.where(weighted != 0, weighted, 0.0), model.frame) / 2
+        uncoded = coded.new_zeros(len(coded), len(model.variables) - coded.shape[1])
+        return torch.cat([coded, uncoded], dim=1), whole - coded.sum(1)
+
     def _at(self, t: Tensor, rng: Rng) -> Tensor:
         """The bound's term at ``t (R,)`` for each variable, ``(R, V)``."""
         model = self.model
         noise = rng.of("noise").normal(*model.space.shape)
         by_task = model(self.values, t, self.roles, noise, objective="bound").double()
         # A variable's first task is the one that the bound counts.
-        first = [next((k for k, x in enumerate(model.targets) if x is m), None) for m in model.variables]
+        first = [next((k for k, x in enumerate(model.heads.targets) if x is m), None) for m in model.variables]
         zero = torch.zeros_like(by_task[:, 0])
         return torch.stack([zero if k is None else by_task[:, k] for k in first], dim=1)

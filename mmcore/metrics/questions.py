@@ -26,9 +26,8 @@ from mmcore.metrics.figure import Figure, average
 from mmcore.metrics.squeezenet import SqueezeNet, extract, lpips
 from mmcore.modality.base import Modality
 from mmcore.model.joint import JointModel
-from mmcore.model.roles import Role
 from mmcore.rng import Rng
-from mmcore.sampling.ask import sample
+from mmcore.sampling import Denoiser, Here, Question, sample
 
 Extractor = Callable[[Tensor], Tensor]
 _TOPS = (1, 5)
@@ -55,7 +54,7 @@ class Asked:
             RequestError: neither, an unknown name, or a name that cannot be where it is.
         """
         names = [m.name for m in model.variables]
-        readable = tuple(name for name in names if model.reads(name))
+        readable = tuple(name for name in names if model.heads.reads(name))
         if text.strip() == "joint":
             return cls((), readable)
         left, arrow, right = text.partition("->")
@@ -84,7 +83,7 @@ class Asked:
         for m in model.variables:
             others = tuple(name for name in encoded if name != m.name)
             # Something that has an encoding must be left to generate.
-            if model.reads(m.name) and m.name in encoded and others:
+            if model.heads.reads(m.name) and m.name in encoded and others:
                 found.append(cls(others, (m.name,)))
         return found
 
@@ -134,7 +133,7 @@ def report(
                 extractors.setdefault(m.name, _Pixels(m, network))
     if questions is None:
         asked = Asked.every(model)
-        if any(model.reads(name) for name in extractors):
+        if any(model.heads.reads(name) for name in extractors):
             asked.append(Asked.read("joint", model))
     else:
         asked = [Asked.read(text, model) for text in ([questions] if isinstance(questions, str) else questions)]
@@ -250,7 +249,7 @@ class _Measure:
     def _probabilities(self, given: tuple[str, ...], name: str, values: Mapping[str, Tensor]) -> Tensor | None:
         """As :func:`class_probabilities`; None where the task's decoder or loss is not the modality's own."""
         task = next(
-            task for task, target in zip(self.model.tasks, self.model.targets, strict=True) if target.name == name
+            task for task, target in zip(self.model.tasks, self.model.heads.targets, strict=True) if target.name == name
         )
         if task.decoder is not None or task.loss is not None:
             return None
@@ -276,7 +275,7 @@ def class_probabilities(
         RequestError: a variable without classes or task, or one that is given, or nothing given.
     """
     m = model.variable(name)
-    if not _is_class(m) or not model.reads(name) or name in given or not given:
+    if not _is_class(m) or not model.heads.reads(name) or name in given or not given:
         raise RequestError(
             f"probabilities of {name!r} given {', '.join(given) or 'nothing'}: expected a variable of classes that a task recovers, and others given"
         )
@@ -288,7 +287,7 @@ def class_probabilities(
     try:
         with torch.inference_mode():
             for rows in torch.arange(n).split(batch_size):
-                params = _at_the_end(model, {k: x[rows].to(model.device) for k, x in given.items()}, rows, seed)[name]
+                params = _at_the_end(model, {k: x[rows] for k, x in given.items()}, rows, seed)[name]
                 classes = range(_low(m), int(m.spec.high or 0) + 1)
                 targets = (torch.full((len(rows),), k, dtype=m.spec.dtype, device=model.device) for k in classes)
                 parts.append(torch.stack([-loss(params, target) for target in targets], 1).double().softmax(1).cpu())
@@ -299,30 +298,12 @@ def class_probabilities(
 
 def _at_the_end(model: JointModel, given: Mapping[str, Tensor], rows: Tensor, seed: int) -> dict[str, Tensor]:
     """Parameters by variable, predicted at ``T`` from noise and what is given."""
-    n, device = len(rows), model.device
-    roles = torch.full((n, len(model.variables)), int(Role.GENERATE), device=device)
-    batch = {}
-    for column, m in enumerate(model.variables):
-        if m.name in given:
-            roles[:, column] = Role.OBSERVE
-            batch[m.name] = given[m.name]
-        else:
-            batch[m.name] = m.spec.placeholder(n).to(device)
-            if not model.reads(m.name):
-                roles[:, column] = Role.ABSENT
-    placed = model.place(model.encode(batch))
-    t = torch.full((n,), model.process.steps, device=device)
-    drive = model.drive(t, roles)
-    # Placeholders must not enter: of the codes only those of observed blocks do, and the rest is the prior's noise.
-    still = drive.sigma[:, model.process.block_of.to(device)] == 0
-    prior = attrs.evolve(
-        drive,
-        weight=torch.where(still, drive.weight, torch.zeros_like(drive.weight)),
-        sigma=(drive.sigma != 0).to(drive.sigma.dtype),
-    )
-    noise = Rng(seed, rows.to(device)).of("probabilities").normal(*model.space.shape, dtype=placed.dtype)
-    predictions = model.predict(model.noisy(placed, prior, noise), t, roles, placed)
-    return {m.name: model.params(predictions, m.name) for m in model.variables if model.reads(m.name)}
+    device, T = model.device, model.process.steps
+    question = Question.ask(model, len(rows), given=given, where={}, absent=())
+    denoiser = Denoiser(model, question.to(device))
+    noise = Rng(seed, rows.to(device)).of("probabilities").normal(*model.space.shape, dtype=denoiser.known.dtype)
+    predictions = denoiser.at(Here(denoiser.begin(T, noise), T))
+    return {m.name: model.heads.params(predictions, m.name) for m in model.variables if model.heads.reads(m.name)}
 
 
 def _integers(m: Modality) -> bool:

@@ -157,7 +157,7 @@ class ModalityProtocol(Protocol):
     @property
     def divisible(self) -> bool: ...
     def code_where(self, where: Tensor) -> Tensor: ...
-    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor: ...
+    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor: ...
     def read(self, raw: Any) -> Tensor: ...
     def show(self, x: Tensor) -> "Image.Image | str": ...
     def metrics(self) -> Mapping[str, Metric]: ...
@@ -212,17 +212,18 @@ class Modality(ABC):
     def loss(self) -> LossTerm:
         """The loss term of recovering it."""
 
-    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
         """``E[encode(x)]`` under ``p(x | params)``: ``(B, *code)``.
 
-        The default encodes the point, which is right for an affine encoder of a real-valued modality only.
+        The default encodes the decoder's point, which is right for an affine encoder of a real-valued modality only.
+
+        Args:
+            params: distribution parameters, as the decoder gives them.
+            encode: this modality's encoder.
+            decoder: the model's decoder of this modality; its ``point`` and ``sample`` read no parameters.
         """
         if not self.spec.dtype.is_floating_point:
             raise PluginError(f"modality {self.name!r}: values are {self.spec.dtype}, so it must define expected_code")
-        # A decoder's point reads no parameters, so any decoder of this modality will do; on the
-        # meta device it takes no memory and draws nothing.
-        with torch.device("meta"):
-            decoder = self.decoder(1, Space.for_codes([self.code]))
         return encode(decoder.point(params))
 
     @property

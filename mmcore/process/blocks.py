@@ -1,7 +1,7 @@
-"""Processes side by side: a space of several blocks, each with its modalities and a clock of its own.
+"""Processes side by side: a space of several blocks, each with its modalities and a timestep of its own.
 
 The blocks are ranges of the space's channels. Nothing couples them but the data, so every closed form of
-:class:`Process` holds block by block; only the clock's shape and its widening differ.
+:class:`Process` holds block by block; only the shape of timesteps and how a coefficient is widened differ.
 """
 
 from collections.abc import Sequence
@@ -9,14 +9,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mmcore.process.process import Process, widen
+from mmcore.process.coefficients import Timestep
+from mmcore.process.process import Process
 from mmcore.process.schedule import Schedule
 
 
 class Blocks(Process):
     """One process per block of the space.
 
-    Methods are :class:`Process`'s with clocks ``t (B, K)``, one per block (or one integer for all), and encodings
+    Methods are :class:`Process`'s with timesteps ``t (B, K)``, one per block (or one integer for all), and encodings
     ``(B, N, *Z)`` that are zero outside their modality's block. Coefficients of :meth:`level` and :meth:`jump` are ``(B, K)``.
 
     Args:
@@ -28,7 +29,7 @@ class Blocks(Process):
         ValueError: tables that do not fit each other.
     """
 
-    clock = "(B, K)"
+    timesteps = "(B, K)"
 
     def __init__(
         self, schedules: Sequence[Schedule], members: Sequence[Sequence[int]], channels: Sequence[int]
@@ -48,7 +49,7 @@ class Blocks(Process):
         W = torch.zeros(schedules[0].steps + 1, len(found), dtype=torch.float64)
         for schedule, block in zip(schedules, members, strict=True):
             W[:, list(block)] = schedule.W
-        # The first block's clock stands for all where only its name, its length or its start is asked.
+        # The first block's schedule stands for all where only its name, its length or its start is asked.
         super().__init__(Schedule(schedules[0].log_A, W, schedules[0].name, schedules[0].eta))
         self.schedules, self.members, self.channels = tuple(schedules), tuple(map(tuple, members)), tuple(channels)
         block_of = [next(b for b, m in enumerate(members) if i in m) for i in range(len(found))]
@@ -76,14 +77,13 @@ class Blocks(Process):
                 f"blocks: found a tensor of shape {tuple(like.shape)}, expected (B, {sum(self.channels)}, …), as the blocks have "
                 f"{' + '.join(map(str, self.channels))} channels"
             )
-        if self.blocks == 1:
-            return widen(coefficient[:, 0], like)
-        return widen(coefficient[:, self._index(like.device)[1]], like)
+        by_channel = coefficient[:, 0] if self.blocks == 1 else coefficient[:, self._index(like.device)[1]]
+        return super().widen(by_channel, like)
 
     def by_modality(self, coefficient: Tensor) -> Tensor:
         """Each modality's block's ``coefficient (B, K)``: ``(B, N)``."""
         if self.blocks == 1:
-            return coefficient.expand(-1, self.modalities)
+            return super().by_modality(coefficient[:, 0]).expand(-1, self.modalities)
         return coefficient[:, self._index(coefficient.device)[0]]
 
     def _log_A(self) -> Tensor:
@@ -100,12 +100,14 @@ class Blocks(Process):
             self._indices[device] = (self._block_of.to(device), self._block_of_channel.to(device))
         return self._indices[device]
 
-    def clock_shape(self, rows: int) -> tuple[int, ...]:
-        """The shape of a clock for so many rows: ``(B, K)``."""
-        return (rows, self.blocks)
+    def timestep_shape(self, rows: int) -> tuple[int, ...]:
+        """The shape of the timesteps of so many rows: ``(B, K)``."""
+        return (*super().timestep_shape(rows), self.blocks)
 
-    def half_log_snr(self, t: Tensor) -> Tensor:
+    def half_log_snr(self, t: Timestep) -> Tensor:
         """As :meth:`Process.half_log_snr`, each block's from its own modalities: ``(B, K)``."""
+        if isinstance(t, int):
+            return super().half_log_snr(t)
         tables = self._on(t.device)
         log_A, W = self._look(tables.log_A, t), self._weights(tables.marginal.W, t)
         of = self._index(t.device)[0]

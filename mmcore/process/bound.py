@@ -1,76 +1,114 @@
-r"""The variational bound :math:`-\log p(X) \le L_0 + \sum_{t=2}^T L_{1,t} + L_2 (+ L_3)`.
+r"""The variational bound :math:`-\log p(X) \le L_0 + \sum_{t=2}^T L_{1,t} + L_2`, per row and in nats.
 
-Each function returns its term per row, in nats; ``L2`` is the sum of the tasks' own loss
-terms at ``z_1`` and needs no function of its own beyond :func:`recovery`.
+``L0`` is :func:`prior`, ``L1_t`` is :func:`posterior`; ``L2`` is the sum of the tasks' own loss terms at ``z_1``. A random base state would
+add ``L3``, the cost of recovering it from ``z_1`` less its entropy; a known or constant one adds nothing, and the engine has no other.
+
+``L0`` and ``L1_t`` are squares of sums over the modalities. :func:`shares` divides such a square among them.
 """
+
+import math
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from mmcore.process.gaussian import Gaussian, total
+from mmcore.process.coefficients import Level
+from mmcore.process.gaussian import Gaussian
 from mmcore.process.process import Process
 
 
-def prior(process: Process, encodings: Tensor | None, z0: Tensor | None = None, *, h: Tensor | None = None) -> Tensor:
-    """``L0 = KL(q(z_T | X) ‖ N(0, I))``: ``(B,)`` nats; arguments as :meth:`Process.marginal`."""
-    q = process.marginal(encodings, process.steps, z0, h=h)
-    return q.kl(Gaussian(torch.zeros_like(q.mean), torch.ones_like(q.variance)))
+class Placed(Protocol):
+    """Codes of several modalities side by side, so that no copy of the space per modality is needed: ``(B, layers, *Z)``."""
+
+    def spread(self, values: Tensor) -> Tensor:
+        """A number for each modality, ``(B, N)``, at the elements that are the modality's: ``(B, layers, *Z)``."""
+        ...
+
+    def collect(self, values: Tensor) -> Tensor:
+        """Sums of ``(B, layers, *Z)`` over each modality's elements: ``(B, N)``."""
+        ...
 
 
-def posterior(process: Process, encodings: Tensor, predicted: Tensor, t: Tensor | int) -> Tensor:
-    r"""``L1_t``, the KL from the true posterior to the one with predicted encodings: ``(B,)`` nats.
+class Stack:
+    """The plain form: encodings ``(B, N, *Z)``, one copy of the space for each modality.
 
-    .. math:: \| \sum_i (W_{t-1}^{(i)} - k_t W_t^{(i)}) (E_i(x_i) - \hat E_i) \|^2 / (2 \beta_t),
-        \quad k_t = \sqrt{a_t} \sigma_{t-1}^2 / \sigma_t^2
+    Args:
+        axes: of the space, with its channels.
+    """
+
+    def __init__(self, axes: int) -> None:
+        self.axes = axes
+
+    def spread(self, values: Tensor) -> Tensor:
+        """``(B, N)`` to ``(B, N, 1, …)``."""
+        return values.reshape(*values.shape, *[1] * self.axes)
+
+    def collect(self, values: Tensor) -> Tensor:
+        """``(B, N, *Z)`` to ``(B, N)``."""
+        return values.reshape(*values.shape[:2], math.prod(values.shape[2:])).sum(2)
+
+
+def shares(d: Tensor, placed: Placed | None = None) -> Tensor:
+    r"""``‖Σ_i d_i‖²`` divided among the modalities: ``⟨d_i, Σ_j d_j⟩``, ``(B, N)``.
+
+    It is each modality's own square where they do not overlap.
+
+    Args:
+        d: ``(B, N, *Z)``, or as ``placed`` has it.
+        placed: how ``d`` lies in memory.
+    """
+    placed = placed or Stack(d.ndim - 2)
+    return placed.collect(d * d.sum(1, keepdim=True))
+
+
+def prior(
+    process: Process,
+    encodings: Tensor | None,
+    z0: Tensor | None = None,
+    *,
+    h: Tensor | None = None,
+    level: Level | None = None,
+) -> Tensor:
+    """``L0 = KL(q(z_T | X) ‖ N(0, I))``: ``(B,)`` nats; arguments as :meth:`Process.marginal`.
 
     Args:
         process: the process.
-        encodings: ``E_i(x_i)``, ``(B, N, *Z)``.
-        predicted: the predictions ``E[E_i(x_i)]``, ``(B, N, *Z)``.
-        t: ``(B,)`` in ``2 … T``.
-
-    Raises:
-        ValueError: predictions of another shape, or ``t`` below 2.
+        encodings: ``(B, N, *Z)``, or None with ``h`` or ``z0`` given.
+        z0: base state.
+        h: ``h_T (B, *Z)``, already weighted.
+        level: other coefficients than those of ``T``, as where some rows have blocks in which nothing is generated.
     """
-    if predicted.shape != encodings.shape:
-        raise ValueError(
-            f"bound: predicted has shape {tuple(predicted.shape)}, expected that of the encodings, {tuple(encodings.shape)}"
-        )
-    if (torch.as_tensor(t) < 2).any():
-        raise ValueError(
-            f"bound: t = {int(torch.as_tensor(t).min())}, expected 2 … {process.steps}: at 1 the term is L2"
-        )
-    # Both posteriors are affine in their encodings with the same variance, so their KL is
-    # that of the posterior driven by the difference, seen from z_t = 0, against zero.
-    difference = encodings - predicted
-    s = t - 1
-    zero = difference.new_zeros(len(difference), *difference.shape[2:])
-    q = process.posterior(zero, difference, s, t)
-    return total(q.mean.square() / (2 * q.variance))
+    q = process.marginal(encodings, process.steps if level is None else level, z0, h=h)
+    return q.kl(Gaussian(torch.zeros_like(q.mean), torch.ones_like(q.variance)))
 
 
 def coefficients(process: Process, t: Tensor) -> Tensor:
-    """``c_i = (W_{t-1}^(i) - k_t W_t^(i)) / sqrt(2 β_t)`` at clocks ``t ≥ 2``, values unchecked: ``(B, N)``.
-
-    With them ``L1_t = ‖Σ_i c_i (E_i(x_i) - Ê_i)‖²``, the form for inner loops.
-    """
+    """``c_i = (W_{t-1}^(i) - k_t W_t^(i)) / sqrt(2 β_t)`` at timesteps ``t ≥ 2``, values unchecked: ``(B, N)``."""
     jump = process.jump(t - 1, t)
     difference = process.level(t - 1).W - process.by_modality(jump.k) * process.level(t).W
     return difference / process.by_modality((2 * jump.beta).sqrt())
 
 
-def recovery(losses: Tensor) -> Tensor:
-    """``L2 = Σ_i E -log p_θ(x_i | z_1)`` from the tasks' loss terms at ``z_1``, ``(B, tasks)``: ``(B,)`` nats."""
-    return losses.sum(1)
+def posterior(
+    process: Process, gap: Tensor, t: Tensor, *, counts: Tensor | None = None, placed: Placed | None = None
+) -> Tensor:
+    r"""``L1_t``, the KL from the true posterior to the one with predicted encodings, by modality: ``(B, N)`` nats.
 
+    .. math:: \| \sum_i c_i (E_i(x_i) - \hat E_i) \|^2, \quad
+        c_i = (W_{t-1}^{(i)} - k_t W_t^{(i)}) / \sqrt{2 \beta_t}, \quad k_t = \sqrt{a_t} \sigma_{t-1}^2 / \sigma_t^2
 
-def base(nll: Tensor, entropy: Tensor) -> Tensor:
-    """``L3 = E -log p_θ(z_0 | z_1) - H(q(z_0 | X))`` for a random base state: ``(B,)`` nats.
-
-    A known or constant base state contributes nothing: leave the term out.
+    Both posteriors are affine in their encodings and have one variance, so their KL is the square of what separates their means. It is
+    divided among the modalities as :func:`shares` does; the sum over them is the term.
 
     Args:
-        nll: ``-log p_θ(z_0 | z_1) (B,)`` at drawn ``z_0``.
-        entropy: ``H(q(z_0 | X)) (B,)``.
+        process: the process.
+        gap: ``E_i(x_i) - Ê_i``, ``(B, N, *Z)``, or as ``placed`` has it.
+        t: ``(B,)`` in ``2 … T``, values unchecked.
+        counts: ``(B, N)`` bool, the modalities that take part; all by default.
+        placed: how ``gap`` lies in memory.
     """
-    return nll - entropy
+    placed = placed or Stack(gap.ndim - 2)
+    c = coefficients(process, t)
+    if counts is not None:
+        c = torch.where(counts, c, torch.zeros_like(c))
+    return shares(gap * placed.spread(c.to(gap.dtype)), placed)

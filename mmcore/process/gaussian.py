@@ -15,10 +15,12 @@ class Gaussian:
     Attributes:
         mean: ``(B, *Z)``.
         variance: broadcastable to ``mean``; zero is a point mass.
+        deviation: its root, for draws; given where it is known to more digits than the variance has.
     """
 
     mean: Tensor
     variance: Tensor
+    deviation: Tensor | None = attrs.field(default=None, kw_only=True)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density at ``x (B, *Z)``, summed over ``Z``: ``(B,)`` nats.
@@ -30,8 +32,9 @@ class Gaussian:
         return total(terms)
 
     def draw(self, noise: Tensor) -> Tensor:
-        """The draw ``mean + sqrt(variance) noise`` for standard normal ``noise (B, *Z)``."""
-        return self.mean + self.variance.sqrt() * noise
+        """The draw ``mean + deviation noise`` for standard normal ``noise (B, *Z)``."""
+        deviation = self.variance.sqrt() if self.deviation is None else self.deviation
+        return self.mean + deviation * noise
 
     def kl(self, other: Self) -> Tensor:
         """``KL(self ‖ other)``, summed over ``Z``: ``(B,)`` nats.

@@ -68,7 +68,7 @@ class Question:
         known, seen, elements = {}, {}, {}
         for column, m in enumerate(model.variables):
             known[m.name] = m.spec.placeholder(n)
-            if not model.reads(m.name):
+            if not model.heads.reads(m.name):
                 roles[:, column] = Role.ABSENT
             if m.name in given:
                 m.spec.check(given[m.name], f"given {m.name!r}")
@@ -83,7 +83,7 @@ class Question:
                 if (some & ~whole).any():
                     if not model.divisible(m):
                         raise RequestError(f"sample: {m.name!r} cannot be observed in part, expected all of it or none")
-                    if not model.reads(m.name):
+                    if not model.heads.reads(m.name):
                         raise RequestError(f"sample: no task recovers {m.name!r}, expected all of it to be given")
                     seen[m.name] = mask & ~whole.reshape(-1, *[1] * (mask.ndim - 1))
             if m.name in gone:
@@ -92,7 +92,7 @@ class Question:
                         f"sample: {m.name} both given and absent in row {int(both.nonzero()[0])}, expected at most one"
                     )
                 roles[gone[m.name], column] = Role.ABSENT
-        asks = ((roles == Role.GENERATE) & model.encoded.cpu()).any(1)
+        asks = ((roles == Role.GENERATE) & model.driver.encoded.cpu()).any(1)
         if not asks.all():
             raise RequestError(
                 f"sample: in row {int((~asks).nonzero()[0])} every modality is given, absent or only observed: nothing is "
@@ -100,7 +100,7 @@ class Question:
             )
         fixed, told = None, roles
         if conditioning == "posterior":
-            readable = torch.tensor([model.reads(name) for name in names])
+            readable = torch.tensor([model.heads.reads(name) for name in names])
             if bool(((roles == Role.OBSERVE) & ~readable).any()):
                 raise RequestError(
                     "sample: conditioning 'posterior' given a modality that no task recovers, expected 'roles'"

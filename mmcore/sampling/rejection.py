@@ -36,7 +36,7 @@ def check_discrete(model: JointModel, given: Mapping[str, Tensor], where: Mappin
             raise RequestError(
                 f"sample: conditioning 'rejection' with {name!r} given in part, expected all of it, or 'roles'"
             )
-        if not model.reads(name):
+        if not model.heads.reads(name):
             raise RequestError(
                 f"sample: conditioning 'rejection' given {name!r}, which no task recovers; expected 'roles'"
             )

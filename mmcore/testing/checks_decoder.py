@@ -12,6 +12,7 @@ from mmcore.testing.strategies import choice, whole
 
 SCALES = choice([0.1, 1.0, 10.0, 100.0])
 SEEDS = whole(999)
+DRAW_EXPECTED = "from mmcore import Space\ndecoder = modality.decoder(6, Space((4, 4, 4)))\nprint(modality.expected_code(params, modality.encoder(), decoder))"
 DRAW = "from mmcore import Rng, Space\ndecoder = modality.decoder(6, Space((4, 4, 4)))\nprint(decoder.{}(params{}))"
 
 
@@ -140,7 +141,7 @@ def pure(c: Context) -> None:
         calls = {
             "point": lambda: decoder.point(given),
             "sample": lambda: decoder.sample(given, c.rng(4)),
-            "expected_code": lambda: c.modality.expected_code(given, encode),
+            "expected_code": lambda: c.modality.expected_code(given, encode, decoder),
         }
         for name, call in calls.items():
             call()
@@ -163,7 +164,7 @@ def expected_code_draws(c: Context) -> None:
     n = 8
     encode, p = c.encoder(), c.settled_params(n)
     with torch.no_grad():
-        expected = c.modality.expected_code(p, encode)
+        expected = c.modality.expected_code(p, encode, c.decoder())
         want = (n, *c.modality.code)
         if tuple(expected.shape) != want:
             c.fail(f"an expected code of shape {tuple(expected.shape)}", f"(B, *code) = {want}")
@@ -173,7 +174,7 @@ def expected_code_draws(c: Context) -> None:
             bound = mean_bound(codes, reach=_reach(c)) + c.tolerance
             if (gap > bound).any():
                 e = int((gap - bound).argmax())
-                code = "print(modality.expected_code(params, modality.encoder()))"
+                code = DRAW_EXPECTED
                 c.fail(
                     f"an expected code of {float(expected[k].flatten()[e]):.4g} in element {e}",
                     f"{codes[:, e].mean():.4g} (± {bound[e]:.2g}), the mean over {len(codes)} draws",
@@ -195,11 +196,12 @@ def expected_code_rows(c: Context) -> None:
     """A sample's expected code does not depend on the batch, nor on chance."""
     encode, p = c.encoder(), c.params_at(1.0, c.seed, 6)
     torch.manual_seed(c.seed + 1)
-    whole = c.modality.expected_code(p, encode)
+    decoder = c.decoder()
+    whole = c.modality.expected_code(p, encode, decoder)
     torch.manual_seed(c.seed + 2)
     order = torch.tensor([4, 0, 5, 2, 1, 3], device=c.device)
-    c.same(c.modality.expected_code(p[order], encode), whole[order], "expected codes of the permuted batch")
-    c.same(c.modality.expected_code(p[2:3], encode), whole[2:3], "the expected code of row 2 alone")
+    c.same(c.modality.expected_code(p[order], encode, decoder), whole[order], "expected codes of the permuted batch")
+    c.same(c.modality.expected_code(p[2:3], encode, decoder), whole[2:3], "the expected code of row 2 alone")
 
 
 @check("decoder.follows_features", fault="a head that ignores its features", core=True)

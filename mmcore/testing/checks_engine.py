@@ -44,15 +44,48 @@ def chain(c: Context) -> None:
         kept = {k: x.clone() for k, x in batch.items()}
         roles = _generate(model, n)
         alone = torch.cat([model.encode({k: x[i : i + 1].clone() for k, x in kept.items()}) for i in range(n)])
-        placed = model.place(alone)
+        placed = model.frame.place(alone)
         z = aggregate(model, placed, 0, roles)
         for t in range(1, process.steps + 1):
             codes = model.encode(_shuffled(batch, other, t))[:n].roll(-t, 0)
-            now = model.place(codes)
+            now = model.frame.place(codes)
             h = (aggregate(model, now, t - 1, roles), aggregate(model, now, t, roles))
             z = process.transition(z, None, t - 1, t, h=h).mean
             want = process.marginal(None, t, h=aggregate(model, placed, t, roles)).mean
             c.same(z, want, f"{where}: the chain's mean at step {t}")
+
+
+@check(
+    "engine.bayes",
+    fault="a code that depends on how often, or in what company, it was asked for",
+    tolerance=1e-4,
+)
+def bayes(c: Context) -> None:
+    """Forward and back is one joint density: posterior times marginal is transition times marginal, encoding anew for each."""
+    n = 5
+    for where, modalities, layout in c.compositions():
+        model = c.compose(modalities, layout)
+        noise = c.rng(n, "noise").normal(2, *model.space.shape, dtype=torch.float64)
+        back, ahead = _back_and_ahead(model, c.batch(modalities, n), c.batch(modalities, n, 1), noise)
+        c.same(back / model.space.size, ahead / model.space.size, f"{where}: nats per element, back and ahead")
+
+
+def _back_and_ahead(
+    model: JointModel, batch: dict[str, Tensor], other: dict[str, Tensor], noise: Tensor
+) -> tuple[Tensor, Tensor]:
+    """``log q(z_s|z_t) q(z_t)`` and ``log q(z_t|z_s) q(z_s)``, ``(B,)`` each, with new codes for every factor."""
+    s, t, n, process = 3, 6, len(noise), model.process
+    roles = _generate(model, n)
+
+    def h(turn: int) -> tuple[Tensor, Tensor]:
+        placed = model.frame.place(model.encode(_shuffled(batch, other, turn))[:n].roll(-turn, 0))
+        return aggregate(model, placed, s, roles).double(), aggregate(model, placed, t, roles).double()
+
+    z_s = process.marginal(None, s, h=h(0)[0]).draw(noise[:, 0])
+    z_t = process.transition(z_s, None, s, t, h=h(1)).draw(noise[:, 1])
+    back = process.posterior(z_t, None, s, t, h=h(2)).log_prob(z_s) + process.marginal(None, t, h=h(3)[1]).log_prob(z_t)
+    forth = process.transition(z_s, None, s, t, h=h(4)).log_prob(z_t)
+    return back, forth + process.marginal(None, s, h=h(5)[0]).log_prob(z_s)
 
 
 @check(
@@ -72,15 +105,15 @@ def posterior(c: Context) -> None:
         for k, m in enumerate(modalities):
             twin = Context(m, c.check, c.profile, c.seed + k, c.dtype, c.device, c.tolerance)
             params[m.name] = own if k == 0 else twin.settled_params(1)
-            drawn[m.name] = model.decoder(m.name).sample(params[m.name].expand(n, *own_shape(params[m.name])), twin.rng(n, m.name))  # fmt: skip
+            drawn[m.name] = model.heads.decoder(m.name).sample(params[m.name].expand(n, *own_shape(params[m.name])), twin.rng(n, m.name))  # fmt: skip
         with torch.no_grad():
             s, t = 3, 6
-            codes = {"expected": model.expected_codes(params), "drawn": model.encode(drawn)}
+            codes = {"expected": model.heads.expected_codes(params), "drawn": model.encode(drawn)}
             # One z_t for all: its share of the posterior's mean is the same in each.
             z = c.rng(1, "z").normal(*model.space.shape)
             means = {}
             for name, code in codes.items():
-                placed, roles = model.place(code), _generate(model, len(code))
+                placed, roles = model.frame.place(code), _generate(model, len(code))
                 h = (aggregate(model, placed, s, roles), aggregate(model, placed, t, roles))
                 means[name] = process.posterior(z.expand_as(h[0]), None, s, t, h=h).mean.flatten(1).double()
         reach = float((codes["drawn"].max() - codes["drawn"].min()).abs()) if c.modality.discrete else 0.0
@@ -115,7 +148,7 @@ def order(c: Context) -> None:
             model = c.compose(arranged, layout)
             params = {m.name: p if m is modalities[0] else Context(m, c.check, c.profile, c.seed, c.dtype, c.device, c.tolerance).params(4) for m in arranged}  # fmt: skip
             with torch.no_grad():
-                both = model.encode(batch), model.expected_codes(params)
+                both = model.encode(batch), model.heads.expected_codes(params)
             start = sum(math.prod(m.code) for m in arranged[: arranged.index(modalities[0])])
             stop = start + math.prod(modalities[0].code)
             seen.append((both[0][:, start:stop], both[1][:, start:stop]))
@@ -230,9 +263,10 @@ def gradient(c: Context) -> None:
         batch, roles = c.batch(modalities, n), _generate(model, n)
         t = torch.full((n,), 2)
         codes = model.encode(batch).detach().requires_grad_()
-        placed = model.place(codes)
+        placed = model.frame.place(codes)
         z = aggregate(model, placed, 2, roles) + 0.1 * c.rng(n, "noise").normal(*model.space.shape)
-        params = model.predict(z, t, roles, placed)["subject"]
+        drive = model.drive(t, roles)
+        params = model.predict(model.scaled(z, drive), drive, roles, model.condition(placed, drive))["subject"]
         loss = c.modality.loss()(params, batch["subject"]).sum()
         if not loss.requires_grad:
             c.fail(f"{where}: a loss without a gradient", "one to the code, the backbone and the head")
@@ -240,7 +274,7 @@ def gradient(c: Context) -> None:
         size = math.prod(modalities[0].code)
         if codes.grad is None or not codes.grad[:, :size].abs().sum() > 0:
             c.fail(f"{where}: no gradient at the code", "one that is not zero")
-        for part, module in (("backbone", model.backbone), ("head", model.decoder("subject"))):
+        for part, module in (("backbone", model.backbone), ("head", model.heads.decoder("subject"))):
             for name, p in module.named_parameters():
                 if p.grad is None:
                     c.fail(f"{where}: no gradient at {name} of the {part}", "one that is not zero")

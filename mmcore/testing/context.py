@@ -267,4 +267,5 @@ def descend(x: Tensor, objective: Callable[[Tensor], Tensor], *, steps: int, lr:
 
 def aggregate(model: JointModel, placed: Tensor, t: int, roles: Tensor) -> Tensor:
     """``h_t (B, *Z)`` with all of the space at step ``t``."""
-    return model.aggregate(placed, model.drive(torch.full((len(roles),), t, device=roles.device), roles))
+    drive = model.drive(torch.full((len(roles),), t, device=roles.device), roles)
+    return model.frame.weighted(placed, drive.level.W)

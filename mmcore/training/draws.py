@@ -72,7 +72,7 @@ class Drawing:
             return found
         roles = found.roles
         if not batch.complete:
-            roles = self.roles.draw(found.rng, batch.present, model.generable, model.encoded)
+            roles = self.roles.draw(found.rng, batch.present, model.driver.generable, model.driver.encoded)
         return attrs.evolve(found, roles=roles, seen=seen, drive=model.drive(found.t, roles, seen))
 
     def _draw_ahead(self, step: int) -> None:
@@ -82,7 +82,7 @@ class Drawing:
         rng = self.rng.at(steps).of("train")
         t = self.weighting.draw(model, rng.of("t"))
         every = torch.ones(len(t), len(model.variables), dtype=torch.bool, device=t.device)
-        roles = self.roles.draw(rng, every, model.generable, model.encoded)
+        roles = self.roles.draw(rng, every, model.driver.generable, model.driver.encoded)
         many = {
             "t": t,
             "roles": roles,

@@ -98,10 +98,10 @@ def validation_losses(
             batch = rows.__getitems__(places.tolist()).to(model.device)
             rng = Rng(options.seed, places.to(model.device)).of("validation")
             t = weighting.draw(model, rng.of("t"))
-            roles = options.roles.draw(rng, batch.present, model.generable, model.encoded)
+            roles = options.roles.draw(rng, batch.present, model.driver.generable, model.driver.encoded)
             noise = rng.of("noise").normal(*model.space.shape, dtype=next(model.backbone.parameters()).dtype)
             losses = model(batch.values, t, roles, noise, objective=weighting.objective) * weighting.factors(model, t)
-            counts = model.counts(roles) & mine.to(model.device)[:, None]
+            counts = model.driver.counts(roles) & mine.to(model.device)[:, None]
             sums += torch.stack([torch.where(counts, losses, 0).sum(0), counts.sum(0)]).double()
     total, counts = ranks.sum(sums)
     return (total / counts).tolist(), [int(n) for n in counts]

@@ -67,7 +67,7 @@ class ClippedSnr(Simple):
     def _clipped(model: JointModel, t: Tensor) -> Tensor:
         level = model.process.level(t)
         ratio = level.W / model.process.by_modality(level.sigma)
-        return model.by_task(ratio.square().clamp(max=GAMMA), 1.0)
+        return model.driver.by_task(ratio.square().clamp(max=GAMMA), 1.0)
 
 
 class Elbo:
@@ -111,7 +111,7 @@ def balance(model: JointModel, t: Tensor) -> Tensor:
     level = model.process.level(t)
     noise = model.process.by_modality(level.sigma.square())
     share = noise / (noise + level.W.square())
-    return model.by_task(torch.where(model.discrete, 1.0, share), 1.0).to(torch.get_default_dtype())
+    return model.driver.by_task(torch.where(model.driver.discrete, 1.0, share), 1.0).to(torch.get_default_dtype())
 
 
 class FixedWeights(nn.Module):
@@ -139,7 +139,7 @@ class LearnedWeights(FixedWeights):
         super().__init__(model)
         self.raw = nn.Parameter(torch.zeros(len(model.tasks)))
         self.sizes: Tensor
-        sizes = [torch.Size(target.spec.shape).numel() for target in model.targets]
+        sizes = [torch.Size(target.spec.shape).numel() for target in model.heads.targets]
         self.register_buffer("sizes", torch.tensor(sizes, dtype=torch.get_default_dtype()))
 
     def forward(self, losses: Tensor) -> tuple[Tensor, Tensor]:

@@ -92,7 +92,7 @@ def test_tasks_are_added_changed_and_left_out(registry: mmcore.Registry) -> None
     model = setup.model()
     assert [(t.name, t.weight) for t in model.tasks] == [("image", 1.0), ("again", 2), ("ink", 1.0)]
     assert [m.name for m in model.variables] == ["image", "label", "ink"]
-    assert not model.reads("label")
+    assert not model.heads.reads("label")
     assert setup.tables()["tasks"]["label"] is False
     assert configured(setup.tables(), registry=registry).tables() == setup.tables()
 

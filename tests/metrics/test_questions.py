@@ -219,7 +219,9 @@ def test_class_probabilities_are_the_heads_at_the_end_of_time(model: JointModel,
     noise = Rng.for_rows(2, 20).of("probabilities").normal(5, 8, 8)
     batch = {m.name: m.typical(20, 9) for m in model.variables} | {"image": image}
     with torch.no_grad():
-        predictions = model.predict(noise, torch.full((20,), 1000), roles, model.place(model.encode(batch)))
+        drive = model.drive(torch.full((20,), 1000), roles)
+        condition = model.condition(model.frame.place(model.encode(batch)), drive)
+        predictions = model.predict(model.scaled(noise, drive), drive, roles, condition)
     torch.testing.assert_close(found, predictions["label"].double().softmax(1), rtol=1e-5, atol=1e-6)
     parts = class_probabilities(model, {"image": image}, "label", seed=2, batch_size=7)
     torch.testing.assert_close(parts, found, rtol=1e-4, atol=1e-6)

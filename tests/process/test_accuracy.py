@@ -141,7 +141,7 @@ def test_nothing_overflows(name, N, dtype):
             assert (q.variance.isfinite() & (q.variance >= 0)).all()
     assert (p.marginal(e, t).variance > 0).all()
     if N:
-        assert bound.posterior(p, e[1:], e[1:] + 1, t[1:]).isfinite().all()
+        assert bound.posterior(p, torch.ones_like(e[1:]), t[1:]).isfinite().all()
     assert bound.prior(p, e[:2]).isfinite().all()
 
 
@@ -228,8 +228,9 @@ def test_l1_is_the_kl_of_the_posteriors(name, N, T, data):
     z = torch.randn(2, 3, generator=generator, dtype=torch.float64)
     true, model = (conditional(a, W, t, code, z) for code in (e, predicted))
     want = kl_divergence(true, model).sum(1)
-    found = bound.posterior(Process(schedule.NAMED[name](T, N)), e, predicted, torch.full((2,), t))
-    assert torch.allclose(found, want, rtol=1e-6, atol=1e-12)
+    found = bound.posterior(Process(schedule.NAMED[name](T, N)), e - predicted, torch.full((2,), t))
+    assert found.shape == (2, N)
+    assert torch.allclose(found.sum(1), want, rtol=1e-6, atol=1e-12)
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -260,8 +261,31 @@ def test_kl_of_different_point_masses():
     assert Gaussian(zero, point).kl(Gaussian(zero + 1, point)).item() == math.inf
 
 
-def test_l2_and_l3():
-    """``L2`` sums the tasks' losses; ``L3`` is 0 where the base state's model is its distribution."""
-    assert bound.recovery(torch.tensor([[1.0, 2.0, 3.0], [0.0, 0.0, 4.0]])).tolist() == [6.0, 4.0]
-    normal = Normal(torch.zeros(1, dtype=torch.float64), 2.0)
-    assert bound.base(normal.entropy(), normal.entropy()).item() == 0
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.integers(1, 5), st.integers(0, 2**20))
+def test_shares_divide_a_square_of_a_sum(N, seed):
+    """They add up to the square; what stands at right angles to the rest has its own square; one that is zero has none."""
+    generator = torch.Generator().manual_seed(seed)
+    d = torch.randn(3, N, 2, 4, generator=generator, dtype=torch.float64)
+    d[:, 0, 1] = 0
+    found = bound.shares(d)
+    assert torch.allclose(found.sum(1), d.sum(1).square().sum((1, 2)), rtol=1e-12)
+    apart = torch.zeros(3, N, 2, N, dtype=torch.float64)
+    for i in range(N):
+        apart[:, i, :, i] = d[:, i, :, 0]
+    assert torch.allclose(bound.shares(apart), apart.square().sum((2, 3)), rtol=1e-12)
+    assert (bound.shares(torch.where(torch.arange(N)[:, None, None] == 0, 0.0, d))[:, 0] == 0).all()
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.integers(1, 4), st.integers(0, 2**20))
+def test_what_does_not_count_is_as_if_not_there(N, seed):
+    """``L1`` of some of the modalities is that of a process of these alone."""
+    generator = torch.Generator().manual_seed(seed)
+    gap, t = torch.randn(4, N, 3, generator=generator, dtype=torch.float64), torch.tensor([2, 3, 10, 50])
+    tables = schedule.cosine(50, N)
+    keep = torch.randint(2, (N,), generator=generator).bool()
+    some = bound.posterior(Process(tables), gap, t, counts=keep.expand(4, -1))
+    alone = bound.posterior(Process(tables.select(keep.nonzero()[:, 0].tolist())), gap[:, keep], t)
+    assert torch.allclose(some[:, keep], alone, rtol=1e-12)
+    assert (some[:, ~keep] == 0).all()

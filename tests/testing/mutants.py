@@ -327,17 +327,17 @@ def other_on_gpu(m: Any, x: Tensor) -> Tensor:
     return m.inner(x) * (1.1 if x.is_cuda else 1.0)
 
 
-def likeliest(self: Any, params: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+def likeliest(self: Any, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Any) -> Tensor:
     """The code of the likeliest class."""
     return encode(params.argmax(1))
 
 
-def mixed_up(self: Any, params: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+def mixed_up(self: Any, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Any) -> Tensor:
     """Height and width exchanged."""
-    return MaskModality.expected_code(self, params, encode).transpose(2, 3)
+    return MaskModality.expected_code(self, params, encode, decoder).transpose(2, 3)
 
 
-def batch_expected(self: Any, params: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+def batch_expected(self: Any, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Any) -> Tensor:
     """The batch's mean in part."""
     code = encode(params[:, 0])
     return 0.5 * code + 0.5 * code.mean(0)
@@ -604,7 +604,7 @@ MUTANTS = [
     Mutant("decoder.follows_features", "a head that ignores its features", broken("label", forward=constant_head)),
     Mutant("decoder.follows_features", "a head with a weight that nothing uses", broken("label", prepare=lambda part: part.register_parameter("spare", nn.Parameter(torch.zeros(3))))),
     Mutant("expected_code.draws", "the code of the likeliest class", broken("label", expected_code=likeliest)),
-    Mutant("expected_code.draws", "a mean that is a tenth too small", broken("embedding", expected_code=lambda self, p, encode: 0.9 * encode(p[:, :-1]))),
+    Mutant("expected_code.draws", "a mean that is a tenth too small", broken("embedding", expected_code=lambda self, p, encode, decoder: 0.9 * encode(p[:, :-1]))),
     Mutant("expected_code.rows", "an expected code mixed with the batch's", broken("reference", expected_code=batch_expected)),
     Mutant("loss.per_sample", "the mean over the batch", broken("label", loss=lambda h, p, x, where: h(p, x, where).mean())),
     Mutant("loss.per_sample", "a loss per pixel", broken("mask of two classes", loss=lambda h, p, x, where: F.cross_entropy(p, x, reduction="none"))),
@@ -630,6 +630,8 @@ MUTANTS = [
     Mutant("engine.chain", "a code that grows with every call", broken("embedding", encode=counting)),
     Mutant("engine.chain", "normalisation by batch statistics", broken("image", encode=batch_statistics)),
     Mutant("engine.chain", "a cached first batch", broken("embedding", encode=cached_first_batch)),
+    Mutant("engine.bayes", "a code that grows with every call", broken("embedding", encode=counting)),
+    Mutant("engine.bayes", "a cached first batch", broken("embedding", encode=cached_first_batch)),
     Mutant("engine.posterior", "an expected code with its axes exchanged", broken("mask of two classes", expected_code=mixed_up)),
     Mutant("engine.posterior", "the code of the likeliest class", broken("label", expected_code=likeliest)),
     Mutant("engine.order", "encoders that count how many were made", broken("reference", encoder=by_count)),

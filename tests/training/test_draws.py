@@ -11,7 +11,6 @@ from torch import Tensor
 
 from mmcore import JointModel, Registry, Rng, RoleMix
 from mmcore.data import Table, TensorBatch
-from mmcore.model.joint import Drive
 from mmcore.training import draws
 from mmcore.training.draws import Drawing, split
 from mmcore.training.weighting import WEIGHTINGS
@@ -35,7 +34,7 @@ def alone(model: JointModel, weighting: str, roles: RoleMix, step: int, row: int
     """One row's draws, by itself."""
     rng = Rng(3, torch.tensor([row])).at(step).of("train")
     t = WEIGHTINGS[weighting].draw(model, rng.of("t"))
-    drawn = roles.draw(rng, present[None], model.generable, model.encoded)
+    drawn = roles.draw(rng, present[None], model.driver.generable, model.driver.encoded)
     seen = roles.draw_seen(rng, [m for m in model.modalities if model.divisible(m)])
     return {
         "t": t,
@@ -49,7 +48,7 @@ def alone(model: JointModel, weighting: str, roles: RoleMix, step: int, row: int
 
 
 def same(found: Any, wanted: Any) -> bool:
-    if isinstance(wanted, Drive):
+    if attrs.has(type(wanted)):
         return all(
             same(getattr(found, field.name), getattr(wanted, field.name)) for field in attrs.fields(type(wanted))
         )

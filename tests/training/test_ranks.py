@@ -111,7 +111,7 @@ def poisoned(where: str, model: JointModel, batch: TensorBatch) -> None:
         batch.present[2] = True
         batch.values["words"][2, 1] = float("nan")
         return
-    term = model.losses[0]
+    term = model.heads.losses[0]
 
     def loss(params: Tensor, target: Tensor, seen: Tensor | None = None) -> Tensor:
         found = term(params, target, seen)
@@ -120,7 +120,7 @@ def poisoned(where: str, model: JointModel, batch: TensorBatch) -> None:
         found.register_hook(lambda gradient: gradient * float("nan"))
         return found
 
-    model.losses[0] = loss
+    model.heads.losses[0] = loss
 
 
 WORDS = {

@@ -43,7 +43,7 @@ def by_hand(model: JointModel, batch: TensorBatch, options: TrainOptions) -> tup
             rng = Rng(options.seed, torch.tensor([k])).at(0).of("train")
             row = {name: x[k : k + 1] for name, x in batch.values.items()}
             t = rng.of("t").integers(1, model.process.steps + 1, model.process.blocks)
-            roles = options.roles.draw(rng, batch.present[k : k + 1], model.generable, model.encoded)
+            roles = options.roles.draw(rng, batch.present[k : k + 1], model.driver.generable, model.driver.encoded)
             seen = options.roles.draw_seen(rng, [m for m in model.modalities if model.divisible(m)])
             if int(roles[0, column]) != Role.GENERATE:
                 continue

@@ -47,7 +47,7 @@ class ClipModality(Modality):
     def loss(self) -> LossTerm:
         return sphere_loss if self.unit_norm else vector_loss
 
-    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
         """The code of the mean, the encoder being linear; inside the sphere with ``unit_norm``."""
         if not self.unit_norm:
             return encode(params[:, :-1])

@@ -58,7 +58,7 @@ class LabelModality(Modality):
     def loss(self) -> LossTerm:
         return LabelLoss(self.multi)
 
-    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
         """The codes weighted by their probabilities."""
         if self.multi:
             off, on = encode(torch.tensor([[False], [True]], device=params.device).expand(2, self.classes))

@@ -70,7 +70,7 @@ class MaskModality(Modality):
     def loss(self) -> LossTerm:
         return MaskLoss(self.classes, self.void)
 
-    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
         """The codes of the classes, weighted by their probabilities."""
         classes = torch.arange(self.classes, device=params.device)
         codes = encode(classes[:, None, None].expand(-1, *self.spec.shape))[:, :, 0, 0]

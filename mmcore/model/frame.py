@@ -1,0 +1,99 @@
+"""Where codes lie in the diffusion space: placing them, taking them up again, and which elements are known."""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from mmcore.modality.base import Modality
+from mmcore.space import Placement, Space
+
+Seen = Mapping[str, Tensor]
+
+
+class Frame(nn.Module):
+    """The places of the modalities' codes in the space.
+
+    Codes are concatenated, ``(B, D)``. At their places they are ``(B, layers, dim Z)``, each element still one modality's own; there is
+    one layer, unless codes overlap. As such they are what :class:`mmcore.process.bound.Placed` asks for.
+
+    Args:
+        space: the diffusion space.
+        placement: of the codes.
+        modalities: whose codes they are, in order.
+    """
+
+    def __init__(self, space: Space, placement: Placement, modalities: Sequence[Modality]) -> None:
+        super().__init__()
+        self.space, self.modalities, self.sizes = space, tuple(modalities), placement.sizes
+        self.register_buffer("_source", placement.source.flatten(), persistent=False)
+        self.register_buffer("_scale", placement.scale, persistent=False)
+        self.register_buffer("_owner", placement.owner.flatten(), persistent=False)
+        self.layers = len(placement.owner)
+
+    # ---- from codes to the space ----
+
+    def place(self, codes: Tensor) -> Tensor:
+        """Codes ``(B, D)`` at their places: ``(B, layers, dim Z)``."""
+        return self._columns(codes, cast(Tensor, self._source)) * self._scale  # type: ignore[operator]
+
+    def spread(self, values: Tensor) -> Tensor:
+        """A number for each modality, ``(B, N)``, at its elements: ``(B, layers, dim Z)``; zero where there is no code."""
+        return self._columns(values, cast(Tensor, self._owner))
+
+    def marks(self, codes: Tensor) -> Tensor:
+        """Bool ``(B, D)`` at the codes' places, ``(B, layers, dim Z)``; False where there is no code."""
+        return self._columns(codes, cast(Tensor, self._source))
+
+    def collect(self, values: Tensor) -> Tensor:
+        """Sums of ``(B, layers, dim Z)`` over each modality's elements: ``(B, N)``."""
+        flat = values.flatten(1)
+        sums = flat.new_zeros(len(flat), len(self.sizes) + 1).index_add(1, cast(Tensor, self._owner), flat)
+        return sums[:, : len(self.sizes)]
+
+    def join(self, placed: Tensor) -> Tensor:
+        """The space that placed codes add up to: ``(B, *Z)``."""
+        one = placed[:, 0] if self.layers == 1 else placed.sum(1)
+        return one.reshape(-1, *self.space.shape)
+
+    def weighted(self, placed: Tensor, weight: Tensor, known: Tensor | None = None) -> Tensor:
+        """``Σ_i w_i E_i`` of placed codes: ``(B, *Z)``.
+
+        Args:
+            placed: ``(B, layers, dim Z)``.
+            weight: ``(B, N)``, or what :meth:`spread` makes of it; where it is 0, nothing enters, whatever the code is.
+            known: ``(B, D)`` bool, code elements that are left out; None for none.
+        """
+        if weight.ndim == 2:
+            weight = self.spread(weight.to(placed.dtype))
+        counts = weight != 0
+        if known is not None:
+            counts = counts & ~self.marks(known)
+        return self.join(torch.where(counts, placed * weight, 0.0))
+
+    # ---- concatenated codes ----
+
+    def split(self, codes: Tensor) -> tuple[Tensor, ...]:
+        """Concatenated codes ``(B, D)`` by modality, flat."""
+        return codes.split(self.sizes, dim=1)
+
+    def known(self, seen: Seen, generate: Tensor) -> Tensor:
+        """Which code elements of generated modalities are known: ``(B, D)`` bool.
+
+        Args:
+            seen: ``(B, *spec.shape)`` bool by name, the elements that are observed.
+            generate: ``(B, N)`` bool.
+        """
+        parts = []
+        for i, (m, size) in enumerate(zip(self.modalities, self.sizes, strict=True)):
+            if m.name in seen:
+                parts.append(m.code_where(seen[m.name]).flatten(1) & generate[:, i, None])
+            else:
+                parts.append(generate.new_zeros(len(generate), size))
+        return torch.cat(parts, dim=1)
+
+    def _columns(self, values: Tensor, at: Tensor) -> Tensor:
+        # One more column, for elements that hold no code. By brackets it takes five times as long.
+        values = torch.cat([values, values.new_zeros(len(values), 1)], dim=1)
+        return values.index_select(1, at).unflatten(1, (self.layers, self.space.size))

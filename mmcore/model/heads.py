@@ -1,0 +1,111 @@
+"""The heads: each task's decoder and loss term, and what predictions say of codes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from mmcore.modality.base import Decoder, LossTerm, Modality, Task
+from mmcore.modality.orthogonal import Turned
+from mmcore.rng import Rng
+
+Batch = Mapping[str, Tensor]
+Predictions = Mapping[str, Tensor]
+"""Each task's distribution parameters, by the task's name."""
+
+
+class Heads:
+    """Who recovers what. The modules themselves are the model's: they are seen from here, not kept.
+
+    Args:
+        variables: all that a batch may hold; the first are the modalities.
+        tasks: in order.
+        targets: of each task the place of its target among the variables.
+        encoders: by modality.
+        decoders: by task.
+    """
+
+    def __init__(
+        self,
+        variables: Sequence[Modality],
+        tasks: Sequence[Task],
+        targets: Sequence[int],
+        encoders: nn.ModuleDict,
+        decoders: nn.ModuleDict,
+    ) -> None:
+        self.tasks, self.encoders, self.decoders = tuple(tasks), encoders, decoders
+        self.modalities = tuple(variables[: len(encoders)])
+        self.targets = tuple(variables[column] for column in targets)
+        self.losses: list[LossTerm] = [
+            task.loss or target.loss() for task, target in zip(tasks, self.targets, strict=True)
+        ]
+        self._first: dict[str, Task] = {}
+        for task, target in zip(tasks, self.targets, strict=True):
+            self._first.setdefault(target.name, task)
+
+    # ---- who recovers what ----
+
+    def reads(self, name: str) -> bool:
+        """Whether a task recovers this variable, so that it can be generated."""
+        return name in self._first
+
+    def decoder(self, name: str) -> Decoder:
+        """The decoder that recovers this variable: that of its first task."""
+        return cast(Decoder, self.decoders[self._first[name].name])
+
+    def params(self, predictions: Predictions, name: str) -> Tensor:
+        """The distribution parameters that recover this variable."""
+        return predictions[self._first[name].name]
+
+    # ---- from features to losses and codes ----
+
+    def predict(self, features: Tensor, timesteps: Tensor) -> dict[str, Tensor]:
+        """Each task's distribution parameters.
+
+        Args:
+            features: ``(B, features, *grid)`` of the backbone.
+            timesteps: ``(B, tasks)``.
+        """
+        return {
+            task.name: self.decoders[task.name](features, t)
+            for task, t in zip(self.tasks, timesteps.unbind(1), strict=True)
+        }
+
+    def loss(self, predictions: Predictions, batch: Batch, seen: Batch | None) -> Tensor:
+        """Each task's loss term on each row, ``(B, tasks)`` nats; elements that are ``seen`` do not count."""
+        columns = []
+        for task, target, loss in zip(self.tasks, self.targets, self.losses, strict=True):
+            where = None if seen is None or target.name not in seen else ~seen[target.name]
+            columns.append(loss(predictions[task.name], batch[target.name], where))
+        return torch.stack(columns, dim=1)
+
+    def expected_codes(self, predictions: Predictions, rng: Rng | None = None, *, draw_all: bool = False) -> Tensor:
+        """``Ê_i`` of all modalities, concatenated ``(B, D)``; zero for those that no task recovers.
+
+        Args:
+            predictions: as :meth:`predict` gives.
+            rng: where given, discrete modalities enter by the code of a draw instead of the mean code.
+            draw_all: then real-valued modalities too.
+        """
+        some = next(iter(predictions.values()))
+        parts = []
+        for m in self.modalities:
+            if not self.reads(m.name):
+                parts.append(torch.zeros(len(some), *m.code, device=some.device).flatten(1))
+                continue
+            encoder = self.encoders[m.name]
+            # A modality knows the mean of its fixed encoder's codes; a turn is linear.
+            fixed = encoder.inner if isinstance(encoder, Turned) else encoder
+            encode = cast(Callable[[Tensor], Tensor], fixed)
+            decoder, params = self.decoder(m.name), self.params(predictions, m.name)
+            if rng is not None and (m.discrete or draw_all):
+                code = encode(decoder.sample(params, rng.of(m.name)))
+            elif self._first[m.name].decoder is None:
+                code = m.expected_code(params, encode, decoder)
+            else:
+                code = encode(decoder.point(params))
+            if isinstance(encoder, Turned):
+                code = encoder.turned(code)
+            parts.append(code.flatten(1))
+        return torch.cat(parts, dim=1)

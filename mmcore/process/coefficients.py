@@ -1,0 +1,174 @@
+r"""The coefficients of a process at its timesteps, in float64: looked up or computed, and cast last.
+
+With :math:`a = \sqrt{A_t / A_s}` and :math:`v = 1 - A_t / A_s` all that marginal, transition and posterior need of a schedule
+are :class:`Level` at one timestep and :class:`Jump` between two. They are computed from ``log A`` for each pair ``(s, t)``: ``A`` itself
+underflows, and its quotients in single precision lose three digits.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from mmcore.process.schedule import Schedule
+
+Timestep = Tensor | int
+"""One integer for all rows, or integers ``(B,)``, of several blocks ``(B, K)``."""
+MOST_KEPT = 4096
+
+
+def widen(coefficient: Tensor, like: Tensor) -> Tensor:
+    """Give ``coefficient (B,)``, or ``(B, C)`` by channel, the rank and dtype of ``like (B, *Z)``.
+
+    The one place that widens a timestep's coefficient.
+    """
+    return coefficient.to(like.dtype).reshape(*coefficient.shape, *[1] * (like.ndim - coefficient.ndim))
+
+
+@attrs.frozen(eq=False)
+class Level:
+    """The marginal's coefficients at timesteps ``t (B,)``, float64; ``(1,)`` for one integer ``t``.
+
+    Attributes:
+        root_A: ``sqrt(A_t) (B,)``.
+        W: ``W_t (B, N)``.
+        sigma: ``σ_t (B,)``.
+    """
+
+    root_A: Tensor
+    W: Tensor
+    sigma: Tensor
+
+
+@attrs.frozen(eq=False)
+class Jump:
+    """The coefficients of a jump between ``s`` and ``t``, each ``(B,)`` float64.
+
+    Attributes:
+        a: ``sqrt(A_t / A_s)``.
+        v: the transition's variance, ``1 - A_t / A_s``.
+        k: the posterior's gain, ``a σ_s² / σ_t²``.
+        beta: the posterior's variance, ``β_{t,s} = σ_s² v / σ_t²``.
+    """
+
+    a: Tensor
+    v: Tensor
+    k: Tensor
+    beta: Tensor
+
+
+@attrs.frozen(eq=False)
+class _Tables:
+    """What is looked up at a timestep; :class:`Level` of every timestep, as all of them are computed at once."""
+
+    log_A: Tensor
+    marginal: Level
+
+
+class Coefficients:
+    """What a :class:`Schedule` says at its timesteps. Values of timesteps are not checked here.
+
+    Args:
+        schedule: the tables.
+    """
+
+    timesteps = "(B,)"
+    """The shape of a batch's timesteps, in words."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self._tables: dict[torch.device, _Tables] = {}
+        self._kept: OrderedDict[Any, Any] = OrderedDict()
+
+    @property
+    def steps(self) -> int:
+        """``T``, the number of timesteps."""
+        return self.schedule.steps
+
+    @property
+    def modalities(self) -> int:
+        """``N``."""
+        return self.schedule.modalities
+
+    def timestep_shape(self, rows: int) -> tuple[int, ...]:
+        """The shape of the timesteps of so many rows."""
+        return (rows,)
+
+    def widen(self, coefficient: Tensor, like: Tensor) -> Tensor:
+        """Give a timestep's ``coefficient (B,)`` the rank and dtype of ``like (B, *Z)``."""
+        return widen(coefficient, like)
+
+    def by_modality(self, coefficient: Tensor) -> Tensor:
+        """A timestep's ``coefficient (B,)`` for each modality: broadcastable to ``(B, N)``."""
+        return coefficient[:, None]
+
+    def level(self, t: Timestep, device: torch.device | None = None) -> Level:
+        """The marginal's coefficients at ``t (B,)``, or at one integer on a ``device``."""
+        if isinstance(t, int):
+            return self._once(("level", t, device), lambda: self.level(self._everywhere(t, device)))
+        of = self._on(t.device).marginal
+        return Level(self._look(of.root_A, t), self._weights(of.W, t), self._look(of.sigma, t))
+
+    def jump(self, s: Timestep, t: Timestep, device: torch.device | None = None) -> Jump:
+        """The coefficients between ``s (B,)`` and ``t (B,)``, or between two integers on a ``device``."""
+        if isinstance(s, int) and isinstance(t, int):
+            return self._once(
+                ("jump", s, t, device),
+                lambda: self.jump(self._everywhere(s, device), self._everywhere(t, device)),
+            )
+        first, second = (self._everywhere(u, device) if isinstance(u, int) else u for u in (s, t))
+        log_A = self._on(first.device).log_A
+        at_s, at_t = self._look(log_A, first), self._look(log_A, second)
+        between = at_t - at_s
+        a, v = (0.5 * between).exp(), -torch.expm1(between)
+        variance_s, variance_t = -torch.expm1(at_s), -torch.expm1(at_t)
+        return Jump(a, v, a * variance_s / variance_t, variance_s * v / variance_t)
+
+    def half_log_snr(self, t: Timestep) -> Tensor:
+        """``λ_t = ½ log(Σ_i (W_t^(i))² / σ_t²)`` (``½ log(A_t/σ_t²)`` where ``N = 0``), in the shape of ``t``, float64."""
+        if isinstance(t, int):
+            return self._once(("half_log_snr", t), lambda: self.half_log_snr(self._everywhere(t, None)))
+        tables = self._on(t.device)
+        log_A, W = self._look(tables.log_A, t), self._weights(tables.marginal.W, t)
+        signal = W.square().sum(1).log() if self.modalities else log_A
+        return 0.5 * (signal - (-torch.expm1(log_A)).log())
+
+    # ---- how a timestep is looked up ----
+
+    def _log_A(self) -> Tensor:
+        """``log A`` of every timestep, in each block."""
+        return self.schedule.log_A
+
+    def _look(self, table: Tensor, t: Tensor) -> Tensor:
+        """A ``table`` at ``t``, in its shape."""
+        return table[t]
+
+    def _weights(self, W: Tensor, t: Tensor) -> Tensor:
+        """``W_t (B, N)``."""
+        return W[t]
+
+    def _on(self, device: torch.device) -> _Tables:
+        """The tables on a device."""
+        if device not in self._tables:
+            log_A = self._log_A().to(device)
+            marginal = Level((0.5 * log_A).exp(), self.schedule.W.to(device), (-torch.expm1(log_A)).sqrt())
+            self._tables[device] = _Tables(log_A, marginal)
+        return self._tables[device]
+
+    def _everywhere(self, t: int, device: torch.device | None) -> Tensor:
+        return torch.full(self.timestep_shape(1), t, device=device)
+
+    def _once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What one integer or a pair of them fixes is computed once; a path visits few of them, again and again."""
+        found = self._kept.get(key)
+        if found is None:
+            # A normal tensor, for whoever asks next, though the first may ask while nothing is recorded.
+            with torch.inference_mode(False), torch.no_grad():
+                found = make()
+            self._kept[key] = found
+            if len(self._kept) > MOST_KEPT:
+                self._kept.popitem(last=False)
+        return found

@@ -1,0 +1,242 @@
+"""A model asked one question: from noise to predictions, codes, the next timestep, and the answer."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import attrs
+import torch
+from torch import Tensor
+
+from mmcore.model.drive import Drive
+from mmcore.model.heads import Predictions
+from mmcore.model.joint import JointModel
+from mmcore.model.roles import Role
+from mmcore.process import Blocks
+from mmcore.rng import Rng
+from mmcore.sampling.question import Question
+
+CODES = ("mean", "draw", "draw-all")
+"""How modalities enter a step: by their mean codes, or discrete ones, or all, by the code of a draw."""
+
+
+@attrs.frozen(eq=False)
+class Here:
+    """Where a sampler is.
+
+    Attributes:
+        z: the noisy space, ``(B, *Z)``.
+        t: its timestep, one for all rows.
+    """
+
+    z: Tensor
+    t: int
+
+
+class Asked(Protocol):
+    """What a sampler moves: a :class:`Denoiser`, or one that wraps it."""
+
+    @property
+    def process(self) -> Blocks:
+        """The forward process."""
+        ...
+
+    def codes(self, here: Here, rng: Rng) -> Tensor:
+        """``Ê_i``, the codes that drive a step from here, concatenated ``(B, D)``: one call of the network.
+
+        Args:
+            here: where the sampler is.
+            rng: of the step; used where codes are drawn.
+        """
+        ...
+
+    def move(self, here: Here, codes: Tensor, to: int, noise: Tensor | None = None, eta: float = 0.0) -> Tensor:
+        """The space at the timestep ``to``, by :meth:`mmcore.Process.step` with these codes: ``(B, *Z)``.
+
+        With ``eta = 1`` it is a draw from :meth:`mmcore.Process.posterior`.
+
+        Args:
+            here: where the sampler is.
+            codes: ``(B, D)``.
+            to: a timestep below that of ``here``.
+            noise: standard normal ``(B, *Z)``, as :meth:`noise` draws it; needed for ``eta > 0``.
+            eta: DDIM's ``η``.
+        """
+        ...
+
+    def by_code(self, coefficient: Tensor) -> Tensor:
+        """A ``coefficient (1, K)`` of the blocks for each code element, ``(1, D)``, in the codes' dtype."""
+        ...
+
+    def noise(self, rng: Rng) -> Tensor:
+        """Standard normal noise of a step, ``(B, *Z)``."""
+        ...
+
+
+@attrs.frozen(eq=False)
+class _Path:
+    """What a timestep fixes, whatever the noisy space is."""
+
+    drive: Drive
+    scale: Tensor
+    weight: Tensor
+
+
+class Denoiser:
+    """A model asked one question, for some rows.
+
+    What follows from a timestep alone (how roles drive the space, its scale, the codes' weights) is worked out once for each
+    timestep; what follows from the question alone, once. So a step is a call of the network and a few operations.
+
+    Args:
+        model: in evaluation mode.
+        question: on the model's device.
+        codes: how modalities enter a step, one of :data:`CODES`.
+    """
+
+    def __init__(self, model: JointModel, question: Question, codes: str = "mean") -> None:
+        self.model, self.question, self._codes = model, question, codes
+        self.known = model.encode(question.known)
+        self.observed = model.frame.place(self.known)
+        # Rows that ask alike share one row of all that follows from the question.
+        told, seen = question.told, question.seen
+        self._alike = not seen and bool((told == told[:1]).all())
+        self._roles = told[:1] if self._alike else told
+        self._seen = seen or None
+        self._path: dict[int, _Path] = {}
+        end = model.drive(self._timesteps(model.process.steps), self._roles, self._seen)
+        self._condition = model.condition(self.observed, end)
+        self._still = None if bool(end.moves.all()) else ~end.moves
+
+    @property
+    def process(self) -> Blocks:
+        """The forward process."""
+        return self.model.process
+
+    # ---- on the way ----
+
+    def begin(self, t: int, noise: Tensor, start: Mapping[str, Tensor] | None = None) -> Tensor:
+        """The noisy space where sampling begins, ``(B, *Z)``.
+
+        Args:
+            t: the first timestep.
+            noise: standard normal ``(B, *Z)``.
+            start: values to edit, by name, noised to ``t``; None for nothing but noise.
+        """
+        model, drive = self.model, self._at(t).drive
+        if start is None:
+            return model.noisy(self.observed, model.driver.beginning(drive), noise)
+        known, where = self.question.known, self.question.where
+        edited = known | {
+            name: torch.where(where[name], known[name], x) if name in where else x for name, x in start.items()
+        }
+        return model.noisy(model.frame.place(model.encode(edited)), drive, noise)
+
+    def at(self, here: Here) -> Predictions:
+        """What the network predicts here: each task's distribution parameters."""
+        path = self._at(here.t)
+        return self.model.predict(here.z * path.scale, path.drive, self.question.told, self._condition)
+
+    def codes(self, here: Here, rng: Rng) -> Tensor:
+        """``Ê_i`` as predicted here, by their means or by draws: ``(B, D)``."""
+        draws = None if self._codes == "mean" else rng.of("codes")
+        return self.model.heads.expected_codes(self.at(here), draws, draw_all=self._codes == "draw-all")
+
+    def move(self, here: Here, codes: Tensor, to: int, noise: Tensor | None = None, eta: float = 0.0) -> Tensor:
+        """The space at the timestep ``to``; blocks that generate nothing hold what they held."""
+        placed, frame = self.model.frame.place(codes), self.model.frame
+        h_s, h_t = (frame.weighted(placed, path.weight, path.drive.known) for path in (self._at(to), self._at(here.t)))
+        if eta == 1 and noise is not None:
+            z = self.process.posterior(here.z, None, to, here.t, h=(h_s, h_t)).draw(noise)
+        else:
+            z = self.process.step(here.z, h_s, h_t, to, here.t, noise, eta)
+        if self._still is None:
+            return z
+        return torch.where(self.process.widen(self._still, z) != 0, here.z, z)
+
+    def noise(self, rng: Rng) -> Tensor:
+        """Standard normal noise of a step, ``(B, *Z)``."""
+        return rng.of("noise").normal(*self.model.space.shape, dtype=self.observed.dtype)
+
+    def by_code(self, coefficient: Tensor) -> Tensor:
+        """A ``coefficient (1, K)`` of the blocks for each code element, ``(1, D)``, in the codes' dtype."""
+        if self.process.blocks == 1:
+            return coefficient.to(self.known.dtype)
+        sizes = torch.tensor(self.model.frame.sizes, device=coefficient.device)
+        return self.process.by_modality(coefficient).repeat_interleave(sizes, dim=1).to(self.known.dtype)
+
+    # ---- beside it, and at the end ----
+
+    def without(self, column: int, rng: Rng) -> "Denoiser":
+        """The same question, one variable's observation left out.
+
+        Args:
+            column: the variable's place among the variables.
+            rng: of the whole run, for the noise that takes the observation's place in a block of its own.
+        """
+        return _Without(self, column, rng)
+
+    def read(self, predictions: Predictions, rng: Rng, *, draw: bool = False) -> dict[str, Tensor]:
+        """The answer: values ``(B, *spec.shape)`` of every variable, placeholders where a row lacks one.
+
+        Args:
+            predictions: at the last timestep.
+            rng: of the whole run.
+            draw: draw real-valued variables too, in place of reading their points.
+        """
+        question, heads = self.question, self.model.heads
+        answer = {}
+        for column, m in enumerate(self.model.variables):
+            value = question.known[m.name]
+            if heads.reads(m.name):
+                decoder, params = heads.decoder(m.name), heads.params(predictions, m.name)
+                drawn = draw or m.discrete
+                read = decoder.sample(params, rng.of("read").of(m.name)) if drawn else decoder.point(params)
+                asked = question.roles[:, column] == Role.GENERATE
+                asked = asked.reshape(-1, *[1] * (value.ndim - 1)).expand_as(value)
+                if m.name in question.where:
+                    asked = asked & ~question.where[m.name]
+                value = torch.where(asked, read, value)
+            answer[m.name] = value
+        return answer
+
+    def _timesteps(self, t: int) -> Tensor:
+        return torch.full((len(self._roles),), t, device=self._roles.device)
+
+    def _at(self, t: int) -> _Path:
+        if t not in self._path:
+            if not self._alike and len(self._path) > 1:
+                # A row's own weights are as large as the space: only those of the step are kept.
+                del self._path[next(iter(self._path))]
+            drive = self.model.drive(self._timesteps(t), self._roles, self._seen)
+            scale = self.process.widen(drive.scale, self.observed.new_empty(1, *self.model.space.shape))
+            if self._alike:
+                rows = len(self.known)
+                drive = attrs.evolve(drive, t=drive.t.expand(rows, -1), timesteps=drive.timesteps.expand(rows, -1))
+            self._path[t] = _Path(drive, scale, self.model.frame.spread(drive.level.W.to(self.observed.dtype)))
+        return self._path[t]
+
+
+class _Without(Denoiser):
+    """A denoiser that is not told one observation."""
+
+    def __init__(self, full: Denoiser, column: int, rng: Rng) -> None:
+        super().__init__(full.model, full.question.without(column), full._codes)
+        model, process = full.model, full.process
+        left_out = (self.question.told != full.question.told).any(1, keepdim=True)
+        block = torch.arange(process.blocks, device=left_out.device) == process.block_of[column].to(left_out.device)
+        drive = model.drive(
+            torch.full_like(left_out[:, 0], process.steps, dtype=torch.int64), self.question.told, self._seen
+        )
+        # In a block of its own the observation must not stay in the space; the noise in its place is one for the whole run.
+        self._empty = left_out & block & ~drive.moves
+        self._fresh: Tensor | None = None
+        if bool(self._empty.any()):
+            noise = rng.of("without").of(str(column)).normal(*model.space.shape, dtype=self.observed.dtype)
+            self._fresh = model.noisy(self.observed, drive, noise)
+
+    def at(self, here: Here) -> Predictions:
+        """What the network predicts here, not told the observation."""
+        if self._fresh is not None:
+            z = torch.where(self.process.widen(self._empty, here.z) != 0, self._fresh, here.z)
+            here = Here(z, here.t)
+        return super().at(here)

@@ -1,0 +1,297 @@
+"""Samplers: how to go from one timestep to the next. Each is a class with one method, and one's own is too.
+
+class Mine(mmcore.sampling.Sampler):
+    def step(self, denoiser, here, to, rng, memory):
+        return denoiser.move(here, denoiser.codes(here, rng), to)
+
+mmcore.sample(model, 64, sampler=Mine(steps=30))
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from mmcore.errors import RequestError
+from mmcore.process import Process
+from mmcore.rng import Rng
+from mmcore.sampling.denoiser import CODES, Asked, Here
+
+SPACINGS = ("time", "snr")
+
+Memory = dict[str, Any]
+"""What a sampler keeps from step to step of one run; empty at the first."""
+
+
+@attrs.frozen
+class Sampler(ABC):
+    """How samples are drawn from noise: which timesteps are visited, and what is done between two of them.
+
+    Attributes:
+        steps: how many timesteps are visited, from ``T`` to 1; or the decreasing timesteps themselves.
+        spacing: ``"time"``, even in ``t``; or ``"snr"``, even in the half log signal-to-noise ratio, of several blocks the first one's.
+        codes: how modalities enter a step: by their ``"mean"`` codes; or discrete ones, ``"draw"``, or all, ``"draw-all"``, by the code of
+            a draw from what is predicted. With few steps mean codes lose variance.
+    """
+
+    steps: int | Sequence[int] = 50
+    spacing: str = "time"
+    codes: str = "mean"
+
+    @abstractmethod
+    def step(self, denoiser: Asked, here: Here, to: int, rng: Rng, memory: Memory) -> Tensor:
+        """Go from where the sampler is to the next timestep.
+
+        Args:
+            denoiser: the model asked a question: :meth:`~mmcore.sampling.Asked.codes` calls the network,
+                :meth:`~mmcore.sampling.Asked.move` goes.
+            here: the noisy space ``here.z (B, *Z)`` at timestep ``here.t``.
+            to: the next timestep, below ``here.t``.
+            rng: random numbers of this step, each row's its own.
+            memory: what this sampler keeps from step to step.
+
+        Returns:
+            the noisy space at ``to``, ``(B, *Z)``.
+        """
+
+    def path(self, process: Process, begin: int | None = None) -> list[int]:
+        """The decreasing timesteps to visit, the last of them at least 1.
+
+        Args:
+            process: the forward process.
+            begin: the first timestep, ``T`` by default.
+
+        Raises:
+            RequestError: options that this process cannot be sampled with.
+        """
+        if self.codes not in CODES:
+            raise RequestError(f"sample: codes {self.codes!r}, expected one of {', '.join(CODES)}")
+        return visited(process, self.steps, self.spacing, begin=begin)
+
+
+@attrs.frozen
+class Ddim(Sampler):
+    """DDIM, first order: deterministic for ``eta = 0``, ancestral for ``eta = 1`` ("Denoising Diffusion Implicit Models", Song et al. 2021).
+
+    Attributes:
+        eta: ``η`` in 0 … 1; by default the noise schedule's own.
+    """
+
+    eta: float | None = None
+
+    def step(self, denoiser: Asked, here: Here, to: int, rng: Rng, memory: Memory) -> Tensor:
+        """One step of :meth:`mmcore.Process.step`."""
+        codes = denoiser.codes(here, rng)
+        eta = self.of(denoiser.process)
+        return denoiser.move(here, codes, to, denoiser.noise(rng) if eta else None, eta)
+
+    def of(self, process: Process) -> float:
+        """``η`` for this process."""
+        return process.schedule.eta if self.eta is None else self.eta
+
+    def path(self, process: Process, begin: int | None = None) -> list[int]:
+        """As :meth:`Sampler.path`; refuses an ``eta`` that is none, and drawn codes without noise."""
+        eta = self.of(process)
+        if not 0 <= eta <= 1:
+            raise RequestError(f"sample: eta = {eta}, expected 0 … 1")
+        if self.codes in CODES[1:] and eta == 0:
+            raise RequestError(
+                f"sample: codes = {self.codes!r} with a deterministic sampler, expected 'mean': it would no longer be one"
+            )
+        return super().path(process, begin)
+
+
+@attrs.frozen
+class Ancestral(Ddim):
+    """DDPM's ancestral sampling: each step draws from the posterior (Ho et al. 2020)."""
+
+    eta: float = attrs.field(default=1.0, init=False)
+
+
+@attrs.frozen
+class Deterministic(Sampler):
+    """Samplers of second order: they add no noise, and need a signal-to-noise ratio that falls with ``t``."""
+
+    codes: str = attrs.field(default="mean", init=False)
+
+    def path(self, process: Process, begin: int | None = None) -> list[int]:
+        """As :meth:`Sampler.path`; refuses a path along which the ratio does not rise."""
+        path = super().path(process, begin)
+        checked_snr(process, path, f"sampler {NAMES.get(type(self), type(self).__name__)!r}")
+        return path
+
+
+@attrs.frozen
+class Multistep(Deterministic):
+    """DPM-Solver++(2M), second order from the codes of two steps, one call of the network each (Lu et al. 2022)."""
+
+    steps: int | Sequence[int] = 20
+
+    def step(self, denoiser: Asked, here: Here, to: int, rng: Rng, memory: Memory) -> Tensor:
+        """A DDIM step with codes extrapolated along the process's own ``λ``."""
+        codes, before = denoiser.codes(here, rng), memory.get("before")
+        memory["before"] = (codes, here.t)
+        if before is not None:
+            c = denoiser.by_code(extrapolation(denoiser.process, to, here.t, before[1]))
+            codes = codes + c * (codes - before[0])
+        return denoiser.move(here, codes, to)
+
+
+@attrs.frozen
+class Heun(Deterministic):
+    """Heun's method, second order from the codes at both ends of a step, two calls of the network each (Karras et al. 2022)."""
+
+    steps: int | Sequence[int] = 10
+
+    def step(self, denoiser: Asked, here: Here, to: int, rng: Rng, memory: Memory) -> Tensor:
+        """A DDIM step, and the same again with the mean of the codes at both ends."""
+        codes = denoiser.codes(here, rng)
+        there = denoiser.codes(Here(denoiser.move(here, codes, to), to), rng)
+        return denoiser.move(here, (codes + there) / 2, to)
+
+
+SAMPLERS: dict[str, type[Sampler]] = {"ddim": Ddim, "ancestral": Ancestral, "2m": Multistep, "heun": Heun}
+"""The samplers by name; others come as objects or by plugin."""
+NAMES = {kind: name for name, kind in SAMPLERS.items()}
+
+
+def extrapolation(process: Process, s: int, t: int, previous: int) -> Tensor:
+    """``c = (λ_s - λ_t) / (2 (λ_t - λ_prev))``, how far the second-order multistep goes beyond its last prediction.
+
+    After "DPM-Solver++" (Lu et al. 2022), in the process's own ``λ_t = ½ log(Σ_i (W_t^(i))² / σ_t²)``: with the
+    codes ``Ê + c (Ê - Ê_prev)`` a deterministic step is of order two.
+
+    Args:
+        process: the process.
+        s: where the step goes.
+        t: where it starts.
+        previous: where the step before it started.
+
+    Returns:
+        one number, or one for each block: ``(1,)`` or ``(1, K)``, float64.
+    """
+    snr = process.half_log_snr
+    return (snr(s) - snr(t)) / (2 * (snr(t) - snr(previous)))
+
+
+def visited(
+    process: Process, steps: int | Sequence[int], spacing: str = "time", *, begin: int | None = None
+) -> list[int]:
+    """The decreasing timesteps that a sampler visits, the last of them at least 1.
+
+    Args:
+        process: the process.
+        steps: how many, from ``T`` to 1, or all of them where ``T`` is smaller; or the very timesteps.
+        spacing: ``"time"``, even in ``t``; or ``"snr"``, even in the half log signal-to-noise ratio, of several blocks
+            the first one's.
+        begin: the first timestep, ``T`` by default.
+
+    Raises:
+        RequestError: fewer than one step, an unknown spacing, timesteps that do not decrease, do not begin where they must or leave
+            ``1 … T``, or a ratio that does not grow towards ``t = 1``.
+    """
+    begin = process.steps if begin is None else begin
+    if spacing not in SPACINGS:
+        raise RequestError(f"sample: spacing {spacing!r}, expected one of {', '.join(SPACINGS)}")
+    if isinstance(steps, Sequence | torch.Tensor) and not isinstance(steps, str):
+        path = [int(t) for t in steps if isinstance(t, Integral)] if isinstance(steps, Sequence) else steps.tolist()
+        if not path or path != sorted(set(path), reverse=True) or len(path) != len(steps) or path[-1] < 1:
+            raise RequestError(f"sample: steps = {list(steps)}, expected decreasing whole numbers inside 1 … {begin}")
+        if path[0] != begin:
+            raise RequestError(f"sample: steps begin at {path[0]}, expected {begin}, where what they start from is")
+        return path
+    if not isinstance(steps, int | Integral) or isinstance(steps, bool) or int(steps) < 1:
+        raise RequestError(f"sample: steps = {steps!r}, expected a whole number of at least 1, or the steps themselves")
+    if steps == 1 or begin == 1:
+        return [begin]
+    count = min(int(steps), begin)
+    if spacing == "time":
+        return torch.linspace(begin, 1, count, dtype=torch.float64).round().long().tolist()
+    levels = checked_snr(process, list(range(begin, 0, -1)), "spacing 'snr'")[:, 0].contiguous()
+    wanted = torch.linspace(float(levels[0]), float(levels[-1]), count, dtype=torch.float64)
+    chosen = torch.searchsorted(levels, wanted).clamp(max=len(levels) - 1)
+    return sorted({begin - int(i) for i in chosen} | {begin, 1}, reverse=True)
+
+
+def checked_snr(process: Process, path: list[int], what: str) -> Tensor:
+    """``λ`` at each timestep of a decreasing path, ``(steps, K)``, which must rise along it.
+
+    Raises:
+        RequestError: naming ``what`` needs it, and where it does not.
+    """
+    levels, still = half_log_snr(process, path)
+    if still is not None:
+        raise RequestError(
+            f"sample: {what} needs a signal-to-noise ratio above zero that falls with t; under schedule "
+            f"{process.schedule.name!r} it does not between t = {path[still + 1]} and t = {path[still]}; use 'ddim' "
+            "with spacing 'time', or another schedule"
+        )
+    return levels
+
+
+def half_log_snr(process: Process, path: list[int]) -> tuple[Tensor, int | None]:
+    """``λ`` at each timestep of a decreasing path, ``(steps, K)``, and the first place where it does not rise, if any."""
+    blocks = process.timestep_shape(1)[1:]
+    t = torch.tensor(path).reshape(-1, *[1] * len(blocks)).expand(-1, *blocks)
+    levels = process.half_log_snr(t).reshape(len(path), -1)
+    rises = levels.isfinite().all(1)[:-1] & (levels.diff(dim=0) > 0).all(1)
+    return levels, None if rises.all() else int((~rises).nonzero()[0])
+
+
+def plan(
+    process: Process,
+    sampler: str | Sampler = "auto",
+    *,
+    steps: int | Sequence[int] | None = None,
+    spacing: str | None = None,
+    eta: float | None = None,
+    codes: str | None = None,
+    begin: int | None = None,
+) -> tuple[Sampler, list[int]]:
+    """A sampler, and the timesteps that it visits; all that can be wrong with them is told here.
+
+    Args:
+        process: the forward process.
+        sampler: ``"auto"``, a name of :data:`SAMPLERS`, or a sampler with its options.
+        steps: as :attr:`Sampler.steps`, for a sampler by name; its own by default.
+        spacing: as :attr:`Sampler.spacing`, for a sampler by name.
+        eta: DDIM's, for a sampler by name.
+        codes: as :attr:`Sampler.codes`, for a sampler by name.
+        begin: the first timestep, ``T`` by default.
+
+    Raises:
+        RequestError: an unknown name, or options that do not fit.
+    """
+    given = {"steps": steps, "spacing": spacing, "eta": eta, "codes": codes}
+    given = {name: value for name, value in given.items() if value is not None}
+    if isinstance(sampler, Sampler):
+        if given:
+            raise RequestError(
+                f"sample: {', '.join(given)} with a {type(sampler).__name__} object, expected {type(sampler).__name__}"
+                f"({', '.join(f'{name}=…' for name in given)})"
+            )
+        return sampler, sampler.path(process, begin)
+    if not isinstance(sampler, str):
+        raise RequestError(
+            f"sample: sampler is a {type(sampler).__name__}, expected a name or a mmcore.sampling.Sampler object"
+        )
+    if sampler not in ("auto", *SAMPLERS):
+        raise RequestError(f"sample: sampler {sampler!r}, expected one of {', '.join(('auto', *SAMPLERS))}")
+    if codes is not None and codes not in CODES:
+        raise RequestError(f"sample: codes {codes!r}, expected one of {', '.join(CODES)}")
+    if sampler == "auto":
+        path = visited(process, Multistep().steps if steps is None else steps, spacing or "time", begin=begin)
+        plain = eta is None and codes in (None, "mean")
+        sampler = "2m" if plain and half_log_snr(process, path)[1] is None else "ddim"
+    if sampler != "ddim" and eta is not None:
+        raise RequestError(f"sample: eta = {eta} with the sampler {sampler!r}, expected none (it is DDIM's)")
+    if sampler in ("2m", "heun") and given.pop("codes", "mean") != "mean":
+        raise RequestError(
+            f"sample: codes = {codes!r} with a deterministic sampler, expected 'mean': it would no longer be one"
+        )
+    made = SAMPLERS[sampler](**given)
+    return made, made.path(process, begin)
