@@ -125,7 +125,7 @@ class JointModel(nn.Module):
         drive = self.drive(t, roles, seen) if drive is None else drive
         told = placed if blur is None else placed + self.frame.place(blur.to(placed.dtype))
         z = self.noisy(self._held(placed, told, drive), drive, noise)
-        predictions = self.predict(self.scaled(z, drive), drive, roles, self.condition(told, drive))
+        predictions = self.predict(self.scaled(z, drive), drive.t, drive.timesteps, roles, self.condition(told, drive))
         losses = self.heads.loss(predictions, batch, seen)
         if objective == "bound" and self.process.steps > 1:
             gap = placed - self.frame.place(self.heads.expected_codes(predictions))
@@ -165,17 +165,20 @@ class JointModel(nn.Module):
         flags = flags.reshape(-1, *self.space.shape).expand_as(codes)
         return torch.cat([codes, flags.to(codes.dtype)], dim=1)
 
-    def predict(self, scaled: Tensor, drive: Drive, roles: Tensor, condition: Tensor) -> dict[str, Tensor]:
+    def predict(
+        self, scaled: Tensor, t: Tensor, timesteps: Tensor, roles: Tensor, condition: Tensor
+    ) -> dict[str, Tensor]:
         """Each task's distribution parameters: one call of the network, and all heads.
 
         Args:
             scaled: the noisy space as :meth:`scaled` gives it, ``(B, *Z)``.
-            drive: at timesteps ``t ≥ 1``.
+            t: ``(B, K)``, the blocks' timesteps as the network is told them, :attr:`Drive.t`.
+            timesteps: ``(B, tasks)``, as the heads are told them, :attr:`Drive.timesteps`.
             roles: ``(B, V)``.
             condition: as :meth:`condition` gives it.
         """
-        features = self.backbone(scaled, drive.t, roles[:, : len(self.modalities)], condition)
-        return self.heads.predict(features, drive.timesteps)
+        features = self.backbone(scaled, t, roles[:, : len(self.modalities)], condition)
+        return self.heads.predict(features, timesteps)
 
     def _held(self, placed: Tensor, told: Tensor, drive: Drive) -> Tensor:
         """What the space holds: ``placed``, but in observed blocks beside others what the network is ``told``."""

@@ -99,9 +99,13 @@ def pair(process: "Coefficients", s: "Timestep", t: "Timestep", rows: int) -> tu
         ValueError: they are not, or as :func:`timestep`.
     """
     s, t = timestep(process, "s", s, rows), timestep(process, "t", t, rows)
-    before = torch.as_tensor(s < t)
-    if not before.all():
-        row = int((~before).nonzero()[0, 0]) if before.ndim else 0
+    before = s < t
+    if isinstance(before, bool):
+        if not before:
+            at_s, at_t = (torch.full(process.timestep_shape(1)[1:], u).tolist() for u in (s, t))
+            raise ValueError(f"process: s = {at_s} and t = {at_t} in row 0, expected s < t")
+    elif not before.all():
+        row = int((~before).nonzero()[0, 0])
         blocks = process.timestep_shape(rows)[1:]
         at_s, at_t = (torch.full(blocks, u).tolist() if isinstance(u, int) else u[row].tolist() for u in (s, t))
         raise ValueError(f"process: s = {at_s} and t = {at_t} in row {row}, expected s < t")

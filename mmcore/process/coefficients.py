@@ -6,7 +6,7 @@ underflows, and its quotients in single precision lose three digits.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -17,7 +17,7 @@ from mmcore.process.schedule import Schedule
 
 Timestep = Tensor | int
 """One integer for all rows, or integers ``(B,)``, of several blocks ``(B, K)``."""
-MOST_KEPT = 4096
+MOST_KEPT = 1 << 14
 
 
 def widen(coefficient: Tensor, like: Tensor) -> Tensor:
@@ -60,6 +60,18 @@ class Jump:
     beta: Tensor
 
 
+def rows_of(of: Any) -> list[Any]:
+    """An attrs class of tensors ``(B, ...)``, row by row."""
+    columns = (getattr(of, field.name).split(1) for field in attrs.fields(type(of)))
+    return [type(of)(*row) for row in zip(*columns, strict=True)]
+
+
+def stacked(rows: list[Any]) -> Any:
+    """The opposite of :func:`rows_of`."""
+    fields = [field.name for field in attrs.fields(type(rows[0]))]
+    return type(rows[0])(*(torch.cat([getattr(row, name) for row in rows]) for name in fields))
+
+
 @attrs.frozen(eq=False)
 class _Tables:
     """What is looked up at a timestep; :class:`Level` of every timestep, as all of them are computed at once."""
@@ -82,6 +94,8 @@ class Coefficients:
         self.schedule = schedule
         self._tables: dict[torch.device, _Tables] = {}
         self._kept: OrderedDict[Any, Any] = OrderedDict()
+        self.pairs: list[tuple[int, int]] = []
+        """The jumps of the path that was prepared last, each from its end back to its start."""
 
     @property
     def steps(self) -> int:
@@ -136,6 +150,25 @@ class Coefficients:
         signal = W.square().sum(1).log() if self.modalities else log_A
         return 0.5 * (signal - (-torch.expm1(log_A)).log())
 
+    def prepare(self, path: Sequence[int], device: torch.device | None = None) -> None:
+        """Work out at once what the timesteps of a decreasing path fix; else each is worked out when it is met.
+
+        Args:
+            path: the timesteps that will be asked for as integers, and the jumps between neighbours.
+            device: where.
+        """
+        t = torch.tensor(list(path), device=device)
+        t = t.reshape(-1, *[1] * (len(self.timestep_shape(1)) - 1)).expand(self.timestep_shape(len(path)))
+        with torch.inference_mode(False), torch.no_grad():
+            levels, jumps = rows_of(self.level(t)), rows_of(self.jump(t[1:], t[:-1]))
+            ratios = self.half_log_snr(t.cpu()).split(1)
+        for step, level, ratio in zip(path, levels, ratios, strict=True):
+            self._keep(("level", step, device), level)
+            self._keep(("half_log_snr", step), ratio)
+        self.pairs = list(zip(path[1:], path, strict=False))
+        for pair, jump in zip(self.pairs, jumps, strict=True):
+            self._keep(("jump", *pair, device), jump)
+
     # ---- how a timestep is looked up ----
 
     def _log_A(self) -> Tensor:
@@ -168,7 +201,10 @@ class Coefficients:
             # A normal tensor, for whoever asks next, though the first may ask while nothing is recorded.
             with torch.inference_mode(False), torch.no_grad():
                 found = make()
-            self._kept[key] = found
-            if len(self._kept) > MOST_KEPT:
-                self._kept.popitem(last=False)
+            self._keep(key, found)
         return found
+
+    def _keep(self, key: Any, value: Any) -> None:
+        self._kept[key] = value
+        if len(self._kept) > MOST_KEPT:
+            self._kept.popitem(last=False)

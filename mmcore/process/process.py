@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mmcore.process import check
-from mmcore.process.coefficients import Coefficients, Jump, Level, Timestep
+from mmcore.process.coefficients import Coefficients, Jump, Level, Timestep, stacked
 from mmcore.process.gaussian import Gaussian
 
 
@@ -148,16 +148,29 @@ class Process(Coefficients):
     def _stride(self, s: Timestep, t: Timestep, eta: float, like: Tensor) -> tuple[Tensor, Tensor]:
         """The factors of ``z_t - ĥ_t`` and of the noise, as wide as ``like``."""
 
-        def make() -> tuple[Tensor, Tensor]:
-            jump = self.jump(s, t, like.device)
-            sigma_s, sigma_t = self.level(s, like.device).sigma, self.level(t, like.device).sigma
-            # σ_s² - τ² = (1 - η²) σ_s² + η² k² σ_t², which does not cancel where β is nearly σ_s².
-            kept = ((1 - eta**2) * (sigma_s / sigma_t).square() + eta**2 * jump.k.square()).sqrt()
-            return self.widen(kept, like), self.widen(eta * jump.beta.sqrt(), like)
+        if not (isinstance(s, int) and isinstance(t, int)):
+            return self._strides(self.jump(s, t, like.device), *self._sigmas(s, t, like), eta, like)
+        how = (eta, like.device, like.dtype, like.ndim)
+        found = self._kept.get(("stride", s, t, *how))
+        if found is None:
+            # All steps of a path that is known to come are worked out together.
+            coming = self.pairs if (s, t) in self.pairs else [(s, t)]
+            with torch.inference_mode(False), torch.no_grad():
+                jumps = stacked([self.jump(*pair, like.device) for pair in coming])
+                sigmas = (torch.cat(part) for part in zip(*(self._sigmas(*pair, like) for pair in coming), strict=True))
+                kept, added = self._strides(jumps, *sigmas, eta, like)
+            for pair, *found in zip(coming, kept.split(1), added.split(1), strict=True):
+                self._keep(("stride", *pair, *how), tuple(found))
+            found = self._kept["stride", s, t, *how]
+        return found
 
-        if isinstance(s, int) and isinstance(t, int):
-            return self._once(("stride", s, t, eta, like.device, like.dtype, like.ndim), make)
-        return make()
+    def _sigmas(self, s: Timestep, t: Timestep, like: Tensor) -> tuple[Tensor, Tensor]:
+        return self.level(s, like.device).sigma, self.level(t, like.device).sigma
+
+    def _strides(self, jump: Jump, sigma_s: Tensor, sigma_t: Tensor, eta: float, like: Tensor) -> tuple[Tensor, Tensor]:
+        # σ_s² - τ² = (1 - η²) σ_s² + η² k² σ_t², which does not cancel where β is nearly σ_s².
+        kept = ((1 - eta**2) * (sigma_s / sigma_t).square() + eta**2 * jump.k.square()).sqrt()
+        return self.widen(kept, like), self.widen(eta * jump.beta.sqrt(), like)
 
     def _pair(
         self,

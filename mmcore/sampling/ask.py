@@ -117,7 +117,9 @@ def sample(
     def answers(question: Question, at: int, first: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
         """Of the samples from ``at`` on, as many as the question has rows."""
         rng = Rng.for_rows(seed, len(question.roles), start=at, device=model.device).of("sample")
-        found = _walk(Denoiser(model, question.to(model.device), chosen.codes), chosen, path, guide, rng, first, draw)
+        found = _walk(
+            Denoiser(model, question.to(model.device), path, chosen.codes), chosen, path, guide, rng, first, draw
+        )
         return {name: x.cpu() for name, x in found.items()}
 
     # What is absent in every row is left out; of the rest every batch answers, also one whose rows all lack it.

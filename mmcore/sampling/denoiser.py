@@ -1,13 +1,12 @@
 """A model asked one question: from noise to predictions, codes, the next timestep, and the answer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import attrs
 import torch
 from torch import Tensor
 
-from mmcore.model.drive import Drive
 from mmcore.model.heads import Predictions
 from mmcore.model.joint import JointModel
 from mmcore.model.roles import Role
@@ -17,6 +16,8 @@ from mmcore.sampling.question import Question
 
 CODES = ("mean", "draw", "draw-all")
 """How modalities enter a step: by their mean codes, or discrete ones, or all, by the code of a draw."""
+MOST_AHEAD = 1 << 22
+"""How many elements of the space are worked out ahead, over several timesteps."""
 
 
 @attrs.frozen(eq=False)
@@ -76,7 +77,8 @@ class Asked(Protocol):
 class _Path:
     """What a timestep fixes, whatever the noisy space is."""
 
-    drive: Drive
+    t: Tensor
+    timesteps: Tensor
     scale: Tensor
     weight: Tensor
 
@@ -90,11 +92,12 @@ class Denoiser:
     Args:
         model: in evaluation mode.
         question: on the model's device.
-        codes: how modalities enter a step, one of :data:`CODES`.
+        path: the decreasing timesteps to come, worked out together; others are worked out when they are met.
+        codes: how modalities enter a step: ``"mean"``, ``"draw"`` or ``"draw-all"``.
     """
 
-    def __init__(self, model: JointModel, question: Question, codes: str = "mean") -> None:
-        self.model, self.question, self._codes = model, question, codes
+    def __init__(self, model: JointModel, question: Question, path: Sequence[int] = (), codes: str = "mean") -> None:
+        self.model, self.question, self.path, self._codes = model, question, list(path), codes
         self.known = model.encode(question.known)
         self.observed = model.frame.place(self.known)
         # Rows that ask alike share one row of all that follows from the question.
@@ -102,9 +105,12 @@ class Denoiser:
         self._alike = not seen and bool((told == told[:1]).all())
         self._roles = told[:1] if self._alike else told
         self._seen = seen or None
-        self._path: dict[int, _Path] = {}
-        end = model.drive(self._timesteps(model.process.steps), self._roles, self._seen)
+        self._ahead: dict[int, _Path] = {}
+        if len(self.path) > 1:
+            model.process.prepare(self.path, self.known.device)
+        end = model.drive(torch.full_like(self._roles[:, 0], model.process.steps), self._roles, self._seen)
         self._condition = model.condition(self.observed, end)
+        self._known = end.known
         self._still = None if bool(end.moves.all()) else ~end.moves
 
     @property
@@ -122,7 +128,8 @@ class Denoiser:
             noise: standard normal ``(B, *Z)``.
             start: values to edit, by name, noised to ``t``; None for nothing but noise.
         """
-        model, drive = self.model, self._at(t).drive
+        model = self.model
+        drive = model.drive(torch.full_like(self._roles[:, 0], t), self._roles, self._seen)
         if start is None:
             return model.noisy(self.observed, model.driver.beginning(drive), noise)
         known, where = self.question.known, self.question.where
@@ -134,7 +141,7 @@ class Denoiser:
     def at(self, here: Here) -> Predictions:
         """What the network predicts here: each task's distribution parameters."""
         path = self._at(here.t)
-        return self.model.predict(here.z * path.scale, path.drive, self.question.told, self._condition)
+        return self.model.predict(here.z * path.scale, path.t, path.timesteps, self.question.told, self._condition)
 
     def codes(self, here: Here, rng: Rng) -> Tensor:
         """``Ê_i`` as predicted here, by their means or by draws: ``(B, D)``."""
@@ -144,7 +151,12 @@ class Denoiser:
     def move(self, here: Here, codes: Tensor, to: int, noise: Tensor | None = None, eta: float = 0.0) -> Tensor:
         """The space at the timestep ``to``; blocks that generate nothing hold what they held."""
         placed, frame = self.model.frame.place(codes), self.model.frame
-        h_s, h_t = (frame.weighted(placed, path.weight, path.drive.known) for path in (self._at(to), self._at(here.t)))
+        # What is not generated has weight 0, and a predicted code is finite: no mask is needed but for elements that are known.
+        known = self._known
+        h_s, h_t = (
+            frame.join(placed * path.weight) if known is None else frame.weighted(placed, path.weight, known)
+            for path in (self._at(to), self._at(here.t))
+        )
         if eta == 1 and noise is not None:
             z = self.process.posterior(here.z, None, to, here.t, h=(h_s, h_t)).draw(noise)
         else:
@@ -199,28 +211,34 @@ class Denoiser:
             answer[m.name] = value
         return answer
 
-    def _timesteps(self, t: int) -> Tensor:
-        return torch.full((len(self._roles),), t, device=self._roles.device)
-
     def _at(self, t: int) -> _Path:
-        if t not in self._path:
-            if not self._alike and len(self._path) > 1:
-                # A row's own weights are as large as the space: only those of the step are kept.
-                del self._path[next(iter(self._path))]
-            drive = self.model.drive(self._timesteps(t), self._roles, self._seen)
-            scale = self.process.widen(drive.scale, self.observed.new_empty(1, *self.model.space.shape))
+        if t not in self._ahead:
+            coming = self.path[self.path.index(t) :] if t in self.path else [t]
+            # A row's own weights are as large as the space: then only those of one step are kept.
+            count = max(1, MOST_AHEAD // self.model.space.size) if self._alike else 1
+            last = list(self._ahead.items())[-1:]
+            self._ahead = dict([*last, *self._work_out(coming[:count])])
+        return self._ahead[t]
+
+    def _work_out(self, steps: Sequence[int]) -> Iterator[tuple[int, _Path]]:
+        """What some timesteps fix, together."""
+        model, count = self.model, len(self._roles)
+        t = torch.tensor(steps, device=self._roles.device).repeat_interleave(count)
+        drive = model.drive(t, self._roles.repeat(len(steps), 1), self._seen)
+        scale = model.process.widen(drive.scale, self.observed.new_empty(1, *model.space.shape))
+        weight = model.frame.spread(drive.level.W.to(self.observed.dtype))
+        parts = (drive.t, drive.timesteps, scale, weight)
+        for step, told, timesteps, wide, own in zip(steps, *(x.split(count) for x in parts), strict=True):
             if self._alike:
-                rows = len(self.known)
-                drive = attrs.evolve(drive, t=drive.t.expand(rows, -1), timesteps=drive.timesteps.expand(rows, -1))
-            self._path[t] = _Path(drive, scale, self.model.frame.spread(drive.level.W.to(self.observed.dtype)))
-        return self._path[t]
+                told, timesteps = (x.expand(len(self.known), -1) for x in (told, timesteps))
+            yield step, _Path(told, timesteps, wide, own)
 
 
 class _Without(Denoiser):
     """A denoiser that is not told one observation."""
 
     def __init__(self, full: Denoiser, column: int, rng: Rng) -> None:
-        super().__init__(full.model, full.question.without(column), full._codes)
+        super().__init__(full.model, full.question.without(column), full.path, full._codes)
         model, process = full.model, full.process
         left_out = (self.question.told != full.question.told).any(1, keepdim=True)
         block = torch.arange(process.blocks, device=left_out.device) == process.block_of[column].to(left_out.device)
