@@ -1,13 +1,13 @@
 """DDIM and 2M steps and noising on (64, 4, 28, 28) against diffusers' schedulers, one thread.
 
 ``pip install -c constraints.txt diffusers``, then ``python -m benchmarks.solvers [--processes 5] [--rounds 15]``. Every round does 19
-steps of a path of 20 by each in turn, with the same predictions of the clean tensor, schedule and timesteps; a round that ends elsewhere than
-diffusers' is refused. Printed are medians over processes of medians over rounds, of the thread's processor time, which other work on the machine disturbs
-less than the clock, and the ratios to diffusers:
+steps of a path of 20 by each in turn, with the same predictions of the clean tensor, schedule and timesteps; all must end at the same
+values. Printed are medians over processes of medians over rounds, of the thread's processor time, which other work on the machine
+disturbs less than the clock, and the ratios to diffusers with their spread over the processes:
 
 * **diffusers**: ``DDIMScheduler.step``, ``DPMSolverMultistepScheduler.step``, ``DDPMScheduler.add_noise``, as its users call them.
-* **process**: from the predicted code to the next state as a user of :mod:`mmcore.process` calls it, ``h_s`` and ``h_t`` by ``Process.mean`` and
-  the extrapolation included; **h given** is without ``Process.mean``.
+* **process**: from the predicted code to the next state as a user of :mod:`mmcore.process` calls it, ``h_s`` and ``h_t`` by
+  ``Process.marginal`` and the extrapolation included; **h given** has ``h_s`` and ``h_t`` already.
 * **bare**: the same in as few torch operations as can be, coefficients at hand.
 * **sample**: what a step of ``mmcore.sample`` does beside the network, for a model of this space.
 """
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 import mmcore
 from benchmarks.sampler_step import network_modules
-from mmcore.process import Process, schedule, widen
+from mmcore.process import Process, schedule
 
 SHAPE = (64, 4, 28, 28)
 STEPS = 20
@@ -40,13 +40,16 @@ JUMPS = list(itertools.pairwise(PATH))
 
 # ---- our steps, as a user calls them: what changes with mmcore.process changes here ----
 
+BY_STEP = hasattr(Process, "step")
+"""Whether :meth:`mmcore.Process.step` is there, which takes integers; before it samplers had a function that takes a tensor per row."""
+
 
 def process_step(process: Process, z: Tensor, h: tuple[Tensor, Tensor], s: int, t: int, zero: Tensor) -> Tensor:
     """The deterministic DDIM step from ``t`` to ``s``."""
-    if hasattr(Process, "step"):
+    if BY_STEP:
         step: Any = process.step  # type: ignore[reportAttributeAccessIssue]
-        return step(z, *h, s, t, zero, 0.0)
-    return _ddim_step(process, z, h, _steps(s), _steps(t), zero, 0.0)
+        return step(z, *h, s, t)
+    return _ddim_step(process, z, h, _rows(s), _rows(t), zero, 0.0)
 
 
 def extrapolated(process: Process, codes: Tensor, before: tuple[int, Tensor] | None, s: int, t: int) -> Tensor:
@@ -54,13 +57,13 @@ def extrapolated(process: Process, codes: Tensor, before: tuple[int, Tensor] | N
     if before is None:
         return codes
     u, previous = before
-    c = _extrapolation(process, _steps(s), _steps(t), _steps(u))
-    return codes + widen(c, codes) * (codes - previous)
+    c = _extrapolation(process, s, t, u) if BY_STEP else _extrapolation(process, _rows(s), _rows(t), _rows(u))
+    return codes + c.to(codes.dtype).reshape(-1, 1, 1, 1) * (codes - previous)
 
 
 def means(process: Process, codes: Tensor, s: int, t: int) -> tuple[Tensor, Tensor]:
     """``h_s`` and ``h_t``."""
-    return process.mean(codes[:, None], s), process.mean(codes[:, None], t)
+    return process.marginal(codes[:, None], s).mean, process.marginal(codes[:, None], t).mean
 
 
 def noising(process: Process, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
@@ -68,7 +71,7 @@ def noising(process: Process, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
     return process.marginal(x[:, None], t).draw(noise)
 
 
-def _steps(t: int) -> Tensor:
+def _rows(t: int) -> Tensor:
     return torch.full((SHAPE[0],), t)
 
 
@@ -261,6 +264,9 @@ class Sampled:
 
 def one_process(rounds: int) -> dict[str, float]:
     """Microseconds of a step, or of a noising, by name: medians over the rounds."""
+    # Once so large a block was freed, malloc keeps tensors of this size, and does not give them back to the system to get
+    # them again page by page: which of the runs that would hit depends on their order.
+    torch.empty(31 << 20, dtype=torch.uint8)
     candidates, sampled = Candidates(), Sampled()
     candidates.check()
     times: dict[str, list[float]] = {name: [] for name in candidates.runs}
