@@ -57,7 +57,7 @@ def extrapolated(process: Process, codes: Tensor, before: tuple[int, Tensor] | N
     if before is None:
         return codes
     u, previous = before
-    c = _extrapolation(process, s, t, u) if BY_STEP else _extrapolation(process, _rows(s), _rows(t), _rows(u))
+    c = process.extrapolation(s, t, u) if BY_STEP else _extrapolation(process, _rows(s), _rows(t), _rows(u))
     return codes + c.to(codes.dtype).reshape(-1, 1, 1, 1) * (codes - previous)
 
 

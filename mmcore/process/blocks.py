@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mmcore.process.coefficients import Timestep
+from mmcore.process.coefficients import Level, Timestep, _Tables
 from mmcore.process.process import Process
 from mmcore.process.schedule import Schedule
 
@@ -91,6 +91,13 @@ class Blocks(Process):
 
     def _look(self, table: Tensor, t: Tensor) -> Tensor:
         return table.gather(0, t)
+
+    def _level(self, tables: _Tables, t: Tensor) -> Level:
+        if self.blocks == 1:
+            level = super()._level(tables, t[:, 0])
+            return Level(level.root_A[:, None], level.W, level.sigma[:, None])
+        of = tables.marginal
+        return Level(self._look(of.root_A, t), self._weights(of.W, t), self._look(of.sigma, t))
 
     def _weights(self, W: Tensor, t: Tensor) -> Tensor:
         return W.gather(0, self.by_modality(t))

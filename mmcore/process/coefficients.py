@@ -74,10 +74,17 @@ def stacked(rows: list[Any]) -> Any:
 
 @attrs.frozen(eq=False)
 class _Tables:
-    """What is looked up at a timestep; :class:`Level` of every timestep, as all of them are computed at once."""
+    """What is looked up at a timestep, of every timestep at once.
+
+    Attributes:
+        log_A: ``(T+1,)``, or ``(T+1, K)``.
+        marginal: the marginal's coefficients.
+        columns: ``(T+1, 2 + N)``, the same side by side, where one timestep is all blocks'.
+    """
 
     log_A: Tensor
     marginal: Level
+    columns: Tensor
 
 
 class Coefficients:
@@ -123,8 +130,7 @@ class Coefficients:
         """The marginal's coefficients at ``t (B,)``, or at one integer on a ``device``."""
         if isinstance(t, int):
             return self._once(("level", t, device), lambda: self.level(self._everywhere(t, device)))
-        of = self._on(t.device).marginal
-        return Level(self._look(of.root_A, t), self._weights(of.W, t), self._look(of.sigma, t))
+        return self._level(self._on(t.device), t)
 
     def jump(self, s: Timestep, t: Timestep, device: torch.device | None = None) -> Jump:
         """The coefficients between ``s (B,)`` and ``t (B,)``, or between two integers on a ``device``."""
@@ -150,6 +156,25 @@ class Coefficients:
         signal = W.square().sum(1).log() if self.modalities else log_A
         return 0.5 * (signal - (-torch.expm1(log_A)).log())
 
+    def extrapolation(self, s: int, t: int, before: int) -> Tensor:
+        """``c = (λ_s - λ_t) / (2 (λ_t - λ_before))``: how far a second-order multistep goes beyond its last prediction.
+
+        After "DPM-Solver++" (Lu et al. 2022), in the process's own ``λ`` of :meth:`half_log_snr`: with the codes
+        ``Ê + c (Ê - Ê_before)`` a deterministic step is of order two.
+
+        Args:
+            s: where the step goes.
+            t: where it starts.
+            before: where the step before it started.
+
+        Returns:
+            one number, or one for each block: ``(1,)`` or ``(1, K)``, float64.
+        """
+        ratio = self.half_log_snr
+        return self._once(
+            ("extrapolation", s, t, before), lambda: (ratio(s) - ratio(t)) / (2 * (ratio(t) - ratio(before)))
+        )
+
     def prepare(self, path: Sequence[int], device: torch.device | None = None) -> None:
         """Work out at once what the timesteps of a decreasing path fix; else each is worked out when it is met.
 
@@ -157,6 +182,9 @@ class Coefficients:
             path: the timesteps that will be asked for as integers, and the jumps between neighbours.
             device: where.
         """
+        pairs = list(zip(path[1:], path, strict=False))
+        if pairs == self.pairs and all(("jump", *pair, device) in self._kept for pair in pairs):
+            return
         t = torch.tensor(list(path), device=device)
         t = t.reshape(-1, *[1] * (len(self.timestep_shape(1)) - 1)).expand(self.timestep_shape(len(path)))
         with torch.inference_mode(False), torch.no_grad():
@@ -165,8 +193,8 @@ class Coefficients:
         for step, level, ratio in zip(path, levels, ratios, strict=True):
             self._keep(("level", step, device), level)
             self._keep(("half_log_snr", step), ratio)
-        self.pairs = list(zip(path[1:], path, strict=False))
-        for pair, jump in zip(self.pairs, jumps, strict=True):
+        self.pairs = pairs
+        for pair, jump in zip(pairs, jumps, strict=True):
             self._keep(("jump", *pair, device), jump)
 
     # ---- how a timestep is looked up ----
@@ -183,12 +211,18 @@ class Coefficients:
         """``W_t (B, N)``."""
         return W[t]
 
+    def _level(self, tables: _Tables, t: Tensor) -> Level:
+        # In one look-up: by brackets, or by one for each, it takes several times as long.
+        columns = tables.columns.index_select(0, t)
+        return Level(columns[:, 0], columns[:, 2:], columns[:, 1])
+
     def _on(self, device: torch.device) -> _Tables:
         """The tables on a device."""
         if device not in self._tables:
             log_A = self._log_A().to(device)
             marginal = Level((0.5 * log_A).exp(), self.schedule.W.to(device), (-torch.expm1(log_A)).sqrt())
-            self._tables[device] = _Tables(log_A, marginal)
+            side = [x[:, :1] if x.ndim > 1 else x[:, None] for x in (marginal.root_A, marginal.sigma)]
+            self._tables[device] = _Tables(log_A, marginal, torch.cat([*side, marginal.W], dim=1))
         return self._tables[device]
 
     def _everywhere(self, t: int, device: torch.device | None) -> Tensor:

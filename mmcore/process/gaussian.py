@@ -34,7 +34,7 @@ class Gaussian:
     def draw(self, noise: Tensor) -> Tensor:
         """The draw ``mean + deviation noise`` for standard normal ``noise (B, *Z)``."""
         deviation = self.variance.sqrt() if self.deviation is None else self.deviation
-        return self.mean + deviation * noise
+        return (deviation * noise).add_(self.mean)
 
     def kl(self, other: Self) -> Tensor:
         """``KL(self ‖ other)``, summed over ``Z``: ``(B,)`` nats.

@@ -15,6 +15,7 @@ Training draws :math:`z_t` from :meth:`Process.marginal`; samplers go from :math
 :meth:`Process.posterior`. There is no other implementation of either.
 """
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -55,11 +56,8 @@ class Process(Coefficients):
         """
         like = check.like(self, encodings, h, z0)
         check.alike(encodings=encodings, z0=z0, h=h)
-        level = t if isinstance(t, Level) else self.level(check.timestep(self, "t", t, len(like)), like.device)
-        deviation = self.widen(level.sigma, like)
-        return Gaussian(
-            self._mean(encodings, h, z0, level, like), self.widen(level.sigma.square(), like), deviation=deviation
-        )
+        wide = self._wide(t if isinstance(t, Level) else check.timestep(self, "t", t, len(like)), like)
+        return Gaussian(self._mean(encodings, h, z0, wide, like), wide.variance, deviation=wide.deviation)
 
     def transition(
         self,
@@ -190,20 +188,41 @@ class Process(Coefficients):
             raise ValueError(f"process: h_s has shape {tuple(h_s.shape)}, expected that of h_t, {tuple(like.shape)}")
         check.alike(z=z, encodings=encodings, z0=z0, h_s=h_s, h_t=h_t)
         s, t = check.pair(self, s, t, len(like))
-        m_s, m_t = (
-            self._mean(encodings, part, z0, self.level(u, like.device), like) for part, u in ((h_s, s), (h_t, t))
-        )
+        m_s, m_t = (self._mean(encodings, part, z0, self._wide(u, like), like) for part, u in ((h_s, s), (h_t, t)))
         return m_s, m_t, self.jump(s, t, like.device)
 
+    def _wide(self, t: Timestep | Level, like: Tensor) -> "_Wide":
+        """The coefficients at a timestep as wide as ``like``."""
+        if isinstance(t, int):
+            key = ("wide", t, like.device, like.dtype, like.ndim)
+            return self._once(key, lambda: self._wide(self.level(t, like.device), like))
+        level = t if isinstance(t, Level) else self.level(t)
+        W = level.W.to(like.dtype)
+        return _Wide(
+            self.widen(level.root_A, like),
+            W.reshape(*W.shape, *[1] * (like.ndim - 1)),
+            self.widen(level.sigma, like),
+            self.widen(level.sigma.square(), like),
+        )
+
     def _mean(
-        self, encodings: Tensor | None, h: Tensor | None, z0: Tensor | None, level: Level, like: Tensor
+        self, encodings: Tensor | None, h: Tensor | None, z0: Tensor | None, wide: "_Wide", like: Tensor
     ) -> Tensor:
         if h is None and encodings is not None and self.modalities:
-            W = level.W.to(encodings.dtype).reshape(*level.W.shape, *[1] * (encodings.ndim - 2))
             # One pass over each encoding, and no weighted copy of the space per modality.
-            h = W[:, 0] * encodings[:, 0]
+            h = wide.W[:, 0] * encodings[:, 0]
             for i in range(1, self.modalities):
-                h = torch.addcmul(h, W[:, i], encodings[:, i])
+                h = torch.addcmul(h, wide.W[:, i], encodings[:, i])
         if h is None:
             h = torch.zeros_like(like)
-        return h if z0 is None else h + self.widen(level.root_A, like) * z0
+        return h if z0 is None else h + wide.root_A * z0
+
+
+@attrs.frozen(eq=False)
+class _Wide:
+    """Coefficients with the rank and dtype of the space: ``W`` is ``(B, N, 1, …)``, the others ``(B, 1, …)`` or by channel."""
+
+    root_A: Tensor
+    W: Tensor
+    deviation: Tensor
+    variance: Tensor

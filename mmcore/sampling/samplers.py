@@ -136,8 +136,8 @@ class Multistep(Deterministic):
         codes, before = denoiser.codes(here, rng), memory.get("before")
         memory["before"] = (codes, here.t)
         if before is not None:
-            c = denoiser.by_code(extrapolation(denoiser.process, to, here.t, before[1]))
-            codes = codes + c * (codes - before[0])
+            c = denoiser.by_code(denoiser.process.extrapolation(to, here.t, before[1]))
+            codes = (codes - before[0]).mul_(c).add_(codes)
         return denoiser.move(here, codes, to)
 
 
@@ -157,25 +157,6 @@ class Heun(Deterministic):
 SAMPLERS: dict[str, type[Sampler]] = {"ddim": Ddim, "ancestral": Ancestral, "2m": Multistep, "heun": Heun}
 """The samplers by name; others come as objects or by plugin."""
 NAMES = {kind: name for name, kind in SAMPLERS.items()}
-
-
-def extrapolation(process: Process, s: int, t: int, previous: int) -> Tensor:
-    """``c = (λ_s - λ_t) / (2 (λ_t - λ_prev))``, how far the second-order multistep goes beyond its last prediction.
-
-    After "DPM-Solver++" (Lu et al. 2022), in the process's own ``λ_t = ½ log(Σ_i (W_t^(i))² / σ_t²)``: with the
-    codes ``Ê + c (Ê - Ê_prev)`` a deterministic step is of order two.
-
-    Args:
-        process: the process.
-        s: where the step goes.
-        t: where it starts.
-        previous: where the step before it started.
-
-    Returns:
-        one number, or one for each block: ``(1,)`` or ``(1, K)``, float64.
-    """
-    snr = process.half_log_snr
-    return (snr(s) - snr(t)) / (2 * (snr(t) - snr(previous)))
 
 
 def visited(
