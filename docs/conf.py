@@ -164,5 +164,7 @@ def setup(app):
 
 html_theme = "furo"
 html_title = f"mmcore {release}"
+html_static_path = ["_static"]
+html_css_files = ["mmcore.css"]
 html_show_sphinx = False
 html_show_copyright = False

@@ -102,9 +102,10 @@ def candidates(name: str, module: str = "", owner: str = "") -> Iterator[str]:
         module: whose docstring it is, or in which the docstring's class or function is.
         owner: the class whose docstring it is, or in which the docstring's method is.
     """
-    if owner:
+    short = not name.startswith("mmcore.")
+    if owner and short:
         yield f"{module}.{owner}.{name}"
-    if module:
+    if module and short:
         yield f"{module}.{name}"
     yield name
 
@@ -114,6 +115,10 @@ def described(name: str) -> str | None:
 
     A class's data and special methods have no description of their own: theirs is the class's.
     """
+    try:
+        found(name)
+    except LookupError:
+        return None
     parts = name.split(".")
     for cut in range(len(parts) - 1, 0, -1):
         try:

@@ -127,8 +127,23 @@ def test_stale_names_are_found() -> None:
     assert all([*_stale(text)] for text in wrong)
     assert not [one for text in right for one in _stale(text)]
     # Short names in a docstring are those of its class or module.
-    assert not [*_stale(":meth:`level` and :func:`widen`", "mmcore.process.process", "Process")]
-    assert [*_stale(":meth:`levels`", "mmcore.process.process", "Process")]
+    assert not [*_stale(":meth:`posterior` and :class:`Schedule`", "mmcore.process.process", "Process")]
+    assert [*_stale(":meth:`posteriors`", "mmcore.process.process", "Process")]
+
+
+def test_a_name_leads_to_what_it_stands_for() -> None:
+    where = {
+        "mmcore.compose": "mmcore.compose",
+        "mmcore.fit": "mmcore.training.fit",
+        "mmcore.process.schedule.Schedule.from_steps": "mmcore.process.Schedule.from_steps",
+        # Inherited, and data of a class.
+        "mmcore.training.weighting.ClippedSnr.draw": "mmcore.training.weighting.Simple.draw",
+        "mmcore.training.options.TrainOptions.steps": "mmcore.training.TrainOptions",
+        "mmcore.model.joint.JointModel.mmcore.compose": None,
+        "mmcore.training.loop.pick_device": None,
+    }
+    assert {name: names.described(name) for name in where} == where
+    assert [*names.candidates("mmcore.fit", "mmcore.process.process", "Process")] == ["mmcore.fit"]
 
 
 def test_every_package_that_offers_names_has_a_page() -> None:
