@@ -4,10 +4,8 @@ import inspect
 import re
 import shutil
 import sys
-from abc import ABC
 from importlib import import_module
 from pathlib import Path
-from typing import Generic, Protocol
 
 from docutils import nodes
 from sphinx.domains.python import PyObject
@@ -62,13 +60,22 @@ def _directive(value: object) -> str:
 
 def _entry(page: str, name: str, at: str) -> dict[str, object]:
     value = getattr(import_module(page), name)
-    bases = {*value.__bases__} - {object, Protocol, Generic, ABC} if inspect.isclass(value) else ()
-    return {"name": at, "directive": _directive(value), "here": at == f"{page}.{name}", "bases": bool(bases)}
+    entry = {"name": at, "directive": _directive(value), "here": at == f"{page}.{name}"}
+    if inspect.isclass(value):
+        own = [value, *names.inherited(value)]
+        others = [base.__name__ for base in value.__mro__ if base not in own]
+        entry |= {"bases": bool(names.shown(value)), "others": ", ".join(others) if own[1:] else ""}
+    return entry
 
 
 autosummary_context = {
     "pages": {page: [_entry(page, name, at) for name, at in here.items()] for page, here in names.pages().items()}
 }
+
+
+def _bases(app, name, obj, options, bases):
+    """A base that is not public is not told of; its members are shown as the class's own."""
+    bases[:] = names.shown(obj)
 
 
 def _elsewhere(app, env, node, contnode):
@@ -158,6 +165,7 @@ def setup(app):
     app.connect("autodoc-process-docstring", _qualify, priority=90)
     app.connect("autodoc-process-docstring", _keep, priority=100)
     app.connect("autodoc-process-docstring", _put_back, priority=900)
+    app.connect("autodoc-process-bases", _bases)
     app.connect("missing-reference", _elsewhere)
     app.connect("source-read", _outside)
 

@@ -6,13 +6,14 @@
 import ast
 import inspect
 import re
+from abc import ABC
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Generic, Protocol
 
 MODULES = re.findall(r"^   (mmcore[\w.]*)$", (Path(__file__).parent / "api.md").read_text(), re.M)
 """Those that have a page, in the order of ``api.md``."""
@@ -67,6 +68,20 @@ def pages() -> dict[str, dict[str, str]]:
     return found
 
 
+def inherited(value: type) -> list[type]:
+    """The bases of a public class that are not, whose members are described as its own."""
+    return [base for base in value.__mro__[1:] if base.__module__.startswith("mmcore.") and not described(_full(base))]
+
+
+def shown(value: type) -> list[type]:
+    """The bases that are told of: neither those of :func:`inherited`, nor what says nothing of a class."""
+    return [base for base in value.__bases__ if base not in (object, ABC, Generic, Protocol, *inherited(value))]
+
+
+def _full(value: type) -> str:
+    return f"{value.__module__}.{value.__qualname__}"
+
+
 def found(name: str) -> Any:
     """What a dotted name stands for.
 
@@ -102,11 +117,13 @@ def candidates(name: str, module: str = "", owner: str = "") -> Iterator[str]:
         module: whose docstring it is, or in which the docstring's class or function is.
         owner: the class whose docstring it is, or in which the docstring's method is.
     """
-    short = not name.startswith("mmcore.")
-    if owner and short:
-        yield f"{module}.{owner}.{name}"
-    if module and short:
-        yield f"{module}.{name}"
+    if not name.startswith("mmcore."):
+        if owner:
+            yield f"{module}.{owner}.{name}"
+        if module:
+            yield f"{module}.{name}"
+            # What the package offers.
+            yield f"{module.rpartition('.')[0] or module}.{name}"
     yield name
 
 
@@ -128,8 +145,8 @@ def described(name: str) -> str | None:
         value, rest = getattr(module, parts[cut], None), parts[cut + 1 :]
         if rest and inspect.isclass(value):
             owner = next((base for base in value.__mro__ if rest[0] in vars(base)), value)
-            if owner is not value:
-                return described(".".join([owner.__module__, owner.__qualname__, *rest]))
+            if owner is not value and (at := described(".".join([owner.__module__, owner.__qualname__, *rest]))):
+                return at
             if rest[0].startswith("_") or not inspect.isroutine(getattr(value, rest[0], None)):
                 rest = []
         for page, names in pages().items():

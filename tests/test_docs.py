@@ -96,6 +96,28 @@ def test_every_name_in_a_docstring_is_one(path: Path) -> None:
     assert not stale
 
 
+def test_every_reference_that_the_api_pages_show_is_to_what_they_describe() -> None:
+    wrong = []
+    for page, here in names.pages().items():
+        shown: list[tuple[str, object, str, str]] = [(page, import_module(page), page, "")]
+        for at in here.values():
+            value = names.found(at)
+            members = vars(value) if inspect.isclass(value) else {}
+            owner = value.__qualname__ if inspect.isclass(value) else ""
+            shown += [(at, value, getattr(value, "__module__", ""), owner)]
+            for name, member in members.items():
+                scope = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+                if not name.startswith("_") and inspect.isroutine(scope):
+                    shown.append((f"{at}.{name}", scope, value.__module__, owner))
+        for at, thing, module, owner in shown:
+            if inspect.ismodule(thing) or inspect.isclass(thing) or inspect.isroutine(thing):
+                for reference in names.REFERENCE.finditer(thing.__doc__ or ""):
+                    full = [*names.candidates(names.target(reference["text"]), module, owner)]
+                    if not any(name in names.MODULES or names.described(name) for name in full):
+                        wrong.append((at, reference[0]))
+    assert not wrong
+
+
 def _docstrings(node: ast.AST, owner: str = "") -> Iterator[tuple[str, str]]:
     """Every string that stands by itself, and the class that it is in."""
     for child in ast.iter_child_nodes(node):

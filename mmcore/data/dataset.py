@@ -31,7 +31,7 @@ class Dataset:
         transforms: applied in order to the raw values that are not missing.
         on_bad_row: ``"stop"`` raises at a row that cannot be read; ``"skip"`` takes it for a row that has nothing,
             which counts in no loss, and tells of it in :attr:`TensorBatch.bad`.
-        bad_row_limit: how many different bad rows a :class:`~mmcore.data.loader.Loader` skips before it raises.
+        bad_row_limit: how many different bad rows a :class:`Loader` skips before it raises.
 
     Attributes:
         names: of the variables, in the order of :attr:`TensorBatch.present`.

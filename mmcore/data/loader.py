@@ -22,7 +22,7 @@ from mmcore.rng import Rng
 
 
 class Readable(Protocol):
-    """What a loader reads: a :class:`Table` or a :class:`~mmcore.data.dataset.Dataset`."""
+    """What a loader reads: a :class:`Table` or a :class:`Dataset`."""
 
     def __len__(self) -> int: ...
     def __getitems__(self, indices: Sequence[int], /) -> TensorBatch: ...
