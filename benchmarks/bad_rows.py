@@ -1,6 +1,6 @@
 """Every fault of every variable in every kind of source: what the one line says that a user reads.
 
-python -m benchmarks.bad_rows [--out docs/bad_rows.md]
+python -m benchmarks.bad_rows [--out benchmarks/results/bad_rows.md]
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Malformed configurations, made by rule from a valid one: each must end with status 2 and lines that name the place and the mend.
 
-    python -m benchmarks.malformed [--count 200] [--markdown docs/results/malformed.md]
+    python -m benchmarks.malformed [--count 200] [--markdown benchmarks/results/malformed.md]
 
 Each is given to ``mmcore train`` in a process of its own, which must not print a traceback, hang, or leave a folder.
 """

@@ -10,6 +10,7 @@ PROJECT = "mmcore"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Marks a plugin's implementation of a hook: ``@hookimpl`` above the function that returns its offers."""
 
 
 @attrs.frozen

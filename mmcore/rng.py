@@ -68,7 +68,7 @@ def _mix(x: Tensor) -> Tensor:
 
 @attrs.frozen(eq=False)
 class Rng:
-    """Random numbers for the rows of a batch.
+    """Counter-based random numbers for the rows of a batch: a function of seed, purpose, step and row.
 
     Attributes:
         seed: the run's seed.

@@ -30,7 +30,7 @@ from benchmarks.paper import (
 from benchmarks.paper.asking import only, without
 from benchmarks.paper.runs import RECIPES, WITHIN, Experiment, changed, matched, parameters, variation
 from benchmarks.paper.written import Result, Row, sheet
-from mmcore import cli
+from mmcore.cli.program import main
 from mmcore.data import Table, TensorBatch
 from mmcore.data.opening import embed as embedded
 from mmcore.errors import RequestError
@@ -344,7 +344,7 @@ def test_the_commands_of_a_recipes_page_work(
             words += ["--rows", "8"]
         monkeypatch.setattr(sys, "argv", [program, *words])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main()
         assert ended.value.code == 0, line
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.paper.part import experiment, measured, module
 from benchmarks.paper.runs import RUNS, variation
-from benchmarks.paper.written import RESULTS, Result, sheet
+from benchmarks.paper.written import PICTURES, RESULTS, Result, sheet
 
 SETTINGS = (
     "masked-image",
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument(
         "--as", dest="called", metavar="NAME", help="what the results are called, if not as the setting"
     )
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, help="by default beside this program; pictures go to the documentation")
     parser.add_argument("--runs", type=Path, default=RUNS, help="where trained models are kept")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--pictures", action="store_true", help="draw them, by the kept models, in place of measuring")
@@ -59,6 +59,7 @@ def main() -> None:
     if given.data is None and given.name != "modalities":
         parser.error(f"{given.name} needs --data")
     setting = module(given.name)
+    given.out = given.out or (PICTURES if given.pictures else RESULTS)
     if given.pictures:
         if not hasattr(setting, "pictures"):
             parser.error(f"{given.name} has no pictures")

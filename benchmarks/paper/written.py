@@ -15,7 +15,8 @@ import torch
 from benchmarks.paper.runs import Trained
 from mmcore.metrics import Figure
 
-RESULTS = Path(__file__).parents[2] / "docs" / "results"
+RESULTS = Path(__file__).parent / "results"
+PICTURES = Path(__file__).parents[2] / "docs" / "images"
 
 
 @attrs.frozen

@@ -26,7 +26,7 @@ class BadRow:
 
 @attrs.frozen(eq=False)
 class TensorBatch:
-    """Some rows.
+    """A batch of rows as tensors, with a mask of which values are present.
 
     Attributes:
         values: ``(B, *spec.shape)`` by variable; placeholders where a row lacks one.

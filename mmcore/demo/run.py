@@ -26,7 +26,7 @@ COMPONENTS = 20
 SPACE = (3, 8, 8)
 BACKBONE = "mlp"
 BACKBONE_OPTIONS = {"width": 224, "depth": 4, "features": 16, "gates": True}
-# Chosen on the validation part of the training split; docs/results.md has the table.
+# Chosen on the validation part of the training split; benchmarks/results/demo.md has the table.
 WEIGHTS = {"image": 0.2, "mask": 0.2, "label": 1.0, "embedding": 0.2}
 # The label comes out of the noise first, and the rest is then drawn to fit it.
 GAINS = {"image": 1.0, "mask": 1.0, "label": 3.0, "embedding": 1.0}

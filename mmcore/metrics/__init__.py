@@ -1,5 +1,6 @@
 """Metrics: figures with bootstrap intervals, and a report of all that fit a model's answers."""
 
+from mmcore.metrics.bound import Bound, Estimate, Terms, evaluate
 from mmcore.metrics.distances import frechet, frechet_distance, kernel, precision, precision_recall, recall
 from mmcore.metrics.figure import Figure, average, bootstrap, table
 from mmcore.metrics.questions import class_probabilities, report
@@ -7,14 +8,18 @@ from mmcore.metrics.scores import accuracy, calibration_error, cosine, mean_iou,
 from mmcore.metrics.squeezenet import SqueezeNet, extract, lpips
 
 __all__ = [
+    "Bound",
+    "Estimate",
     "Figure",
     "SqueezeNet",
+    "Terms",
     "accuracy",
     "average",
     "bootstrap",
     "calibration_error",
     "class_probabilities",
     "cosine",
+    "evaluate",
     "extract",
     "frechet",
     "frechet_distance",

@@ -14,7 +14,7 @@ _ROWS = 1024
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """``|μ_a - μ_b|² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½)`` of Gaussians fitted to features ``(n, d)`` (Heusel et al. 2017)."""
+    """The Fréchet distance ``|μ_a - μ_b|² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½)`` of Gaussians fitted to features ``(n, d)`` (Heusel et al. 2017)."""
     a, b = _checked(a, b, least=2)
     return float(_between(*(_fitted(x, x.new_ones(len(x))) for x in (a, b))))
 
@@ -52,7 +52,7 @@ def _between(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def kernel(made: Tensor, real: Tensor, *, seed: int = 0, resamples: int = 200) -> Figure:
-    r"""The kernel distance: the unbiased MMD² with ``k(x, y) = (x·y/d + 1)³`` (Bińkowski et al. 2018, KID).
+    r"""The kernel distance KID: the unbiased MMD² with ``k(x, y) = (x·y/d + 1)³`` (Bińkowski et al. 2018).
 
     .. math:: \frac{\sum_{i \ne j} k(x_i, x_j)}{n (n - 1)} + \frac{\sum_{i \ne j} k(y_i, y_j)}{m (m - 1)} - \frac{2 \sum_{i, j} k(x_i, y_j)}{n m}
 
@@ -89,7 +89,7 @@ def precision_recall(made: Tensor, real: Tensor, k: int = 3) -> tuple[float, flo
 
 
 def precision(made: Tensor, real: Tensor, *, k: int = 3, seed: int = 0, resamples: int = RESAMPLES) -> Figure:
-    """The share of made samples within the ``k``-NN distance of some real one (Kynkäänniemi et al. 2019).
+    """The share of generated samples within the ``k``-NN distance of some real one (Kynkäänniemi et al. 2019).
 
     Each real sample is the centre of a ball that reaches to its ``k``-th neighbour among the real. The interval is that of the samples
     tested; the balls stay.
@@ -99,7 +99,7 @@ def precision(made: Tensor, real: Tensor, *, k: int = 3, seed: int = 0, resample
 
 
 def recall(made: Tensor, real: Tensor, *, k: int = 3, seed: int = 0, resamples: int = RESAMPLES) -> Figure:
-    """:func:`precision` the other way round: the share of real samples that the made ones cover; its ``n`` is the real ones' number."""
+    """:func:`precision` the other way round: the share of real samples that the generated ones cover; its ``n`` is the real ones' number."""
     return precision(real, made, k=k, seed=seed, resamples=resamples)
 
 

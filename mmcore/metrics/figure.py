@@ -19,7 +19,7 @@ _ROOM = 16_000_000
 
 @attrs.frozen
 class Figure:
-    """A measured value, printed as ``0.973 (0.955 … 0.987, n = 364)``.
+    """A metric's value with its 95 % bootstrap confidence interval, printed as ``0.973 (0.955 … 0.987, n = 364)``.
 
     Attributes:
         value: of all samples.
@@ -55,7 +55,7 @@ def bootstrap(
     centred: bool = False,
     bounds: tuple[float, float] = (-math.inf, math.inf),
 ) -> Figure:
-    """A statistic of rows, with the percentile bootstrap's interval (Efron 1979).
+    """A statistic of samples with its confidence interval, by the percentile bootstrap (Efron 1979).
 
     Rows of each set are drawn with replacement, as many as there are; resample ``k`` depends on ``(seed, k)`` and the sizes
     alone. The interval has the middle 95 % of the resamples' values.
@@ -100,7 +100,7 @@ def _counts(rng: Rng, size: int) -> Tensor:
 
 
 def average(values: Tensor, *, seed: int = 0, resamples: int = RESAMPLES) -> Figure:
-    """The mean of a figure per sample, ``(n,)``.
+    """The mean of a score per sample ``(n,)``, with its confidence interval.
 
     Raises:
         RequestError: no values, other than one per sample, or NaN.
@@ -117,6 +117,6 @@ def average(values: Tensor, *, seed: int = 0, resamples: int = RESAMPLES) -> Fig
 
 
 def table(figures: dict[str, Figure]) -> str:
-    """Figures by name as text for a terminal, one a line."""
+    """Metrics by name as text for a terminal, one a line."""
     width = max((len(name) for name in figures), default=0)
     return "\n".join(f"{name:{width}}  {figure}" for name, figure in figures.items())

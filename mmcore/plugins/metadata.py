@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 GROUP = "mmcore.v1"
+"""The group of the entry points that offer something; its number is the major version of the plugin interface."""
 API = GROUP.rpartition(".")[2]
 HOOKS = {
     "modality": "mmcore_modalities",

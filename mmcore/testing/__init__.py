@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from mmcore._lazy import lazily
 
 if TYPE_CHECKING:
-    from mmcore.testing.check import CHECKS, Check, Failure, NotRun
-    from mmcore.testing.engine import Plan, run
+    from mmcore.testing.check import CHECKS, Check, Failure, NotRun, Profile
+    from mmcore.testing.engine import Case, Plan, run
     from mmcore.testing.optouts import KnownFailure, OptOuts, Tolerance, Unsupported
     from mmcore.testing.report import Report, Result, schema
     from mmcore.testing.suite import conformance_suite
@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 _WHERE = {
     # By the engine: the table is full only once the modules that fill it are imported.
     "CHECKS": "engine",
+    "Case": "engine",
     "Check": "engine",
     "Failure": "check",
     "KnownFailure": "optouts",
     "NotRun": "check",
     "OptOuts": "optouts",
     "Plan": "engine",
+    "Profile": "check",
     "Report": "report",
     "Result": "report",
     "Tolerance": "optouts",
@@ -39,12 +41,14 @@ _WHERE = {
 
 __all__ = [
     "CHECKS",
+    "Case",
     "Check",
     "Failure",
     "KnownFailure",
     "NotRun",
     "OptOuts",
     "Plan",
+    "Profile",
     "Report",
     "Result",
     "Tolerance",

@@ -45,7 +45,7 @@ class KnownFailure:
 
 @attrs.frozen
 class Tolerance:
-    """Another number for what counts as equal.
+    """Another tolerance for a check, in place of its own.
 
     Attributes:
         check: the check's id.
@@ -64,7 +64,7 @@ class Tolerance:
 
 @attrs.frozen
 class OptOuts:
-    """All opt-outs of one plugin.
+    """What a plugin is excused from: capabilities that it lacks, faults that are known, other tolerances.
 
     Attributes:
         unsupported: capabilities that are not there.

@@ -98,6 +98,7 @@ class Elbo:
 
 
 WEIGHTINGS: dict[str, Weighting] = {"simple": Simple(), "snr": ClippedSnr(), "elbo": Elbo()}
+"""By the names that the option ``weighting`` takes."""
 
 
 def balance(model: JointModel, t: Tensor) -> Tensor:

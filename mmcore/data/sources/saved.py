@@ -12,7 +12,7 @@ from mmcore.errors import RequestError
 
 
 class Saved(Source):
-    """Rows of a folder that ``Dataset.save_to_disk`` or ``DatasetDict.save_to_disk`` wrote; mapped into memory.
+    """Rows of a folder that ``datasets.Dataset.save_to_disk`` or ``datasets.DatasetDict.save_to_disk`` wrote; mapped into memory.
 
     Args:
         path: the folder.

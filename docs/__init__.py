@@ -1,0 +1,1 @@
+"""The documentation; and its names, which tests hold to the code."""
