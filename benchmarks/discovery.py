@@ -17,7 +17,7 @@ METADATA = """Metadata-Version: 2.4
 Name: mmcore-made-{i}
 Version: 1.{i}
 Summary: A plugin that only its metadata knows of
-Requires-Dist: mmcore<0.2,>=0.1
+Requires-Dist: mmcore-diffusion<0.2,>=0.1
 Requires-Dist: numpy>=1.26
 Description-Content-Type: text/markdown
 
@@ -50,7 +50,9 @@ def fabricate(folder: Path, count: int) -> None:
         info = folder / f"mmcore_made_{i}-1.{i}.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(METADATA.format(i=i) + "A line of a long description.\n" * 200)
-        (info / "entry_points.txt").write_text(f"[mmcore.v1]\nmodality.made-{i} = made_{i}\ntask.made-{i} = made_{i}\n")
+        (info / "entry_points.txt").write_text(
+            f"[mmcore.v1]\nmodality.made-{i} = made_{i}\nbackbone.made-{i} = made_{i}\n"
+        )
         (folder / f"made_{i}.py").write_text("raise RuntimeError('listing must not import')\n")
 
 

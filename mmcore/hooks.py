@@ -7,6 +7,9 @@ import attrs
 import pluggy
 
 PROJECT = "mmcore"
+"""What pluggy and the entry points' groups call it, and what is imported."""
+DISTRIBUTION = "mmcore-diffusion"
+"""What is installed, and what a plugin's requirement names: the registry's ``mmcore`` is another project."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)

@@ -195,19 +195,22 @@ METADATA_FAULTS = {
         "for plugin API v2, mmcore .* has v1",
     ),
     "newer core": (
-        {"points": {"modality.x": "m"}, "requires": ["mmcore>=99"]},
+        {"points": {"modality.x": "m"}, "requires": ["mmcore-diffusion>=99"]},
         "incompatible",
-        r"needs mmcore>=99, this is mmcore .*; pip install --upgrade mmcore mmcore-odd",
+        r"needs mmcore-diffusion>=99, this is mmcore-diffusion .*; pip install --upgrade mmcore-diffusion mmcore-odd",
     ),
     "older core": (
-        {"points": {"modality.x": "m"}, "requires": ["numpy", "MMCore[testing] (<0.0.1) ; python_version > '3'"]},
+        {
+            "points": {"modality.x": "m"},
+            "requires": ["numpy", "MMCore_Diffusion[testing] (<0.0.1) ; python_version > '3'"],
+        },
         "incompatible",
-        "needs mmcore<0.0.1",
+        "needs mmcore-diffusion<0.0.1",
     ),
     "odd requirement": (
-        {"points": {"modality.x": "m"}, "requires": ["mmcore =>> 1"]},
+        {"points": {"modality.x": "m"}, "requires": ["mmcore-diffusion =>> 1"]},
         "broken",
-        "requirement 'mmcore =>> 1' cannot be read",
+        "requirement 'mmcore-diffusion =>> 1' cannot be read",
     ),
 }
 
@@ -231,7 +234,16 @@ def test_faulty_metadata_is_told_in_one_line_and_raised_when_asked_for(
 
 @pytest.mark.parametrize(
     "requires",
-    [[], ["mmcore"], ["mmcore>=0.0.1"], ["mmcore>=99; extra == 'future'"], ["mmcore-label>=99"], ["not a requirement"]],
+    [
+        [],
+        ["mmcore-diffusion"],
+        ["mmcore-diffusion>=0.0.1"],
+        ["mmcore-diffusion>=99; extra == 'future'"],
+        ["mmcore-label>=99"],
+        ["mmcore-diffusion-more>=99"],
+        ["mmcore>=99"],
+        ["not a requirement"],
+    ],
 )
 def test_a_core_version_that_fits_is_no_fault(requires: list[str], site: Path) -> None:
     install(site, "mmcore-fine", {"modality.fine": "fine"}, {"fine": HEALTHY.format(name="fine")}, requires=requires)
@@ -422,9 +434,9 @@ def test_two_offers_of_one_name_conflict_until_one_is_picked(site: Path) -> None
 
 
 def test_a_rival_that_cannot_be_used_is_no_rival(site: Path) -> None:
-    install(site, "mmcore-rival", {"modality.label": "rival"}, requires=["mmcore>=99"])
+    install(site, "mmcore-rival", {"modality.label": "rival"}, requires=["mmcore-diffusion>=99"])
     assert mmcore.discover().modality("label", classes=3).made.distribution == "mmcore-label"  # type: ignore[union-attr]
-    with pytest.raises(PluginError, match="needs mmcore>=99"):
+    with pytest.raises(PluginError, match="needs mmcore-diffusion>=99"):
         mmcore.discover().modality("mmcore-rival:label")
 
 
@@ -482,12 +494,24 @@ def test_allow_list_and_block_list(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_unknown_names_and_options_say_what_there_is() -> None:
     registry = mmcore.discover()
-    with pytest.raises(RequestError, match=r"no modality 'imge' is installed; .* did you mean 'image'\?"):
+    with pytest.raises(RequestError, match=r"no modality 'imge' is installed; .* did you mean 'image'\? \(") as caught:
         registry.modality("imge")
+    # Whoever has registered that name may be anybody.
+    assert "pip install" not in str(caught.value)
     with pytest.raises(RequestError, match="unexpected keyword argument 'chanels'"):
         registry.modality("image", chanels=3)
     with pytest.raises(RequestError, match="no schedule 'cosin' is installed"):
         registry.schedule("cosin", modalities=2)
+
+
+def test_of_what_is_not_installed_only_the_projects_own_is_advised() -> None:
+    registry = mmcore.Registry([entry for entry in installed() if entry.distribution != "mmcore-mask"])
+    with pytest.raises(RequestError, match=r"there are clip, image, label \(pip install mmcore-mask\)$"):
+        registry.modality("mask")
+    with pytest.raises(RequestError, match=r"\(pip install mmcore-mask\)$"):
+        registry.modality("mmcore-mask:modality.mask")
+    with pytest.raises(RequestError, match=r"\(install a plugin with the entry point backbone.mask, or register it\)$"):
+        registry.make("backbone", "mask", {})
 
 
 def test_what_core_offers_agrees_with_its_metadata() -> None:
@@ -535,6 +559,6 @@ def test_loading_with_a_blocked_or_incompatible_distribution_says_so(site: Path,
     folder = saved(site, mmcore.discover(), tmp_path)
     with pytest.raises(RequestError, match="is blocked"):
         mmcore.load(folder, registry=mmcore.discover(without=["mmcore-rival"]))
-    install(site, "mmcore-rival", {"modality.label": "rival"}, requires=["mmcore>=99"])
-    with pytest.raises(PluginError, match="needs mmcore>=99"):
+    install(site, "mmcore-rival", {"modality.label": "rival"}, requires=["mmcore-diffusion>=99"])
+    with pytest.raises(PluginError, match="needs mmcore-diffusion>=99"):
         mmcore.load(folder)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from mmcore._version import __version__
-from mmcore.hooks import PROJECT
+from mmcore.hooks import DISTRIBUTION, PROJECT
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -198,7 +198,7 @@ def _entries(distribution: importlib.metadata.Distribution) -> list[Entry]:
         fault = Fault("broken", f"its entry_points.txt cannot be read: {unreadable}", anew, spreads=True)
     elif not name:
         fault = Fault("broken", "its metadata has no name", anew)
-    elif canonical(name) != PROJECT:
+    elif canonical(name) != DISTRIBUTION:
         fault = _core_fault(name, headers.get_all("Requires-Dist", []))
     found = []
     for group, point, value in points(text):
@@ -236,7 +236,7 @@ def _unreadable(distribution: importlib.metadata.Distribution) -> str:
 
 def _entry_fault(entry: Entry) -> Fault | None:
     if entry.api != API:
-        mend = pip("install", "--upgrade", PROJECT, entry.distribution)
+        mend = pip("install", "--upgrade", DISTRIBUTION, entry.distribution)
         return Fault("incompatible", f"it is for plugin API {entry.api}, mmcore {__version__} has {API}", mend)
     if entry.kind not in HOOKS:
         point = entry.name if entry.kind == "?" else f"{entry.kind}.{entry.name}"
@@ -252,16 +252,17 @@ def _entry_fault(entry: Entry) -> Fault | None:
 
 def _core_fault(distribution: str, requirements: list[str]) -> Fault | None:
     """Whether the distribution requires another version of mmcore than this."""
-    mend = pip("install", "--upgrade", PROJECT, distribution)
+    mend = pip("install", "--upgrade", DISTRIBUTION, distribution)
     for line in requirements:
-        if not re.match(rf"{PROJECT}(?![-_.\w])", line.strip(), re.IGNORECASE):
+        if canonical(re.match(r"[-_.\w]*", line.strip())[0]) != DISTRIBUTION:
             continue
         try:
             requirement = _requirement(line)
         except Exception:
             return Fault("broken", f"its requirement {one_line(line)!r} cannot be read", mend)
         if requirement and not requirement.specifier.contains(__version__, prereleases=True):
-            return Fault("incompatible", f"it needs mmcore{requirement.specifier}, this is mmcore {__version__}", mend)
+            problem = f"it needs {DISTRIBUTION}{requirement.specifier}, this is {DISTRIBUTION} {__version__}"
+            return Fault("incompatible", problem, mend)
     return None
 
 

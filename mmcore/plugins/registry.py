@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from mmcore.errors import MmcoreError, PluginError, RequestError
-from mmcore.hooks import PROJECT, Made, Offer
+from mmcore.hooks import DISTRIBUTION, Made, Offer
 from mmcore.plugins import loading
-from mmcore.plugins.metadata import HOOKS, Entry, Fault, canonical, forgive, installed
+from mmcore.plugins.metadata import HOOKS, Entry, Fault, canonical, forgive, installed, pip
 
 if TYPE_CHECKING:
     from mmcore.modality.base import Modality
@@ -24,6 +24,14 @@ PRODUCTS = {
     "schedule": "mmcore.process:Schedule",
 }
 """What a factory of each kind must return."""
+FIRST_PARTY = {
+    "embedder.clip": "mmcore-clip",
+    "modality.clip": "mmcore-clip",
+    "modality.image": "mmcore-image",
+    "modality.label": "mmcore-label",
+    "modality.mask": "mmcore-mask",
+}
+"""The project's own plugins, by their entry points: the only names that an error may advise to install unseen."""
 
 
 def discover(
@@ -53,7 +61,7 @@ def discover(
     def shut(entry: Entry) -> bool:
         listed = only is None or any(entry.matches(name) for name in only)
         barred = any(entry.matches(name) for name in without)
-        return canonical(entry.distribution) != PROJECT and (barred or not listed)
+        return canonical(entry.distribution) != DISTRIBUTION and (barred or not listed)
 
     registry = Registry([attrs.evolve(entry, blocked=shut(entry)) for entry in installed()])
     if any(entry.fault and entry.fault.spreads for entry in registry.entries):
@@ -66,6 +74,14 @@ def discover(
         if not entry.blocked:
             registry.tell(entry)
     return registry
+
+
+def _source_of(kind: str, plugin: str) -> str:
+    """Where a plugin that is not installed may come from; a package is advised only where its name is the project's own."""
+    name = plugin.rpartition(":")[2].removeprefix(f"{kind}.")
+    if f"{kind}.{name}" in FIRST_PARTY:
+        return pip("install", FIRST_PARTY[f"{kind}.{name}"])
+    return f"install a plugin with the entry point {kind}.{name}, or register it"
 
 
 class Registry:
@@ -206,8 +222,7 @@ class Registry:
         near = difflib.get_close_matches(plugin, known, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise RequestError(
-            f"no {kind} {plugin!r} is installed; there are {', '.join(known) or 'none'}{hint} "
-            f"(pip install mmcore-{plugin.rpartition(':')[2]} if such a plugin exists)"
+            f"no {kind} {plugin!r} is installed; there are {', '.join(known) or 'none'}{hint} ({_source_of(kind, plugin)})"
         )
 
     def offer(self, entry: Entry) -> Offer:
