@@ -98,6 +98,20 @@ def test_the_quick_way_to_list_and_the_parsed_one_agree(site: Path) -> None:
         ]
 
 
+def test_the_list_shows_summaries_those_of_plugins_where_they_are_loaded(site: Path) -> None:
+    core = "a residual perceptron over the whole of a small space"
+    for options in ([], ["--json"]):
+        text = mmcore(site, "plugins", "list", *options)
+        assert core in text
+        assert "labels again" not in text
+        text = mmcore(
+            site, *[f"--no-plugin={name}" for name in BROKEN], "plugins", "list", "--load", *options, told=None
+        )
+        assert core in text
+        assert "labels again" in text
+    assert "  summary:      labels again\n" in mmcore(site, "plugins", "why", "healthy")
+
+
 def test_list_load(site: Path) -> None:
     load = ("plugins", "list", "--load", "--timeout", "4")
     found = statuses(mmcore(site, *load, "--json", told=len(BROKEN)))

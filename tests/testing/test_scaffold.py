@@ -47,7 +47,10 @@ def test_all_files_are_written(plugins: dict[str, Path]) -> None:
             text = (folder / path).read_text()
             # The workflow has expressions of its own.
             assert not LEFT.search(re.sub(r"\$\{\{ [\w.]+ \}\}", "", text)), path
-        assert f'dependencies = ["mmcore-diffusion{bounded(mmcore.__version__)}"]' in (folder / "pyproject.toml").read_text()
+        assert (
+            f'dependencies = ["mmcore-diffusion{bounded(mmcore.__version__)}"]'
+            in (folder / "pyproject.toml").read_text()
+        )
         assert "TODO" in (folder / package / "modality.py").read_text()
     assert not list(folder.parent.glob(".new-plugin-*"))
 
