@@ -55,7 +55,9 @@ def required_of(expected: type) -> dict[str, bool]:
                     name: isinstance(x, FunctionType) for name, x in vars(base).items() if _is_declared(name, x)
                 }
         elif inspect.isabstract(expected):
-            required |= {name: False for name in inspect.get_annotations(base) if not hasattr(expected, name)}
+            required |= {
+                name: False for name in inspect.get_annotations(base) if name[0] != "_" and not hasattr(expected, name)
+            }
             required |= {
                 name: isinstance(x, FunctionType)
                 for name, x in vars(base).items()
