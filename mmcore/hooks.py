@@ -21,13 +21,15 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 def hookimpl(function: _Function) -> _Function:
     """Mark a function of a plugin's entry module as its implementation of the hook of the same name.
 
-    pluggy's own mark is put on when the plugin is loaded (:func:`mmcore.plugins.loading.offers`).
+    ``@hookimpl`` stands above the function that returns the plugin's offers. pluggy's own mark is put on when the plugin is loaded, so that
+    to list plugins takes no pluggy.
     """
     vars(function)[MARK] = True
     return function
 
 
 MARK = "__mmcore_hookimpl__"
+"""The attribute of a function that :func:`hookimpl` has marked."""
 
 
 class Offer(NamedTuple):
@@ -111,8 +113,8 @@ def mmcore_sources() -> Iterable[Offer]:
     """Raw data. A factory returns a :class:`mmcore.data.Source`, or else a sequence or an iterable of rows, mappings from name to raw value.
 
     The engine gives ``part`` (``"train"``, ``"validation"``, ``"test"`` or ``"all"``) to a factory that has an argument of this name; the others'
-    rows are divided by ``[data.split]``. All else are the user's options, ``[data] options``. A factory's attribute ``disjoint`` is
-    :attr:`mmcore.data.Source.disjoint`.
+    rows are divided by ``[data.split]``. All else are the user's options, ``[data] options``. A factory may say by an attribute ``disjoint``, as
+    :class:`mmcore.data.Source` does, with which options its own parts share no row.
     """
     return ()
 

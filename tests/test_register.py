@@ -185,7 +185,7 @@ def test_the_kit_does_not_say_that_it_can_be_made_by_its_name(mine: mmcore.Regis
             r"'label' is offered by mmcore-label 0\S*; choose another name, or discover\(without=\['mmcore-label:label'\]\)$",
         ),
         "registered": (("backbone", "mine", Net), r"backbone 'mine' is registered already; choose another name$"),
-        "no factory": (("tracker", "x", object()), r"tracker 'x': the factory is a object, expected what makes one: a class or a function$"),
+        "no factory": (("tracker", "x", 3), r"tracker 'x': the factory is an object, a int, expected what makes one: a class or a function$"),
         "abstract": (("modality", "x", mmcore.Modality), r"the class Modality lacks decoder\(\), encoder\(\), .*typical\(\), without which"),
     }.values(),
 )  # fmt: skip
@@ -201,7 +201,9 @@ def test_what_cannot_be_registered_is_told_in_one_line(
 
 def test_an_object_in_place_of_what_makes_one_is_told_of(mine: mmcore.Registry) -> None:
     net = mine.backbone("mine", space=mmcore.Space((2, 4, 4)), modalities=1, steps=7, blocks=1)
-    with pytest.raises(RequestError, match=r"the factory is a Net, expected what makes one: a class or a function$"):
+    with pytest.raises(
+        RequestError, match=r"the factory is an object, a Net, expected what makes one: a class or a function$"
+    ):
         mine.register("backbone", "object", net)
 
 
@@ -317,7 +319,7 @@ def test_what_an_abstract_class_or_a_protocol_asks_for() -> None:
         "nothing": ("modality", lambda: None, "a NoneType without spec, code, encoder(), decoder(), loss(), read(), show(), typical(), expected a mmcore.Modality"),
         "dict": ("schedule", dict, "a dict, expected a mmcore.Schedule"),
         "function": ("backbone", lambda: print, "a builtin_function_or_method, expected a torch.nn.Module"),
-        "number": ("source", lambda: 3, "a int without __len__(), __getitem__(), expected a mmcore.data.Source or a sequence of rows"),
+        "number": ("source", lambda: 3, "an int without __len__(), __getitem__(), expected a mmcore.data.Source or a sequence of rows"),
         "text": ("source", lambda: "ab", "a str, expected a mmcore.data.Source or a sequence of rows"),
         "rows": ("source", lambda: [{"x": 1}], ""),
         "iterator": ("source", lambda: iter([{"x": 1}]), ""),

@@ -60,7 +60,7 @@ class Catalog:
             mend = "" if own else f", or discover(without=[{entry.full_name!r}])"
             raise RequestError(f"{what} is offered by {entry.distribution} {entry.version}; choose another name{mend}")
         if not callable(factory) or is_product(kind, factory):
-            found = f"the factory is a {type(factory).__name__}"
+            found = f"the factory is an object, a {type(factory).__name__}"
             raise RequestError(f"{what}: {found}, expected what makes one: a class or a function")
         if missing := unfinished(factory):
             raise RequestError(f"{what}: the class {factory.__name__} lacks {missing}, without which it cannot be made")

@@ -34,11 +34,11 @@ def misfit(kind: str, thing: object) -> str:
         f"{wanted}()" if called else wanted for wanted, called in required.items() if not _has(thing, wanted, called)
     ]
     if lacking:
-        return f"a {type(thing).__name__} without {', '.join(lacking)}, {title}"
+        return f"{_a(thing)} without {', '.join(lacking)}, {title}"
     if _is_protocol(expected) or isinstance(thing, expected):
         return ""
     inherits = ", of which its class must be a subclass" if required and kind != "source" else ""
-    return f"a {type(thing).__name__}, {title}{inherits}"
+    return f"{_a(thing)}, {title}{inherits}"
 
 
 def required_of(expected: type) -> dict[str, bool]:
@@ -76,6 +76,11 @@ def unfinished(factory: object) -> str:
     """The methods that an abstract class leaves open, so that no object of it can be made, such as ``"end(), step()"``."""
     abstract = getattr(factory, "__abstractmethods__", ()) if isinstance(factory, type) else ()
     return ", ".join(f"{name}()" for name in sorted(abstract))
+
+
+def _a(thing: object) -> str:
+    name = type(thing).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
 
 
 def _has(thing: object, name: str, called: bool) -> bool:
