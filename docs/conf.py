@@ -44,10 +44,16 @@ def _put_back(app, what, name, obj, options, lines):
         lines[:] = _plain.pop(name)
 
 
+def _aliases(app, what, name, obj, skip, options):
+    """A named tuple's docstring describes its fields; Python's own words for them say nothing."""
+    return True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field number") else None
+
+
 def setup(app):
     """Called by Sphinx; Napoleon runs at the default priority of 500, between the two."""
     app.connect("autodoc-process-docstring", _keep, priority=100)
     app.connect("autodoc-process-docstring", _put_back, priority=900)
+    app.connect("autodoc-skip-member", _aliases)
 
 
 html_theme = "furo"

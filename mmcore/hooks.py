@@ -83,7 +83,7 @@ def mmcore_modalities() -> Iterable[Offer]:
 
 
 def mmcore_backbones() -> Iterable[Offer]:
-    """Networks around which a model is composed. A factory returns a :class:`torch.nn.Module` with an attribute ``features``.
+    """Networks around which a model is composed. A factory returns a ``torch.nn.Module`` with an attribute ``features``.
 
     The engine gives four arguments:
 

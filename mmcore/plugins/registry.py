@@ -12,7 +12,7 @@ from mmcore.plugins.metadata import Entry, canonical, forgive, installed
 from mmcore.plugins.products import misfit, unfinished
 
 if TYPE_CHECKING:
-    from torch import nn
+    import torch
 
     from mmcore.modality.base import Modality
     from mmcore.process import Schedule
@@ -87,7 +87,7 @@ class Registry(Catalog):
         """Make a noise schedule of ``steps`` steps; errors as :meth:`modality`."""
         return self.make("schedule", plugin, {"steps": steps, "modalities": modalities, **options})[1]
 
-    def backbone(self, plugin: str, /, **options: Any) -> "nn.Module":
+    def backbone(self, plugin: str, /, **options: Any) -> "torch.nn.Module":
         """Make a network, with what :func:`mmcore.hooks.mmcore_backbones` says the engine gives; errors as :meth:`modality`.
 
         :func:`mmcore.compose` makes it by its name, and such a model is saved with no more ado.
