@@ -155,6 +155,11 @@ def _put_back(app, what, name, obj, options, lines):
         lines[:] = _plain.pop(name)
 
 
+def _aliases(app, what, name, obj, skip, options):
+    """A named tuple's docstring describes its fields; Python's own words for them say nothing."""
+    return True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field number") else None
+
+
 def setup(app):
     """Called by Sphinx; Napoleon runs at the default priority of 500, between these."""
     for field in PyObject.doc_field_types:
@@ -168,6 +173,7 @@ def setup(app):
     app.connect("autodoc-process-bases", _bases)
     app.connect("missing-reference", _elsewhere)
     app.connect("source-read", _outside)
+    app.connect("autodoc-skip-member", _aliases)
 
 
 html_theme = "furo"

@@ -1,10 +1,7 @@
 """The errors that mmcore raises on purpose."""
 
-import json
 from collections.abc import Iterable
-from typing import Any
-
-import attrs
+from typing import Any, NamedTuple
 
 
 class MmcoreError(Exception):
@@ -22,8 +19,7 @@ class PluginError(MmcoreError):
 _NOTHING = object()
 
 
-@attrs.frozen(eq=False)
-class Problem:
+class Problem(NamedTuple):
     """One thing that is wrong with a configuration.
 
     Attributes:
@@ -39,6 +35,9 @@ class Problem:
     def __str__(self) -> str:
         if self.value is _NOTHING:
             return f"{self.key}: {self.text}" if self.key else self.text
+        # Not above: whoever imports mmcore would wait for it.
+        import json
+
         found = json.dumps(self.value, ensure_ascii=False, default=str)
         return f"{self.key} = {found if len(found) <= 80 else f'{found[:77]}…'}: {self.text}"
 

@@ -1,20 +1,38 @@
-"""The hooks a plugin may implement, and what goes through them; importing this module imports no torch."""
+"""The hooks a plugin may implement: what the factories of each kind are given, and what they must return.
 
-from collections.abc import Iterable
-from typing import Any
+A hook returns :class:`Offer` objects. A factory is called with keywords only: what the engine gives, where the hook below says so, and
+the user's options, from Python or from the table of a configuration. An option that is not taken, or a ``TypeError`` or ``ValueError`` for
+another reason, is told to the user as a wrong request. Importing this module imports neither torch nor pluggy.
+"""
 
-import attrs
-import pluggy
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeVar
 
 PROJECT = "mmcore"
+"""What pluggy and the entry points' groups call it, and what is imported."""
+DISTRIBUTION = "mmcore-diffusion"
+"""What is installed, and what a plugin's requirement names: the ``mmcore`` of the package index is another project."""
+REGISTERED = "(registered)"
+"""In the place of a distribution's name, for what :meth:`mmcore.Registry.register` was given; no distribution can be called so."""
 
-hookspec = pluggy.HookspecMarker(PROJECT)
-hookimpl = pluggy.HookimplMarker(PROJECT)
-"""Marks a plugin's implementation of a hook: ``@hookimpl`` above the function that returns its offers."""
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-@attrs.frozen
-class Offer:
+def hookimpl(function: _Function) -> _Function:
+    """Mark a function of a plugin's entry module as its implementation of the hook of the same name.
+
+    ``@hookimpl`` stands above the function that returns the plugin's offers. pluggy's own mark is put on when the plugin is loaded, so that
+    to list plugins takes no pluggy.
+    """
+    vars(function)[MARK] = True
+    return function
+
+
+MARK = "__mmcore_hookimpl__"
+"""The attribute of a function that :func:`hookimpl` has marked."""
+
+
+class Offer(NamedTuple):
     """One thing that a plugin offers.
 
     Attributes:
@@ -28,9 +46,16 @@ class Offer:
     summary: str = ""
 
 
-@attrs.frozen
-class Made:
-    """How a registry made a thing: what a saved model needs to make it again."""
+class Made(NamedTuple):
+    """How a registry made a thing: what a saved model needs to make it again.
+
+    Attributes:
+        kind: such as ``modality``.
+        offer: the name that it was asked for by.
+        distribution: that offers it; :data:`REGISTERED` for what was registered in this process.
+        version: of that distribution, empty for what was registered.
+        options: that the factory was called with.
+    """
 
     kind: str
     offer: str
@@ -38,60 +63,97 @@ class Made:
     version: str
     options: dict[str, Any]
 
+    @property
+    def registered(self) -> bool:
+        """Whether its factory was registered in this process: no installed distribution can make it again, only who registers it again."""
+        return self.distribution == REGISTERED
+
     def where(self) -> dict[str, str]:
         """The offer, its distribution and version, as a saved model records them."""
         return {"offer": self.offer, "distribution": self.distribution, "version": self.version}
 
 
-@hookspec
 def mmcore_modalities() -> Iterable[Offer]:
-    """Modalities; the factory returns a :class:`mmcore.Modality`."""
+    """Kinds of data. A factory returns a :class:`mmcore.Modality`.
+
+    The engine gives nothing: all arguments are the user's options, kept with a saved model, so they should be plain values. A
+    composition's name for it is put on it afterwards, as ``name``, and how it was made, as ``made``.
+    """
     return ()
 
 
-@hookspec
 def mmcore_backbones() -> Iterable[Offer]:
-    """Backbones; the factory takes ``space``, ``modalities``, ``steps`` and its own options."""
+    """Networks around which a model is composed. A factory returns a ``torch.nn.Module`` with an attribute ``features``.
+
+    The engine gives four arguments:
+
+    - ``space`` (:class:`mmcore.Space`): the noisy space, ``(C, *grid)`` with one to three axes of the grid.
+    - ``modalities`` (int): ``N``, the number of modalities that are encoded.
+    - ``steps`` (int): ``T``, the last timestep of the noise schedule.
+    - ``blocks`` (int): ``K``, the number of blocks of the space, each with a timestep of its own.
+
+    The options are ``backbone_options`` of :func:`mmcore.compose` and of ``[model]``. The module is called as ``backbone(z, t, roles,
+    condition)``: ``z (B, C, *grid)``, scaled to about unit variance; ``t (B, K)`` int64, ``0 … T``; ``roles (B, N)`` int64, a
+    :class:`mmcore.Role` each; ``condition (B, 2 C, *grid)``, the clean codes that are known, zero elsewhere, then flags that say where. It returns
+    features ``(B, features, *grid)``. Its initial weights come from torch's global generator, which the engine seeds.
+    """
     return ()
 
 
-@hookspec
 def mmcore_schedules() -> Iterable[Offer]:
-    """Schedules; the factory takes ``steps``, ``modalities`` and its own options."""
+    """Noise schedules. A factory returns a :class:`mmcore.Schedule` of as many steps and modalities as it was asked for.
+
+    The engine gives ``modalities`` (int), the composition's ``N``, and, where the user does not, ``steps`` (int), 1000. The options are
+    ``gains`` and ``powers`` of :func:`mmcore.compose`, one number for each modality, and ``schedule_options`` of ``[model]``.
+    """
     return ()
 
 
-@hookspec
 def mmcore_sources() -> Iterable[Offer]:
-    """Sources; the factory returns rows, mappings from name to raw value."""
+    """Raw data. A factory returns a :class:`mmcore.data.Source`, or else a sequence or an iterable of rows, mappings from name to raw value.
+
+    The engine gives ``part`` (``"train"``, ``"validation"``, ``"test"`` or ``"all"``) to a factory that has an argument of this name; the others'
+    rows are divided by ``[data.split]``. All else are the user's options, ``[data] options``. A factory may say by an attribute ``disjoint``, as
+    :class:`mmcore.data.Source` does, with which options its own parts share no row.
+    """
     return ()
 
 
-@hookspec
 def mmcore_embedders() -> Iterable[Offer]:
-    """Embedders; the factory returns what turns raw values into vectors (:class:`mmcore.data.embed.Embedder`)."""
+    """What turns raw values into vectors once, before training. A factory returns a :class:`mmcore.data.embed.Embedder`.
+
+    The engine gives nothing: all arguments are the user's options, those of ``[[data.embed]]``.
+    """
     return ()
 
 
-@hookspec
 def mmcore_samplers() -> Iterable[Offer]:
-    """Samplers; the factory returns a :class:`mmcore.sampling.Sampler`."""
+    """Ways from noise to samples. A factory returns a :class:`mmcore.sampling.Sampler`.
+
+    The engine gives nothing: all arguments are the user's options, such as ``steps``.
+    """
     return ()
 
 
-@hookspec
 def mmcore_guidances() -> Iterable[Offer]:
-    """Guidances; the factory returns a :class:`mmcore.sampling.Guidance`."""
+    """Ways to follow a condition more closely. A factory returns a :class:`mmcore.sampling.Guidance`.
+
+    The engine gives nothing: all arguments are the user's options, such as ``scale``.
+    """
     return ()
 
 
-@hookspec
 def mmcore_transforms() -> Iterable[Offer]:
-    """Transforms; the factory returns a :class:`mmcore.data.Transform`."""
+    """Changes of a row's raw values, such as crops. A factory returns a :class:`mmcore.data.Transform`.
+
+    The engine gives nothing: all arguments are the user's options, those of ``[[data.transforms]]`` but for ``kind``, which names the offer.
+    """
     return ()
 
 
-@hookspec
 def mmcore_trackers() -> Iterable[Offer]:
-    """Trackers; the factory returns a :class:`mmcore.training.Tracker`."""
+    """Places where a run's figures and pictures go. A factory returns a :class:`mmcore.training.Tracker`.
+
+    The engine gives nothing: all arguments are the user's options. The run's folder is told to the tracker when the run begins.
+    """
     return ()

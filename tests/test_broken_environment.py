@@ -42,7 +42,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         install(folder, f"mmcore-{name}", {f"modality.{name}": module}, {module: code})
     install(folder, "mmcore-b-metadata", b"[mmcore.v1]\nmodality.b-metadata = m\nno-\xff-kind [x\n")
     install(folder, "mmcore-b-api", {"modality.b-api": "m"}, group="mmcore.v2")
-    install(folder, "mmcore-b-core", {"modality.b-core": "m"}, requires=["mmcore>=99"])
+    install(folder, "mmcore-b-core", {"modality.b-core": "m"}, requires=["mmcore-diffusion>=99"])
     install(folder, "mmcore-healthy", {"modality.healthy": "healthy"}, {"healthy": HEALTHY.format(name="healthy")})
     return folder
 
@@ -98,11 +98,25 @@ def test_the_quick_way_to_list_and_the_parsed_one_agree(site: Path) -> None:
         ]
 
 
+def test_the_list_shows_summaries_those_of_plugins_where_they_are_loaded(site: Path) -> None:
+    core = "a residual perceptron over the whole of a small space"
+    for options in ([], ["--json"]):
+        text = mmcore(site, "plugins", "list", *options)
+        assert core in text
+        assert "labels again" not in text
+        text = mmcore(
+            site, *[f"--no-plugin={name}" for name in BROKEN], "plugins", "list", "--load", *options, told=None
+        )
+        assert core in text
+        assert "labels again" in text
+    assert "  summary:      labels again\n" in mmcore(site, "plugins", "why", "healthy")
+
+
 def test_list_load(site: Path) -> None:
     load = ("plugins", "list", "--load", "--timeout", "4")
     found = statuses(mmcore(site, *load, "--json", told=len(BROKEN)))
     assert {name: found[name] for name in BROKEN} == {name: {status} for name, status in BROKEN.items()}
-    assert found["healthy"] == found["label"] == found["mmcore"] == {"ok"}
+    assert found["healthy"] == found["label"] == found["diffusion"] == {"ok"}
     text = mmcore(site, "--no-plugin", "b-hangs", *load, told=len(BROKEN) - 1)
     assert "importing b_raises gave RuntimeError: boom bang" in text
 
@@ -118,8 +132,8 @@ def test_list_load(site: Path) -> None:
         "b-arguments": ["Argument(s) {'name'}", "mmcore_modalities"],
         "b-no-offer": ["offers a dict, expected mmcore.Offer"],
         "b-metadata": ["entry_points.txt cannot be read: UnicodeDecodeError", "pip install mmcore-b-metadata"],
-        "b-api": ["plugin API v2", "pip install --upgrade mmcore mmcore-b-api"],
-        "b-core": ["needs mmcore>=99", "pip install --upgrade mmcore mmcore-b-core"],
+        "b-api": ["plugin API v2", "pip install --upgrade mmcore-diffusion mmcore-b-api"],
+        "b-core": ["needs mmcore-diffusion>=99", "pip install --upgrade mmcore-diffusion mmcore-b-core"],
     }.items(),
 )
 def test_why_each(name: str, words: list[str], site: Path) -> None:
@@ -149,7 +163,7 @@ def test_blocking(site: Path) -> None:
             mmcore(site, *arguments, "plugins", "list", "--load", "--json", told=0, MMCORE_STRICT_PLUGINS="1")
         )
         assert all(found[name] == {"blocked"} for name in BROKEN)
-        assert found["mmcore"] == {"ok"}
+        assert found["diffusion"] == {"ok"}
     text = mmcore(site, "--no-plugins", "plugins", "why", "b-hangs", told=0)
     assert "blocked" in text
     assert mmcore(site, "--no-plugin", "nobody", "plugins", "list", told=TOLD_BY_METADATA + 1)

@@ -1,5 +1,6 @@
 """Discovery: from metadata alone, torch-free, and one broken plugin harms no other."""
 
+import email.parser
 import importlib.metadata
 import os
 import subprocess
@@ -11,11 +12,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 import mmcore
 from mmcore import PluginError, RequestError
-from mmcore.plugins import Entry, loading
-from mmcore.plugins.metadata import GROUP, canonical, installed, points
+from mmcore.plugins import Entry, loading, metadata
+from mmcore.plugins.metadata import GROUP, canonical, fits, headers_of, installed, plain, points
 from mmcore.plugins.probe import probe
 
 from .installing import HEALTHY, HOOK, install
@@ -27,21 +29,29 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+PROGRAM = "import sys; sys.argv = ['mmcore', {arguments}]; import mmcore.cli.program as c\ntry: c.main()\nexcept SystemExit: pass"
+LISTING = "import sys; sys.argv = ['mmcore', 'plugins', 'list']; from mmcore.__main__ import main; main()"
+SLOW = ("attrs", "pluggy", "rich", "json", "inspect", "packaging")
+
+
 @pytest.mark.parametrize(
-    "code",
+    ("code", "without"),
     [
-        "import mmcore",
-        "from mmcore import hookimpl, Offer",
-        "import mmcore; mmcore.discover().table()",
-        "import mmcore; r = mmcore.discover(); [r.offer(e) for e in r.entries]",
-        "import sys; sys.argv = ['mmcore', 'plugins', 'list']; import mmcore.cli.program as c\ntry: c.main()\nexcept SystemExit: pass",
-        "import sys; sys.argv = ['mmcore', 'plugins', 'list']; from mmcore.__main__ import main; main()\nassert 'typer' not in sys.modules",
-        "import sys; sys.argv = ['mmcore', '--help']; import mmcore.cli.program as c\ntry: c.main()\nexcept SystemExit: pass",
+        ("import mmcore", (*SLOW, "typer", "importlib.metadata")),
+        ("from mmcore import hookimpl, Offer", (*SLOW, "typer", "importlib.metadata")),
+        ("import mmcore; mmcore.discover().table()", ("attrs", "pluggy")),
+        ("import mmcore; r = mmcore.discover(); [r.offer(e) for e in r.entries]", ()),
+        (PROGRAM.format(arguments="'plugins', 'list'"), ("attrs", "pluggy", "rich")),
+        (LISTING, (*SLOW, "typer", "email.parser")),
+        (PROGRAM.format(arguments="'--help'"), ("attrs", "pluggy", "rich", "importlib.metadata")),
+        (PROGRAM.format(arguments="'plugins', 'list', '--help'"), ("attrs", "pluggy", "rich")),
+        (PROGRAM.format(arguments="'--version'"), ("attrs", "pluggy", "rich")),
     ],
 )
-def test_no_torch_is_imported(code: str) -> None:
-    done = run(f"{code}\nimport sys; assert 'torch' not in sys.modules, 'torch was imported'")
+def test_what_is_quick_imports_neither_torch_nor_what_else_is_slow(code: str, without: tuple[str, ...]) -> None:
+    done = run(f"{code}\nimport sys; print([name for name in {('torch', *without)} if name in sys.modules])")
     assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.fixture
@@ -100,7 +110,15 @@ CODE_FAULTS = {
     "no-callable": (HOOK + "return [Offer('no-callable', 'mmcore:__version__')]", "str is not callable"),
     "makes-other": (
         HOOK + "return [Offer('makes-other', 'builtins:dict')]",
-        "made a dict, expected a mmcore.modality.base.Modality",
+        r"made a dict without spec, code, encoder\(\), .*typical\(\), expected a mmcore.Modality; ",
+    ),
+    "makes-nothing": (
+        HOOK + "return [Offer('makes-nothing', 'mmcore:Modality')]",
+        r"its factory, the class Modality, lacks decoder\(\), encoder\(\), .*typical\(\); ",
+    ),
+    "odd-summary": (
+        HOOK + "return [Offer('odd-summary', 'a:b', 3)]",
+        "offers 'odd-summary' with summary int, expected a string",
     ),
     "making-fails": (HOOK + "return [Offer('making-fails', 'os:abort_not')]", "has no attribute"),
     "making-exits": (
@@ -123,7 +141,7 @@ def test_broken_code_fails_alone_when_asked_for_with_its_cause(
             registry.modality(fault)
         assert "mmcore-bad" in str(caught.value)
         assert "\n" not in str(caught.value)
-        if "offer" not in fault and fault != "makes-other":
+        if "offer" not in fault and fault not in ("makes-other", "makes-nothing", "odd-summary"):
             assert caught.value.__cause__ is not None
     assert registry.modality("label", classes=3).name == "label"
     assert capsys.readouterr().err == ""
@@ -195,19 +213,22 @@ METADATA_FAULTS = {
         "for plugin API v2, mmcore .* has v1",
     ),
     "newer core": (
-        {"points": {"modality.x": "m"}, "requires": ["mmcore>=99"]},
+        {"points": {"modality.x": "m"}, "requires": ["mmcore-diffusion>=99"]},
         "incompatible",
-        r"needs mmcore>=99, this is mmcore .*; pip install --upgrade mmcore mmcore-odd",
+        r"needs mmcore-diffusion>=99, this is mmcore-diffusion .*; pip install --upgrade mmcore-diffusion mmcore-odd",
     ),
     "older core": (
-        {"points": {"modality.x": "m"}, "requires": ["numpy", "MMCore[testing] (<0.0.1) ; python_version > '3'"]},
+        {
+            "points": {"modality.x": "m"},
+            "requires": ["numpy", "MMCore_Diffusion[testing] (<0.0.1) ; python_version > '3'"],
+        },
         "incompatible",
-        "needs mmcore<0.0.1",
+        "needs mmcore-diffusion<0.0.1",
     ),
     "odd requirement": (
-        {"points": {"modality.x": "m"}, "requires": ["mmcore =>> 1"]},
+        {"points": {"modality.x": "m"}, "requires": ["mmcore-diffusion =>> 1"]},
         "broken",
-        "requirement 'mmcore =>> 1' cannot be read",
+        "requirement 'mmcore-diffusion =>> 1' cannot be read",
     ),
 }
 
@@ -231,7 +252,16 @@ def test_faulty_metadata_is_told_in_one_line_and_raised_when_asked_for(
 
 @pytest.mark.parametrize(
     "requires",
-    [[], ["mmcore"], ["mmcore>=0.0.1"], ["mmcore>=99; extra == 'future'"], ["mmcore-label>=99"], ["not a requirement"]],
+    [
+        [],
+        ["mmcore-diffusion"],
+        ["mmcore-diffusion>=0.0.1"],
+        ["mmcore-diffusion>=99; extra == 'future'"],
+        ["mmcore-label>=99"],
+        ["mmcore-diffusion-more>=99"],
+        ["mmcore>=99"],
+        ["not a requirement"],
+    ],
 )
 def test_a_core_version_that_fits_is_no_fault(requires: list[str], site: Path) -> None:
     install(site, "mmcore-fine", {"modality.fine": "fine"}, {"fine": HEALTHY.format(name="fine")}, requires=requires)
@@ -328,6 +358,52 @@ def test_no_text_of_entry_points_raises(text: str) -> None:
     assert all(len(point) == 3 for point in points(text))
 
 
+@given(st.text("[]=#;:. \n\r\tab\ufffd\u00e9", max_size=40))
+def test_entry_points_that_are_called_plain_the_standard_library_can_read(text: str) -> None:
+    if plain(text):
+        importlib.metadata.EntryPoints._from_text_for(text, None)  # type: ignore[attr-defined]
+
+
+HEADER = st.tuples(
+    st.sampled_from(["Name", "NAME", "Version", "Requires-Dist", "Summary"]),
+    st.text("ab é:;>=1 \t", max_size=8),
+    st.lists(st.text("a: b", max_size=4), max_size=2),
+)
+
+
+@given(st.lists(HEADER, max_size=5), st.sampled_from(["\n", "\r\n"]), st.text("a:\n ", max_size=9))
+def test_headers_read_as_the_email_package_reads_them(
+    given: list[tuple[str, str, list[str]]], end: str, body: str
+) -> None:
+    lines = [line for name, value, more in given for line in (f"{name}: {value}", *(f"\t{part}" for part in more))]
+    text = end.join(lines) + 2 * end + body
+    expected = email.parser.HeaderParser().parsestr(text)
+    found = headers_of(text)
+    assert found.keys() == {name.lower() for name in expected}
+    for name, values in found.items():
+        assert [" ".join(v.split()) for v in values] == [" ".join(v.split()) for v in expected.get_all(name)]
+
+
+BOUND = st.tuples(
+    st.sampled_from([">=", "<=", "==", "!=", ">", "<", "~=", "===", "=", ""]),
+    st.lists(st.sampled_from(["0", "1", "2", "00", "*", "1a1", "0.dev1"]), min_size=1, max_size=3).map(".".join),
+).map(lambda parts: " ".join(parts))
+
+
+@settings(max_examples=300)
+@given(st.lists(BOUND, max_size=3).map(",".join), st.sampled_from(["0.1.0", "0.1", "1", "1.0.2", "2.0.0", "0.1.dev3"]))
+def test_plain_bounds_take_a_version_only_where_packaging_says_so(bounds: str, version: str) -> None:
+    plain_bounds = all(char in "0123456789.<>=!, " for char in bounds) and "===" not in bounds
+    try:
+        expected = SpecifierSet(bounds).contains(version, prereleases=True)
+    except InvalidSpecifier:
+        expected = False
+    # What is not plain is left to packaging.
+    assert fits(bounds, version) <= expected
+    if plain_bounds and "dev" not in version:
+        assert fits(bounds, version) == expected
+
+
 @settings(max_examples=30)
 @given(st.lists(st.text("abz019", min_size=1, max_size=4), min_size=1, max_size=3).map("-".join), st.data())
 def test_any_spelling_of_a_distribution_names_it(name: str, data: st.DataObject) -> None:
@@ -340,6 +416,25 @@ def test_any_spelling_of_a_distribution_names_it(name: str, data: st.DataObject)
     assert entry.answers_to(f"{spelt}:x")
     assert entry.answers_to(f"{spelt}:modality.x")
     assert not entry.answers_to(f"{spelt}:y")
+
+
+@pytest.mark.parametrize(
+    ("requires", "status"),
+    {
+        "mmcore-diffusion ~= 0.1": "not loaded",
+        "mmcore_diffusion (<99, >=0.0)": "not loaded",
+        "mmcore.diffusion>=0.dev0": "not loaded",
+        "mmcore-diffusion==0.1.*": "not loaded",
+        "mmcore-diffusion~=0.0.1": "incompatible",
+        "mmcore-diffusion<0.0.9,>=0.0.1": "incompatible",
+        "mmcore-diffusion != 0.1": "incompatible",
+    }.items(),
+)
+def test_bounds_in_any_form_count(requires: str, status: str, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "__version__", "0.1.0")
+    install(site, "mmcore-fine", {"modality.fine": "fine"}, {"fine": HEALTHY.format(name="fine")}, requires=[requires])
+    rows = mmcore.discover().table()
+    assert next(row["status"] for row in rows if row["name"] == "fine") == status
 
 
 # Processes of their own.
@@ -422,9 +517,9 @@ def test_two_offers_of_one_name_conflict_until_one_is_picked(site: Path) -> None
 
 
 def test_a_rival_that_cannot_be_used_is_no_rival(site: Path) -> None:
-    install(site, "mmcore-rival", {"modality.label": "rival"}, requires=["mmcore>=99"])
+    install(site, "mmcore-rival", {"modality.label": "rival"}, requires=["mmcore-diffusion>=99"])
     assert mmcore.discover().modality("label", classes=3).made.distribution == "mmcore-label"  # type: ignore[union-attr]
-    with pytest.raises(PluginError, match="needs mmcore>=99"):
+    with pytest.raises(PluginError, match="needs mmcore-diffusion>=99"):
         mmcore.discover().modality("mmcore-rival:label")
 
 
@@ -482,12 +577,38 @@ def test_allow_list_and_block_list(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_unknown_names_and_options_say_what_there_is() -> None:
     registry = mmcore.discover()
-    with pytest.raises(RequestError, match=r"no modality 'imge' is installed; .* did you mean 'image'\?"):
+    with pytest.raises(RequestError, match=r"no modality 'imge' is installed; .* did you mean 'image'\? \(") as caught:
         registry.modality("imge")
+    # Whoever has registered that name may be anybody.
+    assert "pip install" not in str(caught.value)
     with pytest.raises(RequestError, match="unexpected keyword argument 'chanels'"):
         registry.modality("image", chanels=3)
     with pytest.raises(RequestError, match="no schedule 'cosin' is installed"):
         registry.schedule("cosin", modalities=2)
+
+
+def test_of_what_is_not_installed_only_the_projects_own_is_advised() -> None:
+    registry = mmcore.Registry([entry for entry in installed() if entry.distribution != "mmcore-mask"])
+    with pytest.raises(RequestError, match=r"there are clip, image, label \(pip install mmcore-mask\)$"):
+        registry.modality("mask")
+    with pytest.raises(RequestError, match=r"\(pip install mmcore-mask\)$"):
+        registry.modality("mmcore-mask:modality.mask")
+    with pytest.raises(RequestError, match=r"\(install a plugin with the entry point backbone.mask, or register it\)$"):
+        registry.make("backbone", "mask", {})
+
+
+def test_summaries_are_known_of_the_core_at_once_and_of_plugins_once_they_are_loaded(site: Path) -> None:
+    install(site, "mmcore-good", {"modality.good": "good"}, {"good": HEALTHY.format(name="good")})
+    registry = mmcore.discover()
+
+    def summary(name: str) -> str | None:
+        return next(row["summary"] for row in registry.table() if row["name"] == name)
+
+    assert summary("mlp") == "a residual perceptron over the whole of a small space"
+    assert summary("good") is None
+    registry.modality("good", classes=2)
+    assert summary("good") == "labels again"
+    assert summary("label") is None
 
 
 def test_what_core_offers_agrees_with_its_metadata() -> None:
@@ -535,6 +656,6 @@ def test_loading_with_a_blocked_or_incompatible_distribution_says_so(site: Path,
     folder = saved(site, mmcore.discover(), tmp_path)
     with pytest.raises(RequestError, match="is blocked"):
         mmcore.load(folder, registry=mmcore.discover(without=["mmcore-rival"]))
-    install(site, "mmcore-rival", {"modality.label": "rival"}, requires=["mmcore>=99"])
-    with pytest.raises(PluginError, match="needs mmcore>=99"):
+    install(site, "mmcore-rival", {"modality.label": "rival"}, requires=["mmcore-diffusion>=99"])
+    with pytest.raises(PluginError, match="needs mmcore-diffusion>=99"):
         mmcore.load(folder)

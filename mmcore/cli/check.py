@@ -27,7 +27,7 @@ def check(
     except ModuleNotFoundError as error:
         if error.name != "hypothesis":
             raise
-        raise RequestError("check: Hypothesis is missing: pip install mmcore[testing]") from error
+        raise RequestError("check: Hypothesis is missing: pip install 'mmcore-diffusion[testing]'") from error
     for path in (report, badge):
         if path is not None and not path.absolute().parent.is_dir():
             raise RequestError(f"check: {path} cannot be written: there is no folder {path.absolute().parent}")

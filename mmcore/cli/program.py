@@ -1,10 +1,12 @@
 """The program: every command, and the exit status of whatever happens."""
 
+import platform
 import sys
 from typing import Annotated
 
 import typer
 
+from mmcore._version import __version__
 from mmcore.cli.check import check
 from mmcore.cli.common import registry_of
 from mmcore.cli.config import config
@@ -18,18 +20,20 @@ from mmcore.cli.report import report
 from mmcore.cli.sample import sample
 from mmcore.cli.train import train
 from mmcore.errors import ConfigError, MmcoreError, PluginError, RequestError
-from mmcore.plugins.metadata import one_line
 
 app = typer.Typer(
     help="Joint diffusion models over any number of modalities and tasks.",
     no_args_is_help=True,
     add_completion=False,
+    # rich's own markup would have every --help wait for its Markdown parser.
+    rich_markup_mode=None,
+    context_settings={"max_content_width": 120},
     pretty_exceptions_enable=False,
 )
 for command in (demo, init, config, data, embed, train, sample, report, evaluate, check):
     app.command()(command)
 app.command("new-plugin")(new_plugin)
-plugins = typer.Typer(help="What is installed, and what is wrong with it.", no_args_is_help=True)
+plugins = typer.Typer(help="What is installed, and what is wrong with it.", no_args_is_help=True, rich_markup_mode=None)
 plugins.command("list")(list_plugins)
 plugins.command("why")(why)
 app.add_typer(plugins, name="plugins")
@@ -45,7 +49,7 @@ def main() -> None:
         # One line each, whatever a plugin has put into its message.
         lines = [f"{error.where}: {p}" for p in error.problems] if isinstance(error, ConfigError) else [str(error)]
         for line in lines:
-            print(f"mmcore: {one_line(line)}", file=sys.stderr)
+            _tell(line)
         sys.exit(2 if isinstance(error, RequestError | PluginError) else 1)
     except KeyboardInterrupt:
         print("mmcore: interrupted", file=sys.stderr)
@@ -54,8 +58,24 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"mmcore: {one_line(where + (error.strerror or str(error)))}", file=sys.stderr)
+        _tell(where + (error.strerror or str(error)))
         sys.exit(1)
+
+
+def _tell(line: str) -> None:
+    # Not above: --help waits for no metadata.
+    from mmcore.plugins.metadata import one_line
+
+    print(f"mmcore: {one_line(line)}", file=sys.stderr)
+
+
+def _print_versions(wanted: bool) -> None:
+    if wanted:
+        from mmcore.plugins.metadata import version_of
+
+        torch = version_of("torch")
+        print(f"mmcore {__version__} (torch {torch or 'not installed'}, Python {platform.python_version()})")
+        raise typer.Exit
 
 
 @app.callback()
@@ -63,6 +83,12 @@ def options(
     context: typer.Context,
     no_plugin: Annotated[list[str] | None, typer.Option(help="Block this plugin; may be repeated.")] = None,
     no_plugins: Annotated[bool, typer.Option("--no-plugins", help="Block all plugins but mmcore's own.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print mmcore's, torch's and Python's.", is_eager=True, callback=_print_versions
+        ),
+    ] = False,
 ) -> None:
     """Options of every command."""
     context.obj = {"only": () if no_plugins else None, "without": no_plugin or ()}

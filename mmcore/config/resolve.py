@@ -279,7 +279,7 @@ class _Reader:
                 if problem.key in Constructor.of(kind).options
             ]
             if homes and problem.key not in values:
-                problem = attrs.evolve(problem, text=f"there is no such key here; did you mean {homes[0]!r}?")
+                problem = problem._replace(text=f"there is no such key here; did you mean {homes[0]!r}?")
             self.problems.append(problem)
             own.pop(problem.key, None)
         values |= {key: value for key, value in own.items() if key in values}
@@ -358,7 +358,7 @@ class _Reader:
         made, refused = None, []
         if all(key in sound or key in signature.defaults for key in signature.options):
             made, refused = judge(lambda **o: self.registry.make(kind, plugin, o)[1], sound, (*place,))
-            refused = [attrs.evolve(p, text=p.text.removeprefix(f"{plugin}: ")) for p in refused]
+            refused = [p._replace(text=p.text.removeprefix(f"{plugin}: ")) for p in refused]
         self.problems += [*problems, *refused]
         if problems or refused:
             return None
@@ -508,7 +508,7 @@ class _Reader:
             _, refused = judge(
                 lambda **o: self.registry.schedule(options.schedule, modalities=len(names), **o), schedule, place
             )
-            self.problems += [attrs.evolve(p, text=p.text.removeprefix("schedule: ")) for p in refused]
+            self.problems += [p._replace(text=p.text.removeprefix("schedule: ")) for p in refused]
         elements = math.prod(options.space or [1])
         codes = sum(math.prod(m.code) for m in modalities.values())
         if max(elements, codes) > LARGEST_SPACE:
@@ -594,7 +594,7 @@ class _Reader:
                     raise RequestError(f"cannot be composed: {one_line(str(error))[:200]}") from error
 
         model, problems = judge(made, {key: given[key] for key in free if key in given}, ("model",))
-        self.problems += [attrs.evolve(p, text=p.text.removeprefix("compose: ")) for p in problems]
+        self.problems += [p._replace(text=p.text.removeprefix("compose: ")) for p in problems]
         return model
 
     def _sampler(self, process: Process) -> None:
@@ -608,7 +608,7 @@ class _Reader:
             return plan(process, **({key: defaults[key] for key in names} | some))[0]
 
         _, problems = judge(planned, given, ("sampling",))
-        self.problems += [attrs.evolve(p, text=p.text.removeprefix("sample: ")) for p in problems]
+        self.problems += [p._replace(text=p.text.removeprefix("sample: ")) for p in problems]
 
     def _backbone(
         self, name: str, options: Mapping[str, Any], space: Space, modalities: int, steps: int, blocks: int
@@ -625,4 +625,4 @@ class _Reader:
 
         with torch.random.fork_rng(devices=[]):
             _, problems = judge(made, options, ("model", "backbone_options"))
-        self.problems += [attrs.evolve(p, text=p.text.removeprefix(f"{name}: ")) for p in problems]
+        self.problems += [p._replace(text=p.text.removeprefix(f"{name}: ")) for p in problems]

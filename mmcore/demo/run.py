@@ -74,7 +74,7 @@ def run(
         try:
             __import__(package)
         except ImportError as error:
-            raise RequestError(f"demo: {extra} is not installed; pip install 'mmcore[demo]'") from error
+            raise RequestError(f"demo: {extra} is not installed; pip install 'mmcore-diffusion[demo]'") from error
     from mmcore.demo import pictures, report
 
     try:

@@ -2,18 +2,18 @@
 
 import contextlib
 import importlib
-import shlex
 import sys
 from collections.abc import Iterator
-from types import ModuleType
-from typing import Any
-
-import pluggy
+from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
 
 from mmcore import hooks
 from mmcore.errors import PluginError
-from mmcore.hooks import PROJECT, Offer
+from mmcore.hooks import MARK, PROJECT, Offer
 from mmcore.plugins.metadata import HOOKS, Entry, Fault, canonical, one_line, pip, unmet
+
+if TYPE_CHECKING:
+    import pluggy
 
 
 @contextlib.contextmanager
@@ -41,11 +41,8 @@ def offers(entry: Entry) -> dict[str, list[Offer]]:
             del sys.modules[entry.module]
             module = importlib.import_module(entry.module)
             version_in_use(module, entry)
-    manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(hooks)
     with blamed(f"the hooks of {entry.module}"):
-        manager.register(module, entry.module)
-        manager.check_pending()
+        manager = _hooked(module, entry.module)
     found = {}
     for kind, hook in HOOKS.items():
         with blamed(f"the hook {hook} of {entry.module}"):
@@ -53,6 +50,24 @@ def offers(entry: Entry) -> dict[str, list[Offer]]:
         for offer in found[kind]:
             _check_offer(offer, f"the hook {hook} of {entry.module}")
     return found
+
+
+def _hooked(module: ModuleType, name: str) -> "pluggy.PluginManager":
+    """A manager of the hooks that has this module for its only plugin."""
+    import pluggy
+
+    specification = pluggy.HookspecMarker(PROJECT)
+    for hook in HOOKS.values():
+        specification(getattr(hooks, hook))
+    implementation = pluggy.HookimplMarker(PROJECT)
+    for thing in vars(module).values():
+        if isinstance(thing, FunctionType) and MARK in vars(thing):
+            implementation(thing)
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(hooks)
+    manager.register(module, name)
+    manager.check_pending()
+    return manager
 
 
 def factory(entry: Entry, offer: Offer) -> tuple[Any, str]:
@@ -82,6 +97,8 @@ def version_in_use(module: ModuleType, entry: Entry) -> str:
 
 def broken(entry: Entry, problem: str, cause: BaseException | None = None) -> Fault:
     """The fault of a plugin whose code fails, with what to do about it."""
+    if entry.registered:
+        return Fault("broken", problem, f"mend what register({entry.kind!r}, {entry.name!r}, …) was given", cause)
     lacking = unmet(entry.distribution)
     if lacking:
         mend = pip("install", *lacking)
@@ -92,6 +109,8 @@ def broken(entry: Entry, problem: str, cause: BaseException | None = None) -> Fa
         else:
             mend = pip("install", missing)
     else:
+        import shlex
+
         blocks = f"mmcore --no-plugin {shlex.quote(entry.full_name)}"
         mend = f"{pip('install', '--upgrade', entry.distribution)}, or tell its author and block it: {blocks}"
     return Fault("broken", problem, mend, cause)
@@ -128,6 +147,8 @@ def _check_offer(offer: object, where: str) -> None:
             f"{where} offers name {_quoted(offer.name)} with factory {_quoted(offer.factory)}, "
             "expected two strings, the second like 'package.module:callable'"
         )
+    if not isinstance(offer.summary, str):
+        raise PluginError(f"{where} offers {offer.name!r} with summary {_quoted(offer.summary)}, expected a string")
 
 
 def _quoted(value: object) -> str:

@@ -1,19 +1,19 @@
-"""What the metadata of installed distributions says; runs no code of theirs, and no metadata makes it raise."""
+"""What the metadata of installed distributions says; runs no code of theirs, and no metadata makes it raise.
 
-import email.message
-import email.parser
+Reading many plugins takes little more than the standard library takes to list entry points: a distribution that offers nothing is read
+no further, and what is slow to import is imported for what is out of the ordinary only.
+"""
+
 import importlib
 import importlib.metadata
+import operator
 import os
 import re
-import shlex
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
-
-import attrs
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from mmcore._version import __version__
-from mmcore.hooks import PROJECT
+from mmcore.hooks import DISTRIBUTION, PROJECT, REGISTERED
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -33,10 +33,11 @@ HOOKS = {
     "tracker": "mmcore_trackers",
 }
 """The hook that a kind of offer comes from."""
+NAME = re.compile(r"\w[\w.\-]*")
+"""What an offer may be called."""
 
 
-@attrs.frozen
-class Fault:
+class Fault(NamedTuple):
     """Why a plugin cannot be used.
 
     Attributes:
@@ -50,20 +51,19 @@ class Fault:
     status: str
     problem: str
     mend: str
-    cause: BaseException | None = attrs.field(default=None, eq=False, repr=False)
+    cause: BaseException | None = None
     spreads: bool = False
 
 
-@attrs.frozen
-class Entry:
-    """One entry point, as metadata tells it.
+class Entry(NamedTuple):
+    """One entry point, as metadata tells it, or what was registered in its place.
 
     Attributes:
         kind: one of :data:`HOOKS`, such as ``modality``; ``?`` where the entry's name has none.
         name: what it is asked for by.
-        distribution: the distribution it comes with.
-        version: that distribution's version.
-        module: the module with the hook implementations.
+        distribution: the distribution it comes with; :data:`mmcore.hooks.REGISTERED` for what was registered in this process.
+        version: that distribution's version, empty for what was registered.
+        module: the module with the hook implementations, or of the factory that was registered.
         api: the major version of the plugin interface that it is written for.
         path: the folder of the distribution's metadata.
         fault: what the metadata alone shows to be wrong.
@@ -79,6 +79,11 @@ class Entry:
     path: str = ""
     fault: Fault | None = None
     blocked: bool = False
+
+    @property
+    def registered(self) -> bool:
+        """Whether it was registered in this process: there is no metadata, and no module with hooks."""
+        return self.distribution == REGISTERED
 
     @property
     def full_name(self) -> str:
@@ -105,11 +110,18 @@ def canonical(distribution: str) -> str:
 
 def one_line(text: str) -> str:
     """The text on one line, without what would move a terminal's cursor."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
+    return printable(" ".join(text.split()))
+
+
+def printable(text: str) -> str:
+    """The text with U+FFFD in place of what is not seen, such as what would move a terminal's cursor."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def pip(command: str, *arguments: str) -> str:
     """A line to paste into a shell."""
+    import shlex
+
     return f"pip {command} {shlex.join(arguments)}"
 
 
@@ -118,17 +130,26 @@ def installed() -> list[Entry]:
     importlib.invalidate_caches()
     entries: dict[Entry, None] = {}
     seen: set[str] = set()
-    for candidate in importlib.metadata.distributions():
+    for distribution in importlib.metadata.distributions():
+        stem = _stem(distribution)
         # pip renames to "~…" what it is about to remove, and may leave it.
-        if _stem(candidate).startswith("~") or f"[{PROJECT}.v" not in _read(candidate, "entry_points.txt"):
+        if stem.startswith("~"):
             continue
-        name = canonical(_stem(candidate) or _headers(candidate)["Name"] or "")
-        if name not in seen:
-            seen.add(name)
-            # An older copy further down the path may offer what the one in use no longer does.
-            first = next(iter(importlib.metadata.distributions(name=name)), candidate) if name else candidate
-            entries |= dict.fromkeys(_entries(first))
+        name = canonical(stem or _first(_headers(distribution), "name"))
+        # An older copy further down the path may offer what the one in use no longer does.
+        if name and name in seen:
+            continue
+        seen.add(name)
+        text = _read(distribution, "entry_points.txt")
+        if f"[{PROJECT}.v" in text:
+            entries |= dict.fromkeys(_entries(distribution, text))
     return sorted(entries, key=lambda e: (e.kind, e.name, e.distribution, e.module, e.api))
+
+
+def version_of(distribution: str) -> str:
+    """The version that its metadata tells; empty where it is not installed, ``?`` where the metadata does not say."""
+    found = next(iter(importlib.metadata.distributions(name=distribution)), None)
+    return (one_line(_first(_headers(found), "version")) or "?") if found else ""
 
 
 def forgive() -> None:
@@ -170,7 +191,7 @@ def unmet(distribution: str) -> list[str]:
     """The distribution's requirements that are not installed in a fitting version."""
     headers = _headers(next(iter(importlib.metadata.distributions(name=distribution)), None))
     lacking = []
-    for line in headers.get_all("Requires-Dist", []):
+    for line in headers.get("requires-dist", ()):
         try:
             requirement = _requirement(line)
             if requirement is None:
@@ -186,48 +207,47 @@ def unmet(distribution: str) -> list[str]:
     return lacking
 
 
-def _entries(distribution: importlib.metadata.Distribution) -> list[Entry]:
+def _entries(distribution: importlib.metadata.Distribution, text: str) -> list[Entry]:
+    """What the ``text`` of its entry points offers."""
     headers = _headers(distribution)
     folder = str(getattr(distribution, "_path", ""))
-    name = one_line(headers["Name"] or "")
-    title = name or _stem(distribution) or "?"
-    text = _read(distribution, "entry_points.txt")
-    fault = None
-    unreadable = _unreadable(distribution)
-    anew = f"remove {folder or 'it'}, then {pip('install', title)}"
-    if unreadable:
-        fault = Fault("broken", f"its entry_points.txt cannot be read: {unreadable}", anew, spreads=True)
-    elif not name:
-        fault = Fault("broken", "its metadata has no name", anew)
-    elif canonical(name) != PROJECT:
-        fault = _core_fault(name, headers.get_all("Requires-Dist", []))
+    title = one_line(_first(headers, "name")) or _stem(distribution) or "?"
+    version = one_line(_first(headers, "version")) or "?"
+    fault = _distribution_fault(distribution, text, headers, f"remove {folder or 'it'}, then")
     found = []
     for group, point, value in points(text):
-        major = re.fullmatch(rf"{PROJECT}\.(v\d+)", group)
-        if major:
+        api = group.removeprefix(f"{PROJECT}.")
+        if api != group and api[:1] == "v" and api[1:].isdecimal():
             kind, dot, rest = point.partition(".")
-            entry = Entry(
-                kind if dot else "?",
-                rest if dot else point,
-                title,
-                one_line(headers["Version"] or "?"),
-                value,
-                major[1],
-                folder,
-            )
-            found.append(attrs.evolve(entry, fault=fault or _entry_fault(entry)))
+            entry = Entry(kind if dot else "?", rest if dot else point, title, version, value, api, folder)
+            found.append(entry._replace(fault=fault or _entry_fault(entry)))
     here = [(e.kind, e.name) for e in set(found) if e.api == API]
-    twice = Fault(
-        "broken",
-        "it names two modules for one entry point",
-        f"{pip('install', '--upgrade', title)}, or tell its author",
-    )
-    found = [attrs.evolve(e, fault=e.fault or twice) if here.count((e.kind, e.name)) > 1 else e for e in found]
+    for number, entry in enumerate(found):
+        if here.count((entry.kind, entry.name)) > 1 and not entry.fault:
+            mend = f"{pip('install', '--upgrade', title)}, or tell its author"
+            found[number] = entry._replace(fault=Fault("broken", "it names two modules for one entry point", mend))
     # A distribution may serve several versions of the interface; then ours is the one that counts.
     return [e for e in found if e.api == API or (e.kind, e.name) not in here]
 
 
-def _unreadable(distribution: importlib.metadata.Distribution) -> str:
+def _distribution_fault(
+    distribution: importlib.metadata.Distribution, text: str, headers: Mapping[str, Sequence[str]], remove: str
+) -> Fault | None:
+    """What makes all its entries useless."""
+    name = one_line(_first(headers, "name"))
+    unreadable = _unreadable(distribution, text)
+    if unreadable:
+        mend = f"{remove} {pip('install', name or _stem(distribution) or '?')}"
+        return Fault("broken", f"its entry_points.txt cannot be read: {unreadable}", mend, spreads=True)
+    if not name:
+        return Fault("broken", "its metadata has no name", f"{remove} {pip('install', _stem(distribution) or '?')}")
+    return None if canonical(name) == DISTRIBUTION else _core_fault(name, headers.get("requires-dist", ()))
+
+
+def _unreadable(distribution: importlib.metadata.Distribution, text: str) -> str:
+    """What the standard library says that is wrong with these entry points; it is not asked where all is plain."""
+    if plain(text):
+        return ""
     try:
         _entry_points(distribution)
     except Exception as error:
@@ -235,14 +255,24 @@ def _unreadable(distribution: importlib.metadata.Distribution) -> str:
     return ""
 
 
+def plain(text: str) -> bool:
+    """Whether entry points are surely ones that the standard library reads: nothing but groups, names and references."""
+    if "\N{REPLACEMENT CHARACTER}" in text or ";" in text:
+        return False
+    return all(
+        group and name and all(part.isidentifier() for part in value.replace(":", ".", 1).split("."))
+        for group, name, value in points(text)
+    )
+
+
 def _entry_fault(entry: Entry) -> Fault | None:
     if entry.api != API:
-        mend = pip("install", "--upgrade", PROJECT, entry.distribution)
+        mend = pip("install", "--upgrade", DISTRIBUTION, entry.distribution)
         return Fault("incompatible", f"it is for plugin API {entry.api}, mmcore {__version__} has {API}", mend)
     if entry.kind not in HOOKS:
         point = entry.name if entry.kind == "?" else f"{entry.kind}.{entry.name}"
         problem = f"its entry point {point!r} is none of {', '.join(f'{kind}.NAME' for kind in HOOKS)}"
-    elif not re.fullmatch(r"\w[\w.\-]*", entry.name):
+    elif not NAME.fullmatch(entry.name):
         problem = f"its entry point is called {entry.name!r}, expected letters, digits, '.', '_' and '-'"
     elif not all(part.isidentifier() for part in entry.module.split(".")):
         problem = f"its entry point {entry.kind}.{entry.name} has the value {entry.module!r}, expected a module, without attribute or extras"
@@ -251,19 +281,57 @@ def _entry_fault(entry: Entry) -> Fault | None:
     return Fault("broken", problem, f"{pip('install', '--upgrade', entry.distribution)}, or tell its author")
 
 
-def _core_fault(distribution: str, requirements: list[str]) -> Fault | None:
+def _core_fault(distribution: str, requirements: Sequence[str]) -> Fault | None:
     """Whether the distribution requires another version of mmcore than this."""
-    mend = pip("install", "--upgrade", PROJECT, distribution)
     for line in requirements:
-        if not re.match(rf"{PROJECT}(?![-_.\w])", line.strip(), re.IGNORECASE):
+        name = re.match(r"\s*([-_.\w]*)\s*", line)
+        if not name or canonical(name[1]) != DISTRIBUTION or fits(line[name.end() :], __version__):
             continue
+        mend = pip("install", "--upgrade", DISTRIBUTION, distribution)
         try:
             requirement = _requirement(line)
         except Exception:
             return Fault("broken", f"its requirement {one_line(line)!r} cannot be read", mend)
         if requirement and not requirement.specifier.contains(__version__, prereleases=True):
-            return Fault("incompatible", f"it needs mmcore{requirement.specifier}, this is mmcore {__version__}", mend)
+            problem = f"it needs {DISTRIBUTION}{requirement.specifier}, this is {DISTRIBUTION} {__version__}"
+            return Fault("incompatible", problem, mend)
     return None
+
+
+def fits(bounds: str, version: str) -> bool:
+    """Whether plain bounds, such as ``>=0.1,<0.2``, take a plain version; False also for what only packaging can read, which is slow to import."""
+    try:
+        return all(_holds(bound.strip(), version) for bound in bounds.split(",")) if bounds else True
+    except ValueError:
+        return False
+
+
+def _holds(bound: str, version: str) -> bool:
+    for sign, compare in _COMPARE.items():
+        if bound.startswith(sign):
+            return compare(_numbers(version), _numbers(bound.removeprefix(sign).strip()))
+    raise ValueError(bound)
+
+
+_COMPARE = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+
+
+def _numbers(version: str) -> list[int]:
+    """The numbers of a plain version; 1.0 is 1."""
+    parts = version.split(".")
+    if not version.isascii() or not all(part.isdecimal() for part in parts):
+        raise ValueError(version)
+    numbers = [int(part) for part in parts]
+    while numbers[-1:] == [0]:
+        numbers.pop()
+    return numbers
 
 
 def _requirement(line: str) -> "Requirement | None":
@@ -274,10 +342,30 @@ def _requirement(line: str) -> "Requirement | None":
     return requirement if requirement.marker is None or requirement.marker.evaluate({"extra": ""}) else None
 
 
-def _headers(distribution: importlib.metadata.Distribution | None) -> email.message.Message:
-    text = _read(distribution, "METADATA") or _read(distribution, "PKG-INFO") if distribution else ""
+def _headers(distribution: importlib.metadata.Distribution | None) -> dict[str, list[str]]:
+    return headers_of(_read(distribution, "METADATA") or _read(distribution, "PKG-INFO")) if distribution else {}
+
+
+def headers_of(text: str) -> dict[str, list[str]]:
+    """The values of each header of a ``METADATA`` file, by its name in lower case, as the email package reads them."""
+    found: dict[str, list[str]] = {}
+    last: list[str] = []
     # The long description after the empty line would take most of the time.
-    return email.parser.HeaderParser().parsestr(re.split(r"\r?\n\r?\n", text, maxsplit=1)[0])
+    for line in text.replace("\r\n", "\n").replace("\r", "\n").partition("\n\n")[0].split("\n"):
+        if line[:1] in (" ", "\t"):
+            if last:
+                last[-1] += f"\n{line}"
+            continue
+        name, colon, value = line.partition(":")
+        if not colon or not name.isascii() or not name.isprintable() or not name or " " in name:
+            break
+        last = found.setdefault(name.lower(), [])
+        last.append(value.lstrip(" \t"))
+    return found
+
+
+def _first(headers: Mapping[str, Sequence[str]], name: str) -> str:
+    return headers[name][0] if headers.get(name) else ""
 
 
 def _stem(distribution: importlib.metadata.Distribution) -> str:

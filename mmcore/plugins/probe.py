@@ -33,14 +33,16 @@ class Trial:
     Attributes:
         seconds: the time its import and hooks took, unless it was cut off.
         file: where its module lies.
-        offer: what it offers, as ``factory: summary``.
+        factory: that it offers.
+        summary: of what it offers.
         fault: why it is broken.
         trace: the traceback of its failure.
     """
 
     seconds: float | None = None
     file: str = ""
-    offer: str = ""
+    factory: str = ""
+    summary: str = ""
     fault: Fault | None = None
     trace: str = ""
 
@@ -49,13 +51,13 @@ def probe(entries: Iterable[Entry], *, limit: float = LIMIT, factories: bool = F
     """Import the modules of these entries, a few at once, each in its own process; none of it touches this one.
 
     Args:
-        entries: blocked and faulty ones are passed over.
+        entries: blocked and faulty ones are passed over, and what was registered in this process.
         limit: seconds for one plugin's process, after which it is killed.
         factories: import the factories as well, which may take as long as importing torch.
     """
     plugins: dict[tuple[str, str], list[Entry]] = {}
     for entry in entries:
-        if not entry.blocked and not entry.fault:
+        if not entry.blocked and not entry.fault and not entry.registered:
             plugins.setdefault((entry.distribution, entry.module), []).append(entry)
     waiting = collections.deque(plugins.values())
     running: list[_Run] = []
@@ -101,8 +103,9 @@ def answer(folder: str) -> None:
             {
                 "seconds": seconds,
                 "file": str(getattr(sys.modules.get(entry.module), "__file__", None) or ""),
-                "offer": f"{offer.factory}: {offer.summary}" if offer else "",
-                "fault": fault and attrs.asdict(fault, filter=lambda field, _: field.name != "cause"),
+                "factory": offer.factory if offer else "",
+                "summary": offer.summary if offer else "",
+                "fault": fault and fault._replace(cause=None)._asdict(),
                 "trace": "".join(traceback.format_exception(fault.cause)) if fault and fault.cause else "",
             }
         )
@@ -124,7 +127,7 @@ class _Run:
     @classmethod
     def start(cls, entries: list[Entry], folder: Path, limit: float, factories: bool) -> "_Run":
         folder.mkdir()
-        request = {"entries": [attrs.asdict(entry) for entry in entries], "factories": factories}
+        request = {"entries": [entry._asdict() for entry in entries], "factories": factories}
         (folder / "request.json").write_text(json.dumps(request))
         process = subprocess.Popen(
             [sys.executable, "-c", _CHILD.format(path=[str(part) for part in sys.path], folder=str(folder))],

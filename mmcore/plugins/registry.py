@@ -1,29 +1,21 @@
-"""The registry: what plugins offer, found by name; a plugin's code runs when it is asked for."""
+"""The registry: what plugins offer, made by name."""
 
-import collections
-import difflib
-import importlib
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
-from mmcore.errors import MmcoreError, PluginError, RequestError
-from mmcore.hooks import PROJECT, Made, Offer
+from mmcore.errors import MmcoreError, RequestError
+from mmcore.hooks import DISTRIBUTION, Made
 from mmcore.plugins import loading
-from mmcore.plugins.metadata import HOOKS, Entry, Fault, canonical, forgive, installed
+from mmcore.plugins.catalog import Catalog, failure
+from mmcore.plugins.metadata import Entry, canonical, forgive, installed
+from mmcore.plugins.products import misfit, unfinished
 
 if TYPE_CHECKING:
+    import torch
+
     from mmcore.modality.base import Modality
     from mmcore.process import Schedule
-
-PRODUCTS = {
-    "modality": "mmcore.modality.base:Modality",
-    "backbone": "torch.nn:Module",
-    "schedule": "mmcore.process:Schedule",
-}
-"""What a factory of each kind must return."""
 
 
 def discover(
@@ -53,9 +45,9 @@ def discover(
     def shut(entry: Entry) -> bool:
         listed = only is None or any(entry.matches(name) for name in only)
         barred = any(entry.matches(name) for name in without)
-        return canonical(entry.distribution) != PROJECT and (barred or not listed)
+        return canonical(entry.distribution) != DISTRIBUTION and (barred or not listed)
 
-    registry = Registry([attrs.evolve(entry, blocked=shut(entry)) for entry in installed()])
+    registry = Registry([entry._replace(blocked=True) if shut(entry) else entry for entry in installed()])
     if any(entry.fault and entry.fault.spreads for entry in registry.entries):
         forgive()
     if strict:
@@ -68,17 +60,12 @@ def discover(
     return registry
 
 
-class Registry:
-    """What plugins offer, by kind and name; made by :func:`discover`.
+class Registry(Catalog):
+    """What plugins offer, made by kind and name: :func:`discover` finds what is installed, :meth:`register` adds to it in this process.
 
     Args:
         entries: what the metadata of installed distributions says.
     """
-
-    def __init__(self, entries: Iterable[Entry]) -> None:
-        self.entries = tuple(entries)
-        self._modules: dict[tuple[str, str], dict[str, list[Offer]] | PluginError] = {}
-        self._asked: dict[Entry, Offer | Fault] = {}
 
     def modality(self, plugin: str, /, *, name: str | None = None, **options: Any) -> "Modality":
         """Make a modality.
@@ -97,63 +84,39 @@ class Registry:
         return modality
 
     def schedule(self, plugin: str, /, *, steps: int = 1000, modalities: int, **options: Any) -> "Schedule":
-        """Make a schedule of ``steps`` steps; errors as :meth:`modality`."""
+        """Make a noise schedule of ``steps`` steps; errors as :meth:`modality`."""
         return self.make("schedule", plugin, {"steps": steps, "modalities": modalities, **options})[1]
+
+    def backbone(self, plugin: str, /, **options: Any) -> "torch.nn.Module":
+        """Make a network, with what :func:`mmcore.hooks.mmcore_backbones` says the engine gives; errors as :meth:`modality`.
+
+        :func:`mmcore.compose` makes it by its name, and such a model is saved with no more ado.
+        """
+        return self.make("backbone", plugin, options)[1]
 
     def source(self, plugin: str, /, **options: Any) -> Any:
         """Make a source of rows; errors as :meth:`modality`."""
         return self.make("source", plugin, options)[1]
 
-    def table(self) -> list[dict[str, str | None]]:
-        """One row per entry: kind, name, distribution, version, API, status and error; imports nothing.
+    def embedder(self, plugin: str, /, **options: Any) -> Any:
+        """Make an embedder (:class:`mmcore.data.embed.Embedder`); errors as :meth:`modality`."""
+        return self.make("embedder", plugin, options)[1]
 
-        The status is ``not loaded``, ``ok``, ``broken``, ``incompatible``, ``conflict`` or ``blocked``.
-        """
-        rivals = collections.Counter((e.kind, e.name) for e in self.entries if not e.blocked and not e.fault)
-        rows = []
-        for entry in self.entries:
-            fault = None if entry.blocked else self.fault(entry)
-            if entry.blocked:
-                status = "blocked"
-            elif fault:
-                status = fault.status
-            elif rivals[entry.kind, entry.name] > 1:
-                status = "conflict"
-            else:
-                status = "ok" if entry in self._asked else "not loaded"
-            rows.append(
-                {
-                    "kind": entry.kind,
-                    "name": entry.name,
-                    "distribution": entry.distribution,
-                    "version": entry.version,
-                    "api": entry.api,
-                    "status": status,
-                    "error": fault and f"{fault.problem}; {fault.mend}",
-                }
-            )
-        return rows
+    def sampler(self, plugin: str, /, **options: Any) -> Any:
+        """Make a sampler (:class:`mmcore.sampling.Sampler`); errors as :meth:`modality`."""
+        return self.make("sampler", plugin, options)[1]
 
-    def load(self) -> None:
-        """Import every plugin that is not blocked; one that fails is named on stderr, and left out."""
-        for entry in self.entries:
-            if not entry.blocked and not entry.fault:
-                try:
-                    self.offer(entry)
-                except PluginError:
-                    self.tell(entry)
+    def guidance(self, plugin: str, /, **options: Any) -> Any:
+        """Make a guidance (:class:`mmcore.sampling.Guidance`); errors as :meth:`modality`."""
+        return self.make("guidance", plugin, options)[1]
 
-    def fault(self, entry: Entry) -> Fault | None:
-        """What is known to be wrong with an entry, by its metadata or since it was asked for."""
-        asked = self._asked.get(entry)
-        return asked if isinstance(asked, Fault) else entry.fault
+    def transform(self, plugin: str, /, **options: Any) -> Any:
+        """Make a transform of raw values (:class:`mmcore.data.Transform`); errors as :meth:`modality`."""
+        return self.make("transform", plugin, options)[1]
 
-    def tell(self, entry: Entry, fault: Fault | None = None) -> None:
-        """Say on stderr what is wrong with an entry, once in this process; nothing if nothing is known."""
-        fault = fault or self.fault(entry)
-        if fault:
-            what = f"plugin {entry.distribution} {entry.version} is {fault.status} and left out"
-            loading.tell(f"{what}: {fault.problem}; {fault.mend}")
+    def tracker(self, plugin: str, /, **options: Any) -> Any:
+        """Make a tracker of a run (:class:`mmcore.training.Tracker`); errors as :meth:`modality`."""
+        return self.make("tracker", plugin, options)[1]
 
     def make(self, kind: str, plugin: str, options: dict[str, Any]) -> tuple[Made, Any]:
         """The thing that ``plugin`` offers, made with ``options``, and how it was made.
@@ -164,119 +127,20 @@ class Registry:
         """
         entry = self.find(kind, plugin)
         factory, version = self.factory(entry)
+        if missing := unfinished(factory):
+            problem = f"its factory, the class {factory.__name__}, lacks {missing}"
+            raise failure(entry, loading.broken(entry, problem))
+        what = f"plugin {entry.full_name}: making {kind} {plugin!r}"
         try:
-            with loading.blamed(
-                f"plugin {entry.full_name}: making {kind} {plugin!r}", spared=(MmcoreError, TypeError, ValueError)
-            ):
+            with loading.blamed(what, spared=(MmcoreError, TypeError, ValueError)):
                 thing = factory(**options)
         except (TypeError, ValueError) as error:
             raise RequestError(f"{kind} {plugin!r} with options {options}: {error}") from error
-        self._check_product(entry, thing)
+        with loading.blamed(what):
+            problem = misfit(kind, thing)
+        if problem:
+            raise failure(entry, loading.broken(entry, f"its factory made {problem}"))
         made = Made(kind, entry.name, entry.distribution, version, options)
         if hasattr(thing, "made"):
             thing.made = made
         return made, thing
-
-    def find(self, kind: str, plugin: str) -> Entry:
-        """The entry that ``plugin`` names.
-
-        Raises:
-            RequestError: none, a blocked one, or several distributions' offers of one name.
-            PluginError: its metadata alone shows that it cannot be used.
-        """
-        usable = self._usable(kind, plugin)
-        if len(usable) == 1:
-            return usable[0]
-        if usable:
-            choices = " or ".join(e.full_name for e in usable)
-            raise RequestError(f"{kind} {plugin!r} is offered by {len(usable)} distributions; name one: {choices}")
-        # A faulty entry may not even have its kind right.
-        found = [
-            e for e in self.entries if e.answers_to(plugin) and (e.kind == kind or (e.fault and e.kind not in HOOKS))
-        ]
-        for entry in found:
-            if entry.fault and not entry.blocked:
-                raise self._error(entry, entry.fault)
-        if found:
-            raise RequestError(
-                f"{kind} {plugin!r} ({found[0].distribution}) is blocked; "
-                "allow it in MMCORE_PLUGINS or drop the option that blocks it"
-            )
-        known = sorted({e.name for e in self.entries if e.kind == kind and not e.blocked and not e.fault})
-        near = difflib.get_close_matches(plugin, known, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise RequestError(
-            f"no {kind} {plugin!r} is installed; there are {', '.join(known) or 'none'}{hint} "
-            f"(pip install mmcore-{plugin.rpartition(':')[2]} if such a plugin exists)"
-        )
-
-    def offer(self, entry: Entry) -> Offer:
-        """What the plugin's own hook offers under the entry's name; imports the plugin's entry module.
-
-        Raises:
-            PluginError: the plugin is broken or incompatible; its own failure, if any, is the cause.
-        """
-        if entry.fault:
-            raise self._error(entry, entry.fault)
-        if entry not in self._asked:
-            try:
-                self._asked[entry] = self._offered(entry)
-            except PluginError as error:
-                self._asked[entry] = loading.broken(entry, str(error), error.__cause__)
-        asked = self._asked[entry]
-        if isinstance(asked, Fault):
-            raise self._error(entry, asked)
-        return asked
-
-    def factory(self, entry: Entry) -> tuple[Any, str]:
-        """The factory of an entry's offer, imported, and the version of the distribution whose code it is.
-
-        Raises:
-            PluginError: the plugin is broken or incompatible; its own failure, if any, is the cause.
-        """
-        offer = self.offer(entry)
-        try:
-            factory, version = loading.factory(entry, offer)
-        except PluginError as error:
-            fault = self._asked[entry] = loading.broken(entry, str(error), error.__cause__)
-            raise self._error(entry, fault) from fault.cause
-        if version != entry.version:
-            loading.tell(
-                f"{entry.distribution} {version} was imported before {entry.version} was installed and is still in use; "
-                "restart Python to use the new one"
-            )
-        return factory, version
-
-    def _usable(self, kind: str, plugin: str) -> list[Entry]:
-        # By metadata alone, so that what a name means does not depend on what has been imported.
-        return [e for e in self.entries if e.kind == kind and e.answers_to(plugin) and not e.blocked and not e.fault]
-
-    def _offered(self, entry: Entry) -> Offer:
-        key = (entry.distribution, entry.module)
-        if key not in self._modules:
-            try:
-                self._modules[key] = loading.offers(entry)
-            except PluginError as error:
-                self._modules[key] = error
-        offers = self._modules[key]
-        if isinstance(offers, PluginError):
-            raise PluginError(str(offers)) from offers.__cause__
-        named = [offer for offer in offers[entry.kind] if offer.name == entry.name]
-        if len(named) != 1:
-            raise PluginError(
-                f"its entry point {entry.kind}.{entry.name} names {entry.module}, whose {HOOKS[entry.kind]} offers "
-                f"{[o.name for o in offers[entry.kind]]}; expected {entry.name!r} once"
-            )
-        return named[0]
-
-    def _check_product(self, entry: Entry, thing: object) -> None:
-        if entry.kind in PRODUCTS:
-            module, _, name = PRODUCTS[entry.kind].partition(":")
-            if not isinstance(thing, getattr(importlib.import_module(module), name)):
-                error = PluginError(f"its factory made a {type(thing).__name__}, expected a {module}.{name}")
-                raise self._error(entry, loading.broken(entry, str(error), error.__cause__))
-
-    def _error(self, entry: Entry, fault: Fault) -> PluginError:
-        error = PluginError(f"plugin {entry.full_name} is {fault.status}: {fault.problem}; {fault.mend}")
-        error.__cause__ = fault.cause
-        return error

@@ -1,38 +1,40 @@
 """What ``mmcore plugins`` prints."""
 
-import json
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from mmcore.errors import RequestError
-from mmcore.plugins.metadata import HOOKS, Entry
+from mmcore.plugins.metadata import HOOKS, Entry, printable
 from mmcore.plugins.registry import Registry
 
 if TYPE_CHECKING:
     from mmcore.plugins.probe import Trial
 
-COLUMNS = ("kind", "name", "distribution", "version", "api", "status")
+COLUMNS = ("kind", "name", "distribution", "version", "api", "status", "summary")
 
 
 def show_list(registry: Registry, *, as_json: bool = False, load: bool = False, limit: float = 10.0) -> None:
-    """Print one row per entry; with ``load``, after trying each plugin in a process of its own."""
+    """Print one row per entry; with ``load``, after trying each plugin in a process of its own, which knows the offers' summaries."""
     rows: list[dict[str, object]] = [dict(row) for row in registry.table()]
     columns = COLUMNS
     if load:
         from mmcore.plugins.probe import Trial, probe
 
-        columns = (*COLUMNS, "import", "error")
+        columns = (*COLUMNS[:-1], "import", "summary", "error")
         trials = probe(registry.entries, limit=limit)
         for entry, row in zip(registry.entries, rows, strict=True):
             trial = trials.get(entry, Trial())
             row["seconds"] = trial.seconds
+            row["summary"] = trial.summary or row["summary"]
             if trial.fault:
                 row |= {"status": trial.fault.status, "error": f"{trial.fault.problem}; {trial.fault.mend}"}
                 registry.tell(entry, trial.fault)
             elif row["status"] == "not loaded":
                 row["status"] = "ok"
     if as_json:
+        import json
+
         print(json.dumps(rows, indent=2))
         return
     for row in rows:
@@ -71,7 +73,8 @@ def _print_entry(registry: Registry, entry: Entry, status: str, trial: "Trial") 
         "entry point": f"{entry.kind}.{entry.name} = {entry.module}  [mmcore.{entry.api}]",
         "module": trial.file,
         "hook": HOOKS.get(entry.kind, ""),
-        "offers": trial.offer,
+        "factory": trial.factory,
+        "summary": trial.summary,
         "problem": fault.problem if fault else "",
         "mend": fault.mend if fault else "",
     }
@@ -102,6 +105,5 @@ def _print_table(rows: Iterable[Iterable[str]]) -> None:
 
 def _clean(text: str) -> str:
     """The text without what would move the terminal's cursor or what stdout cannot encode."""
-    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+    return printable(text).encode(encoding, "backslashreplace").decode(encoding)

@@ -92,7 +92,7 @@ def curves(metrics: Path) -> bytes:
         import matplotlib as mpl
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise RequestError("report: matplotlib is not installed; pip install 'mmcore[report]'") from error
+        raise RequestError("report: matplotlib is not installed; pip install 'mmcore-diffusion[report]'") from error
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     names = list(lines[0]["tasks"]) if lines else []
     columns = max(1, min(len(names), 4))

@@ -14,7 +14,7 @@ from packaging.version import Version
 
 import mmcore
 from mmcore.errors import RequestError
-from mmcore.hooks import PROJECT
+from mmcore.hooks import DISTRIBUTION, PROJECT
 from mmcore.plugins import GROUP, Registry
 from mmcore.plugins.metadata import canonical
 
@@ -63,6 +63,10 @@ def new_plugin(name: str, *, kind: str = "vector", out: Path = Path("."), regist
     if kind not in KINDS:
         raise RequestError(f"new-plugin: kind {kind!r}, expected one of {', '.join(KINDS)}")
     distribution = f"{PROJECT}-{name}"
+    if distribution == DISTRIBUTION:
+        raise RequestError(
+            f"new-plugin: name {name!r}, whose distribution would be {DISTRIBUTION}, mmcore itself; choose another name"
+        )
     for entry in registry.entries:
         if entry.name == name or canonical(entry.distribution) == distribution:
             raise RequestError(

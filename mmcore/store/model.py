@@ -15,7 +15,7 @@ from safetensors.torch import save as to_bytes
 
 from mmcore._version import __version__
 from mmcore.errors import MmcoreError, RequestError
-from mmcore.hooks import PROJECT, Made
+from mmcore.hooks import DISTRIBUTION, Made
 from mmcore.modality.base import Modality, Task
 from mmcore.model.compose import compose
 from mmcore.model.joint import JointModel
@@ -197,7 +197,7 @@ def _distributions(config: dict[str, Any]) -> dict[str, str]:
     """The distributions, with their versions, whose offers a configuration names."""
     targets = [task["target"] for task in config["tasks"] if not isinstance(task["target"], str)]
     parts = [*config["modalities"], *targets, config["backbone"], config["schedule"]]
-    return {PROJECT: __version__} | {p["distribution"]: p["version"] for p in parts if "distribution" in p}
+    return {DISTRIBUTION: __version__} | {p["distribution"]: p["version"] for p in parts if "distribution" in p}
 
 
 def _check_distributions(folder: Path, config: dict[str, Any], registry: Registry) -> None:
@@ -205,7 +205,7 @@ def _check_distributions(folder: Path, config: dict[str, Any], registry: Registr
     made_with = config.get("distributions")
     if not isinstance(made_with, dict):
         raise RequestError(f"load: {folder / 'config.json'} does not say which distributions it was made with")
-    here = {canonical(e.distribution): e.version for e in registry.entries} | {PROJECT: __version__}
+    here = {canonical(e.distribution): e.version for e in registry.entries} | {DISTRIBUTION: __version__}
     missing = {name: version for name, version in made_with.items() if canonical(name) not in here}
     if missing:
         what = ", ".join(f"{name} {version}" for name, version in missing.items())

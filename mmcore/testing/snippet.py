@@ -41,7 +41,7 @@ def maker(thing: Any, kind: str) -> tuple[list[str], list[str]] | None:
     """The import lines and the lines that make ``thing``; None where it cannot be made by name."""
     variable = "modality" if kind == "modality" else "make"
     made: Made | None = getattr(thing, "made", None)
-    if isinstance(made, Made) and all(map(_plain, made.options.values())):
+    if isinstance(made, Made) and not made.registered and all(map(_plain, made.options.values())):
         options = "".join(f", {k}={v!r}" for k, v in made.options.items())
         if kind == "modality":
             return ["import mmcore"], [f"modality = mmcore.discover().modality({made.offer!r}{options})"]
@@ -79,7 +79,7 @@ def snippet(thing: Any, kind: str, id: str, profile: str, seed: int, inputs: Map
 def command(thing: Any, kind: str, name: str, id: str, profile: str, seed: int, extra: str = "") -> str:  # noqa: A002
     """``mmcore check …`` for one check; empty where the plugin was not made by its registered name."""
     made: Made | None = getattr(thing, "made", None)
-    if not isinstance(made, Made):
+    if not isinstance(made, Made) or made.registered:
         return ""
     options = "".join(f" --set {shlex.quote(f'{k}={_toml(v)}')}" for k, v in made.options.items())
     offer = f"{made.kind}.{made.offer}" if made.kind != "modality" else made.offer

@@ -322,6 +322,25 @@ def test_help_and_wrong_usage_import_no_torch(tmp_path: Path) -> None:
         assert told.stdout.splitlines()[-1] == f"{status} False", told.stderr
 
 
+def test_the_version_is_one_line_and_torch_may_lack_or_be_odd(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = ".".join(map(str, sys.version_info[:3]))
+    done = subprocess.run(
+        [sys.executable, "-m", "mmcore", "--version"], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    expected = f"mmcore {mmcore.__version__} (torch {torch.__version__}, Python {python})\n"
+    assert (done.stdout, done.stderr) == (expected, "")
+    info = tmp_path / "torch-9.dist-info"
+    info.mkdir()
+    for metadata, version in ((b"Name: torch\nVersion: 9.1\n", "9.1"), (b"\xff", "?")):
+        (info / "METADATA").write_bytes(metadata)
+        monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+        assert call("--version", capsys, monkeypatch)[:2] == (0, expected.replace(torch.__version__, version))
+    monkeypatch.setattr(sys, "path", [])
+    assert call("--version", capsys, monkeypatch)[:2] == (0, expected.replace(torch.__version__, "not installed"))
+
+
 def test_a_wrong_configuration_ends_a_process_with_2(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("[data]\nsource = 'digit'\n[modalities.label]\nclases = 3\n")
     line = [sys.executable, "-m", "mmcore", "train", "c.toml"]

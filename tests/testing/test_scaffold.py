@@ -47,7 +47,10 @@ def test_all_files_are_written(plugins: dict[str, Path]) -> None:
             text = (folder / path).read_text()
             # The workflow has expressions of its own.
             assert not LEFT.search(re.sub(r"\$\{\{ [\w.]+ \}\}", "", text)), path
-        assert f'dependencies = ["mmcore{bounded(mmcore.__version__)}"]' in (folder / "pyproject.toml").read_text()
+        assert (
+            f'dependencies = ["mmcore-diffusion{bounded(mmcore.__version__)}"]'
+            in (folder / "pyproject.toml").read_text()
+        )
         assert "TODO" in (folder / package / "modality.py").read_text()
     assert not list(folder.parent.glob(".new-plugin-*"))
 
@@ -73,8 +76,12 @@ def test_names_and_folders_that_are_taken_are_refused(tmp_path: Path, registry: 
     with pytest.raises(RequestError, match="modality 'label' is already offered by mmcore-label"):
         new_plugin("label", out=tmp_path, registry=registry)
     # A name of another kind would have to be asked for by its kind everywhere.
-    with pytest.raises(RequestError, match="schedule 'cosine' is already offered by mmcore 0"):
+    with pytest.raises(RequestError, match="schedule 'cosine' is already offered by mmcore-diffusion 0"):
         new_plugin("cosine", out=tmp_path, registry=registry)
+    with pytest.raises(
+        RequestError, match="name 'diffusion', whose distribution would be mmcore-diffusion, mmcore itself"
+    ):
+        new_plugin("diffusion", out=tmp_path, registry=registry)
     with pytest.raises(RequestError, match="kind 'audio', expected one of vector, sequence, grid, categorical"):
         new_plugin("sound", kind="audio", out=tmp_path, registry=registry)
     folder = new_plugin("sound", out=tmp_path, registry=registry)

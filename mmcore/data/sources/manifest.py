@@ -23,7 +23,7 @@ class Manifest(Source):
     """Lines of a table: one column for each variable, holding values or paths of files; an empty cell is missing.
 
     CSV (``.csv``; ``.tsv`` with tabs) and JSON lines (``.jsonl``, ``.ndjson``) are indexed once, and lines are read when they are asked for. Parquet (``.parquet``,
-    extra ``mmcore[parquet]``) is held in memory, column by column. In CSV a cell that reads as a number is one, unless its column is in ``texts``.
+    extra ``mmcore-diffusion[parquet]``) is held in memory, column by column. In CSV a cell that reads as a number is one, unless its column is in ``texts``.
 
     Args:
         path: of the table.
@@ -231,7 +231,7 @@ class _Parquet:
             import pyarrow
             import pyarrow.parquet
         except ImportError as error:
-            raise RequestError("table: Parquet needs pyarrow; pip install 'mmcore[parquet]'") from error
+            raise RequestError("table: Parquet needs pyarrow; pip install 'mmcore-diffusion[parquet]'") from error
         try:
             self.table = pyarrow.parquet.read_table(path)
         except (OSError, pyarrow.ArrowException) as error:

@@ -19,7 +19,7 @@ class Saved(Source):
         part: of a folder with several splits, the one to read; ``"all"`` reads one after the other.
 
     Raises:
-        RequestError: the library is not installed (extra ``mmcore[datasets]``), no such folder or split, or a damaged one.
+        RequestError: the library is not installed (extra ``mmcore-diffusion[datasets]``), no such folder or split, or a damaged one.
     """
 
     def __init__(self, path: str | Path, *, part: str = "train") -> None:
@@ -27,7 +27,9 @@ class Saved(Source):
         try:
             import datasets
         except ImportError as error:
-            raise RequestError("datasets: the library is not installed; pip install 'mmcore[datasets]'") from error
+            raise RequestError(
+                "datasets: the library is not installed; pip install 'mmcore-diffusion[datasets]'"
+            ) from error
         try:
             found: Any = datasets.load_from_disk(str(self.path))
         except Exception as error:  # the library raises many kinds
