@@ -22,6 +22,8 @@ PRODUCTS = {
     "modality": "mmcore.modality.base:Modality",
     "backbone": "torch.nn:Module",
     "schedule": "mmcore.process:Schedule",
+    "transform": "mmcore.data:Transform",
+    "tracker": "mmcore.training:Tracker",
 }
 """What a factory of each kind must return."""
 
