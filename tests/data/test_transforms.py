@@ -18,6 +18,7 @@ from mmcore.data.transforms import Crop, Flip, Resize, Threshold
 from mmcore.errors import ConfigError, PluginError, RequestError
 from mmcore.modality.base import Modality
 from mmcore.rng import Rng
+from tests.installing import install
 
 # Each pixel of row k says where it is from: 50 k + 6 row + column.
 PIXELS = np.stack([np.arange(48, dtype=np.uint8).reshape(8, 6) + 50 * k for k in range(4)])
@@ -417,6 +418,47 @@ class Lost(Roll):
 def test_what_is_no_transform_is_refused_with_what_it_lacks(thing: Any, message: str, registry: Registry) -> None:
     with pytest.raises(RequestError, match=message):
         rows(registry, thing)
+
+
+PLUGIN = """
+from mmcore import Offer, hookimpl
+from mmcore.data import Transform
+
+
+@hookimpl
+def mmcore_transforms():
+    return [Offer("darker", "darker_transform:Darker", "fewer grey values"), Offer("none", "darker_transform:none")]
+
+
+class Darker(Transform):
+    varies = False
+
+    def __init__(self, by: int = 2):
+        self.by = by
+
+    def __call__(self, values, rng):
+        return {**values, "mask": values["mask"] // self.by}
+
+
+def none():
+    return len
+"""
+
+
+def test_a_plugins_transform_is_named_in_a_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    points = {"transform.darker": "darker_transform", "transform.none": "darker_transform"}
+    install(tmp_path, "acme-darker", points, {"darker_transform": PLUGIN})
+    registry = mmcore.discover()
+    chosen = [{"kind": "darker", "by": 3}, "darker"]
+    np.testing.assert_array_equal(pixels(opened(registry, tmp_path, chosen, (8, 6)))[1], PIXELS // 3 // 2)
+    with pytest.raises(ConfigError, match=r'data.transforms\[0\].by = "x": expected an integer'):
+        opened(registry, tmp_path, [{"kind": "darker", "by": "x"}], (8, 6))
+    options = DataOptions("npz", {"path": str(tmp_path / "rows.npz")}, transforms=["none"])
+    with pytest.raises(
+        PluginError, match=r"its factory made a builtin_function_or_method, expected a mmcore.data.Transform"
+    ):
+        open_data(registry, options, [registry.modality("mask", size=[8, 6], classes=200)])
 
 
 def test_a_model_trains_on_rows_with_ones_own(registry: Registry) -> None:
