@@ -246,9 +246,13 @@ class _Reader:
         out, seed, device, threads = self._top()
         data = self._section("data", seed)
         options = self._source()
+        transforms = self._listed_parts("transform", "data", "transforms")
         if data is not None and options is not None:
-            data = attrs.evolve(data, options=options)
+            data = attrs.evolve(data, options=options, transforms=transforms)
         training = self._section("training", seed)
+        trackers = self._listed_parts("tracker", "training", "trackers")
+        if training is not None and training.trackers is not None:
+            training = attrs.evolve(training, trackers=trackers)
         sampling = self._section("sampling", seed)
         parts, modalities = self._modalities()
         task_parts, tasks = self._tasks(modalities)
@@ -483,6 +487,20 @@ class _Reader:
             if factory is not None:
                 signature = Constructor.of(factory)
                 self.problems += signature.check(one.get("options", {}), (*place, "options"), f"embedder {name!r}")
+
+    def _listed_parts(self, kind: str, section: str, key: str) -> list[dict[str, Any]]:
+        """What a list names by ``kind``, each made once to check its options, with every default stated."""
+        table = self.given.get(section, {})
+        listed = table.get(key) if isinstance(table, Mapping) else None
+        whole = []
+        for number, one in enumerate(listed if isinstance(listed, list | tuple) else []):
+            own = {"kind": one} if isinstance(one, str) else one
+            # The section itself tells of what has no kind.
+            if isinstance(own, Mapping) and isinstance(own.get("kind"), str):
+                found = self._part(kind, own, (section, f"{key}[{number}]"), own["kind"], ("kind",))
+                if found is not None:
+                    whole.append({"kind": found[0].plugin, **found[0].options})
+        return whole
 
     # ---- the model ----
 

@@ -13,7 +13,6 @@ from mmcore.data.options import (
     EmbedOptions,
     FilterOptions,
     SplitOptions,
-    TransformOptions,
 )
 from mmcore.data.source import Row, Rows, Source, as_source
 
@@ -22,8 +21,16 @@ if TYPE_CHECKING:
     from mmcore.data.dataset import Dataset
     from mmcore.data.loader import Loader
     from mmcore.data.table import Table
+    from mmcore.data.transforms import Transform
 
-_WHERE = {"BadRow": "batch", "Dataset": "dataset", "Loader": "loader", "Table": "table", "TensorBatch": "batch"}
+_WHERE = {
+    "BadRow": "batch",
+    "Dataset": "dataset",
+    "Loader": "loader",
+    "Table": "table",
+    "TensorBatch": "batch",
+    "Transform": "transforms",
+}
 
 __all__ = [
     "BadRow",
@@ -39,7 +46,7 @@ __all__ = [
     "SplitOptions",
     "Table",
     "TensorBatch",
-    "TransformOptions",
+    "Transform",
     "as_source",
     "measured",
     "open_data",

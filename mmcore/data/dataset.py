@@ -1,6 +1,6 @@
 """From raw rows to tensors: each row read by its modalities, and an error that names the place where one cannot be."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -9,13 +9,11 @@ from torch import Tensor
 from mmcore.data.batch import BadRow, TensorBatch
 from mmcore.data.decode import decode
 from mmcore.data.source import Row, as_source
+from mmcore.data.transforms import Transform, check_transform, copied, transformed
 from mmcore.errors import PluginError, RequestError
 from mmcore.modality.base import ModalityProtocol
 from mmcore.plugins.loading import brief
-
-Transform = Callable[[dict[str, Any], int, int], dict[str, Any]]
-"""``(raw values, index, epoch) -> raw values``; equal arguments give equal values. One that does not depend on the epoch may say
-so by an attribute ``varies = False``."""
+from mmcore.rng import Rng
 
 _FEW = 256
 
@@ -29,6 +27,8 @@ class Dataset:
         source: raw rows.
         variables: what is read of a row, in the order of :attr:`TensorBatch.present`.
         transforms: applied in order to the raw values that are not missing.
+        seed: of what they draw.
+        augment: whether what is random in them happens; false for rows that are held out (:meth:`Transform.steady`).
         on_bad_row: ``"stop"`` raises at a row that cannot be read; ``"skip"`` takes it for a row that has nothing,
             which counts in no loss, and tells of it in :attr:`TensorBatch.bad`.
         bad_row_limit: how many different bad rows a :class:`Loader` skips before it raises.
@@ -37,7 +37,7 @@ class Dataset:
         names: of the variables, in the order of :attr:`TensorBatch.present`.
 
     Raises:
-        RequestError: no row, or an ``on_bad_row`` that is neither.
+        RequestError: no row, an ``on_bad_row`` that is neither, or a transform that is none or does not fit the variables.
     """
 
     def __init__(
@@ -46,6 +46,8 @@ class Dataset:
         variables: Sequence[ModalityProtocol],
         *,
         transforms: Sequence[Transform] = (),
+        seed: int = 0,
+        augment: bool = True,
         on_bad_row: str = "stop",
         bad_row_limit: int = 100,
     ) -> None:
@@ -55,14 +57,15 @@ class Dataset:
         if not len(self.source):
             raise RequestError("data: found no row, expected at least one")
         self.variables = tuple(variables)
-        self.transforms = tuple(transforms)
+        self.transforms, self.seed, self.augment = tuple(transforms), seed, augment
         self.on_bad_row, self.bad_row_limit = on_bad_row, bad_row_limit
         self.names = tuple(m.name for m in self.variables)
+        self._steps = self._bound()
 
     @property
     def varies(self) -> bool:
         """Whether a row can differ from epoch to epoch."""
-        return any(getattr(transform, "varies", True) for transform in self.transforms)
+        return any(transform.varies for _, transform in self._steps)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -109,6 +112,8 @@ class Dataset:
         name = None
         try:
             row = self.source[index]
+            if not hasattr(row, "get"):
+                raise RequestError(f"found a {type(row).__name__}, expected a mapping from name to raw value")
             values = {}
             for name in self.names:
                 raw = row.get(name)
@@ -118,13 +123,36 @@ class Dataset:
             if not values:
                 found = ", ".join(row) or "nothing"
                 raise RequestError(f"found {found}, expected one of {', '.join(self.names)} at least")
-            for transform in self.transforms:
-                values = transform(values, index, epoch)
-            return values
+            return self._transformed(values, index, epoch) if self._steps else values
         except PluginError:
             raise
         except Exception as error:
             raise self._placed(error, index, name) from error
+
+    def _bound(self) -> list[tuple[str, Transform]]:
+        """The transforms as they apply here, each with the name of its random numbers."""
+        steps = []
+        for number, transform in enumerate(self.transforms):
+            place = f"transforms[{number}]"
+            check_transform(transform, place)
+            try:
+                bound = transform.bind(self.variables)
+            except RequestError as error:
+                raise RequestError(f"data: {place} {error}") from error
+            check_transform(bound, f"what {place} is bound to")
+            step = bound if self.augment else bound.steady()
+            if step is not None:
+                check_transform(step, f"what takes the place of {place}")
+                steps.append((f"transform/{number}/{type(transform).__name__.lower()}", step))
+        return steps
+
+    def _transformed(self, values: dict[str, Any], index: int, epoch: int) -> dict[str, Any]:
+        always = Rng(self.seed, torch.tensor([index]))
+        now = always.at(epoch)
+        values = {name: copied(raw) for name, raw in values.items()}
+        for purpose, transform in self._steps:
+            values = transformed(transform, values, (now if transform.varies else always).of(purpose))
+        return values
 
     def _batch(self, rows: list[dict[str, Any]], places: Sequence[int], bad: list[BadRow]) -> TensorBatch:
         """Rows of raw values, read variable by variable for all rows at once."""

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mmcore.data.options import PARTS, DataOptions
+from mmcore.data.options import PARTS, DataOptions, parts_by_kind
 from mmcore.data.select import Named, keep, limit, split
 from mmcore.data.source import Source, as_source
 from mmcore.errors import RequestError
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mmcore.data.dataset import Dataset
     from mmcore.data.embed import EmbedReport
     from mmcore.data.loader import Loader, Readable
+    from mmcore.data.transforms import Transform
     from mmcore.modality.base import ModalityProtocol
     from mmcore.plugins import Registry
 
@@ -60,17 +61,17 @@ def open_data(
     """The rows of a part as tensors.
 
     Args:
-        registry: where the source and embedders are found.
+        registry: where the source, embedders and transforms are found.
         options: what to open.
         variables: what is read of every row.
         part: ``"train"``, ``"validation"``, ``"test"`` or ``"all"``; what is random in transforms is left out but for training.
         seed: of that.
 
     Raises:
-        RequestError: as :func:`open_source`; a variable that is in no row seen; or transforms that do not fit the variables.
+        RequestError: as :func:`open_source`; a variable that is in no row seen; or transforms that there are not, or that do not fit
+            their options or the variables.
     """
     from mmcore.data.dataset import Dataset
-    from mmcore.data.transforms import make_transforms
 
     source = open_source(registry, options, part)
     if options.embed:
@@ -82,7 +83,9 @@ def open_data(
     return Dataset(
         source,
         variables,
-        transforms=make_transforms(options.transforms, variables, seed=seed, random=part == "train"),
+        transforms=_transforms(registry, options),
+        seed=seed,
+        augment=part == "train",
         on_bad_row=options.on_bad_row,
         bad_row_limit=options.bad_row_limit,
     )
@@ -203,6 +206,16 @@ def embed(
             print(f"mmcore: skipped {problem}", file=sys.stderr)
         reports.append(report)
     return reports
+
+
+def _transforms(registry: "Registry", options: DataOptions) -> "list[Transform]":
+    made = []
+    for place, own in enumerate(parts_by_kind("data: transforms", "transforms", options.transforms)):
+        try:
+            made.append(registry.make("transform", own.pop("kind"), own)[1])
+        except RequestError as error:
+            raise RequestError(f"data: transforms[{place}]: {error}") from error
+    return made
 
 
 def _takes_part(factory: Any) -> bool:

@@ -1,6 +1,7 @@
 """What a configuration says of data: plain descriptions, checked when they are made. Imports no torch."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -8,7 +9,6 @@ import attrs
 from mmcore.errors import RequestError
 
 PARTS = ("train", "validation", "test", "all")
-TRANSFORMS = ("resize", "crop", "flip", "threshold")
 
 
 def _refuse(what: str, found: Any, expected: str) -> RequestError:
@@ -38,15 +38,6 @@ def _one_of(*names: str) -> Any:
             raise _refuse(attribute.name, value, f"one of {', '.join(names)}")
 
     return check
-
-
-def _size(value: Any) -> tuple[int, int] | None:
-    if value is None:
-        return None
-    pair = (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
-    if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
-        raise _refuse("size", value, "a number of pixels, or [height, width]")
-    return pair[0], pair[1]
 
 
 @attrs.frozen
@@ -131,36 +122,20 @@ class FilterOptions:
             raise _refuse("filters", self.column, "one of keep, drop, least, most and present with it")
 
 
-@attrs.frozen
-class TransformOptions:
-    """A change of raw images and masks, the same for all variables of a row.
+def parts_by_kind(option: str, what: str, value: Any) -> tuple[dict[str, Any], ...]:
+    """Parts that a registry makes, as tables with ``kind`` and the part's own options; a name stands for a table with nothing else.
 
-    Attributes:
-        kind: ``"resize"``, ``"crop"``, ``"flip"``, or ``"threshold"``, which makes a map of 0 and 1 out of grey values or an alpha.
-        size: height and width after a resize or crop, or one number for both.
-        variables: what it changes; by default every image and mask, known by their modality's two last axes, and of a threshold
-            every mask.
-        nearest: variables resized to the nearest pixel, as class maps must be; by default those of integer values.
-        fit: of a resize: ``"stretch"`` to the size, or ``"cover"`` it with the sides' ratio kept, and cut what is over.
-        random: of a crop: at a random place in each epoch instead of the middle.
-        probability: of a flip, in each epoch anew.
-        axis: of a flip: ``"horizontal"`` or ``"vertical"``.
-        level: of a threshold: the smallest value that becomes 1.
+    Raises:
+        RequestError: no list of such.
     """
-
-    kind: str = attrs.field(validator=_one_of(*TRANSFORMS))
-    size: Any = attrs.field(default=None, converter=_size)
-    variables: tuple[str, ...] | None = None
-    nearest: tuple[str, ...] | None = None
-    fit: str = attrs.field(default="stretch", validator=_one_of("stretch", "cover"))
-    random: bool = False
-    probability: float = attrs.field(default=0.5, validator=_within(0, 1))
-    axis: str = attrs.field(default="horizontal", validator=_one_of("horizontal", "vertical"))
-    level: float = attrs.field(default=128, validator=_within(-math.inf, math.inf))
-
-    def __attrs_post_init__(self) -> None:
-        if self.kind in ("resize", "crop") and self.size is None:
-            raise RequestError(f"data: a {self.kind} without size, expected a number of pixels, or [height, width]")
+    expected = f"expected a list of names of installed {what}, or of tables with such a name as kind and its options"
+    if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
+        raise RequestError(f"{option} = {value!r}, {expected}")
+    tables = [{"kind": one} if isinstance(one, str) else one for one in value]
+    for place, table in enumerate(tables):
+        if not isinstance(table, Mapping) or not isinstance(table.get("kind"), str):
+            raise RequestError(f"{option}[{place}] = {table!r}, {expected}")
+    return tuple(dict(table) for table in tables)
 
 
 @attrs.frozen
@@ -196,7 +171,8 @@ class DataOptions:
         filters: which rows are kept; each must keep a row.
         limit: the most rows of a part; all by default.
         embed: variables made once by a pretrained network.
-        transforms: of images and masks, in order; what is random in them is left out of held-out parts.
+        transforms: changes of a row's values, in order: names of installed transforms, or tables with such a name as ``kind`` and the
+            transform's own options, such as ``{kind = "resize", size = 64}``. What is random in them is left out of held-out parts.
         measure: how many training rows the modalities measure their own statistics on (such as an image's mean and deviation), where their
             options do not say them; 0 for none.
         memory: whether rows are read once and kept as tensors: true, false, or by default if they are few (``"auto"``).
@@ -214,7 +190,9 @@ class DataOptions:
     filters: tuple[FilterOptions, ...] = attrs.field(default=(), converter=tuple)
     limit: int | None = attrs.field(default=None, validator=_within(1, math.inf, none=True))
     embed: tuple[EmbedOptions, ...] = attrs.field(default=(), converter=tuple)
-    transforms: tuple[TransformOptions, ...] = attrs.field(default=(), converter=tuple)
+    transforms: tuple[str | Mapping[str, Any], ...] = attrs.field(
+        default=(), converter=lambda value: parts_by_kind("data: transforms", "transforms", value)
+    )
     measure: int = attrs.field(default=4096, validator=_within(0, math.inf))
     memory: Any = attrs.field(default="auto", validator=_one_of("auto", True, False))  # type: ignore[arg-type]
     on_bad_row: str = attrs.field(default="stop", validator=_one_of("stop", "skip"))

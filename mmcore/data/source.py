@@ -35,9 +35,11 @@ class LazyRow(Row):
 
 
 class Source(ABC):
-    """A sized sequence of raw rows, each read when it is asked for.
+    """A data set's rows before they are tensors: a sized sequence, each row read when it is asked for.
 
-    Order, splits, resuming and sharding are then functions of indices, for every kind of source alike.
+    A subclass has ``__len__`` and ``__getitem__``. It is given to :func:`mmcore.fit` or :class:`mmcore.data.Dataset` as an object; offered by
+    the hook ``mmcore_sources``, it is the ``source`` of a configuration. Order, splits, resuming and sharding are functions of indices, for
+    every kind of source alike. Workers read copies of it, so it must survive pickling.
 
     Attributes:
         disjoint: options, with ``part``, by which the source's own parts share no row.
@@ -52,7 +54,10 @@ class Source(ABC):
 
     @abstractmethod
     def __getitem__(self, index: int) -> Row:
-        """Row ``index``, ``0 … len - 1``.
+        """Row ``index``, ``0 … len - 1``: raw values by variable, the same whenever it is asked for.
+
+        A raw value is what the variable's modality reads, such as a PIL image, an array, a number, a text, or the path of a file; None or a
+        missing name means that the row lacks it.
 
         Raises:
             RequestError: the row cannot be read; what was found and what was expected.
@@ -81,12 +86,24 @@ class Rows(Source):
         rows: without a length and an index, they are read into a list.
 
     Raises:
-        RequestError: there is none.
+        RequestError: there is none, or what is no rows: what it lacks.
     """
 
     def __init__(self, rows: Iterable[Row]) -> None:
-        indexed = hasattr(rows, "__len__") and hasattr(rows, "__getitem__") and not isinstance(rows, Mapping)
-        self.rows: Any = rows if indexed else list(rows)
+        lacking = [name for name in ("__len__", "__getitem__") if not hasattr(rows, name)]
+        if isinstance(rows, type):
+            raise RequestError(f"data: found the class {rows.__name__}, expected an object of it, {rows.__name__}(…)")
+        if isinstance(rows, Mapping | str | bytes):
+            raise RequestError(
+                f"data: found a {type(rows).__name__}, expected rows: a list of mappings, one for each row, or a source"
+            )
+        if lacking and not hasattr(rows, "__iter__"):
+            # With __getitem__ alone Python would iterate too, for ever over rows that are made as they are asked for.
+            raise RequestError(
+                f"data: found a {type(rows).__name__}, which lacks {' and '.join(lacking)}, expected rows: a list of mappings, or a "
+                "source (mmcore.data.Source)"
+            )
+        self.rows: Any = list(rows) if lacking else rows
         if not len(self.rows):
             raise RequestError("data: found no row, expected at least one")
 

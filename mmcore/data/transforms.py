@@ -1,48 +1,169 @@
-"""Changes of raw images and masks, the same for all variables of a row."""
+"""Changes of a row's raw values on their way to a model: those of images and masks here, and whatever a plugin brings."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
 import attrs
 import numpy as np
 import torch
 from PIL import Image
 
-from mmcore.data.options import TransformOptions
-from mmcore.errors import RequestError
+from mmcore.errors import PluginError, RequestError
 from mmcore.modality.base import ModalityProtocol
+from mmcore.plugins.loading import brief
 from mmcore.rng import Rng
 
 
-@attrs.frozen(eq=False)
-class Transform:
-    """One change, as a function of raw values, row and epoch.
+class Transform(ABC):
+    """A change of a row's raw values, one for all its variables together: a resize, or an augmentation such as a random crop.
+
+    A subclass says ``varies`` and has ``__call__``. It is given to :class:`mmcore.data.Dataset` as an object; offered by the hook
+    ``mmcore_transforms``, it is the ``kind`` of a ``[[data.transforms]]`` in a configuration, whose other keys go to its constructor.
 
     Attributes:
-        options: which.
-        pixels: the variables that it changes.
-        nearest: those among them whose pixels are classes.
-        rng: of one row; None leaves out what is random.
-        name: of its random numbers.
+        varies: whether a row changes anew in every epoch. Such a transform is for training: rows that are held out do
+            without it (:meth:`steady`), and rows are read again in every epoch instead of once.
     """
 
-    options: TransformOptions
-    pixels: tuple[str, ...]
-    nearest: frozenset[str]
-    rng: Rng | None
-    name: str
+    varies: bool
 
-    @property
-    def varies(self) -> bool:
-        """Whether it depends on the epoch."""
-        return self.rng is not None and (self.options.kind == "flip" or self.options.random)
+    @abstractmethod
+    def __call__(self, values: dict[str, Any], rng: Rng) -> Mapping[str, Any]:
+        """Change one row.
 
-    def __call__(self, values: dict[str, Any], index: int, epoch: int) -> dict[str, Any]:
-        """The values changed; those of other variables as they are.
+        Args:
+            values: the row's raw values by variable, such as PIL images, arrays, numbers and texts, without those that it lacks. They are
+                copies: they may be changed in place.
+            rng: random numbers of this transform, row and epoch, for one row, so that ``rng.uniform()`` has the shape ``(1,)``. Where the
+                transform does not vary, they are the same in every epoch. Those of a global generator would not survive resuming.
+
+        Returns:
+            a value for each of the same names; None where the row shall lack it.
 
         Raises:
-            RequestError: images and masks of different sizes, or too small to crop.
+            RequestError: the row cannot be changed; it is told of as a bad row.
         """
+
+    def bind(self, variables: Sequence[ModalityProtocol]) -> "Transform":
+        """The same transform for a data set's variables, whose specs tell images from masks; by default it needs to know nothing.
+
+        Raises:
+            RequestError: it does not fit them.
+        """
+        return self
+
+    def steady(self) -> "Transform | None":
+        """What takes its place for rows that are held out; None leaves it out, as is the default for one that varies."""
+        return None if self.varies else self
+
+
+def check_transform(transform: Any, place: str) -> None:
+    """Refuse what is no transform.
+
+    Raises:
+        RequestError: what was found, and what it lacks.
+    """
+    if isinstance(transform, type):
+        name = transform.__name__
+        raise RequestError(f"data: {place} is the class {name}, expected an object of it, {name}(…)")
+    if not isinstance(transform, Transform):
+        raise RequestError(
+            f"data: {place} is a {type(transform).__name__}, expected an object of a subclass of mmcore.data.Transform, with varies "
+            "and __call__(values, rng)"
+        )
+    if not isinstance(getattr(transform, "varies", None), bool):
+        raise RequestError(
+            f"data: {place}, a {type(transform).__name__}, lacks varies, expected True (it changes rows anew in every epoch) or False"
+        )
+
+
+def transformed(transform: Transform, values: dict[str, Any], rng: Rng) -> dict[str, Any]:
+    """A row's values, changed; those that are None then are left out.
+
+    Raises:
+        RequestError: the row could not be changed, or nothing is left of it.
+        PluginError: the transform gave no row, or one of other names.
+    """
+    name = type(transform).__name__
+    try:
+        changed = transform(dict(values), rng)
+    except (RequestError, PluginError):
+        raise
+    except Exception as error:
+        raise RequestError(
+            f"the transform {name} gave {brief(error)}, expected {', '.join(values)} to be changed"
+        ) from error
+    if not isinstance(changed, Mapping):
+        raise PluginError(
+            f"data: the transform {name} returned a {type(changed).__name__}, expected a mapping with {', '.join(values)}"
+        )
+    if changed.keys() != values.keys():
+        raise PluginError(
+            f"data: the transform {name} returned {', '.join(map(str, changed)) or 'nothing'}, expected {', '.join(values)} (None for one "
+            "that the row shall lack)"
+        )
+    present = {key: value for key, value in changed.items() if value is not None}
+    if not present:
+        raise RequestError(f"the transform {name} left nothing of {', '.join(values)}, expected one of them at least")
+    return present
+
+
+def copied(raw: Any) -> Any:
+    """A raw value that may be changed in place: what a source keeps must be the same in the next epoch."""
+    if isinstance(raw, np.ndarray):
+        return np.array(raw)
+    if isinstance(raw, torch.Tensor):
+        return raw.clone()
+    if isinstance(raw, Image.Image):
+        return raw.copy()
+    return copy.deepcopy(raw) if isinstance(raw, list | dict) else raw
+
+
+class _OfPixels(Transform):
+    """A change of images and masks, which must be of one size.
+
+    Args:
+        variables: what it changes; by default every image and mask, known by the two or three axes of their modalities.
+    """
+
+    def __init__(self, variables: Sequence[str] | None = None) -> None:
+        self.variables = None if variables is None else tuple(variables)
+        self.pixels: tuple[str, ...] | None = self.variables
+        self.masks: frozenset[str] = frozenset()
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return type(self).__name__.lower()
+
+    def bind(self, variables: Sequence[ModalityProtocol]) -> Self:
+        """Raises RequestError for names of variables that there are not, or that have no pixels."""
+        grids = {m.name: not m.spec.dtype.is_floating_point for m in variables if len(m.spec.shape) in (2, 3)}
+        for name in self._named():
+            if name not in grids:
+                there = ", ".join(grids) or "no variable, as none has pixels"
+                raise RequestError(f"names {name!r}, expected one of {there}")
+        bound = copy.copy(self)
+        bound.masks = frozenset(name for name, whole in grids.items() if whole)
+        if self.variables is None:
+            bound.pixels = tuple(name for name in grids if bound._takes(name))
+        return bound
+
+    def _named(self) -> Sequence[str]:
+        """Variables that its options name."""
+        return self.variables or ()
+
+    def _takes(self, name: str) -> bool:
+        """Whether it changes an image or mask where its options name no variables."""
+        return True
+
+    def __call__(self, values: dict[str, Any], rng: Rng) -> dict[str, Any]:
+        if self.pixels is None:
+            raise RequestError(
+                f"{self.title}: used outside of a Dataset, expected variables=[…] to say what it changes"
+            )
         planes = {name: _Plane.of(values[name], name) for name in self.pixels if name in values}
         if not planes:
             return values
@@ -50,42 +171,157 @@ class Transform:
         size = next(iter(sizes.values()))
         if any(other != size for other in sizes.values()):
             found = ", ".join(f"{name} of {h} × {w}" for name, (h, w) in sizes.items())
-            raise RequestError(f"found {found}, expected one size, to {self.options.kind} them together")
-        change = getattr(self, f"_{self.options.kind}")(size, index, epoch)
-        return {**values, **{name: change(plane, name in self.nearest) for name, plane in planes.items()}}
+            raise RequestError(f"found {found}, expected one size, to {self.title} them together")
+        change = self._change(size, rng)
+        return {**values, **{name: change(plane, name) for name, plane in planes.items()}}
 
-    def _uniform(self, index: int, epoch: int) -> list[float]:
-        assert self.rng is not None
-        return attrs.evolve(self.rng, rows=torch.tensor([index])).at(epoch).of(self.name).uniform(2)[0].tolist()
+    @abstractmethod
+    def _change(self, size: tuple[int, int], rng: Rng) -> Callable[["_Plane", str], Any]:
+        """What becomes of each image and mask of a row, all of this size."""
 
-    def _resize(self, size: tuple[int, int], index: int, epoch: int) -> Callable[["_Plane", bool], Any]:
-        target = self.options.size
-        if self.options.fit == "stretch":
-            return lambda plane, nearest: plane.resized(target, nearest)
+    def _check(self, option: str, right: bool, expected: str) -> None:
+        if not right:
+            raise RequestError(f"{self.title}: {option} = {getattr(self, option)!r}, expected {expected}")
+
+
+class Resize(_OfPixels):
+    """Images and masks at one height and width, masks by the nearest pixel.
+
+    Args:
+        size: height and width, or one number for both.
+        fit: ``"stretch"`` to the size, or ``"cover"`` it with the sides' ratio kept, and cut what is over.
+        nearest: variables resized to the nearest pixel, as class maps must be; by default those of integer values.
+        variables: what it changes; by default every image and mask.
+
+    Raises:
+        RequestError: a size or fit that cannot be.
+    """
+
+    varies = False
+
+    def __init__(
+        self,
+        size: int | Sequence[int],
+        fit: str = "stretch",
+        nearest: Sequence[str] | None = None,
+        variables: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(variables)
+        self.size, self.fit = _pair("resize", size), fit
+        self.nearest = None if nearest is None else tuple(nearest)
+        self._check("fit", fit in ("stretch", "cover"), "one of stretch, cover")
+
+    def _named(self) -> Sequence[str]:
+        return (*(self.variables or ()), *(self.nearest or ()))
+
+    def _change(self, size: tuple[int, int], rng: Rng) -> Callable[["_Plane", str], Any]:
+        target, nearest = self.size, self.masks if self.nearest is None else self.nearest
+        if self.fit == "stretch":
+            return lambda plane, name: plane.resized(target, name in nearest)
         scale = max(t / s for t, s in zip(target, size, strict=True))
         inner = (max(target[0], round(size[0] * scale)), max(target[1], round(size[1] * scale)))
         top, left = (inner[0] - target[0]) // 2, (inner[1] - target[1]) // 2
-        return lambda plane, nearest: _Plane.of(plane.resized(inner, nearest), "").cut(top, left, target)
+        return lambda plane, name: _Plane.of(plane.resized(inner, name in nearest), "").cut(top, left, target)
 
-    def _crop(self, size: tuple[int, int], index: int, epoch: int) -> Callable[["_Plane", bool], Any]:
-        target = self.options.size
+
+class Crop(_OfPixels):
+    """A part of images and masks, the same of all: their middle, or a random place in each epoch.
+
+    Args:
+        size: height and width of the part, or one number for both.
+        random: at a random place; rows that are held out are cropped in the middle.
+        variables: what it changes; by default every image and mask.
+
+    Raises:
+        RequestError: a size that cannot be.
+    """
+
+    def __init__(self, size: int | Sequence[int], random: bool = False, variables: Sequence[str] | None = None) -> None:
+        super().__init__(variables)
+        self.size, self.varies = _pair("crop", size), random
+
+    def steady(self) -> "Crop":
+        """The crop of the middle."""
+        steady = copy.copy(self)
+        steady.varies = False
+        return steady
+
+    def _change(self, size: tuple[int, int], rng: Rng) -> Callable[["_Plane", str], Any]:
+        target = self.size
         spare = (size[0] - target[0], size[1] - target[1])
         if min(spare) < 0:
             raise RequestError(
                 f"found {size[0]} × {size[1]} pixels, expected at least {target[0]} × {target[1]} to crop"
             )
-        if self.options.random and self.rng is not None:
-            top, left = (int(u * (n + 1)) for u, n in zip(self._uniform(index, epoch), spare, strict=True))
+        if self.varies:
+            top, left = (int(u * (n + 1)) for u, n in zip(rng.uniform(2)[0].tolist(), spare, strict=True))
         else:
             top, left = spare[0] // 2, spare[1] // 2
-        return lambda plane, nearest: plane.cut(top, left, target)
+        return lambda plane, name: plane.cut(top, left, target)
 
-    def _flip(self, size: tuple[int, int], index: int, epoch: int) -> Callable[["_Plane", bool], Any]:
-        turned = self.rng is not None and self._uniform(index, epoch)[0] < self.options.probability
-        return lambda plane, nearest: plane.flipped(self.options.axis) if turned else plane.raw
 
-    def _threshold(self, size: tuple[int, int], index: int, epoch: int) -> Callable[["_Plane", bool], Any]:
-        return lambda plane, nearest: plane.above(self.options.level)
+class Flip(_OfPixels):
+    """Images and masks mirrored at random, all of a row or none, in each epoch anew; rows that are held out never.
+
+    Args:
+        probability: of a row's being mirrored.
+        axis: ``"horizontal"`` (left becomes right) or ``"vertical"``.
+        variables: what it changes; by default every image and mask.
+
+    Raises:
+        RequestError: a probability or axis that cannot be.
+    """
+
+    varies = True
+
+    def __init__(
+        self, probability: float = 0.5, axis: str = "horizontal", variables: Sequence[str] | None = None
+    ) -> None:
+        super().__init__(variables)
+        self.probability, self.axis = probability, axis
+        self._check("probability", _is_number(probability) and 0 <= probability <= 1, "a number 0 … 1")
+        self._check("axis", axis in ("horizontal", "vertical"), "one of horizontal, vertical")
+
+    def _change(self, size: tuple[int, int], rng: Rng) -> Callable[["_Plane", str], Any]:
+        turned = rng.uniform().item() < self.probability
+        return lambda plane, name: plane.flipped(self.axis) if turned else plane.raw
+
+
+class Threshold(_OfPixels):
+    """A mask of 0 and 1 out of grey values or an alpha channel.
+
+    Args:
+        level: the smallest value that becomes 1.
+        variables: what it changes; by default every mask.
+
+    Raises:
+        RequestError: a level that is no number.
+    """
+
+    varies = False
+
+    def __init__(self, level: float = 128, variables: Sequence[str] | None = None) -> None:
+        super().__init__(variables)
+        self.level = level
+        self._check("level", _is_number(level), "a number")
+
+    def _takes(self, name: str) -> bool:
+        return name in self.masks
+
+    def _change(self, size: tuple[int, int], rng: Rng) -> Callable[["_Plane", str], Any]:
+        return lambda plane, name: plane.above(self.level)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _pair(title: str, size: Any) -> tuple[int, int]:
+    pair = (size, size) if isinstance(size, int) else size
+    whole = isinstance(pair, list | tuple) and all(isinstance(n, int) and not isinstance(n, bool) for n in pair)
+    if not whole or len(pair) != 2 or min(pair) < 1:
+        raise RequestError(f"{title}: size = {size!r}, expected a number of pixels, or [height, width]")
+    return pair[0], pair[1]
 
 
 @attrs.frozen(eq=False)
@@ -166,33 +402,3 @@ class _Plane:
 
 def _filter(nearest: bool) -> Image.Resampling:
     return Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
-
-
-def make_transforms(
-    options: Sequence[TransformOptions], variables: Sequence[ModalityProtocol], *, seed: int, random: bool
-) -> list[Transform]:
-    """Transforms of these variables, in order.
-
-    Args:
-        options: which.
-        variables: of the data set; those with two axes or three are images and masks.
-        seed: of what is random in them.
-        random: whether anything is: false for held-out parts.
-
-    Raises:
-        RequestError: a variable that there is not, or that is neither.
-    """
-    grids = {m.name: not m.spec.dtype.is_floating_point for m in variables if len(m.spec.shape) in (2, 3)}
-    made = []
-    for number, one in enumerate(options):
-        for name in (*(one.variables or ()), *(one.nearest or ())):
-            if name not in grids:
-                raise RequestError(
-                    f"data: transforms[{number}] names {name!r}, expected one of {', '.join(grids) or 'no variable, as none has pixels'}"
-                )
-        masks = tuple(name for name, whole in grids.items() if whole)
-        pixels = one.variables if one.variables is not None else masks if one.kind == "threshold" else tuple(grids)
-        nearest = frozenset(masks if one.nearest is None else one.nearest)
-        rng = Rng.for_rows(seed, 1).of("transform") if random else None
-        made.append(Transform(one, pixels, nearest, rng, f"{number}/{one.kind}"))
-    return made

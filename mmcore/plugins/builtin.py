@@ -36,3 +36,19 @@ def mmcore_sources() -> list[Offer]:
         Offer("shards", f"{files}.shards:Shards", "tar files in WebDataset's layout"),
         Offer("datasets", f"{files}.saved:Saved", "Hugging Face datasets saved on disk"),
     ]
+
+
+@hookimpl
+def mmcore_transforms() -> list[Offer]:
+    module = "mmcore.data.transforms"
+    return [
+        Offer("resize", f"{module}:Resize", "images and masks at one size, masks by the nearest pixel"),
+        Offer("crop", f"{module}:Crop", "the middle of images and masks, or a random place"),
+        Offer("flip", f"{module}:Flip", "images and masks mirrored at random"),
+        Offer("threshold", f"{module}:Threshold", "a mask of 0 and 1 out of grey values or an alpha"),
+    ]
+
+
+@hookimpl
+def mmcore_trackers() -> list[Offer]:
+    return [Offer("tensorboard", "mmcore.training.trackers:TensorBoard", "curves and pictures as TensorBoard's events")]

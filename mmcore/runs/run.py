@@ -25,6 +25,7 @@ from mmcore.store.folder import CHECKPOINTS
 from mmcore.store.model import load
 from mmcore.training import StepReport, TrainState, fit
 from mmcore.training.loop import pick_device
+from mmcore.training.trackers import trackers_for
 
 CONFIG = "config.toml"
 
@@ -137,6 +138,7 @@ def train(
         validation=setup.rows("validation") if config.training.validate_every else None,
         pictures=draw,
         watch=[keep],
+        trackers=trackers_for(config.training.trackers, folder, setup.registry),
         quiet=quiet,
         resume=resume,
         replace=replace,
@@ -155,6 +157,8 @@ def rows_with(rows: Dataset, model: JointModel) -> Dataset:
         rows.source,
         model.variables,
         transforms=rows.transforms,
+        seed=rows.seed,
+        augment=rows.augment,
         on_bad_row=rows.on_bad_row,
         bad_row_limit=rows.bad_row_limit,
     )

@@ -4,5 +4,6 @@ from mmcore.training.loop import fit
 from mmcore.training.options import TrainOptions
 from mmcore.training.state import TrainState
 from mmcore.training.step import StepReport, training_step
+from mmcore.training.trackers import Tracker
 
-__all__ = ["StepReport", "TrainOptions", "TrainState", "fit", "training_step"]
+__all__ = ["StepReport", "Tracker", "TrainOptions", "TrainState", "fit", "training_step"]

@@ -1,20 +1,19 @@
-"""What a run writes down while it trains: JSON lines, and TensorBoard's events where it is installed."""
+"""What a run writes down while it trains: JSON lines, and whatever trackers keep."""
 
-import contextlib
 import hashlib
 import json
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import attrs
 
 from mmcore.errors import MmcoreError
 from mmcore.training.state import TrainState
 from mmcore.training.step import StepReport
+from mmcore.training.trackers import Trackers
 
 SAME = ("metrics.jsonl", "validation.jsonl")
 """Files that have the same bytes for the same run; clock times have a file of their own."""
@@ -23,17 +22,17 @@ TIMING = "timing.jsonl"
 
 @attrs.define
 class Logs:
-    """``metrics.jsonl``, ``validation.jsonl`` and ``timing.jsonl``, each line with its ``step``, and TensorBoard events."""
+    """``metrics.jsonl``, ``validation.jsonl`` and ``timing.jsonl``, each line with its ``step``; the same figures go to trackers."""
 
     folder: Path | None
-    board: Any = None
+    trackers: Trackers
     started: float = attrs.field(factory=time.monotonic)
 
     @classmethod
-    def open(cls, folder: Path | None, after: int | None = None) -> "Logs":
+    def open(cls, folder: Path | None, after: int | None, trackers: Trackers) -> "Logs":
         """Logs in ``folder``, or nowhere; new ones, or those of a run that goes on ``after`` a step."""
         if folder is None:
-            return cls(None)
+            return cls(None, trackers)
         try:
             for name in (*SAME, TIMING):
                 path = folder / name
@@ -42,19 +41,13 @@ class Logs:
                 aside = folder / f".aside-{name}"
                 aside.write_bytes(kept)
                 aside.replace(path)
-            try:
-                from torch.utils.tensorboard.writer import SummaryWriter
-            except ImportError:
-                return cls(folder)
-            return cls(
-                folder, SummaryWriter(str(folder / "tensorboard"), purge_step=None if after is None else after + 1)
-            )
+            return cls(folder, trackers)
         except OSError as error:
             raise MmcoreError(f"training: {folder} cannot be written: {error.strerror or error}") from error
 
     def step(self, state: TrainState, report: StepReport) -> None:
         """A line of ``metrics.jsonl`` for the step just taken."""
-        if self.folder is None:
+        if self.folder is None and not self.trackers:
             return
         columns = (report.by_task(), report.rows, report.weights)
         means = zip(state.model.tasks, *(column.tolist() for column in columns), strict=True)
@@ -68,8 +61,8 @@ class Logs:
         }
         self.write("metrics.jsonl", line)
         self.write(TIMING, {"step": state.step, "seconds": round(time.monotonic() - self.started, 3)})
-        self.scalars(state.step, {"loss/total": line["loss"], "grad_norm": line["grad_norm"], "lr": line["lr"]})
-        self.scalars(state.step, {f"loss/{name}": part["loss"] for name, part in losses.items()})
+        figures = {"loss/total": line["loss"], "grad_norm": line["grad_norm"], "lr": line["lr"]}
+        self.trackers.scalars(state.step, figures | {f"loss/{name}": part["loss"] for name, part in losses.items()})
 
     def write(self, name: str, line: Mapping[str, Any]) -> None:
         """One line of a file.
@@ -84,19 +77,6 @@ class Logs:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
             raise MmcoreError(f"training: {self.folder / name} cannot be written: {error.strerror or error}") from error
-
-    def scalars(self, step: int, figures: Mapping[str, float | None]) -> None:
-        """Points of TensorBoard's curves."""
-        if self.board is None:
-            return
-        try:
-            for name, value in figures.items():
-                if value is not None:
-                    self.board.add_scalar(name, value, step)
-        except OSError as error:
-            raise MmcoreError(
-                f"training: {self.folder}: curves cannot be written: {error.strerror or error}"
-            ) from error
 
     def marks(self) -> dict[str, Any]:
         """Size and digest of the lines so far, by file."""
@@ -113,18 +93,6 @@ class Logs:
                     os.fsync(descriptor)
                 finally:
                     os.close(descriptor)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Flush what is left, also when a step fails."""
-        if self.board is not None:
-            # The run's own error, such as a full disk, matters more than the same one of the curves.
-            with contextlib.suppress(OSError):
-                self.board.close()
 
 
 def total(report: StepReport) -> float:

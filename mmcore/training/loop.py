@@ -26,6 +26,7 @@ from mmcore.training.ranks import Ranks, whole
 from mmcore.training.saving import Saver, differences, restore, tell
 from mmcore.training.state import TrainState
 from mmcore.training.step import StepReport, training_step
+from mmcore.training.trackers import Tracker, Trackers, trackers_for
 from mmcore.training.validation import Pictures, Sketches, Validation, check_best
 
 Watcher = Callable[[TrainState, StepReport], None]
@@ -61,6 +62,7 @@ def fit(
     validation: Iterable[Mapping[str, Any]] | Dataset | Table | None = None,
     pictures: Pictures | None = None,
     watch: Iterable[Watcher] = (),
+    trackers: Iterable[Tracker | str | Mapping[str, Any]] | None = None,
     quiet: bool = False,
     resume: bool = False,
     accept_changes: bool = False,
@@ -75,13 +77,15 @@ def fit(
         model: trained in place.
         rows: mappings from variable name to raw value (None or missing: the row lacks it), or a
             :class:`mmcore.data.Table` or :class:`mmcore.data.Dataset` of them.
-        out: a folder for the run: ``metrics.jsonl``, ``timing.jsonl``, TensorBoard events, checkpoints and the model; none by
+        out: a folder for the run: ``metrics.jsonl``, ``timing.jsonl``, checkpoints, the model and what trackers keep; none by
             default. One that holds a run already is refused, unless ``resume`` or ``replace`` says what to do.
         options: how to train.
         device: ``"auto"`` or one of torch's names.
         validation: rows kept aside, for ``validate_every``.
         pictures: draws, for ``pictures_every``.
         watch: called after every step with the state and the step's report.
+        trackers: told of losses and pictures (:class:`mmcore.training.Tracker`): objects, or names of installed ones; by default as the
+            options say, TensorBoard where it is installed and there is a folder.
         quiet: show no progress.
         resume: go on from the newest whole checkpoint in ``out``, to the same bytes as if never interrupted.
         accept_changes: resume although the configuration has changed.
@@ -92,7 +96,7 @@ def fit(
         the state after the last step.
 
     Raises:
-        RequestError: options, rows or a device that cannot be used; a folder that holds a run; nothing to resume, or a changed
+        RequestError: options, rows, trackers or a device that cannot be used; a folder that holds a run; nothing to resume, or a changed
             configuration.
         MmcoreError: an input, loss or gradient that is not finite, short memory, a lost rank, or a folder that cannot be written.
     """
@@ -107,6 +111,7 @@ def fit(
     held = None if validation is None else rows_for(validation, model.variables)
     where = pick_device(device)
     folder = Path(out) if out is not None else None
+    listening = trackers_for(options.trackers if trackers is None else trackers, folder)
     with ExitStack() as stack:
         ranks = stack.enter_context(Ranks.here(where, options.timeout))
         quiet = quiet or not ranks.first
@@ -131,12 +136,14 @@ def fit(
             _compare(checkpoint, configuration, folder, ranks, accept_changes)
             restore(state, loader, checkpoint)
             after = state.step
-        logs = stack.enter_context(Logs.open(folder if ranks.first else None, after))
+        tracking = stack.enter_context(Trackers(listening if ranks.first else ()))
+        logs = Logs.open(folder if ranks.first else None, after, tracking)
+        tracking.begin(folder, {**configuration, "configuration": model.configuration}, after)
         watchers: list[Watcher] = [_Lines(logs)]
         if held is not None and options.validate_every:
             watchers.append(Validation(held, logs, lambda best: _save(best, folder and folder / "best", ranks)))
         if pictures is not None and options.pictures_every and folder is not None:
-            watchers.append(Sketches(pictures, folder / "samples"))
+            watchers.append(Sketches(pictures, folder / "samples", tracking))
         watchers += watch
         saver = None
         if folder is not None:

@@ -1,11 +1,13 @@
 """How to train: the options, checked when they are made."""
 
 import math
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
 import attrs
 
+from mmcore.data.options import parts_by_kind
 from mmcore.errors import RequestError
 from mmcore.model.roles import RoleMix
 from mmcore.training.precision import PRECISIONS
@@ -53,6 +55,8 @@ class TrainOptions:
         keep: how many checkpoints stay.
         workers: processes that read rows; 0: this one, as always where the rows are in memory.
         timeout: seconds in which a rank that does not answer is taken for lost.
+        trackers: names of installed trackers, or tables with such a name as ``kind`` and the tracker's own options. None (left out) is
+            ``["tensorboard"]`` where TensorBoard is installed and the run has a folder.
     """
 
     steps: int = 1500
@@ -83,6 +87,11 @@ class TrainOptions:
     keep: int = attrs.field(default=3, metadata=FREE)
     workers: int = attrs.field(default=0, metadata=FREE)
     timeout: float = attrs.field(default=600.0, metadata=FREE)
+    trackers: tuple[str | Mapping[str, Any], ...] | None = attrs.field(
+        default=None,
+        converter=lambda value: None if value is None else parts_by_kind("training: trackers", "trackers", value),
+        metadata=FREE,
+    )
 
     def __attrs_post_init__(self) -> None:
         least = dict.fromkeys(("steps", "batch_size", "ema_every", "log_every", "accumulate", "keep"), 1)

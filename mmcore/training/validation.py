@@ -16,6 +16,7 @@ from mmcore.training.options import TrainOptions
 from mmcore.training.ranks import Ranks
 from mmcore.training.state import TrainState
 from mmcore.training.step import StepReport
+from mmcore.training.trackers import Trackers
 from mmcore.training.weighting import WEIGHTINGS
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Validation:
             self.logs.write(
                 "validation.jsonl", {"step": state.step, "losses": figures, "best": options.best, "so_far": state.best}
             )
-            self.logs.scalars(state.step, {f"validation/{name}": value for name, value in figures.items()})
+            self.logs.trackers.scalars(state.step, {f"validation/{name}": value for name, value in figures.items()})
 
 
 def check_best(model: JointModel, options: TrainOptions) -> None:
@@ -114,10 +115,12 @@ class Sketches:
     Attributes:
         draw: given by the caller.
         folder: where PNG files go.
+        trackers: what else is given the pictures.
     """
 
     draw: Pictures
     folder: Path
+    trackers: Trackers
 
     def __call__(self, state: TrainState, report: StepReport) -> None:
         """Where it is time for some; a divided model needs every rank to draw, and the first one writes."""
@@ -138,3 +141,4 @@ class Sketches:
                     picture.save(path)
                 except OSError as error:
                     raise MmcoreError(f"pictures: {path} cannot be written: {error.strerror or error}") from error
+            self.trackers.pictures(state.step, pictures)

@@ -1,6 +1,5 @@
-"""Columns, splits, filters, limits and transforms: which rows and pixels a model is given."""
+"""Columns, splits, filters and limits: which rows a model is given."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from mmcore import Registry, RequestError
 from mmcore.data import (
@@ -19,15 +17,11 @@ from mmcore.data import (
     SplitOptions,
     Table,
     TensorBatch,
-    TransformOptions,
     measured,
     open_data,
-    open_loader,
     open_source,
 )
 from mmcore.data.select import Named, keep, split
-from mmcore.data.transforms import make_transforms
-from mmcore.modality.base import Modality
 
 PARTS = ("train", "validation", "test")
 
@@ -87,8 +81,6 @@ def test_flags_and_stand_ins_tell_what_is_missing() -> None:
         (lambda: SplitOptions(validation=0.6, test=0.4), "less than 1"),
         (lambda: SplitOptions(values={"test": (1,)}), "a column named by split.by"),
         (lambda: FilterOptions("a"), "one of keep, drop, least, most and present"),
-        (lambda: TransformOptions("resize"), "a resize without size"),
-        (lambda: TransformOptions("blur"), "one of resize, crop, flip, threshold"),
         (lambda: DataOptions("digits", on_bad_row="ignore"), "one of stop, skip"),
         (lambda: DataOptions("digits", workers=-1), "workers = -1"),
         (lambda: split(rows(), SplitOptions(), "test"), "expected split.test or split.values"),
@@ -109,35 +101,6 @@ def test_the_digits_own_parts_are_disjoint_and_cover_all(registry: Registry) -> 
     assert len(everything) == len(set(everything)) == 1797
 
 
-def planes(registry: Registry) -> list[Modality]:
-    return [registry.modality("image", channels=1, size=4), registry.modality("mask", size=4, classes=200)]
-
-
-@pytest.mark.parametrize("kind", ["PIL", "array", "channels first"])
-def test_image_and_mask_move_together(kind: str, registry: Registry) -> None:
-    # Each pixel's value is its place, so that equal values prove equal moves.
-    pixels = np.arange(12 * 10, dtype=np.uint8).reshape(12, 10)
-    image: Any = {"PIL": Image.fromarray(pixels), "array": pixels, "channels first": pixels[None]}[kind]
-    options = [
-        TransformOptions("crop", 6, random=True),
-        TransformOptions("flip"),
-        TransformOptions("flip", axis="vertical"),
-    ]
-    steps = make_transforms(options, planes(registry), seed=1, random=True)
-    seen = set()
-    for index in range(6):
-        for epoch in range(3):
-            values: dict[str, Any] = {"image": image, "mask": pixels, "label": 1}
-            for step in steps:
-                values = step(values, index, epoch)
-            moved = np.asarray(values["image"]).reshape(6, 6)
-            assert (moved == values["mask"]).all()
-            corner, far = int(moved[0, 0]), int(moved[5, 5])
-            assert abs(corner // 10 - far // 10) == abs(corner % 10 - far % 10) == 5
-            seen.add((corner, far))
-    assert len(seen) > 8
-
-
 def test_fewer_rows_are_spread_evenly_over_all() -> None:
     x = torch.arange(10)
     table = Table(TensorBatch({"x": x}, (x > 4)[:, None]))
@@ -145,62 +108,6 @@ def test_fewer_rows_are_spread_evenly_over_all() -> None:
     assert few.rows.values["x"].tolist() == [0, 2, 5, 7]
     assert few.rows.present[:, 0].tolist() == [False, False, True, True]
     assert table.spread(10) is table.spread(99) is table
-
-
-def test_a_threshold_makes_a_map_of_an_alpha_however_it_comes(registry: Registry) -> None:
-    alpha = np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8)
-    colours = np.stack([np.full_like(alpha, 7)] * 3 + [alpha], axis=2)
-    wanted = np.arange(0, 256, 4).reshape(8, 8) >= 100
-    (step,) = make_transforms([TransformOptions("threshold", level=100)], planes(registry), seed=0, random=True)
-    for raw in (alpha, colours, colours.transpose(2, 0, 1), Image.fromarray(colours, "RGBA"), Image.fromarray(alpha)):
-        image = np.zeros((8, 8, 3), np.uint8)
-        changed = step({"image": image, "mask": raw}, 0, 0)
-        np.testing.assert_array_equal(changed["mask"], wanted)
-        assert changed["image"] is image
-    with pytest.raises(RequestError, match="found 3 channels, expected grey values or an alpha"):
-        step({"mask": colours[..., :3]}, 0, 0)
-
-
-def test_masks_are_resized_to_the_nearest_pixel_and_images_are_not(registry: Registry) -> None:
-    mask = np.kron(np.asarray([[0, 7], [3, 1]], np.uint8), np.ones((8, 8), np.uint8))
-    (step,) = make_transforms([TransformOptions("resize", 6)], planes(registry), seed=0, random=False)
-    out = step({"image": Image.fromarray(mask * 30), "mask": mask}, 0, 0)
-    assert set(np.unique(out["mask"])) == {0, 7, 3, 1}
-    assert len(np.unique(np.asarray(out["image"]))) > 4
-    (step,) = make_transforms([TransformOptions("resize", (4, 4), fit="cover")], planes(registry), seed=0, random=False)
-    wide = np.tile(np.repeat(np.arange(16, dtype=np.uint8), 1), (8, 1))
-    assert (step({"mask": wide}, 0, 0)["mask"] == [5, 7, 9, 11]).all()  # the middle half of every second column
-
-
-def test_a_mask_of_another_size_is_told(registry: Registry) -> None:
-    (step,) = make_transforms([TransformOptions("crop", 2)], planes(registry), seed=0, random=False)
-    with pytest.raises(
-        RequestError,
-        match="found image of 8 × 8, mask of 4 × 4, expected one size",
-    ):
-        step({"image": np.zeros((8, 8)), "mask": np.zeros((4, 4))}, 0, 0)
-
-
-def test_random_changes_depend_on_row_and_epoch_alone(registry: Registry, tmp_path: Path) -> None:
-    rng = np.random.Generator(np.random.Philox(0))
-    np.savez(tmp_path / "a.npz", image=rng.random((30, 9, 9), np.float32))
-    variables = planes(registry)[:1]
-    base = DataOptions("npz", {"path": str(tmp_path / "a.npz")}, transforms=(TransformOptions("crop", 4, random=True),))
-    dataset = open_data(registry, base, variables, seed=4)
-    assert dataset.varies
-    places = torch.arange(90)
-    whole = dataset.__getitems__(places.tolist()).values["image"]
-    assert torch.equal(dataset.__getitems__([71]).values["image"][0], whole[71])
-    assert sum(torch.equal(whole[i], whole[i + 30]) for i in range(30)) < 10
-    held = open_data(
-        registry,
-        DataOptions("npz", base.options, split=SplitOptions(test=0.5), transforms=base.transforms),
-        variables,
-        "test",
-    )
-    assert not held.varies
-    batch = next(iter(open_loader(dataset, base, 8, 0)))
-    assert batch.values["image"].shape == (8, 1, 4, 4)
 
 
 def test_modalities_measure_training_rows_once_and_keep_it(registry: Registry) -> None:
