@@ -13,20 +13,35 @@ if TYPE_CHECKING:
     from mmcore.model.joint import JointModel
 
 
+Given = Annotated[list[str] | None, typer.Option(help="name=value, such as label=3 or image=a.png; may be repeated.")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(help="name=mask.png (or .npy): of what is given, the pixels that are known; the rest is inpainted."),
+]
+Start = Annotated[list[str] | None, typer.Option(help="name=value to edit, of every modality that is generated.")]
+
+
 def sample(
     context: typer.Context,
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a model folder.")],
     n: Annotated[
         int | None, typer.Option("-n", min=1, help="How many; by default as the run's configuration says.")
     ] = None,
-    given: Annotated[
-        list[str] | None,
-        typer.Option(help="name=value, such as label=3 or image=a.png; may be repeated."),
-    ] = None,
+    given: Given = None,
+    where: Where = None,
     absent: Annotated[list[str] | None, typer.Option(help="Leave this modality out; may be repeated.")] = None,
+    conditioning: Annotated[str | None, typer.Option(help="roles, posterior or rejection.")] = None,
     guidance: Annotated[list[str] | None, typer.Option(help="name=scale of a given modality; may be repeated.")] = None,
+    start: Start = None,
+    strength: Annotated[float | None, typer.Option(help="Of an edit: above 0, and 1 for noise alone.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Of the sampler.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="auto, ddim, ancestral, 2m or heun.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="auto, ddim, ancestral, 2m, heun, or a plugin's.")] = None,
+    spacing: Annotated[str | None, typer.Option(help="Of the timesteps: time or snr.")] = None,
+    eta: Annotated[float | None, typer.Option(help="DDIM's, 0 … 1.")] = None,
+    codes: Annotated[str | None, typer.Option(help="How modalities enter a step: mean, draw or draw-all.")] = None,
+    draw: Annotated[
+        bool | None, typer.Option("--draw/--no-draw", help="Draw real-valued answers, in place of their means.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the samples.")] = None,
     device: Device = "auto",
     out: Annotated[Path | None, typer.Option(help="Where samples go; by default RUN/samples.")] = None,
@@ -35,7 +50,7 @@ def sample(
     registry = registry_of(context)
     from mmcore.config import SamplingOptions
     from mmcore.runs.run import CONFIG, Run, write_samples
-    from mmcore.sampling.ask import sample
+    from mmcore.sampling import sample
     from mmcore.store.model import load
     from mmcore.training.loop import pick_device
 
@@ -44,16 +59,39 @@ def sample(
         model, defaults = opened.model(device), opened.setup.config.sampling
     else:
         model, defaults = load(run, registry=registry, device=str(pick_device(device))), SamplingOptions()
-    changes = {"steps": steps, "sampler": sampler, "seed": seed}
-    how: dict[str, Any] = defaults.how() | {key: value for key, value in changes.items() if value is not None}
+    how: dict[str, Any] = defaults.how()
     if sampler not in (None, defaults.sampler):
         how |= {"eta": None} | ({} if sampler in ("ancestral", "ddim") else {"codes": "mean"})
+    asked = {
+        "steps": steps,
+        "sampler": sampler,
+        "spacing": spacing,
+        "eta": eta,
+        "codes": codes,
+        "draw": draw,
+        "conditioning": conditioning,
+        "strength": strength,
+        "seed": seed,
+    }
+    how |= {key: value for key, value in asked.items() if value is not None}
     count = n or defaults.n
-    asked = _pairs("--given", given or [])
+    pairs = {"given": _pairs("--given", given or []), "where": _pairs("--where", where or [])}
+    pairs["start"] = _pairs("--start", start or [])
+    if strength is not None and not pairs["start"]:
+        raise RequestError("--strength without --start, expected name=value to edit, such as --start image=a.png")
     scales = {name: _number(name, text) for name, text in _pairs("--guidance", guidance or []).items()}
-    values = {name: _read(model, name, text, count) for name, text in asked.items()}
-    question = {"n": count, "given": asked, "absent": absent or [], "guidance": scales, **how}
-    answer = sample(model, count, given=values, absent=absent or [], guidance=scales, **how)
+    question = {"n": count, **pairs, "absent": absent or [], "guidance": scales, **how}
+    answer = sample(
+        model,
+        count,
+        given={name: _value(model, "--given", name, text, count) for name, text in pairs["given"].items()},
+        where={name: _mask(model, name, text, count) for name, text in pairs["where"].items()},
+        start={name: _value(model, "--start", name, text, count) for name, text in pairs["start"].items()} or None,
+        absent=absent or [],
+        guidance=scales,
+        registry=registry,
+        **how,
+    )
     for path in write_samples(writable(out or run / "samples", "--out"), model, answer, question):
         print(path)
 
@@ -75,8 +113,8 @@ def _number(name: str, text: str) -> float:
         raise RequestError(f"--guidance {name}={text}, expected a number such as 2.0") from None
 
 
-def _read(model: "JointModel", name: str, text: str, n: int) -> Any:
-    """A given value, read as its modality reads raw ones; the same for every sample."""
+def _value(model: "JointModel", option: str, name: str, text: str, n: int) -> Any:
+    """A value, read as its modality reads raw ones; the same for every sample."""
     from mmcore.config.files import value_of
 
     m = model.variable(name)
@@ -90,4 +128,28 @@ def _read(model: "JointModel", name: str, text: str, n: int) -> Any:
             return x[None].expand(n, *x.shape)
         except RequestError as error:
             refused = refused or error
-    raise RequestError(f"--given {name}={text}: {refused}") from refused
+    raise RequestError(f"{option} {name}={text}: {refused}") from refused
+
+
+def _mask(model: "JointModel", name: str, text: str, n: int) -> Any:
+    """Which elements of a given value are known, of a picture's bright pixels or an array's true elements; alike for every sample."""
+    import numpy as np
+    import torch
+
+    from mmcore.data.decode import picture
+
+    shape = model.variable(name).spec.shape
+    try:
+        if Path(text).suffix == ".npy":
+            known = np.load(text, allow_pickle=False)
+            if known.dtype != bool:
+                raise RequestError(f"found {known.dtype}, expected booleans, true where it is known")
+        else:
+            known = np.asarray(picture(text).convert("L")) > 127
+        # A map of the two last axes is the same for all channels.
+        return torch.from_numpy(np.broadcast_to(known, shape).copy()).expand(n, *shape)
+    except (OSError, ValueError) as error:
+        found = f"found shape {known.shape}" if "broadcast" in str(error) else str(error)
+        raise RequestError(
+            f"--where {name}={text}: {found}, expected a mask of {' × '.join(map(str, shape))}"
+        ) from error
