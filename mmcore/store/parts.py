@@ -232,7 +232,9 @@ def unlike(saved: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
     def words(x: Tensor | None) -> str:
         return "none" if x is None else f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}"
 
-    pairs = [(name, words(saved.get(name)), words(own.get(name))) for name in {**own, **saved}]
+    # A file is read in an order of no meaning.
+    names = [*own, *sorted(saved.keys() - own.keys())]
+    pairs = [(name, words(saved.get(name)), words(own.get(name))) for name in names]
     lines = [f"{name}: {old} there, {new} here" for name, old, new in pairs if old != new]
     more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
     return "; ".join(lines[:_SHOWN]) + more

@@ -176,9 +176,9 @@ def whole(x: Tensor) -> Tensor:
 
 
 def like(x: Tensor, other: Tensor) -> Tensor:
-    """``x``, whole on every rank, placed and divided as ``other`` is."""
+    """``x``, whole on every rank, placed and divided as ``other`` is, in the same order of memory: fused kernels go by that."""
     if not divided(other):
-        return x.to(other.device)
+        return torch.empty_like(other.detach(), dtype=x.dtype).copy_(x)
     from torch.distributed.tensor import distribute_tensor
 
     placed = cast(Any, other)
