@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import mmcore
-from mmcore import JointModel, MmcoreError, Modality, Registry, RequestError, Space, Spec, Task
+from mmcore import JointModel, MmcoreError, Modality, PluginError, Registry, RequestError, Space, Spec, Task
 from mmcore.model.backbones.base import maker
 from mmcore.store import checkpoint
 from mmcore.training.precision import arranged
@@ -689,6 +689,16 @@ def test_what_a_network_lacks_is_named_before_anything_is_built(
     ):
         refused(lambda task=task: small([label, words], registry, [Task("label", "label"), task]), match)
     assert not built
+    with monkeypatch.context() as patch:
+        made = registry.make("backbone", "mlp", {"space": Space((2, 4, 4)), "modalities": 2, "steps": 1000})[0]
+        patch.setattr(registry, "make", lambda kind, name, options: (made, nn.Linear(2, 2)))
+        refused(
+            lambda: mmcore.compose(
+                [label, words], schedule=mmcore.process.schedule.cosine(9, 2), backbone="mlp", registry=registry
+            ),
+            "backbone 'mlp' of mmcore.* 0.1.0: it has no attribute features, .*; its forward takes",
+            PluginError,
+        )
     assert own(registry, Flexible()).backbone.features == 4
 
 
