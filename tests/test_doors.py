@@ -26,7 +26,7 @@ from tests.training.runs import digests, fit, rows
 
 
 class MyNet(nn.Module):
-    """All that own networks do and the core's do not: dropout, a lazy style of lists, a layer that nobody calls, weights channels last."""
+    """What a network of one's own may do, and the core's do not: dropout, lists in lists, a layer that nobody calls, weights channels last."""
 
     def __init__(self, width: int = 8, features: int = 4, dropout: float = 0.3) -> None:
         super().__init__()
