@@ -13,6 +13,7 @@ from mmcore.hooks import Offer, hookimpl
 if TYPE_CHECKING:
     from mmcore.metrics.bound import evaluate
     from mmcore.modality.base import Decoder, Encoder, LossTerm, Metric, Modality, Spec, Task
+    from mmcore.model.backbones.base import Backbone
     from mmcore.model.compose import compose
     from mmcore.model.joint import JointModel
     from mmcore.model.roles import Role, RoleMix
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mmcore.training import fit
 
 _WHERE = {
+    "Backbone": "model.backbones.base",
     "compose": "model.compose",
     "Decoder": "modality.base",
     "discover": "plugins",
@@ -50,6 +52,7 @@ _WHERE = {
 }
 
 __all__ = [
+    "Backbone",
     "Decoder",
     "Encoder",
     "JointModel",

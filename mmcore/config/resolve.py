@@ -19,7 +19,7 @@ import attrs
 import cattrs
 import cattrs.gen
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmcore.config import files
 from mmcore.config.check import Constructor, dotted, judge, nearest, shorthand, trimmed
@@ -232,6 +232,9 @@ class _Empty(nn.Module):
     """Stands for the backbone while the rest is checked."""
 
     features = 1
+
+    def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
+        raise NotImplementedError
 
 
 class _Reader:

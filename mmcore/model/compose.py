@@ -5,13 +5,16 @@ import math
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from mmcore.errors import RequestError
-from mmcore.modality.base import Modality, Task
+from mmcore.errors import PluginError, RequestError
+from mmcore.hooks import Made
+from mmcore.modality.base import Modality, Spec, Task
+from mmcore.model.backbones.base import lacks, mark
+from mmcore.model.composition import Composition
 from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry, discover
 from mmcore.process import Blocks, Schedule
@@ -49,7 +52,7 @@ def compose(
         space: ``(C, *grid)``; by default the smallest with room for all codes.
         overlap: let codes overlap where there is no room, with a warning.
         schedule: a name (``T = 1000``) or a :class:`Schedule` of as many modalities.
-        backbone: a name, or a module ``(z, t, roles, condition) -> features`` with an attribute ``features``.
+        backbone: a name; or a ``torch.nn.Module`` that does what :class:`mmcore.Backbone` says, with the weights that it has.
         backbone_options: for a backbone by name.
         trained_encoders: names of modalities whose encoders learn, by a turn that keeps their codes' variance
             (:class:`mmcore.modality.orthogonal.Turned`); the others are fixed.
@@ -58,7 +61,8 @@ def compose(
 
     Raises:
         RequestError: an empty composition, equal names, a space with no room, an unknown name,
-            gains, powers or tables of the wrong length.
+            gains, powers or tables of the wrong length, or an object that lacks a member of its protocol.
+        PluginError: a backbone's plugin makes one that lacks a member.
     """
     listed = {
         "modalities": modalities,
@@ -85,8 +89,9 @@ def compose(
     if not modalities:
         raise RequestError("compose: found no modality, expected at least one")
     for m in modalities:
-        if not isinstance(m, Modality):
-            raise RequestError(f"compose: found {m!r} among the modalities, expected mmcore.Modality objects")
+        _check_modality(m, encoded=True)
+    if not isinstance(backbone, str):
+        _check_backbone(backbone)
     tasks = [Task(m.name, m.name) for m in modalities] if tasks is None else list(tasks)
     _check_names(modalities, tasks)
     for name in trained_encoders:
@@ -101,13 +106,7 @@ def compose(
     placement = place(codes, where, layout=blocks, overlap=overlap)
     if isinstance(schedule, str) or isinstance(backbone, str):
         registry = registry or discover()
-    config: dict[str, Any] = {
-        "layout": layout if isinstance(layout, str) else [list(group) for group in layout],
-        "space": list(where.shape),
-        "overlap": overlap,
-        "trained_encoders": list(trained_encoders),
-        "schedule": None,
-    }
+    scheduled: Made | None = None
     if isinstance(schedule, str):
         assert registry is not None
         options = {k: list(v) for k, v in (("gains", gains), ("powers", powers)) if v is not None}
@@ -117,8 +116,10 @@ def compose(
                     f"compose: {what} has {len(values)} numbers, expected {len(modalities)}, one per modality"
                 )
         # One schedule for the composition, of which each block has its modalities: N is the composition's, whatever the layout.
-        made, whole = registry.make("schedule", schedule, {"steps": STEPS, "modalities": len(modalities)} | options)
-        config["schedule"] = {**made.where(), "steps": STEPS, **options}
+        whole: Schedule
+        scheduled, whole = registry.make(
+            "schedule", schedule, {"steps": STEPS, "modalities": len(modalities)} | options
+        )
         schedules = [whole.select(block) for block in members]
     elif gains is not None or powers is not None:
         raise RequestError(
@@ -145,13 +146,13 @@ def compose(
                 **given,
             }
             made, backbone = registry.make("backbone", backbone, parts)
-            config["backbone"] = {**made.where(), "options": given}
-        assert isinstance(backbone, nn.Module)
-        features = getattr(backbone, "features", None)
-        if not isinstance(features, int):
-            raise RequestError(
-                f"compose: {type(backbone).__name__} has features = {features!r}, expected the number of its output's channels"
-            )
+            assert isinstance(backbone, nn.Module)
+            if missing := lacks(backbone):
+                raise PluginError(
+                    f"backbone {made.offer!r} of {made.distribution} {made.version}: {'; '.join(missing)}"
+                )
+            mark(backbone, made._replace(options=given))
+        features = cast(int, backbone.features)
         model = JointModel(
             modalities,
             tasks,
@@ -162,8 +163,53 @@ def compose(
             features=features,
             trained_encoders=trained_encoders,
         )
-    model.config = config
+    groups = layout if isinstance(layout, str) else [list(group) for group in layout]
+    model.config = Composition(groups, where.shape, overlap, list(trained_encoders), scheduled)
     return model
+
+
+def _check_backbone(backbone: object) -> None:
+    """Refuse an object that cannot be a backbone, naming what it lacks."""
+    if isinstance(backbone, type):
+        raise RequestError(
+            f"compose: backbone is the class {backbone.__name__}, expected an object, {backbone.__name__}(…)"
+        )
+    if not isinstance(backbone, nn.Module):
+        raise RequestError(
+            f"compose: backbone is a {type(backbone).__name__}, expected a name or a torch.nn.Module (mmcore.Backbone)"
+        )
+    if missing := lacks(backbone):
+        raise RequestError(
+            f"compose: the backbone, a {type(backbone).__name__}, is no mmcore.Backbone: {'; '.join(missing)}"
+        )
+
+
+def _check_modality(m: object, *, encoded: bool) -> None:
+    """Refuse an object that cannot be a modality, naming what it lacks; one that nothing encodes needs no code."""
+    kind = type(m).__name__
+    if isinstance(m, type):
+        raise RequestError(
+            f"compose: found the class {m.__name__} among the modalities, expected an object, {m.__name__}(…)"
+        )
+    if not isinstance(m, Modality):
+        members = ("name", "spec", "code", *sorted(Modality.__abstractmethods__))
+        missing = [member for member in members if not hasattr(m, member)]
+        if len(missing) > len(members) // 2:  # no attempt at one
+            raise RequestError(f"compose: found {m!r} among the modalities, expected mmcore.Modality objects")
+        without = f" and has no {', '.join(missing)}" if missing else ""
+        raise RequestError(f"compose: modality {kind} is no subclass of mmcore.Modality{without}")
+    spec, code = getattr(m, "spec", None), getattr(m, "code", None)
+    if not isinstance(spec, Spec):
+        found = "has no spec" if spec is None else f"has a {type(spec).__name__} as spec"
+        raise RequestError(
+            f"compose: modality {m.name!r}, a {kind}, {found}, expected a mmcore.Spec set in its constructor"
+        )
+    sizes = code if isinstance(code, Sequence) and not isinstance(code, str) else ()
+    if encoded and not (sizes and all(isinstance(n, int) and n >= 1 for n in sizes)):
+        found = "has no code" if code is None else f"has code = {code!r}"
+        raise RequestError(
+            f"compose: modality {m.name!r}, a {kind}, {found}, expected its code's shape, such as (8,), set in its constructor"
+        )
 
 
 def _check_name(what: str, name: object) -> None:
@@ -189,6 +235,14 @@ def _check_names(modalities: Sequence[Modality], tasks: Sequence[Task]) -> None:
     for task in tasks:
         if not isinstance(task, Task):
             raise RequestError(f"compose: found {task!r} among the tasks, expected mmcore.Task objects")
+        if not isinstance(task.target, str):
+            _check_modality(task.target, encoded=False)
+        for part in ("decoder", "loss"):
+            thing = getattr(task, part)
+            if thing is not None and not callable(thing):
+                raise RequestError(
+                    f"compose: task {task.name!r} has {part} = {thing!r}, expected something to call, or None"
+                )
     titles = [task.name for task in tasks]
     extra: dict[str, Modality] = {}
     for task in tasks:

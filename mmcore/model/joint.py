@@ -11,6 +11,7 @@ follows from the roles for each block is said once, by the :class:`~mmcore.model
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from mmcore.errors import RequestError
 from mmcore.modality.base import Modality, Task
 from mmcore.modality.orthogonal import Turned
+from mmcore.model.composition import Composition
 from mmcore.model.drive import Drive, Driver
 from mmcore.model.frame import Frame, Seen
 from mmcore.model.heads import Heads
@@ -45,9 +47,10 @@ class JointModel(nn.Module):
         heads: who recovers what, and how it is read.
         encoders: by modality.
         backbone: the shared network.
+        features: how many channels its output has.
         decoders: by task.
         trained_encoders: the modalities whose encoders learn.
-        config: what to compose to make the model again, as a model folder records it.
+        config: what :func:`mmcore.compose` was asked for beside the parts; what a model folder keeps of it.
         configuration: of the run that made it, as a file has it; a record that nothing reads; None where there is none.
     """
 
@@ -77,7 +80,7 @@ class JointModel(nn.Module):
             turned = Turned(self.encoders[name], self.variables[names.index(name)].code)
             self.encoders[name] = turned
             turned.turn.requires_grad_(True)
-        self.backbone = backbone
+        self.backbone, self.features = backbone, features
         self.decoders = nn.ModuleDict(
             {
                 task.name: (task.decoder or self.variables[column].decoder)(features, space)
@@ -88,7 +91,7 @@ class JointModel(nn.Module):
         self.frame = Frame(space, placement, self.modalities)
         discrete = [m.discrete for m in self.modalities]
         self.driver = Driver(process, space, placement.sizes, columns, len(names), discrete)
-        self.config: dict[str, object] = {}
+        self.config: Composition | None = None
         self.configuration: dict[str, object] | None = None
 
     # ---- the training path: a batch, and its loss ----
@@ -178,6 +181,14 @@ class JointModel(nn.Module):
             condition: as :meth:`condition` gives it.
         """
         features = self.backbone(scaled, t, roles[:, : len(self.modalities)], condition)
+        expected = (len(scaled), self.features, *self.space.shape[1:])
+        if getattr(features, "shape", None) != expected:
+            kind = type(features).__name__
+            found = f"features of shape {tuple(features.shape)}" if isinstance(features, Tensor) else f"a {kind}"
+            raise RequestError(
+                f"the backbone, a {type(self.backbone).__name__}, returned {found}, expected {expected}: "
+                "(B, features, *grid) as mmcore.Backbone says"
+            )
         return self.heads.predict(features, timesteps)
 
     def _held(self, placed: Tensor, told: Tensor, drive: Drive) -> Tensor:
@@ -192,7 +203,8 @@ class JointModel(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return next(self.backbone.parameters()).device
+        # A network need not have parameters.
+        return cast(Tensor, self.frame._scale).device
 
     def divisible(self, m: Modality) -> bool:
         """Whether a sample of this modality can be observed in part: element by element, and not turned as a whole."""

@@ -82,7 +82,8 @@ def write(root: Path, step: int, files: Files, keep: int) -> Path:
         aside.mkdir()
         lines = [f"{name}\n"]
         for file, content in files.items():
-            data = save(dict(content)) if file.endswith(".safetensors") else json.dumps(content, indent=1).encode()
+            tensors = file.endswith(".safetensors")
+            data = _tensors(content) if tensors else json.dumps(content, indent=1).encode()
             _put(aside / file, data)
             lines.append(f"{hashlib.sha256(data).hexdigest()} {len(data)} {file}\n")
         body = "".join(lines).encode()
@@ -102,6 +103,11 @@ def write(root: Path, step: int, files: Files, keep: int) -> Path:
         left = next((f"the checkpoint of step {s} is untouched" for s, _ in folders(root)), "there is no older one")
         raise MmcoreError(f"checkpoint {final}: cannot be written: {error.strerror or error}; {left}") from error
     return final
+
+
+def _tensors(content: Mapping[str, Tensor]) -> bytes:
+    # A network may keep its weights in another order of memory (channels last); a file has one.
+    return save({name: x.contiguous() for name, x in content.items()})
 
 
 def sweep(root: Path) -> None:

@@ -1,52 +1,85 @@
 """Model folders: ``config.json`` (what to compose), ``model.safetensors`` (weights) and a model card.
 
-No file is ever executed: names in a configuration resolve only among installed plugins, and weights are
-plain tensors.
+No file is ever executed: names in a configuration resolve only among what a registry has, and weights are
+plain tensors. What was given to :func:`mmcore.compose` as an object is given to :func:`load` again.
 """
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save as to_bytes
+from torch import nn
 
 from mmcore._version import __version__
 from mmcore.errors import MmcoreError, RequestError
-from mmcore.hooks import DISTRIBUTION, Made
+from mmcore.hooks import DISTRIBUTION, REGISTERED
 from mmcore.modality.base import Modality, Task
-from mmcore.model.compose import compose
 from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry, discover
 from mmcore.plugins.metadata import canonical, pip
-from mmcore.process import Schedule
+from mmcore.store.parts import (
+    TABLES,
+    Given,
+    by_hand,
+    composed,
+    of_backbone,
+    of_modality,
+    of_schedule,
+    of_task,
+    unlike,
+)
 from mmcore.store.reading import DamagedError, read_json, read_tensors
 
-FORMAT = 1
-_TABLES = ("schedule.log_A", "schedule.W")
+FORMAT = 2
+"""1 had no parts given as objects, and mmcore's own distribution under its former name."""
+_FORMER = "mmcore"
+_NETWORK = "backbone."
 
 
 def describe(model: JointModel) -> dict[str, Any]:
     """What to compose to make the model again, in JSON's types.
 
     Raises:
-        RequestError: a part that was not made by a registry's name, so that no file can say how to make it again.
+        RequestError: an option or a state that no file can hold.
     """
-    config: dict[str, Any] = {
+    composition = model.config
+    if composition is None:
+        raise RequestError("save: the model was not made by mmcore.compose, so that nothing says how to make it again")
+    config = {
         "format": FORMAT,
-        "modalities": [_describe(m) for m in model.modalities],
-        "tasks": [_describe_task(task) for task in model.tasks],
-        **model.config,
+        "modalities": [of_modality(m) for m in model.modalities],
+        "tasks": [of_task(task) for task in model.tasks],
+        "layout": composition.layout,
+        "space": composition.space,
+        "overlap": composition.overlap,
+        "trained_encoders": composition.trained_encoders,
+        "schedule": of_schedule(composition.schedule, model.process.schedule),
+        "backbone": of_backbone(model.backbone),
     }
-    if "backbone" not in config:
-        raise RequestError("save: the backbone was given as an object; offer it as a plugin and compose by its name")
-    return config
+    for name, x in model.state_dict().items():
+        if not isinstance(x, torch.Tensor):
+            raise RequestError(f"save: {name} in the model's state is a {type(x).__name__}, expected tensors alone")
+    return {key: _plain(key, value) for key, value in config.items()}
+
+
+def _plain(key: str, value: Any) -> Any:
+    try:
+        return json.loads(json.dumps(value))
+    except (TypeError, ValueError) as error:
+        raise RequestError(
+            f"save: {key} of the model have an option that no file can hold ({error}), expected numbers, texts, lists and tables"
+        ) from error
 
 
 def save(model: JointModel, folder: str | Path, *, tensors: Mapping[str, torch.Tensor] | None = None) -> Path:
     """Write a model folder; each of its files is whole, the old or the new one, at any moment.
+
+    Parts that were given as objects are recorded by what can be compared; :func:`load` is given them again.
 
     Args:
         model: to describe, and whose weights are written.
@@ -54,22 +87,21 @@ def save(model: JointModel, folder: str | Path, *, tensors: Mapping[str, torch.T
         tensors: the weights, where the model's own are divided among ranks.
 
     Raises:
-        RequestError: a part that was not made by a registry's name, so that no file can say how to make it again.
+        RequestError: an option or a state that no file can hold.
         MmcoreError: the folder cannot be written.
     """
     config, folder = describe(model), Path(folder)
-    tensors = {name: x.contiguous().cpu() for name, x in (tensors or model.state_dict()).items()}
-    if config["schedule"] is None:
+    tensors = _apart(tensors or model.state_dict())
+    if "tables" in config["schedule"]:
         schedule = model.process.schedule
-        tensors |= dict(zip(_TABLES, (schedule.log_A, schedule.W), strict=True))
-        config["schedule"] = {"tables": schedule.name, "eta": schedule.eta}
+        tensors |= dict(zip(TABLES, (schedule.log_A, schedule.W), strict=True))
     config["distributions"] = _distributions(config)
     if model.configuration is not None:
         config["configuration"] = model.configuration
     files = {
         "model.safetensors": to_bytes(tensors),
         "config.json": (json.dumps(config, indent=2) + "\n").encode(),
-        "README.md": _card(model).encode(),
+        "README.md": _card(model, config).encode(),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -82,78 +114,126 @@ def save(model: JointModel, folder: str | Path, *, tensors: Mapping[str, torch.T
     return folder
 
 
-def load(folder: str | Path, *, registry: Registry | None = None, device: str = "cpu") -> JointModel:
+def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors on the CPU, each in memory of its own, where a network uses one weight under two names."""
+    found, taken = {}, set()
+    for name, x in tensors.items():
+        x = x.detach().contiguous().cpu()
+        place = x.untyped_storage().data_ptr()
+        found[name] = x.clone() if place in taken else x
+        taken.add(place)
+    return found
+
+
+def load(
+    folder: str | Path,
+    *,
+    backbone: nn.Module | None = None,
+    modalities: Mapping[str, Modality] | None = None,
+    tasks: Mapping[str, Task] | None = None,
+    registry: Registry | None = None,
+    device: str = "cpu",
+) -> JointModel:
     """Read a model folder.
+
+    Plugins' parts are made by their names. What was given to :func:`mmcore.compose` as an object is given here again, and compared
+    with what the folder recorded of it before any weight is put in. No file holds code, so none can make the object.
+
+    .. code-block:: python
+
+        mmcore.load("mine", backbone=MyNet(width=64))
+        mmcore.load("mine", modalities={"sound": Sound(rate=8000)})
+        mmcore.load("mine", tasks={"edges": mmcore.Task("edges", "mask", loss=my_loss)})
 
     Args:
         folder: as :func:`save` wrote it.
+        backbone: the network, where the model's was given as an object, or wrapped since; of the same class and
+            ``features``, with the same names, shapes and dtypes in its state dict. Its weights are overwritten.
+        modalities: those made by hand, by their names in the model, targets that nothing encodes among them; of the same class, spec
+            and code. Each is given that name.
+        tasks: those with a decoder or loss of their own, by name; with the same target, and a decoder and loss of the same names. The
+            weight is the folder's.
         registry: where its plugins are looked up; by default a new :func:`mmcore.discover`.
         device: where to put the model.
 
     Raises:
-        RequestError: a missing or damaged file, or a plugin that is not installed.
+        RequestError: a missing or damaged file, one of a later format, a plugin that is not installed, or an object that is
+            missing, looks different, or is given for a part that a plugin makes.
         PluginError: a plugin that is broken or incompatible; its failure is the cause.
 
     Warns:
         UserWarning: a distribution is installed in another version than the model was made with.
     """
     folder = Path(folder)
-    config = _read_config(folder)
+    given = Given.of(backbone, modalities, tasks)
+    path, weights = folder / "config.json", folder / "model.safetensors"
+    config = _read_config(path)
+    with _stated(path):
+        config = upgraded(config)
+        given.check(config, folder)
     registry = registry or discover()
     _check_distributions(folder, config, registry)
-    tensors = _told(read_tensors, folder / "model.safetensors")
-    try:
-        model = _compose(config, tensors, registry)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise RequestError(f"load: {folder / 'config.json'} lacks or misstates {error}") from error
-    except (RuntimeError, MemoryError, OverflowError) as error:
-        what = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RequestError(f"load: {folder / 'config.json'} asks for a model that cannot be made: {what}") from error
+    tensors = _told(read_tensors, weights)
+    if backbone is not None:
+        saved = {name.removeprefix(_NETWORK): x for name, x in tensors.items() if name.startswith(_NETWORK)}
+        if lines := unlike(saved, backbone.state_dict()):
+            raise RequestError(f"load: the backbone given does not fit {weights}: {lines}")
+    with _stated(path):
+        tables = {name: tensors.pop(name) for name in TABLES if "tables" in config["schedule"]}
+        model = composed(config, tables, given, registry)
     try:
         model.load_state_dict(tensors)
-        model.configuration = config.get("configuration")
     except RuntimeError as error:
-        raise RequestError(f"load: {folder / 'model.safetensors'} does not fit its configuration: {error}") from error
+        lines = unlike(tensors, model.state_dict()) or str(error).splitlines()[0]
+        raise RequestError(f"load: {weights} does not fit its configuration: {lines}") from error
+    model.configuration = config.get("configuration")
     return model.to(torch.device(device)).eval()
 
 
-def _compose(config: dict[str, Any], tensors: dict[str, torch.Tensor], registry: Registry) -> JointModel:
-    modalities = [_make(part, registry) for part in config["modalities"]]
-    extra: dict[str, Modality] = {}
-    tasks = []
-    for part in config["tasks"]:
-        target = part["target"]
-        if not isinstance(target, str):
-            target = extra.setdefault(target["name"], _make(target, registry))
-        tasks.append(Task(part["name"], target, weight=part["weight"]))
-    schedule = config["schedule"]
-    if "tables" in schedule:
-        log_A, W = (tensors.pop(name) for name in _TABLES)
-        named = Schedule.from_cumulative(log_A, W, name=schedule["tables"], eta=schedule["eta"])
-        by_name = {}
-    else:
-        named = _exact(schedule)
-        by_name = {key: schedule.get(key) for key in ("gains", "powers")}
-    return compose(
-        modalities,
-        tasks,
-        layout=config["layout"],
-        space=config["space"],
-        overlap=config["overlap"],
-        trained_encoders=config["trained_encoders"],
-        schedule=named,
-        backbone=_exact(config["backbone"]),
-        backbone_options=config["backbone"]["options"],
-        registry=registry,
-        **by_name,
-    )
+@contextmanager
+def _stated(path: Path) -> Iterator[None]:
+    """Says in one line what a configuration lacks, misstates or asks for in vain."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RequestError(f"load: {path} lacks or misstates {error}") from error
+    except (RuntimeError, MemoryError, OverflowError) as error:
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RequestError(f"load: {path} asks for a model that cannot be made: {what}") from error
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
+def upgraded(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration of a former format in today's; any other as it is."""
+    if config.get("format") != 1:
+        return config
+
+    def renamed(part: dict[str, Any]) -> dict[str, Any]:
+        return {**part, "distribution": DISTRIBUTION} if part.get("distribution") == _FORMER else part
+
+    targets = [task["target"] for task in config["tasks"]]
+    targets = [target if isinstance(target, str) else renamed(target) for target in targets]
+    parts = {
+        "format": FORMAT,
+        "modalities": [renamed(part) for part in config["modalities"]],
+        "tasks": [{**task, "target": target} for task, target in zip(config["tasks"], targets, strict=True)],
+        "schedule": config["schedule"] and renamed(config["schedule"]),
+        "backbone": renamed(config["backbone"]),
+    }
+    made_with = config.get("distributions")
+    if isinstance(made_with, dict):
+        parts["distributions"] = {
+            DISTRIBUTION if name == _FORMER else name: version for name, version in made_with.items()
+        }
+    return {**config, **parts}
+
+
+def _read_config(path: Path) -> dict[str, Any]:
     config = _told(read_json, path)
-    if config.get("format") != FORMAT:
-        raise RequestError(f"load: {path} has format {config.get('format')!r}, expected {FORMAT}")
+    number = config.get("format")
+    if number not in (1, FORMAT):
+        later = isinstance(number, int) and number > FORMAT
+        mend = f"; it is of a later mmcore: {pip('install', '--upgrade', DISTRIBUTION)}" if later else ""
+        raise RequestError(f"load: {path} has format {number!r}, expected 1 or {FORMAT}{mend}")
     return config
 
 
@@ -168,36 +248,12 @@ def _told(read: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any]:
         raise RequestError(f"load: {error}{there}") from error
 
 
-def _describe(m: Modality) -> dict[str, Any]:
-    made: Made | None = m.made
-    if made is None:
-        raise RequestError(
-            f"save: modality {m.name!r} was made by hand; make it by discover().modality(…), so that it can be made again"
-        )
-    return {
-        "name": m.name,
-        **made.where(),
-        "options": made.options,
-    }
-
-
-def _make(part: dict[str, Any], registry: Registry) -> Modality:
-    try:
-        return registry.modality(_exact(part), name=part["name"], **part["options"])
-    except RequestError as error:
-        raise RequestError(f"{error}; the model was made with {part['distribution']} {part['version']}") from error
-
-
-def _exact(part: dict[str, Any]) -> str:
-    """The name by which a registry finds the very distribution's offer, whoever else offers one of that name."""
-    return f"{part['distribution']}:{part['offer']}"
-
-
 def _distributions(config: dict[str, Any]) -> dict[str, str]:
     """The distributions, with their versions, whose offers a configuration names."""
     targets = [task["target"] for task in config["tasks"] if not isinstance(task["target"], str)]
     parts = [*config["modalities"], *targets, config["backbone"], config["schedule"]]
-    return {DISTRIBUTION: __version__} | {p["distribution"]: p["version"] for p in parts if "distribution" in p}
+    named = [part for part in parts if part.get("distribution", REGISTERED) != REGISTERED]
+    return {DISTRIBUTION: __version__} | {p["distribution"]: p["version"] for p in named}
 
 
 def _check_distributions(folder: Path, config: dict[str, Any], registry: Registry) -> None:
@@ -217,14 +273,7 @@ def _check_distributions(folder: Path, config: dict[str, Any], registry: Registr
             warnings.warn(f"load: {folder} was made with {name} {version}, here is {name} {found}", stacklevel=3)
 
 
-def _describe_task(task: Task) -> dict[str, Any]:
-    if task.decoder is not None or task.loss is not None:
-        raise RequestError(f"save: task {task.name!r} has a decoder or loss given as an object, which no file can hold")
-    target = task.target if isinstance(task.target, str) else _describe(task.target)
-    return {"name": task.name, "target": target, "weight": task.weight}
-
-
-def _card(model: JointModel) -> str:
+def _card(model: JointModel, config: dict[str, Any]) -> str:
     lines = ["---", "library_name: mmcore", "license: apache-2.0", "---", "", "# A joint diffusion model", ""]
     lines += ["| variable | shape | offered by |", "|---|---|---|"]
     for m in model.variables:
@@ -232,5 +281,9 @@ def _card(model: JointModel) -> str:
         lines.append(f"| {m.name} | {tuple(m.spec.shape)} | {by} |")
     count = sum(p.numel() for p in model.parameters())
     lines += ["", f"{count:,} parameters, space {model.space.shape}, schedule {model.process.schedule.name}.", ""]
-    lines += ["```python", "import mmcore", "", 'mmcore.sample(mmcore.load("this folder"), 64)', "```", ""]
+    again = by_hand(config)
+    if again:
+        lines += [f"Objects that no file holds are given again: `load(folder, {again})`.", ""]
+    more = f", {again}" if again else ""
+    lines += ["```python", "import mmcore", "", f'mmcore.sample(mmcore.load("this folder"{more}), 64)', "```", ""]
     return "\n".join(lines)

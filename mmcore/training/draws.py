@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmcore.data import TensorBatch
+from mmcore.model.backbones.base import maker
 from mmcore.model.joint import Drive, JointModel
 from mmcore.model.roles import RoleMix
 from mmcore.rng import Rng
@@ -95,6 +96,13 @@ class Drawing:
             Draws(rng=self.rng.at(at).of("train"), seen=None, **part)
             for part, at in zip(split(many, [rows] * len(steps)), steps, strict=True)
         ]
+
+
+def draws_globally(model: JointModel) -> bool:
+    """Whether a part may draw from torch's global generator, as dropout does: one that no plugin made, of which nobody asks that it does not."""
+    made = [maker(model.backbone), *(m.made for m in model.variables)]
+    own = any(task.decoder is not None or task.loss is not None for task in model.tasks)
+    return own or any(how is None or how.registered for how in made)
 
 
 def split(x: Any, sizes: Sequence[int]) -> list[Any]:

@@ -18,7 +18,8 @@ from mmcore.model.joint import JointModel
 from mmcore.progress import Progress
 from mmcore.store.checkpoint import Checkpoint, newest
 from mmcore.store.folder import CHECKPOINTS, claimed
-from mmcore.store.model import describe, save
+from mmcore.store.model import describe, save, upgraded
+from mmcore.training.draws import draws_globally
 from mmcore.training.logs import SAME, Logs, mark, total
 from mmcore.training.options import TrainOptions
 from mmcore.training.precision import arranged
@@ -120,7 +121,13 @@ def fit(
             stack.enter_context(_alike(ranks, folder, resume=resume, replace=replace))
         model.to(where).train()
         stack.enter_context(
-            arranged(model.backbone, precision=options.precision, compiled=options.compile, recompute=options.recompute)
+            arranged(
+                model.backbone,
+                precision=options.precision,
+                compiled=options.compile,
+                recompute=options.recompute,
+                draws=draws_globally(model),
+            )
         )
         state = TrainState.start(model, options, ranks)
         loader = Loader(
@@ -221,7 +228,13 @@ def _compare(
 ) -> None:
     """Refuse a changed configuration unless told, and say what else is not as it was."""
     told = checkpoint.files.get("state.json", {})
-    changed = differences(told.get("configuration"), configuration)
+    before = told.get("configuration")
+    if isinstance(before, dict) and isinstance(before.get("model"), dict):
+        try:
+            before = {**before, "model": upgraded(before["model"])}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise RequestError(f"{checkpoint.folder / 'state.json'}: lacks or misstates {error}") from error
+    changed = differences(before, configuration)
     if changed and not accept_changes:
         raise RequestError(
             f"resume: the configuration is not that of {checkpoint.folder}: {'; '.join(changed)}; "

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmcore.model.joint import JointModel
 from mmcore.training.ranks import blocks
 
 PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -17,16 +18,31 @@ PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bf16": torch.bflo
 Call = Callable[..., Any]
 
 
+def dtype_of(model: JointModel) -> torch.dtype:
+    """The numbers that the space is made of: those of the heads, whatever the network's weights are."""
+    learned = (p.dtype for p in model.decoders.parameters() if p.is_floating_point())
+    return next(learned, torch.get_default_dtype())
+
+
 @contextmanager
-def arranged(backbone: nn.Module, *, precision: str, compiled: bool, recompute: bool) -> Iterator[None]:
+def arranged(
+    backbone: nn.Module, *, precision: str, compiled: bool, recompute: bool, draws: bool = False
+) -> Iterator[None]:
     """The backbone computes so within; afterwards as before.
 
     Precision is lowered around the backbone and nowhere else: the process, the heads and the losses keep theirs.
+
+    Args:
+        backbone: the network.
+        precision: of :data:`PRECISIONS`.
+        compiled: by ``torch.compile``.
+        recompute: its blocks' activations.
+        draws: it may draw from torch's global generator, as dropout does; activations computed again draw the same.
     """
     with ExitStack() as stack:
         if recompute:
             for block in blocks(backbone) or [backbone]:
-                stack.enter_context(_around(block, _recomputed))
+                stack.enter_context(_around(block, lambda call: _recomputed(call, draws)))
         if compiled:
             stack.enter_context(_around(backbone, torch.compile))
         if (dtype := PRECISIONS[precision]) is not None:
@@ -47,11 +63,10 @@ def _around(module: nn.Module, wrap: Callable[[Call], Call]) -> Iterator[None]:
             module.forward = before
 
 
-def _recomputed(call: Call) -> Call:
+def _recomputed(call: Call, draws: bool) -> Call:
     @wraps(call)
-    def forward(*args: Any) -> Any:
-        # No module draws from a global generator, so none needs to be put back.
-        return checkpoint(call, *args, use_reentrant=False, preserve_rng_state=False)
+    def forward(*args: Any, **options: Any) -> Any:
+        return checkpoint(call, *args, use_reentrant=False, preserve_rng_state=draws, **options)
 
     return forward
 

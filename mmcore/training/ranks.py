@@ -125,11 +125,18 @@ def spread(model: nn.Module, ranks: Ranks, how: str, device: torch.device) -> nn
 
 
 def blocks(network: nn.Module) -> list[nn.Module]:
-    """The blocks of a network: the members of its outermost module lists; none where it has no such list."""
+    """The blocks of a network: the members of its outermost module lists, in whatever lists they lie; none where it has no such list."""
     found: list[nn.Module] = []
     for child in network.children():
-        found += list(child) if isinstance(child, nn.ModuleList) else blocks(child)
+        found += _members(child) if isinstance(child, nn.ModuleList) else blocks(child)
     return found
+
+
+def _members(part: nn.Module) -> list[nn.Module]:
+    """What is called of a list of modules: a list or dictionary in it never is."""
+    if isinstance(part, nn.ModuleList | nn.ModuleDict):
+        return [member for child in part.children() for member in _members(child)]
+    return [part]
 
 
 @contextmanager
@@ -169,9 +176,9 @@ def whole(x: Tensor) -> Tensor:
 
 
 def like(x: Tensor, other: Tensor) -> Tensor:
-    """``x``, whole on every rank, placed and divided as ``other`` is."""
+    """``x``, whole on every rank, placed and divided as ``other`` is, in the same order of memory: fused kernels go by that."""
     if not divided(other):
-        return x.to(other.device)
+        return torch.empty_like(other.detach(), dtype=x.dtype).copy_(x)
     from torch.distributed.tensor import distribute_tensor
 
     placed = cast(Any, other)

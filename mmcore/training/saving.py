@@ -18,6 +18,7 @@ from torch import Tensor
 from mmcore._version import __version__
 from mmcore.errors import MmcoreError, RequestError
 from mmcore.store.checkpoint import Checkpoint, Files, write
+from mmcore.store.parts import unlike
 from mmcore.training.ranks import like, local, whole
 from mmcore.training.state import TrainState
 from mmcore.training.step import StepReport
@@ -53,6 +54,9 @@ def snapshot(state: TrainState, loader: Stateful, facts: Mapping[str, Any]) -> F
     best = state.best if state.best < float("inf") else None
     versions = {"mmcore": __version__, "torch": str(torch.__version__)}
     told = {"format": FORMAT, "step": state.step, "best": best, "scaler": scaler, "loader": loader.state_dict()}
+    if state.step and (idle := [name for name, p in state.named().items() if not state.optimizer.state[p]]):
+        # No gradient has reached these yet: a network of one's own may leave some unused.
+        told["idle"] = idle
     # By name, as the ranks must gather the same tensor at the same time, and a file's own order is not even that of its last reading.
     files = {file: {name: whole(x) for name, x in sorted(part.items())} for file, part in tensors.items()}
     return files | {"state.json": {**told, "ranks": state.ranks.count, "versions": versions, **facts}}
@@ -83,12 +87,9 @@ def restore(state: TrainState, loader: Stateful, checkpoint: Checkpoint) -> None
         ):
             saved = _part(checkpoint, file)
             _check_names(checkpoint.folder / file, set(saved), set(into))
+            if lines := unlike(saved, into):
+                raise RequestError(f"{checkpoint.folder / file}: does not fit the model: {lines}")
             for name, x in into.items():
-                if saved[name].shape != x.shape or saved[name].dtype != x.dtype:
-                    raise RequestError(
-                        f"{checkpoint.folder / file}: {name} is {saved[name].dtype} {tuple(saved[name].shape)}, "
-                        f"expected {x.dtype} {tuple(x.shape)}"
-                    )
                 local(x).copy_(local(like(saved[name], x)))
     _restore_optimizer(state, checkpoint)
 
@@ -101,7 +102,8 @@ def _restore_optimizer(state: TrainState, checkpoint: Checkpoint) -> None:
         saved.setdefault(name, {})[key] = x
     named = state.named()
     if state.step:  # before the first step there is none
-        _check_names(path, set(saved), set(named))
+        idle = _part(checkpoint, "state.json").get("idle", [])
+        _check_names(path, set(saved), {name for name in named if name not in idle})
     for name, parts in saved.items():
         p = named[name]
         for key, x in parts.items():

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from mmcore.data import TensorBatch
+from mmcore.errors import RequestError
 from mmcore.model.joint import JointModel
 from mmcore.rng import Rng
-from mmcore.training.draws import Drawing, Draws
+from mmcore.training.draws import Drawing, Draws, draws_globally
 from mmcore.training.options import TASK_WEIGHTS, TrainOptions
 from mmcore.training.precision import Scaler
 from mmcore.training.ranks import Ranks, divided, local, spread
@@ -32,6 +33,7 @@ class TrainState:
         options: how to train.
         ranks: who trains together.
         scaler: of the loss, in ``fp16``.
+        draws_globally: whether a part may draw from torch's global generator.
         step: how many steps are done.
         best: the lowest validation loss so far.
     """
@@ -44,6 +46,7 @@ class TrainState:
     options: TrainOptions
     ranks: Ranks
     scaler: Scaler
+    draws_globally: bool = False
     step: int = 0
     best: float = math.inf
     _drawing: Drawing | None = attrs.field(default=None, init=False, repr=False)
@@ -57,13 +60,33 @@ class TrainState:
             drawing = self._drawing = Drawing(self.model, WEIGHTINGS[options.weighting], options.roles, rng)
         return drawing(self.step, batch)
 
+    @contextmanager
+    def seeded(self) -> Iterator[None]:
+        """What is drawn from torch's global generators in this step belongs to it, so that a run that goes on draws it again."""
+        if not self.draws_globally:
+            yield
+            return
+        device = self.model.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            mine = Rng.for_rows(self.options.seed, 1, start=self.ranks.rank).of("global").at(self.step)
+            torch.manual_seed(int(mine.bits(1)))
+            yield
+
     @classmethod
     def start(cls, model: JointModel, options: TrainOptions, ranks: Ranks | None = None) -> Self:
-        """The state before the first step; several ranks start it together, with equal weights."""
+        """The state before the first step; several ranks start it together, with equal weights.
+
+        Raises:
+            RequestError: nothing of the model learns.
+        """
         ranks = ranks or Ranks()
         weights = TASK_WEIGHTS[options.task_weights](model).to(model.device)
         network = spread(model, ranks, options.parallel, model.device)
         trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if not trainable:
+            raise RequestError(
+                "training: no weight of the model learns, expected one at least with requires_grad = True"
+            )
         parts = [p for p in trainable.values() if divided(p)]
         undivided = [*(p for p in trainable.values() if not divided(p)), *weights.parameters()]
         matrices = {id(p) for p in trainable.values() if p.ndim > 1}
@@ -76,7 +99,8 @@ class TrainState:
         ]
         optimizer = torch.optim.AdamW(groups, lr=options.lr, betas=options.betas, fused=True)
         ema = {name: p.detach().clone() for name, p in trainable.items()}
-        return cls(model, network, optimizer, ema, weights, options, ranks, Scaler.start(options.precision))
+        scaler, own = Scaler.start(options.precision), draws_globally(model)
+        return cls(model, network, optimizer, ema, weights, options, ranks, scaler, own)
 
     def named(self) -> dict[str, nn.Parameter]:
         """What the optimizer trains: the model's parameters, and ``task_weights/…``."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from mmcore.data import TensorBatch
 from mmcore.errors import MmcoreError
 from mmcore.training.draws import Draws, split
+from mmcore.training.precision import dtype_of
 from mmcore.training.ranks import divided, entire, local, lost, together
 from mmcore.training.state import TrainState
 from mmcore.training.weighting import WEIGHTINGS
@@ -59,7 +60,8 @@ def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
     draws = state.draws(batch)
     rows = _rows(state, batch, draws)
     while True:
-        losses, weights = _backward(state, batch, draws, rows)
+        with state.seeded():
+            losses, weights = _backward(state, batch, draws, rows)
         norm = _gradient(state)
         # Summed over the ranks, what is not finite on one is so on all: they stop, or try again, together.
         found = state.ranks.sum(torch.cat([losses.sum(0), norm[None].to(losses.dtype)]))
@@ -101,7 +103,7 @@ def _rows(state: TrainState, batch: TensorBatch, draws: Draws) -> Tensor:
 def _backward(state: TrainState, batch: TensorBatch, draws: Draws, rows: Tensor) -> tuple[Tensor, Tensor]:
     """The gradient of the whole step's loss, in micro-batches; the losses ``(B, tasks)`` and the tasks' weights."""
     options, ranks = state.options, state.ranks
-    objective, dtype = WEIGHTINGS[options.weighting].objective, state.ema[next(iter(state.ema))].dtype
+    objective, dtype = WEIGHTINGS[options.weighting].objective, dtype_of(state.model)
     cuts = [len(batch) * i // options.accumulate for i in range(options.accumulate + 1)]
     sizes = [high - low for low, high in pairwise(cuts) if high > low]
     pieces = [(batch.values, draws)]

@@ -13,6 +13,7 @@ from mmcore.model.joint import JointModel
 from mmcore.rng import Rng
 from mmcore.training.logs import Logs
 from mmcore.training.options import TrainOptions
+from mmcore.training.precision import dtype_of
 from mmcore.training.ranks import Ranks
 from mmcore.training.state import TrainState
 from mmcore.training.step import StepReport
@@ -100,7 +101,7 @@ def validation_losses(
             rng = Rng(options.seed, places.to(model.device)).of("validation")
             t = weighting.draw(model, rng.of("t"))
             roles = options.roles.draw(rng, batch.present, model.driver.generable, model.driver.encoded)
-            noise = rng.of("noise").normal(*model.space.shape, dtype=next(model.backbone.parameters()).dtype)
+            noise = rng.of("noise").normal(*model.space.shape, dtype=dtype_of(model))
             losses = model(batch.values, t, roles, noise, objective=weighting.objective) * weighting.factors(model, t)
             counts = model.driver.counts(roles) & mine.to(model.device)[:, None]
             sums += torch.stack([torch.where(counts, losses, 0).sum(0), counts.sum(0)]).double()

@@ -1,0 +1,89 @@
+"""What the engine asks of a backbone, and whether a module has it."""
+
+import inspect
+from typing import Protocol
+
+import attrs
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from mmcore.hooks import Made
+
+_ORIGIN = "_mmcore_origin"
+
+
+class Backbone(Protocol):
+    """The network at the centre of a joint model: it reads the noisy space and writes the features that all decoders read.
+
+    Any ``torch.nn.Module`` with these two members will do; there is nothing to inherit from. Its rows are apart: a
+    row's features must not depend on the others of its batch, so it has no batch normalisation.
+
+    Attributes:
+        features: how many channels the output has.
+    """
+
+    @property
+    def features(self) -> int: ...
+
+    def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
+        """The features.
+
+        Args:
+            z: ``(B, *Z)``, the noisy space, scaled to about unit variance; ``Z = (C, *grid)`` with one to three axes in the grid.
+            t: ``(B, K)`` int64, the timestep of each of the space's ``K`` blocks, ``0`` (clean) to ``T`` (noise); ``K`` is 1 in a shared layout.
+            roles: ``(B, N)`` int64, a :class:`mmcore.Role` for each modality: absent, observed or generated.
+            condition: ``(B, 2 C, *grid)``: the clean codes that are observed, zero elsewhere; then, in as many channels, 1 where
+                there are such codes and 0 elsewhere.
+
+        Returns:
+            ``(B, features, *grid)``.
+        """
+        ...
+
+
+def lacks(module: nn.Module) -> list[str]:
+    """What a module lacks to be a :class:`Backbone`, each in words; nothing of it is run."""
+    found = []
+    features = getattr(module, "features", None)
+    if not isinstance(features, int) or isinstance(features, bool) or features < 1:
+        plain = isinstance(features, bool | int | float | str)
+        known = f"features = {features!r}" if plain else f"a {type(features).__name__} as features"
+        known = "no attribute features" if features is None else known
+        found.append(f"it has {known}, expected the number of its output's channels")
+    if getattr(module.forward, "__func__", None) is nn.Module.forward:
+        found.append("it has no forward, expected forward(z, t, roles, condition)")
+    else:
+        try:
+            signature = inspect.signature(module.forward)
+        except (TypeError, ValueError):  # of compiled code, which does not say
+            signature = None
+        try:
+            if signature is not None:
+                signature.bind(None, None, None, None)
+        except TypeError:
+            found.append(f"its forward takes {signature}, expected (z, t, roles, condition)")
+    if any(is_lazy(p) for p in module.parameters()):
+        found.append("some of its parameters have no shape yet, expected a lazy module to have been called once")
+    return found
+
+
+@attrs.frozen
+class _Origin:
+    made: Made
+    shapes: dict[str, tuple[int, ...]]
+
+
+def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(x.shape) for name, x in module.state_dict().items() if isinstance(x, Tensor)}
+
+
+def mark(module: nn.Module, made: Made) -> None:
+    """Remember, on the module itself, how a registry made it."""
+    module.__dict__[_ORIGIN] = _Origin(made, _shapes(module))
+
+
+def maker(module: nn.Module) -> Made | None:
+    """How a registry made a backbone; None for one that was given as an object, wrapped, or has other weights than it was made with."""
+    # A wrapper passes on attributes of what it wraps, but has a dictionary of its own; adapters that are put in place change the weights.
+    origin = module.__dict__.get(_ORIGIN)
+    return origin.made if isinstance(origin, _Origin) and origin.shapes == _shapes(module) else None

@@ -1,0 +1,24 @@
+"""What a model was composed of, beside the parts that tell of themselves."""
+
+import attrs
+
+from mmcore.hooks import Made
+
+
+@attrs.frozen
+class Composition:
+    """What :func:`mmcore.compose` was asked for; what a model folder keeps of it beside modalities, tasks and backbone.
+
+    Attributes:
+        layout: ``"shared"``, ``"separate"``, or groups of modality names.
+        space: ``(C, *grid)``.
+        overlap: whether codes may overlap.
+        trained_encoders: names of the modalities whose encoders learn.
+        schedule: how a registry made the schedule; None for one given as an object, which its tables describe.
+    """
+
+    layout: str | list[list[str]]
+    space: tuple[int, ...]
+    overlap: bool
+    trained_encoders: list[str]
+    schedule: Made | None
