@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from mmcore.data.options import TransformOptions
-from mmcore.errors import RequestError
+from mmcore.errors import OptionError, RequestError
 from mmcore.modality.base import ModalityProtocol
 from mmcore.rng import Rng
 
@@ -185,11 +185,13 @@ def make_transforms(
     grids = {m.name: not m.spec.dtype.is_floating_point for m in variables if len(m.spec.shape) in (2, 3)}
     made = []
     for number, one in enumerate(options):
-        for name in (*(one.variables or ()), *(one.nearest or ())):
-            if name not in grids:
-                raise RequestError(
-                    f"data: transforms[{number}] names {name!r}, expected one of {', '.join(grids) or 'no variable, as none has pixels'}"
-                )
+        for what, asked in (("variables", one.variables or ()), ("nearest", one.nearest or ())):
+            for name in asked:
+                if name not in grids:
+                    known = (
+                        f"names among {', '.join(grids)}, not {name!r}" if grids else "none, as no variable has pixels"
+                    )
+                    raise OptionError("data", f"transforms[{number}].{what}", list(asked), known)
         masks = tuple(name for name, whole in grids.items() if whole)
         pixels = one.variables if one.variables is not None else masks if one.kind == "threshold" else tuple(grids)
         nearest = frozenset(masks if one.nearest is None else one.nearest)
