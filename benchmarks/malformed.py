@@ -322,7 +322,7 @@ def chosen(count: int) -> list[Case]:
 
 def in_process(case: Case, folder: Path) -> Outcome:
     """``mmcore train`` in this process, up to where training would begin."""
-    from mmcore import cli
+    from mmcore.cli import program
 
     file = folder / "config.toml"
     file.write_bytes(case.data)
@@ -334,7 +334,7 @@ def in_process(case: Case, folder: Path) -> Outcome:
     try:
         with contextlib.redirect_stderr(told), contextlib.redirect_stdout(told):
             try:
-                cli.main()
+                program.main()
                 status: int | str | None = 0
             except SystemExit as end:
                 status = end.code

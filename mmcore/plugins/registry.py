@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from mmcore.errors import MmcoreError, PluginError, RequestError
+from mmcore.errors import MmcoreError, OptionError, PluginError, RequestError
 from mmcore.hooks import PROJECT, Made, Offer
 from mmcore.plugins import loading
 from mmcore.plugins.metadata import HOOKS, Entry, Fault, canonical, forgive, installed
@@ -171,7 +171,12 @@ class Registry:
                 f"plugin {entry.full_name}: making {kind} {plugin!r}", spared=(MmcoreError, TypeError, ValueError)
             ):
                 thing = factory(**options)
+        except OptionError:
+            raise
         except (TypeError, ValueError) as error:
+            # What imports nothing of mmcore can tell of an option by attributes of the same names.
+            if all(hasattr(error, name) for name in ("option", "value", "expected")):
+                raise OptionError(plugin, error.option, error.value, error.expected) from error  # type: ignore[union-attr]
             raise RequestError(f"{kind} {plugin!r} with options {options}: {error}") from error
         self._check_product(entry, thing)
         made = Made(kind, entry.name, entry.distribution, version, options)
