@@ -22,8 +22,6 @@ PRODUCTS = {
     "modality": "mmcore.modality.base:Modality",
     "backbone": "torch.nn:Module",
     "schedule": "mmcore.process:Schedule",
-    "transform": "mmcore.data:Transform",
-    "tracker": "mmcore.training:Tracker",
 }
 """What a factory of each kind must return."""
 

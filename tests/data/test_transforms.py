@@ -15,7 +15,7 @@ from mmcore import Registry
 from mmcore.config.resolve import configured
 from mmcore.data import DataOptions, Dataset, LoaderOptions, Transform, open_data, open_loader
 from mmcore.data.transforms import Crop, Flip, Resize, Threshold
-from mmcore.errors import ConfigError, PluginError, RequestError
+from mmcore.errors import ConfigError, MmcoreError, PluginError, RequestError
 from mmcore.modality.base import Modality
 from mmcore.rng import Rng
 from tests.installing import install
@@ -456,9 +456,7 @@ def test_a_plugins_transform_is_named_in_a_configuration(tmp_path: Path, monkeyp
     with pytest.raises(ConfigError, match=r'data.transforms\[0\].by = "x": expected an integer'):
         opened(registry, tmp_path, [{"kind": "darker", "by": "x"}], (8, 6))
     options = DataOptions("npz", {"path": str(tmp_path / "rows.npz")}, transforms=["none"])
-    with pytest.raises(
-        PluginError, match=r"its factory made a builtin_function_or_method, expected a mmcore.data.Transform"
-    ):
+    with pytest.raises(MmcoreError, match=r"a builtin_function_or_method.* expected an? .*mmcore.data.Transform"):
         open_data(registry, options, [registry.modality("mask", size=[8, 6], classes=200)])
 
 
