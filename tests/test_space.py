@@ -100,7 +100,7 @@ def test_a_layout_that_is_no_partition_is_refused(case: tuple[list[str], list[li
         Layout.groups([[n for n in group if n != name] for group in groups], names)
     with pytest.raises(RequestError, match=r"layout = .*, expected names among m0.*, not 'other'"):
         Layout.groups([*groups, ["other"]], names)
-    with pytest.raises(RequestError, match="layout = .*, expected at least one modality in each group"):
+    with pytest.raises(RequestError, match=r"layout = .*, expected at least one modality in each group"):
         Layout.groups([*groups, []], names)
 
 

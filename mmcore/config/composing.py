@@ -170,10 +170,12 @@ def _check_options(factory: Any, options: Mapping[str, Any]) -> None:
         return
     try:
         bound = inspect.signature(factory).bind(**options)
-    except TypeError:  # told of by the signature's own check
+        bound.apply_defaults()
+        asked = {name: value for name, value in bound.arguments.items() if name in Constructor.of(factory).options}
+        inspect.signature(check).bind(**asked)
+    except TypeError:  # told of by the signature's own check, or by the constructor
         return
-    bound.apply_defaults()
-    check(**bound.arguments)
+    check(**asked)
 
 
 def _factory(reading: Reading, options: ModelOptions) -> Any:
