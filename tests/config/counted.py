@@ -10,7 +10,7 @@ import pytest
 import mmcore
 from tests.installing import install
 
-CODE = '''
+CODE = """
 import collections
 
 import torch
@@ -80,7 +80,7 @@ def mmcore_schedules():
 @hookimpl
 def mmcore_sources():
     return [Offer("counted", "counting_plugin:rows")]
-'''
+"""
 KINDS = ("modality", "backbone", "schedule", "source")
 
 
