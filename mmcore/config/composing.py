@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
-from torch import nn
+from torch import Tensor, nn
 
 from mmcore.config.check import Constructor, dotted
 from mmcore.config.once import Checked, Once
@@ -37,6 +37,10 @@ class _Empty(nn.Module):
     """Stands for the backbone while the rest is checked."""
 
     features = 1
+
+    def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
+        """Never asked."""
+        raise NotImplementedError
 
 
 def composed(
@@ -196,7 +200,7 @@ def _refused(reading: Reading, error: Exception, options: ModelOptions) -> None:
     if isinstance(error, OptionError):
         for one in (error, *error.also):
             named = one.option.startswith(("modalities", "tasks"))
-            moved = attrs.evolve(one, option=_HOME.get(one.option, one.option), also=())
+            moved = one.called(_HOME.get(one.option, one.option))
             reading.refused(moved, () if named else ("model",), reading.given if named else given)
     elif isinstance(error, MmcoreError) and error.option:
         known = Constructor.of(_factory(reading, options), without=ENGINE["backbone"]).options
