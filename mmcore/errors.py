@@ -1,13 +1,9 @@
 """The errors that mmcore raises on purpose."""
 
 import contextlib
-import difflib
 import enum
-import json
 from collections.abc import Iterable, Iterator
-from typing import Any
-
-import attrs
+from typing import Any, NamedTuple
 
 
 class MmcoreError(Exception):
@@ -36,14 +32,13 @@ MISSING = _Missing.MISSING
 """Stands for a value that was not given."""
 
 
-@attrs.define(slots=False, eq=False)
 class OptionError(RequestError):
     """An option has a value that cannot be used.
 
     Which option it is, what was found and what was expected are data, so that a configuration can tell of it at its place;
     ``str(error)`` is one whole line. Constructors of plugins may raise it too.
 
-    Attributes:
+    Args:
         subject: what the option belongs to, such as ``"training"``; empty for nothing before the option.
         option: its name, or a dotted path such as ``"tasks.image.weight"``.
         value: what was found; left out where something is missing.
@@ -51,17 +46,30 @@ class OptionError(RequestError):
         choices: the names that it may be; the nearest one is told.
         mend: what to do, where ``expected`` alone does not say it.
         beside: other options that the value does not go with; to change one of them would do as well.
-        also: what else the same thing refuses.
+
+    Attributes:
+        also: what else the same thing refuses (:func:`refuse`).
     """
 
-    subject: str
-    option: str
-    value: Any = MISSING
-    expected: str = ""
-    choices: tuple[str, ...] = attrs.field(default=(), converter=tuple)
-    mend: str = ""
-    beside: tuple[str, ...] = attrs.field(default=(), converter=tuple)
-    also: tuple["OptionError", ...] = ()
+    def __init__(
+        self,
+        subject: str,
+        option: str,
+        value: Any = MISSING,
+        expected: str = "",
+        choices: Iterable[str] = (),
+        mend: str = "",
+        beside: Iterable[str] = (),
+    ) -> None:
+        self.subject, self.option, self.value, self.expected = subject, option, value, expected
+        self.choices, self.mend, self.beside = tuple(choices), mend, tuple(beside)
+        self.also: tuple[OptionError, ...] = ()
+        # The arguments, by which copies are made between processes.
+        super().__init__(subject, option, value, expected, self.choices, mend, self.beside)
+
+    def called(self, option: str) -> "OptionError":
+        """The same refusal of an option under another name, by itself."""
+        return OptionError(self.subject, option, self.value, self.expected, self.choices, self.mend, self.beside)
 
     @property
     def text(self) -> str:
@@ -90,7 +98,7 @@ def about(option: str) -> Iterator[None]:
     try:
         yield
     except OptionError as error:
-        refuse(attrs.evolve(one, option=f"{option}.{one.option}", also=()) for one in (error, *error.also))
+        refuse(one.called(f"{option}.{one.option}") for one in (error, *error.also))
     except MmcoreError as error:
         error.option = option
         raise
@@ -98,13 +106,15 @@ def about(option: str) -> Iterator[None]:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """``; did you mean 'steps'?``, or nothing where no known name is near."""
+    # Not above: whoever imports mmcore would wait for it.
+    import difflib
+
     by_case = {one.casefold(): one for one in known if isinstance(one, str)}
     near = difflib.get_close_matches(name.casefold(), by_case, 1, cutoff=0.5)
     return f"; did you mean {by_case[near[0]]!r}?" if near else ""
 
 
-@attrs.frozen(eq=False)
-class Problem:
+class Problem(NamedTuple):
     """One thing that is wrong with a configuration.
 
     Attributes:
@@ -120,6 +130,8 @@ class Problem:
     def __str__(self) -> str:
         if self.value is MISSING:
             return f"{self.key}: {self.text}" if self.key else self.text
+        import json
+
         return f"{self.key} = {_shortened(json.dumps(self.value, ensure_ascii=False, default=str), 80)}: {self.text}"
 
 

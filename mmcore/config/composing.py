@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
-from torch import nn
+from torch import Tensor, nn
 
 from mmcore.config.check import Constructor, dotted
 from mmcore.config.once import Checked, Once
@@ -37,6 +37,10 @@ class _Empty(nn.Module):
     """Stands for the backbone while the rest is checked."""
 
     features = 1
+
+    def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
+        """Never asked."""
+        raise NotImplementedError
 
 
 def composed(
@@ -170,10 +174,12 @@ def _check_options(factory: Any, options: Mapping[str, Any]) -> None:
         return
     try:
         bound = inspect.signature(factory).bind(**options)
-    except TypeError:  # told of by the signature's own check
+        bound.apply_defaults()
+        asked = {name: value for name, value in bound.arguments.items() if name in Constructor.of(factory).options}
+        inspect.signature(check).bind(**asked)
+    except TypeError:  # told of by the signature's own check, or by the constructor
         return
-    bound.apply_defaults()
-    check(**bound.arguments)
+    check(**asked)
 
 
 def _factory(reading: Reading, options: ModelOptions) -> Any:
@@ -194,7 +200,7 @@ def _refused(reading: Reading, error: Exception, options: ModelOptions) -> None:
     if isinstance(error, OptionError):
         for one in (error, *error.also):
             named = one.option.startswith(("modalities", "tasks"))
-            moved = attrs.evolve(one, option=_HOME.get(one.option, one.option), also=())
+            moved = one.called(_HOME.get(one.option, one.option))
             reading.refused(moved, () if named else ("model",), reading.given if named else given)
     elif isinstance(error, MmcoreError) and error.option:
         known = Constructor.of(_factory(reading, options), without=ENGINE["backbone"]).options

@@ -56,7 +56,7 @@ def check_ends(
         try:
             check_part(reading.registry, data, "validation")
         except RequestError as error:
-            text = f"expected 0, or rows to validate on; {error}"
+            text = f"expected 0, or rows to validate on: {error}"
             reading.say("training.validate_every", text, training.validate_every)
     if not reading.broken("out"):
         try:

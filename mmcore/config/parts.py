@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import attrs
-
 from mmcore.config import files
 from mmcore.config.build import fill
 from mmcore.config.check import Constructor, dotted, fits
 from mmcore.config.reading import Reading
 from mmcore.config.schema import Part, TaskPart
 from mmcore.errors import MmcoreError, Problem, nearest
+from mmcore.hooks import Made
 from mmcore.modality.base import Modality, Task
 from mmcore.plugins.loading import brief
 
@@ -31,48 +30,65 @@ def read_modalities(reading: Reading) -> tuple[dict[str, Part], dict[str, Modali
 def _read_modality(
     reading: Reading, table: Mapping[str, Any], place: Sequence[str], name: str
 ) -> tuple[Part, Modality] | None:
-    """A plugin's modality with its options, and made of them."""
-    plugin = table.get("plugin", name)
+    found = read_part(reading, "modality", table, place, name)
+    if found is not None:
+        found[1].name = name
+    return found
+
+
+def read_part(
+    reading: Reading, kind: str, table: Mapping[str, Any], place: Sequence[str], plugin: Any, key: str = "plugin"
+) -> tuple[Part, Any] | None:
+    """A plugin's offer with its options, and the thing made of them, once; None where it cannot be made.
+
+    Args:
+        reading: what is wrong is told to it.
+        kind: of the plugin.
+        table: the offer's name, and the options of its factory.
+        place: where the table is.
+        plugin: the offer's name, where the table has none.
+        key: under which the table has the name.
+    """
+    plugin = table.get(key, plugin)
     if not isinstance(plugin, str):
-        reading.say(dotted(*place, "plugin"), "expected a string, a plugin's name", plugin)
+        reading.say(dotted(*place, key), "expected a string, a plugin's name", plugin)
         return None
-    factory = reading.factory("modality", plugin, (*place, "plugin") if "plugin" in table else place)
+    factory = reading.factory(kind, plugin, (*place, key) if key in table else place)
     if factory is None:
-        for key in table if "plugin" not in table else ():
-            if near := nearest(key, ["plugin"]):
-                reading.say(dotted(*place, key), f"there is no such key here{near}", table[key])
+        for other in table if key not in table else ():
+            if near := nearest(other, [key]):
+                reading.say(dotted(*place, other), f"there is no such key here{near}", table[other])
         return None
     signature = Constructor.of(factory)
-    options = {key: value for key, value in table.items() if key != "plugin"}
-    problems = signature.check(options, place, f"modality {plugin!r}")
+    options = {name: value for name, value in table.items() if name != key}
+    problems = signature.check(options, place, f"{kind} {plugin!r}")
     reading.problems += problems
     wrong = {p.key for p in problems}
-    sound = {key: value for key, value in options.items() if dotted(*place, key) not in wrong}
-    if not all(key in sound or key in signature.defaults for key in signature.options):
+    sound = {name: value for name, value in options.items() if dotted(*place, name) not in wrong}
+    if not all(name in sound or name in signature.defaults for name in signature.options):
         return None
     try:
-        made: Modality = reading.registry.make("modality", plugin, files.json_copy(sound))[1]
+        how, made = reading.registry.make(kind, plugin, files.json_copy(sound))
     except MmcoreError as error:
         reading.refused(error, place, options, signature.options)
         return None
     if problems:
         return None
-    made.name = name
     try:
-        by_data = _tried(made)
+        by_data = _tried(made) if isinstance(made, Modality) else {}
     except Exception as error:  # a plugin's own code
-        reading.say(dotted(*place), f"cannot be used: {brief(error)}; expected a modality that passes 'mmcore check'")
+        reading.say(dotted(*place), f"cannot be used: {brief(error)}; expected a {kind} that passes 'mmcore check'")
         return None
     defaults = {
-        key: value
-        for key, value in files.json_copy(signature.plain_defaults()).items()
+        name: value
+        for name, value in files.json_copy(signature.plain_defaults()).items()
         # What data say is left open, to be measured.
-        if key not in by_data and fits(value, signature.options[key])
+        if name not in by_data and fits(value, signature.options[name])
     }
     full = defaults | files.json_copy(sound)
-    # Every default is stated, so that it is made again alike when a default changes.
-    if made.made is not None:
-        made.made = attrs.evolve(made.made, options=files.json_copy(full))
+    if hasattr(made, "made"):
+        # Every default is stated, so that it is made again alike when a default changes.
+        made.made = Made(how.kind, how.offer, how.distribution, how.version, files.json_copy(full))
     return Part(plugin, full), made
 
 

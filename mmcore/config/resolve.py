@@ -9,6 +9,7 @@ import attrs
 
 from mmcore.config import files
 from mmcore.config.build import converter, placed
+from mmcore.config.check import Constructor
 from mmcore.config.composing import check_model, composed, read_model
 from mmcore.config.ends import check_ends, check_question
 from mmcore.config.once import Checked, Once
@@ -16,7 +17,7 @@ from mmcore.config.parts import read_modalities, read_tasks
 from mmcore.config.reading import Reading
 from mmcore.config.schema import Config, Part
 from mmcore.config.sections import read_named, read_section, read_source, read_top
-from mmcore.data import Dataset, measured, open_data
+from mmcore.data import DataOptions, Dataset, measured, open_data
 from mmcore.errors import ConfigError, OptionError
 from mmcore.modality.base import Modality, Task
 from mmcore.model.joint import JointModel
@@ -195,6 +196,8 @@ def tables(config: Config) -> dict[str, Any]:
         return one if isinstance(one, str) else {"plugin": one.plugin, **one.options}
 
     plain = converter.unstructure(config)
+    # A class's own options before those that it inherits.
+    plain["data"] = {name: plain["data"][name] for name in Constructor.of(DataOptions).options}
     plain["modalities"] = {name: part(one) for name, one in config.modalities.items()}
     left_out = {name: False for name in config.modalities if name not in config.tasks}
     plain["tasks"] = left_out | {

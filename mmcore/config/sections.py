@@ -14,7 +14,7 @@ from mmcore.config.check import Constructor
 from mmcore.config.reading import Reading
 from mmcore.config.schema import Config, ModelOptions, SamplingOptions
 from mmcore.data.options import DataOptions
-from mmcore.errors import MmcoreError, RequestError
+from mmcore.errors import MmcoreError, Problem, RequestError
 from mmcore.options import by_kind
 from mmcore.training import TrainOptions
 from mmcore.training.loop import pick_device
@@ -53,9 +53,8 @@ def read_top(reading: Reading) -> Top:
     for problem in Constructor(signature.options, signature.options, open=False).check(own, (), "a configuration"):
         homes = [name for name, kind in SECTIONS.items() if problem.key in Constructor.of(kind).options]
         if homes and problem.key not in values:
-            problem = attrs.evolve(
-                problem, text=f"there is no such key here; did you mean {f'{homes[0]}.{problem.key}'!r}?"
-            )
+            text = f"there is no such key here; did you mean {f'{homes[0]}.{problem.key}'!r}?"
+            problem = Problem(problem.key, text, problem.value)
         reading.problems.append(problem)
         own.pop(problem.key, None)
     values |= {key: value for key, value in own.items() if key in values}

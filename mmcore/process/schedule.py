@@ -30,9 +30,9 @@ class ScheduleError(ValueError):
         expected: in words.
     """
 
-    def __init__(self, option: str, value: object, expected: str) -> None:
+    def __init__(self, option: str, value: object, expected: str, found: str = "") -> None:
         self.option, self.value, self.expected = option, value, expected
-        super().__init__(f"schedule: {option} = {value}, expected {expected}")
+        super().__init__(f"schedule: {option} {found or f'= {value}'}, expected {expected}")
 
 
 @attrs.frozen(eq=False)
@@ -154,9 +154,10 @@ def _per_modality(what: str, values: Numbers | None, modalities: int) -> Tensor:
         torch.ones(modalities, dtype=torch.float64) if values is None else torch.as_tensor(values, dtype=torch.float64)
     )
     if table.shape != (modalities,):
-        raise ScheduleError(what, table.tolist(), f"one number per modality, {modalities} of them")
+        found = f"has shape {tuple(table.shape)}"
+        raise ScheduleError(what, table.tolist(), f"one number per modality, ({modalities},)", found)
     if not (table.isfinite() & (table > 0)).all():
-        raise ScheduleError(what, table.tolist(), "finite numbers above 0")
+        raise ScheduleError(what, table.tolist(), "finite numbers above 0", f"is {table.tolist()}")
     return table
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from mmcore.config import files
 from mmcore.config.resolve import Setup, configured
 from mmcore.data import Dataset
-from mmcore.errors import RequestError
+from mmcore.errors import ConfigError, Problem, RequestError
 from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry
 from mmcore.runs import pictures, report
@@ -112,7 +112,7 @@ def train(
     setup = setup.measured(rows)
     config, folder = setup.config, Path(setup.config.out)
     how = config.sampling.how()
-    held = setup.rows("validation") if config.training.validate_every else None
+    held = _held_out(setup) if config.training.validate_every else None
     model = setup.model()
     written = files.text(setup.tables()).encode()
     first = int(os.environ.get("RANK", "0")) == 0
@@ -150,6 +150,21 @@ def train(
         write_samples(folder / "samples", model, answer, {"n": config.sampling.n, **how})
         report.write(folder)
     return folder
+
+
+def _held_out(setup: Setup) -> Dataset:
+    """The validation rows, before anything is written.
+
+    Raises:
+        ConfigError: the data have none.
+    """
+    try:
+        return setup.rows("validation")
+    except RequestError as error:
+        words = "; ".join(map(str, error.problems)) if isinstance(error, ConfigError) else str(error)
+        text = f"expected 0, or rows to validate on: {words}"
+        problem = Problem("training.validate_every", text, setup.config.training.validate_every)
+        raise ConfigError(setup.where, [problem]) from error
 
 
 def rows_with(rows: Dataset, model: JointModel | Setup) -> Dataset:

@@ -106,7 +106,9 @@ def fit(
         options = attrs.evolve(options or TrainOptions(), **changes)
     except TypeError as error:
         known = ", ".join(field.name for field in attrs.fields(TrainOptions))
-        raise RequestError(f"fit: {', '.join(changes)}: expected options among {known}") from error
+        reading = {field.name for field in attrs.fields(LoaderOptions)} & changes.keys()
+        mend = f"; {', '.join(sorted(reading))}: loading=LoaderOptions(…) says how rows are read" if reading else ""
+        raise RequestError(f"fit: {', '.join(changes)}: expected options among {known}{mend}") from error
     if out is None and (resume or options.pictures_every):
         raise RequestError("fit: resume and pictures_every need a folder: give out")
     loading = loading or LoaderOptions()
