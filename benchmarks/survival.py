@@ -38,7 +38,7 @@ from torch import distributed as dist
 
 import mmcore
 from mmcore import JointModel, MmcoreError, Registry, RequestError
-from mmcore.data import Dataset, Table, TensorBatch
+from mmcore.data import Dataset, LoaderOptions, Table, TensorBatch
 from mmcore.rng import Rng
 from mmcore.store import checkpoint as store
 from mmcore.store.folder import CHECKPOINTS
@@ -78,7 +78,8 @@ def train(registry: Registry, out: Path, **changes: Any) -> None:
     """A whole run of the small model; workers, where there are some, read rows one by one."""
     model = small(registry)
     held, rows = some(model, 8, seed=9), some(model, 40)
-    if changes.get("workers"):
+    if workers := changes.pop("workers", 0):
+        changes["loading"] = LoaderOptions(memory=False, workers=workers)
         there = rows.rows.present.tolist()
         named = list(enumerate(rows.rows.values.items()))
         rows = Dataset([{n: x[k] for v, (n, x) in named if row[v]} for k, row in enumerate(there)], model.variables)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mmcore._lazy import lazily
 from mmcore._version import __version__
-from mmcore.errors import MmcoreError, PluginError, RequestError
+from mmcore.errors import MmcoreError, OptionError, PluginError, RequestError
 from mmcore.hooks import Offer, hookimpl
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ __all__ = [
     "MmcoreError",
     "Modality",
     "Offer",
+    "OptionError",
     "PluginError",
     "Process",
     "Registry",

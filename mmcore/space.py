@@ -17,7 +17,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from mmcore.errors import RequestError
+from mmcore.errors import OptionError, nearest
 
 
 @attrs.frozen
@@ -32,7 +32,7 @@ class Space:
 
     def __attrs_post_init__(self) -> None:
         if not 2 <= len(self.shape) <= 4 or any(not isinstance(n, int) or n < 1 for n in self.shape):
-            raise RequestError(f"space: found {self.shape}, expected (C, L), (C, H, W) or (C, D, H, W), each ≥ 1")
+            raise OptionError("", "space", self.shape, "(C, L), (C, H, W) or (C, D, H, W), each ≥ 1")
 
     @classmethod
     def for_codes(cls, codes: Sequence[tuple[int, ...]], members: Sequence[Sequence[int]] | None = None) -> Self:
@@ -114,25 +114,28 @@ class Layout:
             names: of the modalities.
 
         Raises:
-            RequestError: an unknown layout, or a modality that is named twice, not at all, or unknown.
+            OptionError: an unknown layout, or a modality that is named twice, not at all, or unknown.
         """
         if isinstance(layout, str):
             if layout not in LAYOUTS:
-                raise RequestError(
-                    f"layout {layout!r}, expected one of {', '.join(LAYOUTS)}, or groups of modality names"
+                raise OptionError(
+                    "", "layout", layout, f"one of {', '.join(LAYOUTS)}, or groups of modality names", LAYOUTS
                 )
             return (tuple(range(len(names))),) if layout == "shared" else tuple((i,) for i in range(len(names)))
         listed = [[group] if isinstance(group, str) else list(group) for group in layout]
         flat = [name for group in listed for name in group]
+        wrong = ""
         for name in flat:
             if name not in names:
-                raise RequestError(f"layout names {name!r}, expected one of {', '.join(names)}")
-            if flat.count(name) > 1:
-                raise RequestError(f"layout names {name!r} {flat.count(name)} times, expected every modality once")
+                wrong = f"names among {', '.join(names)}, not {name!r}{nearest(str(name), names)}"
+            elif flat.count(name) > 1:
+                wrong = f"every modality once, not {name!r} {flat.count(name)} times"
+            if wrong:
+                raise OptionError("", "layout", listed, wrong)
         if missing := [name for name in names if name not in flat]:
-            raise RequestError(f"layout leaves out {', '.join(missing)}, expected every modality once")
+            raise OptionError("", "layout", listed, f"every modality once, it leaves out {', '.join(missing)}")
         if not all(listed):
-            raise RequestError("layout has an empty group, expected at least one modality in each")
+            raise OptionError("", "layout", listed, "at least one modality in each group")
         return tuple(tuple(list(names).index(name) for name in group) for group in listed)
 
     @classmethod
@@ -147,16 +150,19 @@ class Layout:
         """Divide the channels: each block gets what its codes need, the fullest ones what is left.
 
         Raises:
-            RequestError: the space has fewer channels than the blocks need.
+            OptionError: the space has fewer channels than the blocks need.
         """
         places = math.prod(space.grid)
         sizes = [[math.prod(codes[i]) for i in block] for block in members]
         need = [-(-(max(block) if overlap else sum(block)) // places) for block in sizes]
         if len(members) > 1 and sum(need) > space.shape[0]:
             listed = " + ".join(map(str, need))
-            raise RequestError(
-                f"space {space.shape} has {space.shape[0]} channels, its blocks need {listed} = {sum(need)}; "
-                f"give it {sum(need)} channels" + ("" if overlap else " or, for an approximate model, overlap=True")
+            raise OptionError(
+                "",
+                "space",
+                space.shape,
+                f"at least {listed} = {sum(need)} channels for its blocks",
+                mend=_roomier(sum(need), overlap),
             )
         channels = list(need)
         # One block takes all there is, or has none to spare: then place() says what is missing.
@@ -183,7 +189,7 @@ def place(
         overlap: share elements where there is no room, with a warning.
 
     Raises:
-        RequestError: the codes of a block together, or one alone, have more elements than the block.
+        OptionError: the codes of a block together, or one alone, have more elements than the block.
     """
     if layout is None or layout.blocks == 1:
         return _place(codes, space, overlap=overlap)
@@ -214,19 +220,19 @@ def _place(codes: Sequence[tuple[int, ...]], space: Space, *, overlap: bool) -> 
     """Place the codes of one block.
 
     Raises:
-        RequestError: the codes together, or one alone, have more elements than the space.
+        OptionError: the codes together, or one alone, have more elements than the space.
     """
     sizes = tuple(math.prod(code) for code in codes)
     if sum(sizes) > space.size:
-        listed = " + ".join(map(str, sizes))
-        shortage = f"space {space.shape} has {space.size} elements, the codes need {listed} = {sum(sizes)}"
+        needed = " + ".join(map(str, sizes)) + f" = {sum(sizes)}"
         if not overlap or max(sizes) > space.size:
             channels = -(-sum(sizes) // math.prod(space.grid))
-            raise RequestError(
-                f"{shortage}; give it {channels} channels"
-                + ("" if overlap else " or, for an approximate model, overlap=True")
-            )
-        warnings.warn(f"{shortage}: they overlap, and what the model answers is approximate", stacklevel=3)
+            expected = f"at least {needed} elements for the codes, it has {space.size}"
+            raise OptionError("", "space", space.shape, expected, mend=_roomier(channels, overlap))
+        warnings.warn(
+            f"space {space.shape} has {space.size} elements, the codes need {needed}: they overlap, and what the model answers is approximate",
+            stacklevel=3,
+        )
     layers: list[list[int]] = []
     current: list[int] = []
     # Codes go into a layer in order while they fit; without overlap all fit into the first.
@@ -239,6 +245,10 @@ def _place(codes: Sequence[tuple[int, ...]], space: Space, *, overlap: bool) -> 
     filled = [_layer(codes, sizes, members, space, sign) for sign, members in enumerate(layers)]
     source, scale, owner = (torch.stack(tables) for tables in zip(*filled, strict=True))
     return Placement(source, scale, owner, sizes)
+
+
+def _roomier(channels: int, overlap: bool) -> str:
+    return f"give it {channels} channels" + ("" if overlap else " or, for an approximate model, overlap=True")
 
 
 def _layer(

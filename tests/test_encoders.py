@@ -149,7 +149,10 @@ def test_a_turned_modality_is_observed_as_a_whole(registry: Registry) -> None:
 
 def test_bad_requests(registry: Registry) -> None:
     label = registry.modality("label", classes=3)
-    with pytest.raises(RequestError, match="trained_encoders names 'lable', expected one of label"):
+    with pytest.raises(
+        RequestError,
+        match=r"trained_encoders = \['lable'\], expected names among label, not 'lable'; did you mean 'label'",
+    ):
         mmcore.compose([label], trained_encoders=["lable"])
     with pytest.raises(RequestError, match=r"a code of shape \(1,\) cannot be turned"):
         mmcore.compose([Reference(1)], trained_encoders=["reference"])

@@ -129,7 +129,7 @@ def test_single_observations_are_even_among_what_a_row_has() -> None:
     assert ((roles[full][:, :2] == Role.OBSERVE).sum(1) <= 1).all()
     assert (roles[~present] == Role.ABSENT).all()
     assert ((roles == Role.GENERATE) & encoded).any(1).all()
-    with pytest.raises(RequestError, match=r"joint 0\.7 and single 0\.6 exceed 1 together"):
+    with pytest.raises(RequestError, match=r"shares of at most 1 together \(here joint = 0\.7, single = 0\.6\)"):
         RoleMix(joint=0.7, single=0.6)
 
 
@@ -240,22 +240,26 @@ def test_bad_compositions_are_refused(parts: list[Modality], registry: Registry)
         return mmcore.compose(modalities, tasks, backbone_options=TINY, registry=registry, **options)
 
     for match, call in {
-        "found no modality": lambda: compose([]),
-        "2 modalities are called 'image'": lambda: compose([image, image]),
-        "found no task": lambda: compose([image], []),
-        "has target 'labl', .* did you mean 'label'": lambda: compose([image, label], [Task("x", "labl")]),
-        "2 tasks are called 'x'": lambda: compose([image, label], [Task("x", "label"), Task("x", "image")]),
-        "a name already taken": lambda: compose([image, label], [Task("x", label)]),
+        "modalities = .*, expected at least one modality": lambda: compose([]),
+        "modalities = .*, expected a name for each of its own, not 'image' 2 times": lambda: compose([image, image]),
+        "tasks = .*, expected at least one task": lambda: compose([image], []),
+        "tasks.x.target = 'labl', .* did you mean 'label'": lambda: compose([image, label], [Task("x", "labl")]),
+        "tasks = .*, expected a name for each of its own, not 'x' 2 times": lambda: compose(
+            [image, label], [Task("x", "label"), Task("x", "image")]
+        ),
+        "tasks.x.target = .*, expected another name for it than 'label', which is taken": lambda: compose(
+            [image, label], [Task("x", label)]
+        ),
         "give it 2 channels": lambda: compose([image, label], space=(1, 8, 8)),
-        "layout 'sharde', expected one of shared": lambda: compose([image], layout="sharde"),
+        "layout = 'sharde', expected one of shared": lambda: compose([image], layout="sharde"),
         "no schedule 'cosin' is installed": lambda: compose([image], schedule="cosin"),
         "no backbone 'unet' is installed": lambda: mmcore.compose([image], backbone="unet", registry=registry),
-        "gains has 1 numbers, expected 2, one per modality": lambda: compose([image, label], gains=[1.0]),
-        "powers has 3 numbers, expected 2": lambda: compose([image, label], powers=[1.0, 1.0, 1.0]),
-        "the schedule has 3 modalities, expected 1": lambda: compose(
+        r"gains = \[1.0\], expected 2 numbers, one per modality": lambda: compose([image, label], gains=[1.0]),
+        "powers = .*, expected 2 numbers": lambda: compose([image, label], powers=[1.0, 1.0, 1.0]),
+        "schedule = 'cosine', expected one of 1 modalities, not 3": lambda: compose(
             [image], schedule=mmcore.process.schedule.cosine(10, 3)
         ),
-        "gains and powers belong to": lambda: compose(
+        "gains = .*, expected none with a schedule that is given as an object": lambda: compose(
             [image], gains=[1.0], schedule=mmcore.process.schedule.cosine(10, 1)
         ),
         "modalities = .*, expected a list": lambda: compose(image),
@@ -263,15 +267,21 @@ def test_bad_compositions_are_refused(parts: list[Modality], registry: Registry)
         "space = 4, expected a list": lambda: compose([image], space=4),
         "layout = None, expected a list": lambda: compose([image], layout=None),
         "schedule = 1000, expected a name": lambda: compose([image], schedule=1000),
-        "found 'image' among the tasks, expected mmcore.Task": lambda: compose([image], ["image"]),
-        "weight nan, expected a number of at least 0": lambda: compose(
+        "tasks = 'image', expected mmcore.Task": lambda: compose([image], ["image"]),
+        "tasks.x.weight = nan, expected a number of at least 0": lambda: compose(
             [image], [Task("x", "image", weight=float("nan"))]
         ),
         "trained_encoders = 'image', expected a list of names": lambda: compose([image], trained_encoders="image"),
-        "a task is called 'x.y', expected a name without dots": lambda: compose([image], [Task("x.y", "image")]),
-        "a task is called 'keys', which torch's own": lambda: compose([image], [Task("keys", "image")]),
-        "backbone_options with a backbone given as an object": lambda: compose([image], backbone=torch.nn.Linear(2, 2)),
-        "patch 3 does not divide": lambda: mmcore.compose([image], backbone_options={"patch": 3}, registry=registry),
+        "tasks = 'x.y', expected names without dots": lambda: compose([image], [Task("x.y", "image")]),
+        "tasks = 'keys', expected other names than those of torch's own": lambda: compose(
+            [image], [Task("keys", "image")]
+        ),
+        "backbone_options = .*, expected none with a backbone that is given as an object": lambda: compose(
+            [image], backbone=torch.nn.Linear(2, 2)
+        ),
+        "backbone_options.patch = 3, expected a number that divides": lambda: mmcore.compose(
+            [image], backbone_options={"patch": 3}, registry=registry
+        ),
     }.items():
         with pytest.raises(RequestError, match=match):
             call()

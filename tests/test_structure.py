@@ -17,7 +17,7 @@ FIRST_PARTY = ("mmcore_image", "mmcore_mask", "mmcore_label", "mmcore_clip")
 FLOORS = (
     ("_lazy", "_version"),
     ("errors", "hooks", "progress"),
-    ("rng", "space"),
+    ("rng", "options", "space"),
     ("process",),
     ("modality",),
     ("plugins",),

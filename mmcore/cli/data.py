@@ -20,11 +20,12 @@ def data(
     registry = registry_of(context)
     from mmcore.config import load
     from mmcore.data.show import picture, summarize
+    from mmcore.runs.run import rows_with
 
     setup = load(file, set_ or [], registry=registry)
-    first = setup.rows()
-    setup = setup.measured(first)
-    parts = {"train": setup.rows()}
+    rows_of_training = setup.rows()
+    setup = setup.measured(rows_of_training)
+    parts = {"train": rows_with(rows_of_training, setup)}
     for part in ("validation", "test"):
         try:
             parts[part] = setup.rows(part)

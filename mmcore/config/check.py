@@ -1,10 +1,9 @@
-"""Values against annotations, and options against constructors: every problem found, each with its place and its mend.
+"""Values against annotations, and options against signatures: every problem found, each with its place and its mend.
 
 A constructor's signature says what a section of a file may hold, whether it is an attrs class of the core or a
-plugin's factory. Nothing is imported, called or built here but the constructors that are given.
+plugin's factory. Nothing is called or built here.
 """
 
-import difflib
 import enum
 import inspect
 import json
@@ -18,8 +17,7 @@ from typing import Any
 
 import attrs
 
-from mmcore.errors import MmcoreError, Problem
-from mmcore.plugins.metadata import one_line
+from mmcore.errors import Problem, nearest
 
 LARGEST = 2**63 - 1
 # A key of TOML without quotes, and below it what has been put together already.
@@ -117,13 +115,6 @@ def shown(value: Any) -> str:
     """A value as the file has it, about, on one line of bounded length."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 80 else f"{text[:77]}…"
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``; did you mean 'steps'?``, or nothing where no known name is near."""
-    by_case = {one.casefold(): one for one in known}
-    near = difflib.get_close_matches(name.casefold(), by_case, 1, cutoff=0.5)
-    return f"; did you mean {by_case[near[0]]!r}?" if near else ""
 
 
 def dotted(*parts: str) -> str:
@@ -237,70 +228,3 @@ def _plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(map(_plain, value))
     return isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))
-
-
-_LACKS = "lacks a key"
-
-
-def judge(make: Callable[..., Any], given: Mapping[str, Any], place: Sequence[str]) -> tuple[Any, list[Problem]]:
-    """Make a thing of a section, and find every key whose value it refuses.
-
-    A constructor tells of its first refusal only. So where all together are refused, keys are added one at a time to
-    those accepted, until none of the others can be.
-
-    Returns:
-        what was made, None where something was refused, and the problems.
-    """
-
-    def refusal(options: Mapping[str, Any]) -> str | None:
-        nonlocal made
-        try:
-            made = make(**options)
-        except KeyError:
-            return _LACKS
-        except (MmcoreError, TypeError, ValueError) as error:
-            return one_line(str(error.__cause__ or error))
-        return None
-
-    made: Any = None
-    whole = refusal(given)
-    if whole is None:
-        return made, []
-    alone = {key: refusal({k: v for k, v in given.items() if k != key}) for key in given}
-    culprits = [key for key, fault in alone.items() if fault is None]
-    refused = {culprits[-1]: whole} if culprits else {}
-    if not refused:
-        kept = {key: given[key] for key, fault in alone.items() if fault == _LACKS}
-        if refusal(kept) is None:
-            left = {key: value for key, value in given.items() if key not in kept}
-            while True:
-                refused = {}
-                for key, value in left.items():
-                    fault = refusal({**kept, key: value})
-                    if fault is None:
-                        kept[key] = value
-                    else:
-                        refused[key] = fault
-                if len(refused) == len(left):
-                    break
-                left = {key: left[key] for key in refused}
-        elif len(kept) == 1:
-            refused = dict.fromkeys(kept, whole)
-    if not refused:
-        return None, [Problem(dotted(*place), trimmed(whole, place))]
-    return None, [
-        Problem(dotted(*place, key), trimmed(fault, (*place, key), given[key]), given[key])
-        for key, fault in refused.items()
-    ]
-
-
-def trimmed(text: str, place: Sequence[str], value: Any = None) -> str:
-    """A message without what its place says already, and with the nearest of the words that it expects."""
-    for part in place:
-        text = text.removeprefix(f"{part}: ")
-    for form in (repr(value), shown(value)):
-        text = text.removeprefix(f"{place[-1] if place else ''} = {form}, ")
-    _, listed, words = text.partition("expected one of ")
-    if listed and isinstance(value, str) and "; did you mean" not in text:
-        text += nearest(value, words.split(", "))
-    return text

@@ -10,8 +10,9 @@ from typing import Any
 import attrs
 
 from mmcore.data.options import DataOptions
-from mmcore.errors import RequestError
 from mmcore.model.compose import STEPS
+from mmcore.options import check, one_of, option, whole, within
+from mmcore.sampling.ask import CODES, SAMPLERS, SPACINGS
 from mmcore.sampling.question import CONDITIONING
 from mmcore.training import TrainOptions
 
@@ -39,11 +40,10 @@ class TaskPart:
     """
 
     target: str | Part
-    weight: float = 1.0
+    weight: float = option(1.0, rule=within(0))
 
     def __attrs_post_init__(self) -> None:
-        if self.weight < 0:
-            raise RequestError(f"weight = {self.weight}, expected at least 0")
+        check(self, "task")
 
 
 @attrs.frozen
@@ -87,22 +87,18 @@ class SamplingOptions:
         seed: of the samples; by default the run's.
     """
 
-    n: int = 64
-    steps: int | None = None
-    sampler: str = "auto"
-    spacing: str = "time"
-    eta: float | None = None
-    codes: str = "mean"
+    n: int = option(64, rule=whole(1))
+    steps: int | None = option(None, rule=whole(1).or_none())
+    sampler: str = option("auto", rule=one_of(*SAMPLERS))
+    spacing: str = option("time", rule=one_of(*SPACINGS))
+    eta: float | None = option(None, rule=within(0, 1).or_none())
+    codes: str = option("mean", rule=one_of(*CODES))
     draw: bool = False
-    conditioning: str = "roles"
+    conditioning: str = option("roles", rule=one_of(*CONDITIONING))
     seed: int = 0
 
     def __attrs_post_init__(self) -> None:
-        for name in ("n", "steps"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise RequestError(f"{name} = {value}, expected at least 1")
-        if self.conditioning not in CONDITIONING:
-            raise RequestError(f"conditioning = {self.conditioning!r}, expected one of {', '.join(CONDITIONING)}")
+        check(self, "sampling")
 
     def how(self) -> dict[str, Any]:
         """Arguments of :func:`mmcore.sample`."""

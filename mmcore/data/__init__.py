@@ -6,12 +6,13 @@ Names are imported when they are first used: what describes data imports no torc
 from typing import TYPE_CHECKING
 
 from mmcore._lazy import lazily
-from mmcore.data.opening import measured, open_data, open_loader, open_source
+from mmcore.data.opening import at_hand, measured, open_data, open_loader, open_source
 from mmcore.data.options import (
     ColumnOptions,
     DataOptions,
     EmbedOptions,
     FilterOptions,
+    LoaderOptions,
     SplitOptions,
 )
 from mmcore.data.source import Row, Rows, Source, as_source
@@ -40,6 +41,7 @@ __all__ = [
     "EmbedOptions",
     "FilterOptions",
     "Loader",
+    "LoaderOptions",
     "Row",
     "Rows",
     "Source",
@@ -48,6 +50,7 @@ __all__ = [
     "TensorBatch",
     "Transform",
     "as_source",
+    "at_hand",
     "measured",
     "open_data",
     "open_loader",

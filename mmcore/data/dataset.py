@@ -10,7 +10,7 @@ from mmcore.data.batch import BadRow, TensorBatch
 from mmcore.data.decode import decode
 from mmcore.data.source import Row, as_source
 from mmcore.data.transforms import Transform, check_transform, copied, transformed
-from mmcore.errors import PluginError, RequestError
+from mmcore.errors import PluginError, RequestError, about
 from mmcore.modality.base import ModalityProtocol
 from mmcore.plugins.loading import brief
 from mmcore.rng import Rng
@@ -135,10 +135,8 @@ class Dataset:
         for number, transform in enumerate(self.transforms):
             place = f"transforms[{number}]"
             check_transform(transform, place)
-            try:
+            with about(place):
                 bound = transform.bind(self.variables)
-            except RequestError as error:
-                raise RequestError(f"data: {place} {error}") from error
             check_transform(bound, f"what {place} is bound to")
             step = bound if self.augment else bound.steady()
             if step is not None:

@@ -16,7 +16,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from mmcore.data.batch import BadRow, TensorBatch, tell
 from mmcore.data.table import Table
-from mmcore.errors import MmcoreError, RequestError
+from mmcore.errors import MmcoreError, PluginError, RequestError
 from mmcore.plugins.loading import brief
 from mmcore.rng import Rng
 
@@ -78,7 +78,9 @@ class _Guarded:
         try:
             return self.dataset.__getitems__(indices)
         except MmcoreError as error:
-            return _Failed(type(error), str(error))
+            # Of a kind that is made of its message alone, so that it can be raised again on the other side.
+            kind = next(one for one in (RequestError, PluginError, MmcoreError) if isinstance(error, one))
+            return _Failed(kind, str(error))
 
 
 class Loader:

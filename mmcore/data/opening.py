@@ -5,15 +5,17 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mmcore.data.options import PARTS, DataOptions, parts_by_kind
-from mmcore.data.select import Named, keep, limit, split
+from mmcore.data.options import PARTS, DataOptions, LoaderOptions
+from mmcore.data.select import Named, keep, limit, part_missing, split
 from mmcore.data.source import Source, as_source
-from mmcore.errors import RequestError
+from mmcore.errors import OptionError, RequestError, about
+from mmcore.options import by_kind
 
 if TYPE_CHECKING:
     from mmcore.data.dataset import Dataset
     from mmcore.data.embed import EmbedReport
-    from mmcore.data.loader import Loader, Readable
+    from mmcore.data.loader import Loader
+    from mmcore.data.table import Table
     from mmcore.data.transforms import Transform
     from mmcore.modality.base import ModalityProtocol
     from mmcore.plugins import Registry
@@ -32,15 +34,16 @@ def open_source(registry: "Registry", options: DataOptions, part: str = "train")
         PluginError: the source's plugin is broken.
     """
     if part not in PARTS:
-        raise RequestError(f"data: part {part!r}, expected one of {', '.join(PARTS)}")
+        raise OptionError("data", "part", part, choices=PARTS)
     given = dict(options.options)
-    named = options.split.values.get(part) if options.split.values else getattr(options.split, part, 0)
+    named = _named(options, part)
     factory, _ = registry.factory(registry.find("source", options.source))
     parts = "part" not in given and _takes_part(factory)
     held_out = part in ("validation", "test")
     if parts:
         given = {**getattr(factory, "disjoint", {}), **given, "part": "train" if held_out and named else part}
-    source: Source = as_source(registry.source(options.source, **given))
+    with about("options"):
+        source: Source = as_source(registry.source(options.source, **given))
     if options.columns:
         source = Named(source, options.columns)
     if not (parts and held_out and not named):
@@ -48,6 +51,24 @@ def open_source(registry: "Registry", options: DataOptions, part: str = "train")
     for one in options.filters:
         source = keep(source, one)
     return limit(source, options.limit)
+
+
+def check_part(registry: "Registry", options: DataOptions, part: str) -> None:
+    """Refuse a held-out part that there cannot be: the split does not name it, and the source has no parts of its own. Nothing is opened.
+
+    Raises:
+        OptionError: of the split.
+        RequestError: no such source.
+        PluginError: the source's plugin is broken.
+    """
+    factory, _ = registry.factory(registry.find("source", options.source))
+    if not _named(options, part) and ("part" in options.options or not _takes_part(factory)):
+        raise part_missing(options.split, part)
+
+
+def _named(options: DataOptions, part: str) -> Any:
+    """What the split says of a part: its share, or its values."""
+    return options.split.values.get(part) if options.split.values else getattr(options.split, part, 0)
 
 
 def open_data(
@@ -91,30 +112,52 @@ def open_data(
     )
 
 
+def at_hand(rows: "Dataset | Table", options: LoaderOptions) -> "Dataset | Table":
+    """Rows in memory, where the options say so or they are few; else as they are, to be read as they come.
+
+    Raises:
+        RequestError: a bad row, where all are read now.
+    """
+    from mmcore.data.table import Table
+
+    if isinstance(rows, Table) or not (options.memory is True or (options.memory == "auto" and fits(rows))):
+        return rows
+    return Table.read(rows)
+
+
 def open_loader(
-    dataset: "Dataset",
-    options: DataOptions,
+    rows: "Dataset | Table",
+    options: LoaderOptions,
     batch_size: int,
     seed: int,
     *,
     rank: int = 0,
     ranks: int = 1,
 ) -> "Loader":
-    """Batches of a data set, as the options say: from memory or read as they come, here or by workers.
+    """Batches as the options say: from memory or read as they come, here or by workers. All that trains opens its loader here.
+
+    Args:
+        rows: a data set, or rows in memory.
+        options: how they are read; those of the data (:class:`DataOptions`) say it too.
+        batch_size: of every batch, over all ranks.
+        seed: of the order.
+        rank: which share of every batch is read here.
+        ranks: how many shares there are.
 
     Raises:
-        RequestError: a bad row, if all are read at once; sizes that cannot be.
+        RequestError: a bad row, where all are read now; sizes that cannot be.
     """
     from mmcore.data.loader import Loader
 
-    rows: Readable = dataset
-    workers = options.workers
-    if options.memory is True or (options.memory == "auto" and fits(dataset)):
-        from mmcore.data.table import Table
-
-        rows, workers = Table.read(dataset), 0
     return Loader(
-        rows, batch_size, seed, rank=rank, ranks=ranks, workers=workers, pin=options.pin, prefetch=options.prefetch
+        at_hand(rows, options),
+        batch_size,
+        seed,
+        rank=rank,
+        ranks=ranks,
+        workers=options.workers,
+        pin=options.pin,
+        prefetch=options.prefetch,
     )
 
 
@@ -210,11 +253,10 @@ def embed(
 
 def _transforms(registry: "Registry", options: DataOptions) -> "list[Transform]":
     made = []
-    for place, own in enumerate(parts_by_kind("data: transforms", "transforms", options.transforms)):
-        try:
-            made.append(registry.make("transform", own.pop("kind"), own)[1])
-        except RequestError as error:
-            raise RequestError(f"data: transforms[{place}]: {error}") from error
+    tables: tuple[dict[str, Any], ...] = by_kind(options.transforms)
+    for number, table in enumerate(tables):
+        with about(f"transforms[{number}]"):
+            made.append(registry.make("transform", table.pop("kind"), table)[1])
     return made
 
 
@@ -232,7 +274,9 @@ def _check_names(source: Source, options: DataOptions, variables: "Sequence[Moda
         known = list(dict.fromkeys(name for index in range(min(len(source), 64)) for name in source[index]))
     for m in variables:
         if m.name not in known:
-            raise RequestError(
-                f"data: found no column for the variable {m.name!r}, expected one in {options.source} among {', '.join(known)} "
-                f'(columns.{m.name} = "its column" names another)'
+            raise OptionError(
+                "data",
+                f"columns.{m.name}",
+                expected=f"a column of {options.source} for the variable {m.name!r} among {', '.join(map(str, known))}",
+                mend=f'columns.{m.name} = "its column" names another',
             )

@@ -1,43 +1,31 @@
 """What a configuration says of data: plain descriptions, checked when they are made. Imports no torch."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
-from mmcore.errors import RequestError
+from mmcore.errors import OptionError
+from mmcore.options import TEXT, Rule, Together, by_kind, check, named, one_of, option, whole, within
 
 PARTS = ("train", "validation", "test", "all")
 
 
-def _refuse(what: str, found: Any, expected: str) -> RequestError:
-    return RequestError(f"data: {what} = {found!r}, expected {expected}")
-
-
-def _within(low: float, high: float, *, none: bool = False) -> Any:
-    expected = f"a number {low:g} … {high:g}" if high < math.inf else f"a number from {low:g} on"
-
-    def check(thing: Any, attribute: Any, value: Any) -> None:
-        if value is None and none:
-            return
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise _refuse(attribute.name, value, expected)
-
-    return check
-
-
-def _text(thing: Any, attribute: Any, value: Any) -> None:
-    if not isinstance(value, str) or not value:
-        raise _refuse(attribute.name, value, "a name")
-
-
-def _one_of(*names: str) -> Any:
-    def check(thing: Any, attribute: Any, value: Any) -> None:
-        if value not in names:
-            raise _refuse(attribute.name, value, f"one of {', '.join(names)}")
-
-    return check
+_VALUES = Rule(
+    f"values for parts among {', '.join(PARTS[:3])}",
+    lambda value: isinstance(value, dict) and set(value) <= set(PARTS[:3]),
+)
+_PARTED = Together(
+    ("test", "validation"),
+    lambda test, validation: test + validation < 1,
+    "shares of less than 1 together, or no training row is left",
+)
+_GROUPED = Together(
+    ("values", "by", "validation", "test"),
+    lambda values, by, validation, test: not values or (by is not None and not validation and not test),
+    "a column named by split.by beside split.values, and no shares",
+)
 
 
 @attrs.frozen
@@ -50,9 +38,12 @@ class ColumnOptions:
         missing: values that stand for a missing one, such as -1.
     """
 
-    column: str = attrs.field(validator=_text)
+    column: str = option(rule=TEXT)
     present: str | None = None
-    missing: tuple[Any, ...] = attrs.field(default=(), converter=tuple)
+    missing: tuple[Any, ...] = option((), converter=tuple)
+
+    def __attrs_post_init__(self) -> None:
+        check(self, "data.columns")
 
 
 def _columns(value: Any) -> dict[str, ColumnOptions]:
@@ -80,21 +71,13 @@ class SplitOptions:
     """
 
     by: str | None = None
-    validation: float = attrs.field(default=0.0, validator=_within(0, 1))
-    test: float = attrs.field(default=0.0, validator=_within(0, 1))
-    seed: int = attrs.field(default=0, validator=_within(-math.inf, math.inf))
-    values: dict[str, tuple[Any, ...]] = attrs.field(factory=dict)
+    validation: float = option(0.0, rule=within(0, 1))
+    test: float = option(0.0, rule=within(0, 1))
+    seed: int = option(0, rule=whole())
+    values: dict[str, tuple[Any, ...]] = option(factory=dict, rule=_VALUES)
 
     def __attrs_post_init__(self) -> None:
-        if self.validation + self.test >= 1:
-            raise _refuse(
-                "split.validation + split.test", self.validation + self.test, "less than 1, or no training row is left"
-            )
-        for part in self.values:
-            if part not in PARTS[:3]:
-                raise _refuse("split.values", part, f"parts among {', '.join(PARTS[:3])}")
-        if self.values and (self.by is None or self.validation or self.test):
-            raise _refuse("split.values", dict(self.values), "a column named by split.by, and no shares beside it")
+        check(self, "data.split", _PARTED, _GROUPED)
 
 
 @attrs.frozen
@@ -110,32 +93,18 @@ class FilterOptions:
         present: keep only rows that have a value (true) or have none (false).
     """
 
-    column: str = attrs.field(validator=_text)
-    keep: tuple[Any, ...] = attrs.field(default=(), converter=tuple)
-    drop: tuple[Any, ...] = attrs.field(default=(), converter=tuple)
-    least: float | None = attrs.field(default=None, validator=_within(-math.inf, math.inf, none=True))
-    most: float | None = attrs.field(default=None, validator=_within(-math.inf, math.inf, none=True))
+    column: str = option(rule=TEXT)
+    keep: tuple[Any, ...] = option((), converter=tuple)
+    drop: tuple[Any, ...] = option((), converter=tuple)
+    least: float | None = option(None, rule=within(-math.inf).or_none())
+    most: float | None = option(None, rule=within(-math.inf).or_none())
     present: bool | None = None
 
     def __attrs_post_init__(self) -> None:
+        check(self, "data.filters")
         if not self.keep and not self.drop and self.least is self.most is self.present is None:
-            raise _refuse("filters", self.column, "one of keep, drop, least, most and present with it")
-
-
-def parts_by_kind(option: str, what: str, value: Any) -> tuple[dict[str, Any], ...]:
-    """Parts that a registry makes, as tables with ``kind`` and the part's own options; a name stands for a table with nothing else.
-
-    Raises:
-        RequestError: no list of such.
-    """
-    expected = f"expected a list of names of installed {what}, or of tables with such a name as kind and its options"
-    if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
-        raise RequestError(f"{option} = {value!r}, {expected}")
-    tables = [{"kind": one} if isinstance(one, str) else one for one in value]
-    for place, table in enumerate(tables):
-        if not isinstance(table, Mapping) or not isinstance(table.get("kind"), str):
-            raise RequestError(f"{option}[{place}] = {table!r}, {expected}")
-    return tuple(dict(table) for table in tables)
+            which = ("keep", "drop", "least", "most", "present")
+            raise OptionError("data.filters", "column", self.column, f"one of {', '.join(which)} with it", beside=which)
 
 
 @attrs.frozen
@@ -151,17 +120,40 @@ class EmbedOptions:
         batch_size: values at once.
     """
 
-    variable: str = attrs.field(validator=_text)
-    column: str = attrs.field(validator=_text)
-    embedder: str = attrs.field(default="clip", validator=_text)
-    options: dict[str, Any] = attrs.field(factory=dict)
-    cache: str = attrs.field(default="embedded", validator=_text)
-    batch_size: int = attrs.field(default=32, validator=_within(1, math.inf))
+    variable: str = option(rule=TEXT)
+    column: str = option(rule=TEXT)
+    embedder: str = option("clip", rule=TEXT)
+    options: dict[str, Any] = option(factory=dict)
+    cache: str = option("embedded", rule=TEXT)
+    batch_size: int = option(32, rule=whole(1))
+
+    def __attrs_post_init__(self) -> None:
+        check(self, "data.embed")
+
+
+@attrs.frozen(kw_only=True)
+class LoaderOptions:
+    """How rows come to a training; none of it changes a result.
+
+    Attributes:
+        memory: whether rows are read once and kept as tensors: true, false, or by default if they are few (``"auto"``).
+        workers: processes that read ahead; 0 reads in the training process, as it always is for rows in memory.
+        prefetch: batches that each worker reads ahead.
+        pin: put batches into pinned memory, for a faster way to a GPU.
+    """
+
+    memory: bool | str = option("auto", rule=one_of("auto", True, False))
+    workers: int = option(0, rule=whole(0))
+    prefetch: int = option(2, rule=whole(1))
+    pin: bool = option(False, rule=one_of(True, False))
+
+    def __attrs_post_init__(self) -> None:
+        check(self, "data")
 
 
 @attrs.frozen
-class DataOptions:
-    """Where rows come from and what is done to them before a model sees them.
+class DataOptions(LoaderOptions):
+    """Where rows come from, what is done to them before a model sees them, and how they come to a training.
 
     Attributes:
         source: the name of an installed source.
@@ -175,28 +167,18 @@ class DataOptions:
             transform's own options, such as ``{kind = "resize", size = 64}``. What is random in them is left out of held-out parts.
         measure: how many training rows the modalities measure their own statistics on (such as an image's mean and deviation), where their
             options do not say them; 0 for none.
-        memory: whether rows are read once and kept as tensors: true, false, or by default if they are few (``"auto"``).
         on_bad_row: ``"stop"`` at a row that cannot be read, or ``"skip"`` it and tell.
         bad_row_limit: how many bad rows are skipped before that is an error.
-        workers: processes that read ahead; 0 reads in the training process.
-        prefetch: batches that each worker reads ahead.
-        pin: put batches into pinned memory.
     """
 
-    source: str = attrs.field(validator=_text)
-    options: dict[str, Any] = attrs.field(factory=dict)
-    columns: dict[str, ColumnOptions] = attrs.field(factory=dict, converter=_columns)
-    split: SplitOptions = attrs.field(factory=SplitOptions)
-    filters: tuple[FilterOptions, ...] = attrs.field(default=(), converter=tuple)
-    limit: int | None = attrs.field(default=None, validator=_within(1, math.inf, none=True))
-    embed: tuple[EmbedOptions, ...] = attrs.field(default=(), converter=tuple)
-    transforms: tuple[str | Mapping[str, Any], ...] = attrs.field(
-        default=(), converter=lambda value: parts_by_kind("data: transforms", "transforms", value)
-    )
-    measure: int = attrs.field(default=4096, validator=_within(0, math.inf))
-    memory: Any = attrs.field(default="auto", validator=_one_of("auto", True, False))  # type: ignore[arg-type]
-    on_bad_row: str = attrs.field(default="stop", validator=_one_of("stop", "skip"))
-    bad_row_limit: int = attrs.field(default=100, validator=_within(0, math.inf))
-    workers: int = attrs.field(default=0, validator=_within(0, math.inf))
-    prefetch: int = attrs.field(default=2, validator=_within(1, math.inf))
-    pin: bool = False
+    source: str = option(rule=TEXT)
+    options: dict[str, Any] = option(factory=dict)
+    columns: dict[str, ColumnOptions] = option(factory=dict, converter=_columns)
+    split: SplitOptions = option(factory=SplitOptions)
+    filters: tuple[FilterOptions, ...] = option((), converter=tuple)
+    limit: int | None = option(None, rule=whole(1).or_none())
+    embed: tuple[EmbedOptions, ...] = option((), converter=tuple)
+    transforms: tuple[str | Mapping[str, Any], ...] = option((), converter=by_kind, rule=named("transforms"))
+    measure: int = option(4096, rule=whole(0))
+    on_bad_row: str = option("stop", rule=one_of("stop", "skip"))
+    bad_row_limit: int = option(100, rule=whole(0))

@@ -8,7 +8,7 @@ import numpy as np
 
 from mmcore.data.options import ColumnOptions, FilterOptions, SplitOptions
 from mmcore.data.source import LazyRow, Row, Source
-from mmcore.errors import RequestError
+from mmcore.errors import MISSING, OptionError, RequestError
 
 
 class Named(Source):
@@ -25,11 +25,9 @@ class Named(Source):
         known = getattr(source, "names", None)
         if known is not None:
             for name, column in self.columns.items():
-                for asked in (column.column, column.present):
+                for what, asked in (("column", column.column), ("present", column.present)):
                     if asked is not None and asked not in known:
-                        raise RequestError(
-                            f"data: columns.{name} names {asked!r}, expected one of {', '.join(map(str, known))}"
-                        )
+                        raise OptionError("data", f"columns.{name}.{what}", asked, choices=tuple(map(str, known)))
 
     def __len__(self) -> int:
         return len(self.source)
@@ -100,18 +98,17 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool) else None
 
 
-def column_of(source: Source, name: str, what: str) -> list[Any]:
+def column_of(source: Source, name: str, option: str) -> list[Any]:
     """A column's plain values.
 
     Raises:
-        RequestError: it is nowhere; ``what`` names who asked for it.
+        OptionError: it is nowhere; ``option``, of the data, names it.
     """
     values = [_plain(value) for value in source.column(name)]
     if all(value is None for value in values):
         names = getattr(source, "names", None) or list(source[0])
-        raise RequestError(
-            f"data: {what} names {name!r}, where no row has a text or number, expected a column such as {', '.join(names)}"
-        )
+        expected = f"a column that has texts or numbers, such as {', '.join(map(str, names))}"
+        raise OptionError("data", option, name, expected)
     return values
 
 
@@ -125,13 +122,13 @@ def split(source: Source, options: SplitOptions, part: str) -> Source:
     """The rows of a part; the parts share no row, nor a value of the column ``by``.
 
     Raises:
-        RequestError: the part is not held out, or has no row.
+        OptionError: the part is not held out, or has no row.
     """
     if part == "all":
         return source
     asked = options.values if options.values else {"test": options.test, "validation": options.validation}
     if part != "train" and not asked.get(part):
-        raise RequestError(f"data: part {part!r} is asked for, expected split.{part} or split.values to say which rows")
+        raise part_missing(options, part)
     if options.values:
         values = column_of(source, options.by or "", "split.by")
         if part in options.values:
@@ -152,16 +149,24 @@ def split(source: Source, options: SplitOptions, part: str) -> Source:
         edges = {"test": (0, options.test), "validation": (options.test, options.test + options.validation)}
         low, high = edges.get(part, (options.test + options.validation, 1.0))
         chosen = (shares >= low) & (shares < high)
-    return _some(source, np.flatnonzero(chosen), f"part {part!r}")
+    held_out = f"split.{part}" if part != "train" and not options.values else "split"
+    return _some(source, np.flatnonzero(chosen), held_out, getattr(options, part, MISSING))
+
+
+def part_missing(options: SplitOptions, part: str) -> OptionError:
+    """The refusal of a part that is asked for and not held out."""
+    value = options.values if options.values else getattr(options, part)
+    name = "split.values" if options.values else f"split.{part}"
+    return OptionError("data", name, value, f"what says which rows the part {part!r} has: a share above 0, or values")
 
 
 def keep(source: Source, options: FilterOptions) -> Source:
     """The rows that a filter keeps.
 
     Raises:
-        RequestError: it keeps none, or its column is nowhere.
+        OptionError: it keeps none, or its column is nowhere.
+        RequestError: a text is to be compared with a number.
     """
-    what = f"filters: {options.column!r}"
     raw = source.column(options.column)
     chosen = np.ones(len(source), dtype=bool)
     if options.present is not None:
@@ -177,10 +182,10 @@ def keep(source: Source, options: FilterOptions) -> Source:
                 for index, value in enumerate(values):
                     if isinstance(value, str):
                         raise RequestError(
-                            f"data: {what}: found {value!r} at {source.where(index)}, expected a number to compare with {bound}"
+                            f"data: filters: {options.column!r}: found {value!r} at {source.where(index)}, expected a number to compare with {bound}"
                         )
                 chosen &= np.asarray([value is not None and inside(value, bound) for value in values])
-    return _some(source, np.flatnonzero(chosen), what)
+    return _some(source, np.flatnonzero(chosen), "filters", options.column)
 
 
 def limit(source: Source, count: int | None) -> Source:
@@ -188,9 +193,8 @@ def limit(source: Source, count: int | None) -> Source:
     return source if count is None or count >= len(source) else Subset(source, np.arange(count))
 
 
-def _some(source: Source, chosen: np.ndarray, what: str) -> Source:
+def _some(source: Source, chosen: np.ndarray, option: str, value: Any) -> Source:
     if not len(chosen):
-        raise RequestError(
-            f"data: {what} keeps none of {len(source)} rows, expected at least one: give it a larger share, or more rows"
-        )
+        expected = f"at least one row, it keeps none of {len(source)}"
+        raise OptionError("data", option, value, expected, mend="give it a larger share, or more rows")
     return source if len(chosen) == len(source) else Subset(source, chosen)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mmcore.errors import RequestError
+from mmcore.errors import OptionError, RequestError
 
 Row = Mapping[str, Any]
 """Raw values by name; None or a missing name means that the row lacks it."""
@@ -119,19 +119,25 @@ def as_source(rows: Iterable[Row]) -> Source:
     return rows if isinstance(rows, Source) else Rows(rows)
 
 
-def existing(path: str | Path, what: str, *, folder: bool = False) -> Path:
+def existing(path: str | Path, source: str, option: str = "path", *, folder: bool = False) -> Path:
     """``path``, if it is there.
 
+    Args:
+        path: of a file.
+        source: whose option it is.
+        option: the option's name.
+        folder: whether it is of a folder.
+
     Raises:
-        RequestError: it is not, or is a folder where a file is expected, or the other way.
+        OptionError: it is not, or is a folder where a file is expected, or the other way.
     """
     at = Path(path).expanduser()
     kind = "a folder" if folder else "a file"
     if not at.exists():
         near = at.parent if at.parent.exists() else at.absolute().parents[-1]
-        raise RequestError(
-            f"{what}: found nothing at {at}, expected {kind} ({near} is there; is the path relative to another folder?)"
-        )
+        expected = f"{kind}, found nothing at {at} ({near} is there; is the path relative to another folder?)"
+        raise OptionError(source, option, str(path), expected)
     if at.is_dir() != folder:
-        raise RequestError(f"{what}: found {'a folder' if at.is_dir() else 'a file'} at {at}, expected {kind}")
+        found = "a folder" if at.is_dir() else "a file"
+        raise OptionError(source, option, str(path), f"{kind}, found {found} at {at}")
     return at

@@ -1,6 +1,7 @@
 """Changes of a row's raw values on their way to a model: those of images and masks here, and whatever a plugin brings."""
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
@@ -10,8 +11,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mmcore.errors import PluginError, RequestError
+from mmcore.errors import OptionError, PluginError, RequestError
 from mmcore.modality.base import ModalityProtocol
+from mmcore.options import SIDES, one_of, require, sides, within
 from mmcore.plugins.loading import brief
 from mmcore.rng import Rng
 
@@ -141,19 +143,22 @@ class _OfPixels(Transform):
     def bind(self, variables: Sequence[ModalityProtocol]) -> Self:
         """Raises RequestError for names of variables that there are not, or that have no pixels."""
         grids = {m.name: not m.spec.dtype.is_floating_point for m in variables if len(m.spec.shape) in (2, 3)}
-        for name in self._named():
-            if name not in grids:
-                there = ", ".join(grids) or "no variable, as none has pixels"
-                raise RequestError(f"names {name!r}, expected one of {there}")
+        for option, names in self._named().items():
+            for name in names or ():
+                if name not in grids:
+                    known = (
+                        f"names among {', '.join(grids)}, not {name!r}" if grids else "none, as no variable has pixels"
+                    )
+                    raise OptionError("data", option, list(names or ()), known)
         bound = copy.copy(self)
         bound.masks = frozenset(name for name, whole in grids.items() if whole)
         if self.variables is None:
             bound.pixels = tuple(name for name in grids if bound._takes(name))
         return bound
 
-    def _named(self) -> Sequence[str]:
-        """Variables that its options name."""
-        return self.variables or ()
+    def _named(self) -> dict[str, tuple[str, ...] | None]:
+        """Variables that its options name, by option."""
+        return {"variables": self.variables}
 
     def _takes(self, name: str) -> bool:
         """Whether it changes an image or mask where its options name no variables."""
@@ -179,10 +184,6 @@ class _OfPixels(Transform):
     def _change(self, size: tuple[int, int], rng: Rng) -> Callable[["_Plane", str], Any]:
         """What becomes of each image and mask of a row, all of this size."""
 
-    def _check(self, option: str, right: bool, expected: str) -> None:
-        if not right:
-            raise RequestError(f"{self.title}: {option} = {getattr(self, option)!r}, expected {expected}")
-
 
 class Resize(_OfPixels):
     """Images and masks at one height and width, masks by the nearest pixel.
@@ -194,7 +195,7 @@ class Resize(_OfPixels):
         variables: what it changes; by default every image and mask.
 
     Raises:
-        RequestError: a size or fit that cannot be.
+        OptionError: a size or fit that cannot be.
     """
 
     varies = False
@@ -207,12 +208,12 @@ class Resize(_OfPixels):
         variables: Sequence[str] | None = None,
     ) -> None:
         super().__init__(variables)
-        self.size, self.fit = _pair("resize", size), fit
+        self.size, self.fit = sides(size), fit
         self.nearest = None if nearest is None else tuple(nearest)
-        self._check("fit", fit in ("stretch", "cover"), "one of stretch, cover")
+        require("resize", size=(self.size, SIDES), fit=(fit, one_of("stretch", "cover")))
 
-    def _named(self) -> Sequence[str]:
-        return (*(self.variables or ()), *(self.nearest or ()))
+    def _named(self) -> dict[str, tuple[str, ...] | None]:
+        return {"variables": self.variables, "nearest": self.nearest}
 
     def _change(self, size: tuple[int, int], rng: Rng) -> Callable[["_Plane", str], Any]:
         target, nearest = self.size, self.masks if self.nearest is None else self.nearest
@@ -233,12 +234,13 @@ class Crop(_OfPixels):
         variables: what it changes; by default every image and mask.
 
     Raises:
-        RequestError: a size that cannot be.
+        OptionError: a size that cannot be.
     """
 
     def __init__(self, size: int | Sequence[int], random: bool = False, variables: Sequence[str] | None = None) -> None:
         super().__init__(variables)
-        self.size, self.varies = _pair("crop", size), random
+        self.size, self.varies = sides(size), random
+        require("crop", size=(self.size, SIDES), random=(random, one_of(True, False)))
 
     def steady(self) -> "Crop":
         """The crop of the middle."""
@@ -269,7 +271,7 @@ class Flip(_OfPixels):
         variables: what it changes; by default every image and mask.
 
     Raises:
-        RequestError: a probability or axis that cannot be.
+        OptionError: a probability or axis that cannot be.
     """
 
     varies = True
@@ -279,8 +281,7 @@ class Flip(_OfPixels):
     ) -> None:
         super().__init__(variables)
         self.probability, self.axis = probability, axis
-        self._check("probability", _is_number(probability) and 0 <= probability <= 1, "a number 0 … 1")
-        self._check("axis", axis in ("horizontal", "vertical"), "one of horizontal, vertical")
+        require("flip", probability=(probability, within(0, 1)), axis=(axis, one_of("horizontal", "vertical")))
 
     def _change(self, size: tuple[int, int], rng: Rng) -> Callable[["_Plane", str], Any]:
         turned = rng.uniform().item() < self.probability
@@ -295,7 +296,7 @@ class Threshold(_OfPixels):
         variables: what it changes; by default every mask.
 
     Raises:
-        RequestError: a level that is no number.
+        OptionError: a level that is no number.
     """
 
     varies = False
@@ -303,25 +304,13 @@ class Threshold(_OfPixels):
     def __init__(self, level: float = 128, variables: Sequence[str] | None = None) -> None:
         super().__init__(variables)
         self.level = level
-        self._check("level", _is_number(level), "a number")
+        require("threshold", level=(level, within(-math.inf)))
 
     def _takes(self, name: str) -> bool:
         return name in self.masks
 
     def _change(self, size: tuple[int, int], rng: Rng) -> Callable[["_Plane", str], Any]:
         return lambda plane, name: plane.above(self.level)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _pair(title: str, size: Any) -> tuple[int, int]:
-    pair = (size, size) if isinstance(size, int) else size
-    whole = isinstance(pair, list | tuple) and all(isinstance(n, int) and not isinstance(n, bool) for n in pair)
-    if not whole or len(pair) != 2 or min(pair) < 1:
-        raise RequestError(f"{title}: size = {size!r}, expected a number of pixels, or [height, width]")
-    return pair[0], pair[1]
 
 
 @attrs.frozen(eq=False)

@@ -1,6 +1,5 @@
 """Composition: from modalities and tasks to a joint model."""
 
-import difflib
 import math
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -10,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from mmcore.errors import PluginError, RequestError
+from mmcore.errors import OptionError, PluginError, RequestError, about, nearest
 from mmcore.hooks import Made
 from mmcore.modality.base import Modality, Spec, Task
 from mmcore.model.backbones.base import lacks, mark
@@ -60,9 +59,11 @@ def compose(
         registry: where names are looked up; by default a new :func:`mmcore.discover`.
 
     Raises:
-        RequestError: an empty composition, equal names, a space with no room, an unknown name,
-            gains, powers or tables of the wrong length, or an object that lacks a member of its protocol.
-        PluginError: a backbone's plugin makes one that lacks a member.
+        OptionError: an empty composition, equal names, a space with no room, an unknown name,
+            gains, powers or tables of the wrong length; of the backbone's own options ``backbone_options.NAME``.
+        RequestError: an object that lacks a member of its protocol, a plugin's name that is not installed, or options that a plugin
+            refuses in words of its own.
+        PluginError: a plugin that is broken, or a backbone's that makes one that lacks a member.
     """
     listed = {
         "modalities": modalities,
@@ -76,31 +77,31 @@ def compose(
     for what, given in listed.items():
         may_lack = what in ("tasks", "gains", "powers", "space")
         if not (isinstance(given, Iterable) or (given is None and may_lack)):
-            raise RequestError(f"compose: {what} = {given!r}, expected a list")
+            raise OptionError("compose", what, given, "a list")
     if isinstance(trained_encoders, str):
-        raise RequestError(f"compose: trained_encoders = {trained_encoders!r}, expected a list of names")
+        raise OptionError("compose", "trained_encoders", trained_encoders, "a list of names")
     if not isinstance(schedule, str | Schedule):
-        raise RequestError(f"compose: schedule = {schedule!r}, expected a name or a mmcore.Schedule")
+        raise OptionError("compose", "schedule", schedule, "a name or a mmcore.Schedule")
     if not isinstance(backbone, str) and backbone_options:
-        raise RequestError(
-            "compose: backbone_options with a backbone given as an object, expected a name, or no options"
+        raise OptionError(
+            "compose",
+            "backbone_options",
+            backbone_options,
+            "none with a backbone that is given as an object, or its name",
         )
     modalities = tuple(modalities)
     if not modalities:
-        raise RequestError("compose: found no modality, expected at least one")
+        raise OptionError("compose", "modalities", [], "at least one modality")
     for m in modalities:
         _check_modality(m, encoded=True)
     if not isinstance(backbone, str):
         _check_backbone(backbone)
     tasks = [Task(m.name, m.name) for m in modalities] if tasks is None else list(tasks)
     _check_names(modalities, tasks)
-    for name in trained_encoders:
-        if name not in [m.name for m in modalities]:
-            raise RequestError(
-                f"compose: trained_encoders names {name!r}, expected one of {', '.join(m.name for m in modalities)}"
-            )
+    names = [m.name for m in modalities]
+    check_trained(trained_encoders, names)
     codes = [m.code for m in modalities]
-    members = Layout.groups(layout, [m.name for m in modalities])
+    members = Layout.groups(layout, names)
     where = Space.for_codes(codes, members) if space is None else Space(tuple(space))
     blocks = Layout.fit(members, codes, where, overlap=overlap)
     placement = place(codes, where, layout=blocks, overlap=overlap)
@@ -112,9 +113,7 @@ def compose(
         options = {k: list(v) for k, v in (("gains", gains), ("powers", powers)) if v is not None}
         for what, values in options.items():
             if len(values) != len(modalities):
-                raise RequestError(
-                    f"compose: {what} has {len(values)} numbers, expected {len(modalities)}, one per modality"
-                )
+                raise OptionError("compose", what, values, f"{len(modalities)} numbers, one per modality")
         # One schedule for the composition, of which each block has its modalities: N is the composition's, whatever the layout.
         whole: Schedule
         scheduled, whole = registry.make(
@@ -122,11 +121,18 @@ def compose(
         )
         schedules = [whole.select(block) for block in members]
     elif gains is not None or powers is not None:
-        raise RequestError(
-            "compose: gains and powers belong to a schedule asked for by name; put them into the Schedule"
+        what, values = ("powers", powers) if gains is None else ("gains", gains)
+        raise OptionError(
+            "compose",
+            what,
+            values,
+            "none with a schedule that is given as an object",
+            mend="put them into the Schedule",
         )
     elif schedule.modalities != len(modalities):
-        raise RequestError(f"compose: the schedule has {schedule.modalities} modalities, expected {len(modalities)}")
+        raise OptionError(
+            "compose", "schedule", schedule.name, f"one of {len(modalities)} modalities, not {schedule.modalities}"
+        )
     else:
         schedules = [schedule.select(block) for block in members]
     process = Blocks(schedules, members, blocks.channels)
@@ -145,7 +151,8 @@ def compose(
                 "blocks": process.blocks,
                 **given,
             }
-            made, backbone = registry.make("backbone", backbone, parts)
+            with about("backbone_options"):
+                made, backbone = registry.make("backbone", backbone, parts)
             assert isinstance(backbone, nn.Module)
             if missing := lacks(backbone):
                 raise PluginError(
@@ -195,7 +202,7 @@ def _check_modality(m: object, *, encoded: bool) -> None:
         members = ("name", "spec", "code", *sorted(Modality.__abstractmethods__))
         missing = [member for member in members if not hasattr(m, member)]
         if len(missing) > len(members) // 2:  # no attempt at one
-            raise RequestError(f"compose: found {m!r} among the modalities, expected mmcore.Modality objects")
+            raise OptionError("compose", "modalities", m, "mmcore.Modality objects")
         without = f" and has no {', '.join(missing)}" if missing else ""
         raise RequestError(f"compose: modality {kind} is no subclass of mmcore.Modality{without}")
     spec, code = getattr(m, "spec", None), getattr(m, "code", None)
@@ -212,29 +219,39 @@ def _check_modality(m: object, *, encoded: bool) -> None:
         )
 
 
+def check_trained(trained_encoders: Iterable[str], names: Sequence[str]) -> None:
+    """Refuse names of trained encoders that are not among those of the modalities.
+
+    Raises:
+        OptionError: naming the nearest.
+    """
+    for name in trained_encoders:
+        if name not in names:
+            expected = f"names among {', '.join(names)}, not {name!r}{nearest(str(name), names)}"
+            raise OptionError("compose", "trained_encoders", list(trained_encoders), expected)
+
+
 def _check_name(what: str, name: object) -> None:
     """Refuse a name that no module of torch's can be stored under."""
     if not isinstance(name, str) or not name or "." in name:
-        raise RequestError(f"compose: {what} is called {name!r}, expected a name without dots")
+        raise OptionError("compose", what, name, "names without dots")
     if hasattr(nn.ModuleDict, name):
-        raise RequestError(
-            f"compose: {what} is called {name!r}, which torch's own containers use; expected another name"
-        )
+        raise OptionError("compose", what, name, "other names than those of torch's own containers")
 
 
 def _check_names(modalities: Sequence[Modality], tasks: Sequence[Task]) -> None:
     names = [m.name for m in modalities]
     for name in names:
         if names.count(name) > 1:
-            raise RequestError(
-                f"compose: {names.count(name)} modalities are called {name!r}; give each a name of its own"
+            raise OptionError(
+                "compose", "modalities", names, f"a name for each of its own, not {name!r} {names.count(name)} times"
             )
-        _check_name("a modality", name)
+        _check_name("modalities", name)
     if not tasks:
-        raise RequestError("compose: found no task, expected at least one (None for each modality's recovery)")
+        raise OptionError("compose", "tasks", [], "at least one task (None for each modality's recovery)")
     for task in tasks:
         if not isinstance(task, Task):
-            raise RequestError(f"compose: found {task!r} among the tasks, expected mmcore.Task objects")
+            raise OptionError("compose", "tasks", task, "mmcore.Task objects")
         if not isinstance(task.target, str):
             _check_modality(task.target, encoded=False)
         for part in ("decoder", "loss"):
@@ -246,30 +263,33 @@ def _check_names(modalities: Sequence[Modality], tasks: Sequence[Task]) -> None:
     titles = [task.name for task in tasks]
     extra: dict[str, Modality] = {}
     for task in tasks:
-        _check_name("a task", task.name)
+        _check_name("tasks", task.name)
+        here = f"tasks.{task.name}"
         if not isinstance(task.weight, Real) or not 0 <= float(task.weight) < math.inf:
-            raise RequestError(
-                f"compose: task {task.name!r} has weight {task.weight!r}, expected a number of at least 0"
-            )
+            raise OptionError("compose", f"{here}.weight", task.weight, "a number of at least 0")
         if titles.count(task.name) > 1:
-            raise RequestError(
-                f"compose: {titles.count(task.name)} tasks are called {task.name!r}; give each its own name"
+            raise OptionError(
+                "compose",
+                "tasks",
+                titles,
+                f"a name for each of its own, not {task.name!r} {titles.count(task.name)} times",
             )
         if isinstance(task.target, str):
             if task.target not in names:
-                near = difflib.get_close_matches(task.target, names, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise RequestError(
-                    f"compose: task {task.name!r} has target {task.target!r}, expected one of {', '.join(names)} "
-                    f"or a Modality object{hint}"
-                )
+                expected = f"one of {', '.join(names)}, or a Modality object"
+                raise OptionError("compose", f"{here}.target", task.target, expected, tuple(names))
         elif task.target.name in names or extra.setdefault(task.target.name, task.target) is not task.target:
-            raise RequestError(
-                f"compose: task {task.name!r} brings a target called {task.target.name!r}, a name already taken; "
-                "for a composed modality give its name as the target"
+            raise OptionError(
+                "compose",
+                f"{here}.target",
+                task.target,
+                f"another name for it than {task.target.name!r}, which is taken",
+                mend="for a composed modality give its name as the target",
             )
     if not any(isinstance(task.target, str) for task in tasks):
-        raise RequestError("compose: no task recovers a composed modality, so there is nothing to generate")
+        raise OptionError(
+            "compose", "tasks", titles, "one that recovers a composed modality, or there is nothing to generate"
+        )
 
 
 def _warn_of_prior(schedule: Schedule, modalities: Sequence[Modality], space: Space) -> None:

@@ -8,7 +8,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from mmcore.errors import RequestError
+from mmcore.options import Together, check, option, within
 from mmcore.rng import Rng
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ class Role(IntEnum):
     """Not there: neither in ``z_t``, nor in the condition, nor in the loss."""
 
 
+_AT_MOST_ALL = Together(("joint", "single"), lambda joint, single: joint + single <= 1, "shares of at most 1 together")
+
+
 @attrs.frozen
 class RoleMix:
     """How training draws roles.
@@ -38,19 +41,13 @@ class RoleMix:
         partial: of the generated modalities that can be observed in part, the share that is.
     """
 
-    joint: float = 0.3
-    single: float = 0.3
-    absent: float = 0.15
-    partial: float = 0.0
+    joint: float = option(0.3, rule=within(0, 1))
+    single: float = option(0.3, rule=within(0, 1))
+    absent: float = option(0.15, rule=within(0, 1))
+    partial: float = option(0.0, rule=within(0, 1))
 
     def __attrs_post_init__(self) -> None:
-        for name in ("joint", "single", "absent", "partial"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise RequestError(f"roles: {name} is {getattr(self, name)}, expected a share in 0 … 1")
-        if self.joint + self.single > 1:
-            raise RequestError(
-                f"roles: joint {self.joint} and single {self.single} exceed 1 together, expected at most 1"
-            )
+        check(self, "roles", _AT_MOST_ALL)
 
     def draw(self, rng: Rng, present: Tensor, generable: Tensor, encoded: Tensor) -> Tensor:
         """Roles for a batch: ``(B, V)`` int64.

@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from mmcore.errors import MmcoreError, RequestError
+from mmcore.errors import MmcoreError, OptionError, RequestError
 from mmcore.hooks import DISTRIBUTION, Made
 from mmcore.plugins import loading
 from mmcore.plugins.catalog import Catalog, failure
@@ -134,7 +134,12 @@ class Registry(Catalog):
         try:
             with loading.blamed(what, spared=(MmcoreError, TypeError, ValueError)):
                 thing = factory(**options)
+        except OptionError:
+            raise
         except (TypeError, ValueError) as error:
+            # What imports nothing of mmcore can tell of an option by attributes of the same names.
+            if all(hasattr(error, name) for name in ("option", "value", "expected")):
+                raise OptionError(plugin, error.option, error.value, error.expected) from error  # type: ignore[union-attr]
             raise RequestError(f"{kind} {plugin!r} with options {options}: {error}") from error
         with loading.blamed(what):
             problem = misfit(kind, thing)

@@ -21,6 +21,20 @@ from torch import Tensor
 Numbers = Tensor | Sequence[float]
 
 
+class ScheduleError(ValueError):
+    """An argument of a named schedule cannot be used.
+
+    Attributes:
+        option: the argument's name.
+        value: what was found.
+        expected: in words.
+    """
+
+    def __init__(self, option: str, value: object, expected: str, found: str = "") -> None:
+        self.option, self.value, self.expected = option, value, expected
+        super().__init__(f"schedule: {option} {found or f'= {value}'}, expected {expected}")
+
+
 @attrs.frozen(eq=False)
 class Schedule:
     """The cumulative tables of a process of ``T`` steps and ``N`` modalities.
@@ -140,20 +154,17 @@ def _per_modality(what: str, values: Numbers | None, modalities: int) -> Tensor:
         torch.ones(modalities, dtype=torch.float64) if values is None else torch.as_tensor(values, dtype=torch.float64)
     )
     if table.shape != (modalities,):
-        raise ValueError(
-            f"schedule: {what} has shape {tuple(table.shape)}, expected one number per modality, ({modalities},)"
-        )
+        found = f"has shape {tuple(table.shape)}"
+        raise ScheduleError(what, table.tolist(), f"one number per modality, ({modalities},)", found)
     if not (table.isfinite() & (table > 0)).all():
-        raise ValueError(f"schedule: {what} is {table.tolist()}, expected finite numbers above 0")
+        raise ScheduleError(what, table.tolist(), "finite numbers above 0", f"is {table.tolist()}")
     return table
 
 
 def _check_size(steps: int, modalities: int) -> None:
-    whole = all(isinstance(n, Integral) and not isinstance(n, bool) for n in (steps, modalities))
-    if not whole or steps < 1 or modalities < 0:
-        raise ValueError(
-            f"schedule: steps = {steps}, modalities = {modalities}, expected whole numbers, steps ≥ 1 and modalities ≥ 0"
-        )
+    for what, value, least in (("steps", steps, 1), ("modalities", modalities, 0)):
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+            raise ScheduleError(what, value, f"a whole number of at least {least}")
 
 
 def _cosine_a(steps: int) -> Tensor:
@@ -185,6 +196,9 @@ def cosine(steps: int, modalities: int, gains: Numbers | None = None, powers: Nu
         modalities: ``N``.
         gains: ``g_i (N,)``, 1 by default.
         powers: ``p_i (N,)``, 1 by default; above 1 a modality dissolves sooner than the others.
+
+    Raises:
+        ScheduleError: fewer than one step, or gains or powers that are not one positive number for each modality.
     """
     _check_size(steps, modalities)
     return _aggregate("cosine", _cosine_a(steps), modalities, gains, powers)

@@ -91,7 +91,7 @@ def curves(metrics: Path) -> bytes:
     try:
         import matplotlib as mpl
         from matplotlib.figure import Figure
-    except ImportError as error:
+    except Exception as error:  # a broken installation fails in ways of its own, and must not end a run that is done
         raise RequestError("report: matplotlib is not installed; pip install 'mmcore-diffusion[report]'") from error
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     names = list(lines[0]["tasks"]) if lines else []

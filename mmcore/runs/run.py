@@ -13,9 +13,8 @@ from torch import Tensor
 
 from mmcore.config import files
 from mmcore.config.resolve import Setup, configured
-from mmcore.data import DataOptions, Dataset, Table
-from mmcore.data.opening import fits
-from mmcore.errors import RequestError
+from mmcore.data import Dataset
+from mmcore.errors import ConfigError, Problem, RequestError
 from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry
 from mmcore.runs import pictures, report
@@ -56,7 +55,7 @@ class Run:
         tables = files.read(folder / CONFIG)
         # A run may go on on another machine.
         tables["device"] = "auto"
-        return cls(folder, configured(tables, where=str(folder / CONFIG), registry=registry))
+        return cls(folder, configured(tables, where=str(folder / CONFIG), registry=registry, to_train=False))
 
     def model(self, device: str = "auto") -> JointModel:
         """The trained model, in evaluation mode."""
@@ -113,6 +112,7 @@ def train(
     setup = setup.measured(rows)
     config, folder = setup.config, Path(setup.config.out)
     how = config.sampling.how()
+    held = _held_out(setup) if config.training.validate_every else None
     model = setup.model()
     written = files.text(setup.tables()).encode()
     first = int(os.environ.get("RANK", "0")) == 0
@@ -131,11 +131,12 @@ def train(
 
     fit(
         model,
-        _kept(rows_with(rows, model), config.data),
+        rows_with(rows, model),
         out=folder,
         options=config.training,
         device=config.device,
-        validation=setup.rows("validation") if config.training.validate_every else None,
+        validation=held,
+        loading=config.data,
         pictures=draw,
         watch=[keep],
         trackers=trackers_for(config.training.trackers, folder, setup.registry),
@@ -151,8 +152,23 @@ def train(
     return folder
 
 
-def rows_with(rows: Dataset, model: JointModel) -> Dataset:
-    """The same rows, read by a model's own variables."""
+def _held_out(setup: Setup) -> Dataset:
+    """The validation rows, before anything is written.
+
+    Raises:
+        ConfigError: the data have none.
+    """
+    try:
+        return setup.rows("validation")
+    except RequestError as error:
+        words = "; ".join(map(str, error.problems)) if isinstance(error, ConfigError) else str(error)
+        text = f"expected 0, or rows to validate on: {words}"
+        problem = Problem("training.validate_every", text, setup.config.training.validate_every)
+        raise ConfigError(setup.where, [problem]) from error
+
+
+def rows_with(rows: Dataset, model: JointModel | Setup) -> Dataset:
+    """The same rows, read by the variables of a model, or of a configuration whose statistics have been measured."""
     return Dataset(
         rows.source,
         model.variables,
@@ -162,12 +178,6 @@ def rows_with(rows: Dataset, model: JointModel) -> Dataset:
         on_bad_row=rows.on_bad_row,
         bad_row_limit=rows.bad_row_limit,
     )
-
-
-def _kept(rows: Dataset, options: DataOptions) -> Dataset | Table:
-    """The rows in memory, where the options say so or they are few."""
-    wanted = options.memory is True or (options.memory == "auto" and fits(rows))
-    return Table.read(rows) if wanted else rows
 
 
 def write_samples(

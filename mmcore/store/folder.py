@@ -1,11 +1,12 @@
 """The folder of a run: who may write in it, and what is there already."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from mmcore.errors import RequestError
+from mmcore.errors import OptionError, RequestError
 from mmcore.store.checkpoint import folders
 
 CHECKPOINTS = "checkpoints"
@@ -47,6 +48,21 @@ def claimed(out: Path, *, resume: bool, replace: bool) -> Iterator[Path]:
         except OSError as error:
             raise RequestError(f"training: the folder {out} cannot be written: {error.strerror or error}") from error
         yield out
+
+
+def check_writable(out: Path) -> None:
+    """Refuse a folder that cannot be made or written in; nothing is made.
+
+    Raises:
+        OptionError: of the option ``out``.
+    """
+    there = out.absolute()
+    while not there.exists() and there.parent != there:
+        there = there.parent
+    if not there.is_dir():
+        raise OptionError("", "out", str(out), f"a folder, {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OptionError("", "out", str(out), f"a folder that can be written, {there} cannot")
 
 
 def _lock(descriptor: int, out: Path) -> None:

@@ -11,7 +11,7 @@ import attrs
 import torch
 
 from mmcore._version import __version__
-from mmcore.data import Dataset, Loader, Table
+from mmcore.data import Dataset, Loader, LoaderOptions, Table, at_hand, open_loader
 from mmcore.data.table import rows_for
 from mmcore.errors import MmcoreError, RequestError
 from mmcore.model.joint import JointModel
@@ -61,6 +61,7 @@ def fit(
     options: TrainOptions | None = None,
     device: str = "auto",
     validation: Iterable[Mapping[str, Any]] | Dataset | Table | None = None,
+    loading: LoaderOptions | None = None,
     pictures: Pictures | None = None,
     watch: Iterable[Watcher] = (),
     trackers: Iterable[Tracker | str | Mapping[str, Any]] | None = None,
@@ -83,6 +84,7 @@ def fit(
         options: how to train.
         device: ``"auto"`` or one of torch's names.
         validation: rows kept aside, for ``validate_every``.
+        loading: how rows are read: kept in memory, ahead by workers, into pinned memory; by default a data set's are kept if they are few.
         pictures: draws, for ``pictures_every``.
         watch: called after every step with the state and the step's report.
         trackers: told of losses and pictures (:class:`mmcore.training.Tracker`): objects, or names of installed ones; by default as the
@@ -105,11 +107,14 @@ def fit(
         options = attrs.evolve(options or TrainOptions(), **changes)
     except TypeError as error:
         known = ", ".join(field.name for field in attrs.fields(TrainOptions))
-        raise RequestError(f"fit: {', '.join(changes)}: expected options among {known}") from error
+        reading = {field.name for field in attrs.fields(LoaderOptions)} & changes.keys()
+        mend = f"; {', '.join(sorted(reading))}: loading=LoaderOptions(…) says how rows are read" if reading else ""
+        raise RequestError(f"fit: {', '.join(changes)}: expected options among {known}{mend}") from error
     if out is None and (resume or options.pictures_every):
         raise RequestError("fit: resume and pictures_every need a folder: give out")
+    loading = loading or LoaderOptions()
     table = rows_for(rows, model.variables)
-    held = None if validation is None else rows_for(validation, model.variables)
+    held = None if validation is None else at_hand(rows_for(validation, model.variables), loading)
     where = pick_device(device)
     folder = Path(out) if out is not None else None
     listening = trackers_for(options.trackers if trackers is None else trackers, folder)
@@ -130,9 +135,7 @@ def fit(
             )
         )
         state = TrainState.start(model, options, ranks)
-        loader = Loader(
-            table, options.batch_size, options.seed, rank=ranks.rank, ranks=ranks.count, workers=options.workers
-        )
+        loader = open_loader(table, loading, options.batch_size, options.seed, rank=ranks.rank, ranks=ranks.count)
         configuration: dict[str, Any] = {"options": options.deciding(), "rows": len(table)}
         if folder is not None:
             # In JSON's types, to be compared with what comes back from a file.
@@ -194,7 +197,7 @@ class _Lines:
 
 def _check(model: JointModel, options: TrainOptions, ranks: Ranks, *, held: bool, pictures: bool) -> None:
     """Refuse what cannot work, before anything is made."""
-    check_best(model, options)
+    check_best([task.name for task in model.tasks], options)
     for every, given, what in (("validate_every", held, "validation"), ("pictures_every", pictures, "pictures")):
         if getattr(options, every) and not given:
             raise RequestError(f"fit: {every} = {getattr(options, every)}, but {what} is not given")

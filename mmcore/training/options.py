@@ -2,23 +2,24 @@
 
 import math
 from collections.abc import Mapping
-from numbers import Integral, Real
 from typing import Any
 
 import attrs
 
-from mmcore.data.options import parts_by_kind
-from mmcore.errors import RequestError
 from mmcore.model.roles import RoleMix
+from mmcore.options import Rule, above, by_kind, check, named, one_of, option, whole, within
 from mmcore.training.precision import PRECISIONS
 from mmcore.training.weighting import WEIGHTINGS, FixedWeights, LearnedWeights
 
 PARALLEL = ("ddp", "fsdp")
 TASK_WEIGHTS = {"fixed": FixedWeights, "learned": LearnedWeights}
-
-
-FREE = {"decides": False}
-"""Marks an option on which the result does not depend."""
+_BETAS = Rule(
+    "two numbers of at least 0 and below 1",
+    lambda value: (
+        isinstance(value, tuple | list) and len(value) == 2 and all(within(0, 1).holds(b) and b < 1 for b in value)
+    ),
+)
+_ROLES = Rule("a RoleMix", lambda value: isinstance(value, RoleMix))
 
 
 @attrs.frozen
@@ -53,74 +54,49 @@ class TrainOptions:
         save_steps: steps between two checkpoints; 0 for none by steps.
         save_seconds: seconds between two checkpoints; 0 for none by time.
         keep: how many checkpoints stay.
-        workers: processes that read rows; 0: this one, as always where the rows are in memory.
         timeout: seconds in which a rank that does not answer is taken for lost.
         trackers: names of installed trackers, or tables with such a name as ``kind`` and the tracker's own options. None (left out) is
             ``["tensorboard"]`` where TensorBoard is installed and the run has a folder.
     """
 
-    steps: int = 1500
-    batch_size: int = 64
-    lr: float = 2e-3
-    warmup: float = 0.1
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    ema: float = 0.999
-    ema_every: int = 10
-    roles: RoleMix = attrs.field(factory=RoleMix)
-    condition_noise: float = 0.0
-    weighting: str = "simple"
-    task_weights: str = "fixed"
+    steps: int = option(1500, rule=whole(1))
+    batch_size: int = option(64, rule=whole(1))
+    lr: float = option(2e-3, rule=within(0, 1))
+    warmup: float = option(0.1, rule=within(0, 1))
+    betas: tuple[float, float] = option((0.9, 0.99), rule=_BETAS)
+    weight_decay: float = option(0.01, rule=within(0))
+    clip: float = option(1.0, rule=above(0))
+    ema: float = option(0.999, rule=within(0, 1))
+    ema_every: int = option(10, rule=whole(1))
+    roles: RoleMix = option(factory=RoleMix, rule=_ROLES)
+    # Codes have about unit variance: more noise would leave nothing of them.
+    condition_noise: float = option(0.0, rule=within(0, 10))
+    weighting: str = option("simple", rule=one_of(*WEIGHTINGS))
+    task_weights: str = option("fixed", rule=one_of(*TASK_WEIGHTS))
     seed: int = 0
-    log_every: int = 50
-    accumulate: int = 1
-    precision: str = "float32"
+    log_every: int = option(50, rule=whole(1))
+    accumulate: int = option(1, rule=whole(1))
+    precision: str = option("float32", rule=one_of(*PRECISIONS))
     compile: bool = False
     recompute: bool = False
-    parallel: str = "ddp"
-    validate_every: int = 0
+    parallel: str = option("ddp", rule=one_of(*PARALLEL))
+    validate_every: int = option(0, rule=whole(0))
     best: str = "total"
-    pictures_every: int = 0
-    save_steps: int = attrs.field(default=0, metadata=FREE)
-    save_seconds: float = attrs.field(default=60.0, metadata=FREE)
-    keep: int = attrs.field(default=3, metadata=FREE)
-    workers: int = attrs.field(default=0, metadata=FREE)
-    timeout: float = attrs.field(default=600.0, metadata=FREE)
-    trackers: tuple[str | Mapping[str, Any], ...] | None = attrs.field(
-        default=None,
-        converter=lambda value: None if value is None else parts_by_kind("training: trackers", "trackers", value),
-        metadata=FREE,
+    pictures_every: int = option(0, rule=whole(0))
+    save_steps: int = option(0, rule=whole(0), decides=False)
+    save_seconds: float = option(60.0, rule=within(0), decides=False)
+    keep: int = option(3, rule=whole(1), decides=False)
+    timeout: float = option(600.0, rule=within(1), decides=False)
+    trackers: tuple[str | Mapping[str, Any], ...] | None = option(
+        None, converter=by_kind, rule=named("trackers").or_none(), decides=False
     )
 
     def __attrs_post_init__(self) -> None:
-        least = dict.fromkeys(("steps", "batch_size", "ema_every", "log_every", "accumulate", "keep"), 1)
-        least |= dict.fromkeys(("validate_every", "pictures_every", "save_steps", "workers"), 0)
-        for name, low in least.items():
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < low:
-                raise RequestError(f"training: {name} = {value!r}, expected a whole number of at least {low}")
-        limits = {"lr": (0.0, 1.0), "warmup": (0.0, 1.0), "ema": (0.0, 1.0), "timeout": (1.0, math.inf)}
-        # Codes have about unit variance: more noise would leave nothing of them.
-        limits |= {"condition_noise": (0.0, 10.0)} | dict.fromkeys(("weight_decay", "save_seconds"), (0.0, math.inf))
-        for name, (low, high) in limits.items():
-            value = getattr(self, name)
-            if not isinstance(value, Real) or not low <= float(value) <= high:
-                raise RequestError(f"training: {name} = {value!r}, expected a number in {low:g} … {high:g}")
-        if not isinstance(self.clip, Real) or not float(self.clip) > 0:
-            raise RequestError(f"training: clip = {self.clip!r}, expected a number above 0 (infinity: none)")
-        if len(self.betas) != 2 or not all(isinstance(b, Real) and 0 <= float(b) < 1 for b in self.betas):
-            raise RequestError(f"training: betas = {self.betas!r}, expected two numbers of at least 0 and below 1")
-        if not isinstance(self.roles, RoleMix):
-            raise RequestError(f"training: roles = {self.roles!r}, expected a RoleMix")
-        choices = {"weighting": WEIGHTINGS, "task_weights": TASK_WEIGHTS, "precision": PRECISIONS, "parallel": PARALLEL}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise RequestError(f"training: {name} = {getattr(self, name)!r}, expected one of {', '.join(known)}")
+        check(self, "training")
 
     def deciding(self) -> dict[str, Any]:
         """The options on which a run's result depends, in JSON's types; the others may change from one session to the next."""
-        free = {field.name for field in attrs.fields(type(self)) if field.metadata == FREE}
+        free = {field.name for field in attrs.fields(type(self)) if not field.metadata.get("decides", True)}
         found = attrs.asdict(self, filter=lambda field, _: field.name not in free)
         return found | {"betas": list(self.betas)}
 

@@ -1,6 +1,6 @@
 """What training is asked now and then: losses on rows kept aside, and pictures."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +8,7 @@ import attrs
 import torch
 
 from mmcore.data.loader import Readable
-from mmcore.errors import MmcoreError, RequestError
+from mmcore.errors import MmcoreError, OptionError, RequestError
 from mmcore.model.joint import JointModel
 from mmcore.rng import Rng
 from mmcore.training.logs import Logs
@@ -68,17 +68,23 @@ class Validation:
             self.logs.trackers.scalars(state.step, {f"validation/{name}": value for name, value in figures.items()})
 
 
-def check_best(model: JointModel, options: TrainOptions) -> None:
+def check_best(tasks: Sequence[str], options: TrainOptions) -> None:
     """Refuse a figure to choose by that there is not.
 
+    Args:
+        tasks: their names.
+        options: how to train.
+
     Raises:
-        RequestError: naming those there are.
+        OptionError: naming those there are.
     """
-    known = [*(task.name for task in model.tasks), "total"]
+    known = (*tasks, "total")
     if options.best not in known:
-        raise RequestError(f"training: best = {options.best!r}, expected one of {', '.join(known)}")
-    if "total" in known[:-1]:
-        raise RequestError("training: a task is called 'total', as the sum of all is; give it another name")
+        raise OptionError("training", "best", options.best, choices=known)
+    if "total" in tasks:
+        raise OptionError(
+            "training", "tasks.total", expected="another name for the task, as the sum of all is called total"
+        )
 
 
 def validation_losses(

@@ -80,12 +80,21 @@ def test_flags_and_stand_ins_tell_what_is_missing() -> None:
     [
         (lambda: SplitOptions(validation=0.6, test=0.4), "less than 1"),
         (lambda: SplitOptions(values={"test": (1,)}), "a column named by split.by"),
-        (lambda: FilterOptions("a"), "one of keep, drop, least, most and present"),
+        (lambda: FilterOptions("a"), "one of keep, drop, least, most, present with it"),
         (lambda: DataOptions("digits", on_bad_row="ignore"), "one of stop, skip"),
         (lambda: DataOptions("digits", workers=-1), "workers = -1"),
-        (lambda: split(rows(), SplitOptions(), "test"), "expected split.test or split.values"),
-        (lambda: split(rows(), SplitOptions("nowhere", test=0.5), "test"), "split.by names 'nowhere'"),
-        (lambda: keep(rows(), FilterOptions("label", keep=(7,))), "keeps none of 400 rows"),
+        (
+            lambda: split(rows(), SplitOptions(), "test"),
+            "split.test = 0.0, expected what says which rows the part 'test' has",
+        ),
+        (
+            lambda: split(rows(), SplitOptions("nowhere", test=0.5), "test"),
+            "split.by = 'nowhere', expected a column that has texts or numbers, such as",
+        ),
+        (
+            lambda: keep(rows(), FilterOptions("label", keep=(7,))),
+            "filters = 'label', expected at least one row, it keeps none of 400",
+        ),
         (lambda: keep(rows(), FilterOptions("concept", least=1)), "found 'c0' at row 0, expected a number"),
     ],
 )

@@ -190,9 +190,10 @@ def test_values_of_gains_and_powers(name, bad):
 @pytest.mark.parametrize("name", sorted(schedule.NAMED))
 @pytest.mark.parametrize(("steps", "modalities"), [(0, 1), (-1, 1), (10, -1)])
 def test_size(name, steps, modalities):
-    found = rf"steps = {steps}, modalities = {modalities}, expected whole numbers, steps ≥ 1 and modalities ≥ 0"
-    with pytest.raises(ValueError, match=found):
+    what, value, least = ("steps", steps, 1) if steps < 1 else ("modalities", modalities, 0)
+    with pytest.raises(ValueError, match=f"{what} = {value}, expected a whole number of at least {least}") as refused:
         schedule.NAMED[name](steps, modalities)
+    assert (refused.value.option, refused.value.value) == (what, value)
 
 
 LOG_A = [0.0, -0.1, -0.3]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mmcore import MmcoreError, Registry, RequestError
+from mmcore.data import LoaderOptions
 from mmcore.store.checkpoint import folders
 from mmcore.training import TrainState
 from tests.training.runs import OPTIONS, digests, fit, pictures, read_again, rows, small
@@ -41,8 +42,9 @@ EVERYTHING: dict[str, Any] = {
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_interrupted_run_ends_with_the_same_bytes(registry: Registry, tmp_path: Path, workers: int) -> None:
     held = rows(small(registry), 10, seed=9)
-    how = EVERYTHING | {"validation": held, "workers": workers}
+    how = EVERYTHING | {"validation": held}
     if workers:
+        how["loading"] = LoaderOptions(memory=False, workers=workers)
         how["rows"] = read_again(rows(small(registry)), small(registry))
     fit(registry, tmp_path / "whole", **how)
     with pytest.raises(StopError):
@@ -113,7 +115,7 @@ def test_a_changed_configuration_is_refused_unless_told(
     with pytest.raises(RequestError, match="rows: 40 before, 41 now"):
         fit(registry, tmp_path, steps=4, resume=True, rows=rows(model, 41))
     # What does not decide the result may change.
-    fit(registry, tmp_path, steps=4, resume=True, keep=9, save_steps=7, workers=1)
+    fit(registry, tmp_path, steps=4, resume=True, keep=9, save_steps=7, loading=LoaderOptions(memory=False))
     assert fit(registry, tmp_path, resume=True, accept_changes=True).step == 8
     assert "resume: configuration: options.steps: 4 before, 8 now" in capsys.readouterr().err
     other = small(registry, backbone="transformer")

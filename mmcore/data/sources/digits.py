@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from mmcore.data.source import Source
-from mmcore.errors import RequestError
+from mmcore.errors import OptionError
 
 PARTS = ("train", "validation", "test", "all")
 
@@ -31,7 +31,7 @@ class Digits(Source):
 
     def __init__(self, part: str = "train", *, hold_out: bool = False, components: int = 20, ink: int = 8) -> None:
         if part not in PARTS:
-            raise RequestError(f"digits: part {part!r}, expected one of {', '.join(PARTS)}")
+            raise OptionError("digits", "part", part, choices=PARTS)
         from sklearn.datasets import load_digits
 
         data: Any = load_digits()

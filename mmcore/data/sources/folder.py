@@ -40,7 +40,7 @@ class Folder(Source):
             tables = [at.name for at in inside if at.suffix in (".csv", ".tsv", ".jsonl")]
         self.files: dict[str, tuple[Path, dict[str, str]]] = {}
         for name, folder in folders.items():
-            at = existing(self.path / folder, f"folder: {name}", folder=True)
+            at = existing(self.path / folder, "folder", f"folders.{name}", folder=True)
             self.files[name] = (at, _stems(at))
         self.lines: list[tuple[Manifest, dict[str, int], tuple[str, ...]]] = []
         for table in tables:

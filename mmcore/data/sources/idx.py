@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mmcore.data.source import Row, Source, existing
-from mmcore.errors import RequestError
+from mmcore.errors import MISSING, OptionError, RequestError
 
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _PREFIX = {"train": "train", "test": "t10k"}
@@ -66,11 +66,14 @@ class Idx(Source):
     ) -> None:
         self._arguments = {"path": path, "part": part, "files": files}
         if (path is None) == (files is None):
-            raise RequestError('idx: expected either path, a folder, or files, such as {image = "a.idx"}')
+            found = MISSING if path is None else path
+            raise OptionError(
+                "idx", "path", found, 'either path, a folder, or files, such as {image = "a.idx"}', beside=("files",)
+            )
         if part not in (*_PREFIX, "all"):
-            raise RequestError(f"idx: part {part!r}, expected train, test or all")
+            raise OptionError("idx", "part", part, choices=(*_PREFIX, "all"))
         if files is not None:
-            sets = [{name: existing(file, f"idx: {name}") for name, file in files.items()}]
+            sets = [{name: existing(file, "idx", f"files.{name}") for name, file in files.items()}]
         else:
             folder = existing(path or "", "idx", folder=True)
             sets = [_pair(folder, one) for one in (_PREFIX if part == "all" else (part,))]

@@ -14,7 +14,7 @@ import numpy as np
 
 from mmcore.data.decode import READERS
 from mmcore.data.source import Row, Source, existing
-from mmcore.errors import RequestError
+from mmcore.errors import OptionError, RequestError
 
 _FILES = {*READERS, ".safetensors", ".wav", ".flac", ".mp3", ".npz"}
 
@@ -44,7 +44,7 @@ class Manifest(Source):
         texts: Sequence[str] = (),
     ) -> None:
         self.path = existing(path, "table")
-        self.root = self.path.parent if root is None else existing(root, "table: root", folder=True)
+        self.root = self.path.parent if root is None else existing(root, "table", "root", folder=True)
         kinds: dict[str, Callable[..., _Lines | _Parquet]] = {
             ".csv": lambda at: Csv(at, ",", frozenset(texts)),
             ".tsv": lambda at: Csv(at, "\t", frozenset(texts)),
@@ -53,16 +53,16 @@ class Manifest(Source):
             ".parquet": _Parquet,
         }
         if self.path.suffix.lower() not in kinds:
-            raise RequestError(f"table: found {self.path}, expected a file that ends in {', '.join(kinds)}")
+            raise OptionError("table", "path", str(path), f"a file that ends in {', '.join(kinds)}")
         self.lines = kinds[self.path.suffix.lower()](self.path)
         if not len(self.lines):
             raise RequestError(f"table: found no row in {self.path}, expected at least one")
         self.names = self.lines.names
-        for name in (*(paths or ()), *texts):
-            if name not in self.names:
-                raise RequestError(
-                    f"table: found no column {name!r} in {self.path}, expected one of {', '.join(self.names)}"
-                )
+        for option, asked in (("paths", paths or ()), ("texts", texts)):
+            for name in asked:
+                if name not in self.names:
+                    expected = f"columns of {self.path} among {', '.join(self.names)}, not {name!r}"
+                    raise OptionError("table", option, list(asked), expected)
         self.paths = frozenset(self._guess() if paths is None else paths)
 
     def _guess(self) -> Iterator[str]:

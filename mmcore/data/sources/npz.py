@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmcore.data.source import Row, Source, existing
-from mmcore.errors import RequestError
+from mmcore.errors import OptionError, RequestError
 
 
 class Npz(Source):
@@ -35,9 +35,8 @@ class Npz(Source):
                 }
                 for name in arrays or ():
                     if name not in members:
-                        raise RequestError(
-                            f"npz: {self.path} has no array {name!r}, expected one of {', '.join(members)}"
-                        )
+                        expected = f"arrays of {self.path} among {', '.join(members)}, not {name!r}"
+                        raise OptionError("npz", "arrays", list(arrays or ()), expected)
                 found = {name: self._open(archive, members[name]) for name in (members if arrays is None else arrays)}
         except RequestError:
             raise

@@ -8,7 +8,7 @@ import numpy as np
 
 from mmcore.data.decode import Encoded
 from mmcore.data.source import LazyRow, Row, Source, existing
-from mmcore.errors import RequestError
+from mmcore.errors import OptionError, RequestError
 
 
 class Saved(Source):
@@ -42,12 +42,16 @@ class Saved(Source):
             elif part in found:
                 found = found[part]
             else:
-                raise RequestError(
-                    f"datasets: found the splits {', '.join(map(str, found))} in {self.path}, expected {part!r} among them"
+                raise OptionError(
+                    "datasets", "part", part, f"one of the splits in {self.path}: {', '.join(map(str, found))}"
                 )
         elif part not in ("train", "all"):
-            raise RequestError(
-                f"datasets: found no splits in {self.path}, expected one called {part!r}, or set split.{part}"
+            raise OptionError(
+                "datasets",
+                "part",
+                part,
+                f"train or all, as there are no splits in {self.path}",
+                mend=f"split.{part} holds rows out",
             )
         # As bytes, so that columns that are not asked for are not decoded, and errors name the row.
         for name, feature in found.features.items():

@@ -12,7 +12,7 @@ import numpy as np
 
 from mmcore.data.decode import IMAGES, Encoded, decode
 from mmcore.data.source import LazyRow, Row, Source
-from mmcore.errors import RequestError
+from mmcore.errors import OptionError, RequestError
 
 _COLUMNS = {**dict.fromkeys(IMAGES, "image"), ".cls": "label", ".txt": "text", ".npy": "array"}
 _OPEN = 64
@@ -35,7 +35,9 @@ class Shards(Source):
         at = Path(path).expanduser()
         self.shards = sorted(at.glob("*.tar")) if at.is_dir() else [Path(p) for p in sorted(glob.glob(str(at)))]
         if not self.shards:
-            raise RequestError(f"shards: found no file at {at}, expected .tar files, a folder of them or a pattern")
+            raise OptionError(
+                "shards", "path", str(path), f".tar files, a folder of them or a pattern, found no file at {at}"
+            )
         columns: dict[str, int] = {}
         suffixes: dict[str, int] = {}
         keys: list[str] = []

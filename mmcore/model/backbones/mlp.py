@@ -4,12 +4,14 @@ For small spaces: every layer sees every place, which a transformer over patches
 share one modulation (adaLN-single, "PixArt-α", Chen et al. 2024), to which each adds one of low rank (adaLN-LoRA, "Cosmos", NVIDIA 2025).
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmcore.errors import RequestError
-from mmcore.model.backbones.parts import Clock, Local
+from mmcore.errors import OptionError, refuse
+from mmcore.model.backbones.parts import Clock, Local, wrong_sizes
 from mmcore.space import Space
 
 
@@ -43,10 +45,7 @@ class Mlp(nn.Module):
         gates: bool = False,
     ) -> None:
         super().__init__()
-        if width % 2 or min(width, depth, features, rank) < 1:
-            raise RequestError(
-                f"mlp: width {width}, depth {depth}, features {features}, rank {rank}: expected an even width, all ≥ 1"
-            )
+        self.check(width=width, depth=depth, features=features, rank=rank)
         self.features, self.grid = features, space.grid
         places = space.size // space.shape[0]
         self.read = nn.Linear(space.size, width)
@@ -64,6 +63,18 @@ class Mlp(nn.Module):
             if layer is not None:
                 nn.init.zeros_(layer.weight)
                 nn.init.zeros_(layer.bias)
+
+    @staticmethod
+    def check(*, width: int, depth: int, features: int, rank: int, **_: Any) -> None:
+        """Refuse options of the constructor's without building anything.
+
+        Raises:
+            OptionError: with all that cannot be.
+        """
+        refused = wrong_sizes("mlp", width=width, depth=depth, features=features, rank=rank)
+        if not refused and width % 2:
+            refused.append(OptionError("mlp", "width", width, "an even number"))
+        refuse(refused)
 
     def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
         """The features.

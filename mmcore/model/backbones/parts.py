@@ -6,9 +6,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mmcore.errors import OptionError
+from mmcore.options import whole
 from mmcore.space import Space
 
 ROLES = 3
+LARGEST = 1 << 16
+"""Most channels and layers of a backbone: a number beyond it is a slip, and no memory holds what it would build."""
+
+
+def wrong_sizes(backbone: str, **sizes: int) -> list[OptionError]:
+    """Refusals of those numbers of channels and layers that are none.
+
+    Args:
+        backbone: its name.
+        sizes: its options.
+    """
+    return [
+        OptionError(backbone, name, size, f"a whole number in 1 … {LARGEST}")
+        for name, size in sizes.items()
+        if not whole(1).holds(size) or size > LARGEST
+    ]
 
 
 class Clock(nn.Module):

@@ -5,13 +5,15 @@ scales, shifts and gates come from the embedding of ``t`` and of the roles, and 
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmcore.errors import RequestError
-from mmcore.model.backbones.parts import Clock, Local
+from mmcore.errors import OptionError, refuse
+from mmcore.model.backbones.parts import Clock, Local, wrong_sizes
+from mmcore.options import whole
 from mmcore.space import Space
 
 
@@ -44,12 +46,9 @@ class Transformer(nn.Module):
         features: int = 32,
     ) -> None:
         super().__init__()
+        self.check(space=space, width=width, depth=depth, heads=heads, patch=patch, features=features)
         if patch is None:
             patch = 2 if all(S % 2 == 0 for S in space.grid) else 1
-        if any(S % patch for S in space.grid):
-            raise RequestError(f"transformer: patch {patch} does not divide the space's grid {space.grid}")
-        if width % heads or width % 2:
-            raise RequestError(f"transformer: width {width} must be even and divisible by heads = {heads}")
         self.grid, self.patch, self.features = space.grid, patch, features
         self.tokens = math.prod(S // patch for S in space.grid)
         cell = patch ** len(space.grid)
@@ -70,6 +69,23 @@ class Transformer(nn.Module):
         nn.init.zeros_(self.modulate.bias)
         # The noisy space begins unseen: its noise would drown the clock and the observations.
         nn.init.zeros_(self.glance.mix.weight)
+
+    @staticmethod
+    def check(*, space: Space, width: int, depth: int, heads: int, patch: int | None, features: int, **_: Any) -> None:
+        """Refuse options of the constructor's without building anything.
+
+        Raises:
+            OptionError: with all that cannot be.
+        """
+        refused = wrong_sizes("transformer", width=width, depth=depth, heads=heads, features=features)
+        if not refused and (width % heads or width % 2):
+            expected = f"an even number that the heads divide (here heads = {heads})"
+            refused.append(OptionError("transformer", "width", width, expected, beside=("heads",)))
+        if patch is not None and (not whole(1).holds(patch) or any(S % patch for S in space.grid)):
+            refused.append(
+                OptionError("transformer", "patch", patch, f"a number that divides the space's grid {space.grid}")
+            )
+        refuse(refused)
 
     def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
         """The features.

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mmcore import RequestError
+from mmcore import OptionError, RequestError
 from mmcore.data.decode import picture
 
 _FILES = ("*.json", "*.safetensors", "*.bin", "*.txt")
@@ -36,11 +36,14 @@ class ClipEmbedder:
 
     def __init__(self, folder: str | Path, *, kind: str = "auto", unit_norm: bool = True, device: str = "auto") -> None:
         if kind not in ("auto", "image", "text"):
-            raise RequestError(f"clip: kind = {kind!r}, expected auto, image or text")
+            raise OptionError("clip", "kind", kind, choices=("auto", "image", "text"))
         self.folder, self.kind, self.unit_norm, self.device = Path(folder).expanduser(), kind, unit_norm, device
         if not (self.folder / "config.json").is_file():
-            raise RequestError(
-                f"clip: found no config.json in {self.folder}, expected a local folder of CLIP's weights as transformers saves them"
+            raise OptionError(
+                "clip",
+                "folder",
+                str(folder),
+                f"a local folder of CLIP's weights as transformers saves them, found no config.json in {self.folder}",
             )
 
     @functools.cached_property

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, RequestError, Rng, Space, Spec
 from mmcore.modality.heads import PooledHead
 from mmcore.modality.likelihood import bounded_log_scale, gaussian, total
+from mmcore.options import above, require, whole
 
 MAX_LOG_KAPPA = 14.0
 
@@ -30,8 +31,7 @@ class ClipModality(Modality):
     """
 
     def __init__(self, width: int = 512, *, unit_norm: bool = True, scale: float | None = None) -> None:
-        if width < 2 or (scale is not None and scale <= 0):
-            raise RequestError(f"clip: width = {width}, scale = {scale}, expected width ≥ 2 and scale > 0")
+        require("clip", width=(width, whole(2)), scale=(scale, above(0).or_none()))
         self.name = "clip"
         self.width, self.unit_norm = width, unit_norm
         self.scale = scale or (width**-0.5 if unit_norm else 1.0)

@@ -15,6 +15,7 @@ from mmcore.data.batch import read_alike
 from mmcore.data.decode import picture
 from mmcore.modality.heads import PooledHead, SpatialHead
 from mmcore.modality.likelihood import bounded_log_scale, gaussian, total
+from mmcore.options import SIDES, above, require, sides, whole
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -39,12 +40,14 @@ class ImageModality(Modality):
         mean: float = 0.0,
         std: float = 0.5,
     ) -> None:
-        height, width = (size, size) if isinstance(size, int) else tuple(size)
-        if min(channels, height, width) < 1 or levels < 2 or std <= 0:
-            raise RequestError(
-                f"image: channels = {channels}, size = {size}, levels = {levels}, std = {std}; "
-                "expected at least one channel and pixel, two levels and std > 0"
-            )
+        require(
+            "image",
+            channels=(channels, whole(1)),
+            size=(sides(size), SIDES),
+            levels=(levels, whole(2)),
+            std=(std, above(0)),
+        )
+        height, width = sides(size)
         self.name = "image"
         self.levels, self.mean, self.std = levels, mean, std
         self.spec = Spec((channels, height, width), torch.float32, -1.0, 1.0)

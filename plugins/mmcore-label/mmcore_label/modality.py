@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, RequestError, Rng, Space, Spec
+from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, OptionError, RequestError, Rng, Space, Spec
 from mmcore.modality.heads import PooledHead
 from mmcore.modality.likelihood import bernoulli, categorical, total
+from mmcore.options import require, whole
 
 
 class LabelModality(Modality):
@@ -34,14 +35,14 @@ class LabelModality(Modality):
         names: Sequence[str] | None = None,
         frequencies: Sequence[float] | None = None,
     ) -> None:
-        if classes < (1 if multi else 2):
-            raise RequestError(f"label: classes = {classes}, expected at least {1 if multi else 2}")
+        require("label", classes=(classes, whole(1 if multi else 2)))
         if names is not None and (len(names) != classes or len(set(names)) != classes):
-            raise RequestError(f"label: names = {list(names)}, expected {classes} different names")
+            raise OptionError("label", "names", list(names), f"{classes} different names", beside=("classes",))
         default = torch.full((classes,), 0.5 if multi else 1 / classes)
         p = default if frequencies is None else torch.tensor(list(frequencies), dtype=torch.float32)
         if p.shape != (classes,) or not ((p > 0) & (p < 1)).all():
-            raise RequestError(f"label: frequencies = {frequencies}, expected {classes} numbers inside 0 … 1")
+            expected = f"{classes} numbers inside 0 … 1"
+            raise OptionError("label", "frequencies", frequencies, expected, beside=("classes",))
         self.name = "label"
         self.classes, self.multi = classes, multi
         self.names = None if names is None else tuple(names)

@@ -54,7 +54,7 @@ def test_wrong_values_are_refused(raw: object, match: str) -> None:
 
 def test_wrong_options_are_refused() -> None:
     for match, options in {
-        "expected at least 2": {"classes": 1},
+        "expected a whole number of at least 2": {"classes": 1},
         "expected 3 different names": {"classes": 3, "names": ["a", "a", "b"]},
         "expected 3 numbers inside 0 … 1": {"classes": 3, "frequencies": [0.5, 0.5]},
     }.items():

@@ -10,11 +10,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, RequestError, Rng, Space, Spec
+from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, OptionError, RequestError, Rng, Space, Spec
 from mmcore.data.batch import read_alike
 from mmcore.data.decode import picture
 from mmcore.modality.heads import PooledHead, SpatialHead
 from mmcore.modality.likelihood import categorical, total
+from mmcore.options import SIDES, require, sides, whole
 
 
 class MaskModality(Modality):
@@ -40,14 +41,14 @@ class MaskModality(Modality):
         void: int | None = None,
         frequencies: Sequence[float] | None = None,
     ) -> None:
-        height, width = (size, size) if isinstance(size, int) else tuple(size)
-        if min(height, width) < 1 or classes < 2:
-            raise RequestError(f"mask: size = {size}, classes = {classes}, expected at least one pixel and two classes")
+        require("mask", size=(sides(size), SIDES), classes=(classes, whole(2)))
+        height, width = sides(size)
         if void is not None and 0 <= void < classes:
-            raise RequestError(f"mask: void = {void} is one of the classes 0 … {classes - 1}, expected a value outside")
+            expected = f"a value that is none of the classes 0 … {classes - 1}"
+            raise OptionError("mask", "void", void, expected, beside=("classes",))
         p = torch.full((classes,), 1 / classes) if frequencies is None else torch.tensor(list(frequencies))
         if p.shape != (classes,) or not (p > 0).all():
-            raise RequestError(f"mask: frequencies = {frequencies}, expected {classes} numbers above 0")
+            raise OptionError("mask", "frequencies", frequencies, f"{classes} numbers above 0", beside=("classes",))
         self.name = "mask"
         self.classes, self.void, self.frequencies = classes, void, p / p.sum()
         self.spec = Spec((height, width), torch.int64, 0, classes - 1, void=void)

@@ -76,8 +76,8 @@ def test_wrong_values_are_refused(raw: object, match: str) -> None:
 
 def test_wrong_options_are_refused() -> None:
     for match, options in {
-        "two classes": {"classes": 1},
-        "void = 1 is one of the classes": {"void": 1},
+        "classes = 1, expected a whole number of at least 2": {"classes": 1},
+        "void = 1, expected a value that is none of the classes 0 … 1": {"void": 1},
         "expected 2 numbers above 0": {"frequencies": [1.0]},
     }.items():
         with pytest.raises(RequestError, match=match):

@@ -1,0 +1,89 @@
+"""What a run will ask after its first step, asked when its configuration is read: the question that it samples by, its validation, its folder.
+
+Whatever is refused here would otherwise be refused after the training. :func:`mmcore.runs.run.train` does nothing at its end
+that is not asked here, or before its first step.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from mmcore.config.reading import Reading
+from mmcore.config.schema import SamplingOptions
+from mmcore.data.opening import check_part
+from mmcore.data.options import DataOptions
+from mmcore.errors import OptionError, RequestError
+from mmcore.modality.base import Task
+from mmcore.model.compose import STEPS
+from mmcore.model.joint import JointModel
+from mmcore.process import Process
+from mmcore.process.schedule import cosine
+from mmcore.sampling.ask import Sampler
+from mmcore.sampling.question import Question
+from mmcore.store.folder import check_writable
+from mmcore.training import TrainOptions
+from mmcore.training.validation import check_best
+
+
+def check_ends(
+    reading: Reading,
+    out: str,
+    data: DataOptions | None,
+    training: TrainOptions | None,
+    sampling: SamplingOptions | None,
+    tasks: Mapping[str, Task],
+) -> None:
+    """Ask what can be asked without a model; a section that is wrong by itself is left out.
+
+    Args:
+        reading: what is wrong is told to it.
+        out: the run's folder.
+        data: where rows come from.
+        training: how to train.
+        sampling: how samples are drawn, at the end and on the way.
+        tasks: of the model.
+    """
+    if sampling is not None and sampling.conditioning == "rejection":
+        # Neither the pictures on the way nor the samples at the end are asked with anything given.
+        text = "expected roles or posterior, as a run's own samples are joint: nothing is given that others could be rejected by"
+        reading.say("sampling.conditioning", text, sampling.conditioning)
+    if training is not None and not reading.broken("tasks") and not reading.broken("modalities"):
+        try:
+            check_best(list(tasks), training)
+        except OptionError as error:
+            place = () if error.option.startswith("tasks") else ("training",)
+            reading.refused(error, place, reading.table(*place))
+    if training is not None and training.validate_every and data is not None:
+        try:
+            check_part(reading.registry, data, "validation")
+        except RequestError as error:
+            text = f"expected 0, or rows to validate on: {error}"
+            reading.say("training.validate_every", text, training.validate_every)
+    if not reading.broken("out"):
+        try:
+            check_writable(Path(out))
+        except OptionError as error:
+            reading.refused(error, (), {"out": out})
+
+
+def check_question(reading: Reading, options: SamplingOptions, model: JointModel | None) -> None:
+    """Put together the question and the sampler by which a run draws its pictures and samples: joint ones, of which nothing is given.
+
+    Args:
+        reading: what is wrong is told to it.
+        options: how samples are drawn.
+        model: None where it cannot be composed; then by what a process alone can tell.
+    """
+    process = model.process if model is not None else Process(cosine(STEPS, 1))
+    try:
+        Sampler.plan(
+            process,
+            sampler=options.sampler,
+            steps=options.steps,
+            spacing=options.spacing,
+            eta=options.eta,
+            codes=options.codes,
+        )
+        if model is not None and not reading.broken("sampling"):
+            Question.ask(model, 1, given={}, where={}, absent=(), conditioning=options.conditioning)
+    except RequestError as error:
+        reading.refused(error, ("sampling",), reading.table("sampling"))

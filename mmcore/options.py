@@ -1,0 +1,201 @@
+"""Options as fields of frozen classes: each field says what it takes, and a class tells of all that it refuses at once.
+
+.. code-block:: python
+
+    @attrs.frozen
+    class Walk:
+        steps: int = option(100, rule=whole(1))
+        pace: str = option("slow", rule=one_of("slow", "fast"))
+
+        def __attrs_post_init__(self) -> None:
+            check(self, "walk")
+
+``Walk(steps=0, pace="fats")`` raises one :class:`mmcore.OptionError` about ``steps``, whose ``also`` tells of ``pace``.
+Importing this module imports no torch.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import attrs
+
+from mmcore.errors import OptionError, refuse
+
+
+@attrs.frozen
+class Rule:
+    """What an option takes.
+
+    Attributes:
+        expected: in words.
+        holds: whether a value is such a one.
+        choices: the words that it may be, where it is one of few.
+    """
+
+    expected: str
+    holds: Callable[[Any], bool]
+    choices: tuple[str, ...] = ()
+
+    def or_none(self) -> "Rule":
+        """The same, or None."""
+        return attrs.evolve(self, holds=lambda value: value is None or self.holds(value))
+
+
+@attrs.frozen
+class Together:
+    """What some options take only together.
+
+    Attributes:
+        options: their names; the first is told of.
+        holds: of their values, in this order.
+        expected: in words.
+        mend: what to do about it.
+    """
+
+    options: tuple[str, ...]
+    holds: Callable[..., bool]
+    expected: str
+    mend: str = ""
+
+
+def option(
+    default: Any = attrs.NOTHING,
+    *,
+    rule: Rule | None = None,
+    factory: Callable[[], Any] | None = None,
+    converter: Callable[[Any], Any] | None = None,
+    decides: bool = True,
+) -> Any:
+    """A field of an attrs class.
+
+    Args:
+        default: left out where the option must be given.
+        rule: what it takes; anything by default.
+        factory: makes a default.
+        converter: of what is given; it raises nothing, what it cannot convert it leaves for the rule.
+        decides: whether a run's result depends on it.
+    """
+    metadata = {"rule": rule, "decides": decides}
+    if factory is not None:
+        return attrs.field(factory=factory, converter=converter, metadata=metadata)
+    return attrs.field(default=default, converter=converter, metadata=metadata)
+
+
+def check(thing: Any, subject: str, *together: Together) -> None:
+    """Refuse every option of an attrs object that breaks its rule, and those that break one together.
+
+    Args:
+        thing: the object.
+        subject: what to call it.
+        together: rules of several options; one is asked where each of them is right by itself.
+
+    Raises:
+        OptionError: with all of them.
+    """
+    refused = []
+    for field in attrs.fields(type(thing)):
+        rule, value = field.metadata.get("rule"), getattr(thing, field.name)
+        if rule is not None and not rule.holds(value):
+            refused.append(_broken(subject, field.name, value, rule))
+    wrong = {error.option for error in refused}
+    for one in together:
+        values = {name: getattr(thing, name) for name in one.options}
+        if wrong.isdisjoint(values) and not one.holds(*values.values()):
+            found = ", ".join(f"{name} = {value!r}" for name, value in values.items())
+            name, *others = one.options
+            refused.append(
+                OptionError(
+                    subject, name, values[name], f"{one.expected} (here {found})", mend=one.mend, beside=tuple(others)
+                )
+            )
+    refuse(refused)
+
+
+def require(subject: str, **options: tuple[Any, Rule]) -> None:
+    """Refuse every option of a constructor's that breaks its rule.
+
+    Args:
+        subject: what to call the thing.
+        options: by name the value and its rule.
+
+    Raises:
+        OptionError: with all of them.
+    """
+    refuse(_broken(subject, name, value, rule) for name, (value, rule) in options.items() if not rule.holds(value))
+
+
+def _broken(subject: str, name: str, value: Any, rule: Rule) -> OptionError:
+    return OptionError(subject, name, value, rule.expected, rule.choices)
+
+
+def whole(least: int | None = None) -> Rule:
+    """A whole number, of at least ``least``."""
+    expected = "a whole number" if least is None else f"a whole number of at least {least}"
+
+    def holds(value: Any) -> bool:
+        return isinstance(value, Integral) and not isinstance(value, bool) and (least is None or int(value) >= least)
+
+    return Rule(expected, holds)
+
+
+def within(low: float, high: float = math.inf) -> Rule:
+    """A number from ``low`` to ``high``."""
+    if high < math.inf:
+        expected = f"a number in {low:g} … {high:g}"
+    else:
+        expected = "a number" if low == -math.inf else f"a number of at least {low:g}"
+    return Rule(expected, lambda value: _is_number(value) and low <= float(value) <= high)
+
+
+def above(low: float) -> Rule:
+    """A number above ``low``."""
+    return Rule(f"a number above {low:g}", lambda value: _is_number(value) and float(value) > low)
+
+
+def one_of(*choices: Any) -> Rule:
+    """One of a few values."""
+    shown = tuple(str(one).lower() if isinstance(one, bool) else str(one) for one in choices)
+    return Rule(
+        f"one of {', '.join(shown)}",
+        lambda value: any(type(value) is type(one) and value == one for one in choices),
+        tuple(one for one in choices if isinstance(one, str)),
+    )
+
+
+def sides(size: Any) -> Any:
+    """Height and width as a pair, where one number may stand for both; what is neither stays as it is, for :data:`SIDES`."""
+    if isinstance(size, Integral) and not isinstance(size, bool):
+        return int(size), int(size)
+    return tuple(size) if isinstance(size, Sequence) and not isinstance(size, str) else size
+
+
+def by_kind(parts: Any) -> Any:
+    """Parts that a registry makes, as tables with ``kind``, for which a name stands too; what is neither stays as it is, for :func:`named`."""
+    if not isinstance(parts, Sequence) or isinstance(parts, str):
+        return parts
+    tables = ({"kind": part} if isinstance(part, str) else part for part in parts)
+    return tuple(dict(table) if isinstance(table, Mapping) else table for table in tables)
+
+
+def named(what: str) -> Rule:
+    """Parts that a registry makes, each a table with its name as ``kind`` and its own options."""
+
+    def holds(value: Any) -> bool:
+        return isinstance(value, tuple) and all(
+            isinstance(part, dict) and isinstance(part.get("kind"), str) for part in value
+        )
+
+    return Rule(f"a list of names of installed {what}, or of tables with such a name as kind and its options", holds)
+
+
+TEXT = Rule("a name", lambda value: isinstance(value, str) and value != "")
+SIDES = Rule(
+    "a number of pixels, or [height, width]",
+    lambda value: isinstance(value, tuple) and len(value) == 2 and all(map(whole(1).holds, value)),
+)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

@@ -1,0 +1,163 @@
+"""Options refuse what breaks their rules: all at once, each by its name, as data."""
+
+import pickle
+from typing import Any
+
+import attrs
+import pytest
+
+import mmcore
+from mmcore import OptionError, RequestError, RoleMix
+from mmcore.data import DataOptions, LoaderOptions, SplitOptions, TransformOptions
+from mmcore.errors import MISSING, about, refuse
+from mmcore.model.backbones.mlp import Mlp
+from mmcore.model.backbones.transformer import Transformer
+from mmcore.options import (
+    SIDES,
+    TEXT,
+    Together,
+    above,
+    check,
+    one_of,
+    option,
+    require,
+    sides,
+    whole,
+    within,
+)
+from mmcore.space import Space
+from mmcore.training import TrainOptions
+
+LOW_BEFORE_HIGH = Together(("low", "high"), lambda low, high: low < high, "low below high", mend="exchange them")
+
+
+@attrs.frozen
+class Walk:
+    low: int = option(1, rule=whole(0))
+    high: int = option(9, rule=whole(0))
+    pace: str = option("slow", rule=one_of("slow", "fast"))
+    free: Any = None
+
+    def __attrs_post_init__(self) -> None:
+        check(self, "walk", LOW_BEFORE_HIGH)
+
+
+def refusals(make: Any) -> dict[str, OptionError]:
+    with pytest.raises(OptionError) as refused:
+        make()
+    every = (refused.value, *refused.value.also)
+    assert not any(one.also for one in every[1:])
+    return {one.option: one for one in every}
+
+
+def test_rules_take_what_they_say_and_nothing_else() -> None:
+    nan, inf = float("nan"), float("inf")
+    table: list[tuple[Any, list[Any], list[Any]]] = [
+        (whole(), [0, -3, 2**70], [True, 1.0, "1", None]),
+        (whole(1), [1], [0, -1]),
+        (within(0, 1), [0, 1, 0.5], [-0.1, 1.1, nan, True, "0"]),
+        (within(0), [0, inf], [-1, nan]),
+        (within(-inf), [-inf, 3], [nan, None]),
+        (above(0), [1e-9, inf], [0, -1, nan]),
+        (one_of("auto", True, False), ["auto", True], [1, 0, "true", None, []]),
+        (one_of("a").or_none(), ["a", None], ["b"]),
+        (TEXT, ["a"], ["", 3]),
+        (SIDES, [(2, 3)], [(2,), (0, 3), (2, 3, 4), [2, 3], 4]),
+    ]
+    for rule, right, wrong in table:
+        assert [value for value in right if not rule.holds(value)] == []
+        assert [value for value in wrong if rule.holds(value)] == []
+    assert (sides(4), sides([2, 3]), sides("ab"), sides(True)) == ((4, 4), (2, 3), "ab", True)
+
+
+def test_all_refusals_are_told_at_once_as_data() -> None:
+    assert Walk(2, 3).high == 3
+    found = refusals(lambda: Walk(low=-1, high=2.5, pace="fats"))  # type: ignore[arg-type]
+    assert list(found) == ["low", "high", "pace"]
+    one = found["pace"]
+    assert (one.subject, one.value, one.choices) == ("walk", "fats", ("slow", "fast"))
+    assert str(one) == "walk: pace = 'fats', expected one of slow, fast; did you mean 'fast'?"
+    assert one.text == "expected one of slow, fast; did you mean 'fast'?"
+
+
+def test_options_that_do_not_go_together_name_each_other_once_each_is_right_alone() -> None:
+    (one,) = refusals(lambda: Walk(low=5, high=5)).values()
+    assert (one.option, one.beside, one.mend) == ("low", ("high",), "exchange them")
+    assert str(one) == "walk: low = 5, expected low below high (here low = 5, high = 5); exchange them"
+    assert list(refusals(lambda: Walk(low=-1, high=-5))) == ["low", "high"]
+
+
+def test_a_missing_option_says_so_and_a_long_value_is_cut() -> None:
+    assert str(OptionError("", "out", expected="a folder")) == "out is missing, expected a folder"
+    assert OptionError("", "out", expected="a folder").value is MISSING
+    assert len(str(OptionError("a", "b", "x" * 5000, "less"))) < 250
+
+
+def test_a_refusal_survives_pickling_and_is_a_request_error() -> None:
+    error = OptionError("walk", "pace", "fats", choices=("slow", "fast"))
+    again = pickle.loads(pickle.dumps(error))
+    assert isinstance(again, RequestError)
+    assert isinstance(again, ValueError)
+    assert (str(again), again.option) == (str(error), "pace")
+    assert pickle.loads(pickle.dumps(OptionError("", "a", expected="b"))).value is MISSING
+
+
+def test_refusals_move_into_the_option_that_holds_them() -> None:
+    def inner() -> None:
+        with about("walk_options"):
+            Walk(low=-1, pace="fats")
+
+    assert list(refusals(inner)) == ["walk_options.low", "walk_options.pace"]
+    for kind in (RequestError, mmcore.PluginError):
+        with pytest.raises(kind, match="no more") as refused, about("walk_options"):
+            raise kind("no more")
+        assert refused.value.option == "walk_options"
+    refuse([])
+
+
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        (lambda: RoleMix(joint=0.7, single=0.6), ["joint"]),
+        (lambda: RoleMix(joint=2.0, absent=-1.0), ["joint", "absent"]),
+        (
+            lambda: TrainOptions(steps=0, lr=-1.0, betas=(0.9,), precision="float"),
+            ["steps", "lr", "betas", "precision"],
+        ),  # type: ignore[arg-type]
+        (lambda: LoaderOptions(workers=-1, prefetch=0, memory="yes"), ["memory", "workers", "prefetch"]),
+        (lambda: DataOptions("", limit=0, workers=1.5), ["workers", "source", "limit"]),  # type: ignore[arg-type]
+        (lambda: SplitOptions(validation=0.5, test=0.6), ["test"]),
+        (lambda: TransformOptions("crop"), ["size"]),
+        (lambda: TransformOptions("crp", size=[8], probability=2), ["kind", "size", "probability"]),
+        (lambda: require("it", a=(1, whole(2)), b=(3, whole(2)), c=(0, above(0))), ["a", "c"]),
+        (lambda: Space((0, 4)), ["space"]),
+    ],
+)
+def test_the_cores_own_options_say_which_they_are(make: Any, options: list[str]) -> None:
+    assert list(refusals(make)) == options
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "wrong"),
+    [
+        (Transformer, {"width": 7}, ["width"]),
+        (Transformer, {"width": 0, "depth": -1, "features": 1 << 40}, ["width", "depth", "features"]),
+        (Transformer, {"heads": 5, "patch": 3}, ["width", "patch"]),
+        (Mlp, {"width": 31}, ["width"]),
+        (Mlp, {"rank": 0, "features": 0.5}, ["features", "rank"]),
+    ],
+)
+def test_a_backbone_refuses_its_options_before_it_builds_a_layer(
+    kind: type, options: dict[str, Any], wrong: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = []
+    for name in ("Linear", "LayerNorm", "Parameter"):
+        before = getattr(mmcore.model.backbones.mlp.nn, name)  # type: ignore[attr-defined]
+        monkeypatch.setattr(
+            f"torch.nn.{name}", lambda *a, _before=before, **o: built.append(_before) or _before(*a, **o)
+        )
+    parts = {"space": Space((2, 8, 8)), "modalities": 2, "steps": 10}
+    assert list(refusals(lambda: kind(**parts, **options))) == wrong
+    assert built == []
+    kind(**parts, width=8, depth=1, features=2)
+    assert built
