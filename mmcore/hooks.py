@@ -130,7 +130,7 @@ def mmcore_embedders() -> Iterable[Offer]:
 def mmcore_samplers() -> Iterable[Offer]:
     """Ways from noise to samples. A factory returns a :class:`mmcore.sampling.Sampler`.
 
-    The engine gives nothing: all arguments are the user's options, such as ``steps``.
+    The engine gives of ``steps``, ``spacing``, ``codes`` and ``eta`` what the user has said; all other arguments are the user's options.
     """
     return ()
 
@@ -138,7 +138,7 @@ def mmcore_samplers() -> Iterable[Offer]:
 def mmcore_guidances() -> Iterable[Offer]:
     """Ways to follow a condition more closely. A factory returns a :class:`mmcore.sampling.Guidance`.
 
-    The engine gives nothing: all arguments are the user's options, such as ``scale``.
+    The engine gives ``scales``, a number for each observed modality, as ``--guidance`` says them; all other arguments are the user's options.
     """
     return ()
 

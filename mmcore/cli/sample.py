@@ -32,6 +32,7 @@ def sample(
     absent: Annotated[list[str] | None, typer.Option(help="Leave this modality out; may be repeated.")] = None,
     conditioning: Annotated[str | None, typer.Option(help="roles, posterior or rejection.")] = None,
     guidance: Annotated[list[str] | None, typer.Option(help="name=scale of a given modality; may be repeated.")] = None,
+    guide: Annotated[str | None, typer.Option(help="A plugin's guidance, for the scales of --guidance.")] = None,
     start: Start = None,
     strength: Annotated[float | None, typer.Option(help="Of an edit: above 0, and 1 for noise alone.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Of the sampler.")] = None,
@@ -80,7 +81,9 @@ def sample(
     if strength is not None and not pairs["start"]:
         raise RequestError("--strength without --start, expected name=value to edit, such as --start image=a.png")
     scales = {name: _number(name, text) for name, text in _pairs("--guidance", guidance or []).items()}
-    question = {"n": count, **pairs, "absent": absent or [], "guidance": scales, **how}
+    if guide is not None and not scales:
+        raise RequestError("--guide without --guidance, expected name=scale, such as --guidance label=2")
+    question = {"n": count, **pairs, "guide": guide, "absent": absent or [], "guidance": scales, **how}
     answer = sample(
         model,
         count,
@@ -88,7 +91,7 @@ def sample(
         where={name: _mask(model, name, text, count) for name, text in pairs["where"].items()},
         start={name: _value(model, "--start", name, text, count) for name, text in pairs["start"].items()} or None,
         absent=absent or [],
-        guidance=scales,
+        guidance=scales if guide is None else registry.guidance(guide, scales=scales),
         registry=registry,
         **how,
     )
@@ -138,7 +141,7 @@ def _mask(model: "JointModel", name: str, text: str, n: int) -> Any:
 
     from mmcore.data.decode import picture
 
-    shape = model.variable(name).spec.shape
+    shape, known = model.variable(name).spec.shape, np.empty(0)
     try:
         if Path(text).suffix == ".npy":
             known = np.load(text, allow_pickle=False)

@@ -11,13 +11,13 @@ from mmcore.config.reading import Reading
 from mmcore.config.schema import SamplingOptions
 from mmcore.data.opening import check_part
 from mmcore.data.options import DataOptions
-from mmcore.errors import OptionError, RequestError
+from mmcore.errors import MmcoreError, OptionError, RequestError
 from mmcore.modality.base import Task
 from mmcore.model.compose import STEPS
 from mmcore.model.joint import JointModel
 from mmcore.process import Process
 from mmcore.process.schedule import cosine
-from mmcore.sampling.ask import Sampler
+from mmcore.sampling import plan
 from mmcore.sampling.question import Question
 from mmcore.store.folder import check_writable
 from mmcore.training import TrainOptions
@@ -75,15 +75,10 @@ def check_question(reading: Reading, options: SamplingOptions, model: JointModel
     """
     process = model.process if model is not None else Process(cosine(STEPS, 1))
     try:
-        Sampler.plan(
-            process,
-            sampler=options.sampler,
-            steps=options.steps,
-            spacing=options.spacing,
-            eta=options.eta,
-            codes=options.codes,
-        )
+        names = ("sampler", "steps", "spacing", "eta", "codes")
+        how = {name: value for name, value in options.how().items() if name in names}
+        plan(process, **how, registry=reading.registry)
         if model is not None and not reading.broken("sampling"):
             Question.ask(model, 1, given={}, where={}, absent=(), conditioning=options.conditioning)
-    except RequestError as error:
+    except MmcoreError as error:
         reading.refused(error, ("sampling",), reading.table("sampling"))

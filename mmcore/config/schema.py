@@ -12,8 +12,9 @@ import attrs
 from mmcore.data.options import DataOptions
 from mmcore.model.compose import STEPS
 from mmcore.options import check, one_of, option, whole, within
-from mmcore.sampling.ask import CODES, SAMPLERS, SPACINGS
+from mmcore.sampling.denoiser import CODES
 from mmcore.sampling.question import CONDITIONING
+from mmcore.sampling.samplers import SPACINGS
 from mmcore.training import TrainOptions
 
 
@@ -78,7 +79,7 @@ class SamplingOptions:
     Attributes:
         n: how many.
         steps: of the sampler; by default as many as :func:`mmcore.sample` takes.
-        sampler: ``"auto"``, ``"ddim"``, ``"ancestral"``, ``"2m"`` or ``"heun"``.
+        sampler: ``"auto"``, ``"ddim"``, ``"ancestral"``, ``"2m"``, ``"heun"`` or a plugin's.
         spacing: ``"time"`` or ``"snr"``.
         eta: DDIM's; by default the schedule's own.
         codes: ``"mean"``, ``"draw"`` or ``"draw-all"``.
@@ -89,7 +90,7 @@ class SamplingOptions:
 
     n: int = option(64, rule=whole(1))
     steps: int | None = option(None, rule=whole(1).or_none())
-    sampler: str = option("auto", rule=one_of(*SAMPLERS))
+    sampler: str = "auto"
     spacing: str = option("time", rule=one_of(*SPACINGS))
     eta: float | None = option(None, rule=within(0, 1).or_none())
     codes: str = option("mean", rule=one_of(*CODES))
@@ -101,8 +102,10 @@ class SamplingOptions:
         check(self, "sampling")
 
     def how(self) -> dict[str, Any]:
-        """Arguments of :func:`mmcore.sample`."""
-        return attrs.asdict(self, filter=attrs.filters.exclude("n"))
+        """Arguments of :func:`mmcore.sample`; what every sampler does anyway is left out, as a plugin's may have no such option."""
+        how = attrs.asdict(self, filter=attrs.filters.exclude("n"))
+        plain = {"spacing": "time", "codes": "mean"}
+        return {name: value for name, value in how.items() if plain.get(name, how) != value}
 
 
 @attrs.frozen

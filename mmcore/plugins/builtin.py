@@ -25,6 +25,22 @@ def mmcore_schedules() -> list[Offer]:
 
 
 @hookimpl
+def mmcore_samplers() -> list[Offer]:
+    module = "mmcore.sampling.samplers"
+    return [
+        Offer("ddim", f"{module}:Ddim", "first order, from deterministic (eta 0) to ancestral (eta 1)"),
+        Offer("ancestral", f"{module}:Ancestral", "DDPM's draws from the posterior"),
+        Offer("2m", f"{module}:Multistep", "DPM-Solver++(2M): second order, one call of the network a step"),
+        Offer("heun", f"{module}:Heun", "second order, two calls of the network a step"),
+    ]
+
+
+@hookimpl
+def mmcore_guidances() -> list[Offer]:
+    return [Offer("classifier-free", "mmcore.sampling.guidance:ClassifierFree", "away from what is answered without")]
+
+
+@hookimpl
 def mmcore_sources() -> list[Offer]:
     files = "mmcore.data.sources"
     return [

@@ -102,7 +102,7 @@ def pair(process: "Coefficients", s: "Timestep", t: "Timestep", rows: int) -> tu
     before = s < t
     if isinstance(before, bool):
         if not before:
-            at_s, at_t = (torch.full(process.timestep_shape(1)[1:], u).tolist() for u in (s, t))
+            at_s, at_t = (torch.full(process.timestep_shape(1)[1:], int(u)).tolist() for u in (s, t))
             raise ValueError(f"process: s = {at_s} and t = {at_t} in row 0, expected s < t")
     elif not before.all():
         row = int((~before).nonzero()[0, 0])

@@ -155,10 +155,10 @@ class Process(Coefficients):
             coming = self.pairs if (s, t) in self.pairs else [(s, t)]
             with torch.inference_mode(False), torch.no_grad():
                 jumps = stacked([self.jump(*pair, like.device) for pair in coming])
-                sigmas = (torch.cat(part) for part in zip(*(self._sigmas(*pair, like) for pair in coming), strict=True))
-                kept, added = self._strides(jumps, *sigmas, eta, like)
-            for pair, *found in zip(coming, kept.split(1), added.split(1), strict=True):
-                self._keep(("stride", *pair, *how), tuple(found))
+                sigma_s, sigma_t = map(torch.cat, zip(*(self._sigmas(*pair, like) for pair in coming), strict=True))
+                kept, added = self._strides(jumps, sigma_s, sigma_t, eta, like)
+            for (end, begin), factors in zip(coming, zip(kept.split(1), added.split(1), strict=True), strict=True):
+                self._keep(("stride", end, begin, *how), factors)
             found = self._kept["stride", s, t, *how]
         return found
 

@@ -10,17 +10,17 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
-from mmcore.errors import RequestError
+from mmcore.errors import OptionError
 from mmcore.model.joint import JointModel
 from mmcore.model.roles import Role
-from mmcore.plugins import Registry, discover
+from mmcore.plugins import Registry
 from mmcore.process import Process
 from mmcore.rng import Rng
 from mmcore.sampling.denoiser import Asked, Denoiser, Here
 from mmcore.sampling.guidance import ClassifierFree, Guidance, Guided, Pinned
 from mmcore.sampling.question import Question
 from mmcore.sampling.rejection import by_rejection, check_discrete
-from mmcore.sampling.samplers import SAMPLERS, Sampler, plan
+from mmcore.sampling.samplers import Sampler, plan
 
 
 def sample(
@@ -91,25 +91,28 @@ def sample(
         mappings["guidance"] = guidance
     for what, value in mappings.items():
         if value is not None and not isinstance(value, Mapping):
-            raise RequestError(f"sample: {what} is {type(value).__name__}, expected a mapping by modality name")
+            raise OptionError("sample", what, value, "a mapping by modality name")
     if not isinstance(absent, Collection) or isinstance(absent, str):
-        raise RequestError(f"sample: absent = {absent!r}, expected a list of names, or a mapping from name to rows")
+        raise OptionError("sample", "absent", absent, "a list of names, or a mapping from name to rows")
     begin = None if start is None else _begin(model.process, strength)
     chosen, path = plan(
         model.process,
-        _named(sampler, registry),
+        sampler,
         steps=steps,
         spacing=spacing,
         eta=eta,
         codes=codes,
         begin=begin,
+        registry=registry,
     )
     question = Question.ask(model, n, given=given or {}, where=where or {}, absent=absent, conditioning=conditioning)
     if conditioning == "rejection":
         check_discrete(model, given or {}, where or {})
         if start is not None or isinstance(absent, Mapping):
             what = "start" if start is not None else "absent by row"
-            raise RequestError(f"sample: {what} with conditioning 'rejection', expected none, or 'roles'")
+            raise OptionError(
+                "sample", "conditioning", conditioning, f"roles, or no {what} beside it", beside=["start", "absent"]
+            )
     guide = _guidance(model, question, guidance or {}, conditioning)
     if start is not None:
         _check_start(model, question, start, n)
@@ -167,17 +170,6 @@ def _walk(
     return denoiser.read(denoiser.at(here), rng, draw=draw)
 
 
-def _named(sampler: str | Sampler, registry: Registry | None) -> str | Sampler:
-    """A plugin's sampler by its name; what mmcore itself names stays a name."""
-    if not isinstance(sampler, str) or sampler in ("auto", *SAMPLERS):
-        return sampler
-    registry = registry or discover()
-    known = {entry.name for entry in registry.entries if entry.kind == "sampler"}
-    if sampler.rpartition(":")[2] not in known:
-        return sampler
-    return registry.make("sampler", sampler, {})[1]
-
-
 def _guidance(
     model: JointModel, question: Question, guidance: Mapping[str, float] | Guidance, conditioning: str
 ) -> Guidance | None:
@@ -185,26 +177,30 @@ def _guidance(
     names = [m.name for m in model.modalities]
     for name in guidance.names() if isinstance(guidance, Guidance) else guidance:
         if name not in names:
-            raise RequestError(f"sample: guidance names {name!r}, expected one of {', '.join(names)}")
+            raise OptionError("sample", "guidance", name, choices=names)
         column = names.index(name)
         if not (question.roles[:, column] == Role.OBSERVE).any():
-            raise RequestError(f"sample: guidance by {name!r}, which is not observed; expected it among the given")
+            raise OptionError(
+                "sample", "guidance", name, "a modality that is observed, among the given", beside=["given"]
+            )
         if conditioning != "roles":
-            raise RequestError(f"sample: guidance with conditioning {conditioning!r}, expected 'roles'")
+            raise OptionError(
+                "sample", "conditioning", conditioning, "roles, as there is guidance", beside=["guidance"]
+            )
     guide = guidance if isinstance(guidance, Guidance) else ClassifierFree(guidance)
     return guide if guide.names() else None
 
 
 def _whole(value: int, what: str) -> int:
     if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise RequestError(f"sample: {what} = {value!r}, expected a whole number of at least 1")
+        raise OptionError("sample", what, value, "a whole number of at least 1")
     return int(value)
 
 
 def _begin(process: Process, strength: float) -> int:
     """The step to which an edit is noised."""
     if not isinstance(strength, Real) or not 0 < strength <= 1:
-        raise RequestError(f"sample: strength = {strength!r}, expected above 0 and at most 1")
+        raise OptionError("sample", "strength", strength, "a number above 0 and at most 1")
     return max(1, round(strength * process.steps))
 
 
@@ -212,10 +208,10 @@ def _check_start(model: JointModel, question: Question, start: Mapping[str, Tens
     names = [m.name for m in model.modalities]
     for name, x in start.items():
         if name not in names:
-            raise RequestError(f"sample: start names {name!r}, expected one of {', '.join(names)}")
+            raise OptionError("sample", "start", name, choices=names)
         model.variable(name).spec.check(x, f"start {name!r}")
         if len(x) != n:
-            raise RequestError(f"sample: start {name!r} has {len(x)} rows, expected n = {n}")
+            raise OptionError("sample", f"start.{name}", f"{len(x)} rows", f"n = {n}")
     for column, name in enumerate(names):
         if name not in start and (question.roles[:, column] == Role.GENERATE).any():
-            raise RequestError(f"sample: start lacks {name!r}, expected a value of every generated modality")
+            raise OptionError("sample", f"start.{name}", expected="a value of every generated modality")

@@ -9,7 +9,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from mmcore.errors import RequestError
+from mmcore.errors import OptionError
 from mmcore.process import Blocks
 from mmcore.rng import Rng
 from mmcore.sampling.denoiser import Asked, Denoiser, Here
@@ -51,7 +51,7 @@ class ClassifierFree(Guidance):
     def __attrs_post_init__(self) -> None:
         for name, scale in self.scales.items():
             if not isinstance(scale, Real) or not math.isfinite(scale):
-                raise RequestError(f"sample: guidance {name!r} = {scale!r}, expected a finite number")
+                raise OptionError("sample", f"guidance.{name}", scale, "a finite number")
 
     def names(self) -> Collection[str]:
         """Those with another scale than 1."""

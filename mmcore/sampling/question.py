@@ -7,7 +7,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from mmcore.errors import RequestError
+from mmcore.errors import OptionError, RequestError
 from mmcore.modality.base import Modality
 from mmcore.model.joint import JointModel
 from mmcore.model.roles import Role
@@ -56,9 +56,9 @@ class Question:
                 and absent, or nothing left to generate.
         """
         if n < 1:
-            raise RequestError(f"sample: n = {n}, expected at least 1")
+            raise OptionError("sample", "n", n, "at least 1")
         if conditioning not in CONDITIONING:
-            raise RequestError(f"sample: conditioning {conditioning!r}, expected one of {', '.join(CONDITIONING)}")
+            raise OptionError("sample", "conditioning", conditioning, choices=CONDITIONING)
         gone = (
             dict(absent) if isinstance(absent, Mapping) else {name: torch.ones(n, dtype=torch.bool) for name in absent}
         )
@@ -102,9 +102,8 @@ class Question:
         if conditioning == "posterior":
             readable = torch.tensor([model.heads.reads(name) for name in names])
             if bool(((roles == Role.OBSERVE) & ~readable).any()):
-                raise RequestError(
-                    "sample: conditioning 'posterior' given a modality that no task recovers, expected 'roles'"
-                )
+                expected = "roles, as a modality is given that no task recovers"
+                raise OptionError("sample", "conditioning", conditioning, expected, beside=["given"])
             told = torch.where(roles == Role.OBSERVE, int(Role.GENERATE), roles)
             fixed = _fixed(model, elements, n)
             seen = {}

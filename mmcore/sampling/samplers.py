@@ -16,7 +16,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from mmcore.errors import RequestError
+from mmcore.errors import OptionError
+from mmcore.plugins import Registry, discover
 from mmcore.process import Process
 from mmcore.rng import Rng
 from mmcore.sampling.denoiser import CODES, Asked, Here
@@ -66,10 +67,9 @@ class Sampler(ABC):
             begin: the first timestep, ``T`` by default.
 
         Raises:
-            RequestError: options that this process cannot be sampled with.
+            OptionError: options that this process cannot be sampled with.
         """
-        if self.codes not in CODES:
-            raise RequestError(f"sample: codes {self.codes!r}, expected one of {', '.join(CODES)}")
+        _check_codes(self.codes)
         return visited(process, self.steps, self.spacing, begin=begin)
 
 
@@ -97,11 +97,9 @@ class Ddim(Sampler):
         """As :meth:`Sampler.path`; refuses an ``eta`` that is none, and drawn codes without noise."""
         eta = self.of(process)
         if not 0 <= eta <= 1:
-            raise RequestError(f"sample: eta = {eta}, expected 0 … 1")
+            raise OptionError("sample", "eta", eta, "0 … 1")
         if self.codes in CODES[1:] and eta == 0:
-            raise RequestError(
-                f"sample: codes = {self.codes!r} with a deterministic sampler, expected 'mean': it would no longer be one"
-            )
+            raise _drawn(self.codes, beside=["eta", "sampler"])
         return super().path(process, begin)
 
 
@@ -121,7 +119,7 @@ class Deterministic(Sampler):
     def path(self, process: Process, begin: int | None = None) -> list[int]:
         """As :meth:`Sampler.path`; refuses a path along which the ratio does not rise."""
         path = super().path(process, begin)
-        checked_snr(process, path, f"sampler {NAMES.get(type(self), type(self).__name__)!r}")
+        checked_snr(process, path, "sampler", NAMES.get(type(self), type(self).__name__))
         return path
 
 
@@ -172,44 +170,47 @@ def visited(
         begin: the first timestep, ``T`` by default.
 
     Raises:
-        RequestError: fewer than one step, an unknown spacing, timesteps that do not decrease, do not begin where they must or leave
+        OptionError: fewer than one step, an unknown spacing, timesteps that do not decrease, do not begin where they must or leave
             ``1 … T``, or a ratio that does not grow towards ``t = 1``.
     """
     begin = process.steps if begin is None else begin
     if spacing not in SPACINGS:
-        raise RequestError(f"sample: spacing {spacing!r}, expected one of {', '.join(SPACINGS)}")
+        raise OptionError("sample", "spacing", spacing, choices=SPACINGS)
     if isinstance(steps, Sequence | torch.Tensor) and not isinstance(steps, str):
         path = [int(t) for t in steps if isinstance(t, Integral)] if isinstance(steps, Sequence) else steps.tolist()
         if not path or path != sorted(set(path), reverse=True) or len(path) != len(steps) or path[-1] < 1:
-            raise RequestError(f"sample: steps = {list(steps)}, expected decreasing whole numbers inside 1 … {begin}")
+            raise OptionError("sample", "steps", list(steps), f"decreasing whole numbers inside 1 … {begin}")
         if path[0] != begin:
-            raise RequestError(f"sample: steps begin at {path[0]}, expected {begin}, where what they start from is")
+            raise OptionError("sample", "steps", list(steps), f"{begin} first, where what they start from is")
         return path
     if not isinstance(steps, int | Integral) or isinstance(steps, bool) or int(steps) < 1:
-        raise RequestError(f"sample: steps = {steps!r}, expected a whole number of at least 1, or the steps themselves")
+        raise OptionError("sample", "steps", steps, "a whole number of at least 1, or the steps themselves")
     if steps == 1 or begin == 1:
         return [begin]
     count = min(int(steps), begin)
     if spacing == "time":
         return torch.linspace(begin, 1, count, dtype=torch.float64).round().long().tolist()
-    levels = checked_snr(process, list(range(begin, 0, -1)), "spacing 'snr'")[:, 0].contiguous()
+    levels = checked_snr(process, list(range(begin, 0, -1)), "spacing", "snr")[:, 0].contiguous()
     wanted = torch.linspace(float(levels[0]), float(levels[-1]), count, dtype=torch.float64)
     chosen = torch.searchsorted(levels, wanted).clamp(max=len(levels) - 1)
     return sorted({begin - int(i) for i in chosen} | {begin, 1}, reverse=True)
 
 
-def checked_snr(process: Process, path: list[int], what: str) -> Tensor:
+def checked_snr(process: Process, path: list[int], option: str, value: str) -> Tensor:
     """``λ`` at each timestep of a decreasing path, ``(steps, K)``, which must rise along it.
 
     Raises:
-        RequestError: naming ``what`` needs it, and where it does not.
+        OptionError: naming the option that needs it, and where it does not.
     """
     levels, still = half_log_snr(process, path)
     if still is not None:
-        raise RequestError(
-            f"sample: {what} needs a signal-to-noise ratio above zero that falls with t; under schedule "
-            f"{process.schedule.name!r} it does not between t = {path[still + 1]} and t = {path[still]}; use 'ddim' "
-            "with spacing 'time', or another schedule"
+        raise OptionError(
+            "sample",
+            option,
+            value,
+            "a noise schedule whose signal-to-noise ratio is above zero and falls with t: that of "
+            f"{process.schedule.name!r} does not between t = {path[still + 1]} and t = {path[still]}",
+            mend="use 'ddim' with spacing 'time', or another schedule",
         )
     return levels
 
@@ -232,47 +233,66 @@ def plan(
     eta: float | None = None,
     codes: str | None = None,
     begin: int | None = None,
+    registry: Registry | None = None,
 ) -> tuple[Sampler, list[int]]:
     """A sampler, and the timesteps that it visits; all that can be wrong with them is told here.
 
     Args:
         process: the forward process.
-        sampler: ``"auto"``, a name of :data:`SAMPLERS`, or a sampler with its options.
+        sampler: ``"auto"``, a name, or a sampler with its options.
         steps: as :attr:`Sampler.steps`, for a sampler by name; its own by default.
         spacing: as :attr:`Sampler.spacing`, for a sampler by name.
         eta: DDIM's, for a sampler by name.
         codes: as :attr:`Sampler.codes`, for a sampler by name.
         begin: the first timestep, ``T`` by default.
+        registry: where a plugin's sampler is looked up; by default a new :func:`mmcore.discover`.
 
     Raises:
-        RequestError: an unknown name, or options that do not fit.
+        OptionError: an unknown name, or options that do not fit.
+        PluginError: a plugin's sampler that is broken.
     """
-    given = {"steps": steps, "spacing": spacing, "eta": eta, "codes": codes}
+    given: dict[str, Any] = {"steps": steps, "spacing": spacing, "eta": eta, "codes": codes}
     given = {name: value for name, value in given.items() if value is not None}
     if isinstance(sampler, Sampler):
-        if given:
-            raise RequestError(
-                f"sample: {', '.join(given)} with a {type(sampler).__name__} object, expected {type(sampler).__name__}"
-                f"({', '.join(f'{name}=…' for name in given)})"
-            )
+        for name, value in given.items():
+            kind = type(sampler).__name__
+            raise OptionError("sample", name, value, f"none beside a sampler given as an object, but {kind}({name}=…)")
         return sampler, sampler.path(process, begin)
     if not isinstance(sampler, str):
-        raise RequestError(
-            f"sample: sampler is a {type(sampler).__name__}, expected a name or a mmcore.sampling.Sampler object"
-        )
-    if sampler not in ("auto", *SAMPLERS):
-        raise RequestError(f"sample: sampler {sampler!r}, expected one of {', '.join(('auto', *SAMPLERS))}")
-    if codes is not None and codes not in CODES:
-        raise RequestError(f"sample: codes {codes!r}, expected one of {', '.join(CODES)}")
+        raise OptionError("sample", "sampler", sampler, "a name or a mmcore.sampling.Sampler object")
     if sampler == "auto":
+        _check_codes(codes)
         path = visited(process, Multistep().steps if steps is None else steps, spacing or "time", begin=begin)
         plain = eta is None and codes in (None, "mean")
         sampler = "2m" if plain and half_log_snr(process, path)[1] is None else "ddim"
-    if sampler != "ddim" and eta is not None:
-        raise RequestError(f"sample: eta = {eta} with the sampler {sampler!r}, expected none (it is DDIM's)")
-    if sampler in ("2m", "heun") and given.pop("codes", "mean") != "mean":
-        raise RequestError(
-            f"sample: codes = {codes!r} with a deterministic sampler, expected 'mean': it would no longer be one"
-        )
-    made = SAMPLERS[sampler](**given)
+    if sampler in SAMPLERS:
+        _check_codes(codes)
+        if sampler != "ddim" and eta is not None:
+            raise OptionError(
+                "sample", "eta", eta, f"none with the sampler {sampler!r} (it is DDIM's)", beside=["sampler"]
+            )
+        if sampler in ("2m", "heun") and given.pop("codes", "mean") != "mean":
+            raise _drawn(codes, beside=["sampler"])
+        made = SAMPLERS[sampler](**given)
+    else:
+        made = _by_plugin(sampler, given, registry)
     return made, made.path(process, begin)
+
+
+def _by_plugin(name: str, given: dict[str, Any], registry: Registry | None) -> Sampler:
+    registry = registry or discover()
+    own = {entry.name for entry in registry.entries if entry.kind == "sampler"}
+    if name.rpartition(":")[2] not in own:
+        raise OptionError("sample", "sampler", name, choices=("auto", *SAMPLERS, *sorted(own - SAMPLERS.keys())))
+    return registry.make("sampler", name, given)[1]
+
+
+def _check_codes(codes: str | None) -> None:
+    if codes is not None and codes not in CODES:
+        raise OptionError("sample", "codes", codes, choices=CODES)
+
+
+def _drawn(codes: str | None, beside: Sequence[str]) -> OptionError:
+    return OptionError(
+        "sample", "codes", codes, "'mean' with a deterministic sampler: it would no longer be one", beside=beside
+    )
