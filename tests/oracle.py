@@ -123,6 +123,7 @@ class _Read(Decoder):
         self.mean, self.deviation = slice(start, start + size), slice(count + start, count + start + size)
 
     def forward(self, features: Tensor, t: Tensor) -> Tensor:
+        features = features.flatten(2)[..., 0]
         return torch.cat([features[:, self.mean], features[:, self.deviation]], dim=1)
 
     def point(self, params: Tensor) -> Tensor:
@@ -177,6 +178,11 @@ class Network(nn.Module):
         places = model.space.size // model.space.shape[0]
         self.block_of_place = torch.arange(process.blocks).repeat_interleave(torch.tensor(process.channels) * places)
         self.steps = process.steps
+        self.grid = model.space.grid
+
+    def everywhere(self, numbers: Tensor) -> Tensor:
+        """Numbers ``(B, F)`` as features, the same at every place: ``(B, F, *grid)``."""
+        return numbers.reshape(*numbers.shape, *[1] * len(self.grid)).expand(*numbers.shape, *self.grid)
 
     def hear(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor, groups: int) -> Heard:
         """What ``groups`` groups of rows are told; arguments as a backbone's, and checked against each other."""
@@ -237,7 +243,7 @@ class Oracle(Network):
         gain = torch.linalg.solve(heard.A @ across + torch.diag_embed(heard.noise), across.mT).mT
         mean = (heard.y.unflatten(0, (-1, every)) @ gain.mT).flatten(0, 1)
         left = (self.covariance - gain @ across.mT).diagonal(dim1=1, dim2=2)
-        return torch.cat([mean, left.clamp(min=0).sqrt().repeat_interleave(every, 0)], dim=1)
+        return self.everywhere(torch.cat([mean, left.clamp(min=0).sqrt().repeat_interleave(every, 0)], dim=1))
 
 
 class EachRow(Oracle):

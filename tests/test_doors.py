@@ -672,7 +672,7 @@ def test_what_a_network_lacks_is_named_before_anything_is_built(
     ):
         refused(lambda backbone=backbone: own(registry, backbone), f"compose: .*{match}")
     for m, match in (
-        (Nothing(), r"found <.*Nothing object at .*> among the modalities, expected mmcore.Modality objects$"),
+        (Nothing(), r"modalities = <.*Nothing object at .*>, expected mmcore.Modality objects$"),
         (Sound, r"found the class Sound among the modalities, expected an object, Sound\(…\)$"),
         (Almost(), "modality Almost is no subclass of mmcore.Modality and has no read, show, typical$"),
         (bare(), "modality 'bare', a Bare, has no spec, expected a mmcore.Spec set in its constructor$"),

@@ -186,7 +186,11 @@ def test_balance_is_the_variance_left_of_a_normal_code() -> None:
         placed = model.frame.place(model.encode({k: v[one] for k, v in values.items()}))
         drive = model.drive(t[one], roles[one])
         params = model.predict(
-            torch.zeros(1, 2, 1, dtype=torch.float64), drive, roles[one], model.condition(placed, drive)
+            torch.zeros(1, 2, 1, dtype=torch.float64),
+            drive.t,
+            drive.timesteps,
+            roles[one],
+            model.condition(placed, drive),
         )
         left = torch.stack([params[name][0, 1] for name in "ab"]).square()
         torch.testing.assert_close(found[i].double(), left, rtol=1e-5, atol=1e-7)

@@ -168,7 +168,7 @@ def test_paper_steps_loses_covariance(sampler: str) -> None:
     joint = [(GENERATE, GENERATE)]
     assert 0.63 <= max(errors(model, [equal(2, 0.5)], joint, **SAMPLERS[sampler])) <= 0.66
     for refused in ("2m", "heun"):
-        with pytest.raises(RequestError, match="a signal-to-noise ratio above zero that falls with t"):
+        with pytest.raises(RequestError, match="signal-to-noise ratio is above zero and falls with t"):
             answer(model, [equal(2, 0.5)], joint, sampler=refused)
 
 

@@ -175,8 +175,8 @@ class JointModel(nn.Module):
 
         Args:
             scaled: the noisy space as :meth:`scaled` gives it, ``(B, *Z)``.
-            t: ``(B, K)``, the blocks' timesteps as the network is told them, :attr:`Drive.t`.
-            timesteps: ``(B, tasks)``, as the heads are told them, :attr:`Drive.timesteps`.
+            t: ``(B, K)``, the blocks' timesteps as the network is told them, ``Drive.t``.
+            timesteps: ``(B, tasks)``, as the heads are told them, ``Drive.timesteps``.
             roles: ``(B, V)``.
             condition: as :meth:`condition` gives it.
         """

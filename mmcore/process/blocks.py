@@ -50,7 +50,8 @@ class Blocks(Process):
         for schedule, block in zip(schedules, members, strict=True):
             W[:, list(block)] = schedule.W
         # The first block's schedule stands for all where only its name, its length or its start is asked.
-        super().__init__(Schedule(schedules[0].log_A, W, schedules[0].name, schedules[0].eta))
+        first = Schedule(schedules[0].log_A, W, schedules[0].name, schedules[0].eta)
+        super().__init__(first, torch.stack([schedule.log_A for schedule in schedules], dim=1))
         self.schedules, self.members, self.channels = tuple(schedules), tuple(map(tuple, members)), tuple(channels)
         block_of = [next(b for b, m in enumerate(members) if i in m) for i in range(len(found))]
         self._block_of = torch.tensor(block_of, dtype=torch.int64)
@@ -85,9 +86,6 @@ class Blocks(Process):
         if self.blocks == 1:
             return super().by_modality(coefficient[:, 0]).expand(-1, self.modalities)
         return coefficient[:, self._index(coefficient.device)[0]]
-
-    def _log_A(self) -> Tensor:
-        return torch.stack([s.log_A for s in self.schedules], dim=1)
 
     def _look(self, table: Tensor, t: Tensor) -> Tensor:
         return table.gather(0, t)

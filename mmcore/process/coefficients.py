@@ -87,20 +87,41 @@ class _Tables:
     columns: Tensor
 
 
+class _Kept(OrderedDict[Any, Any]):
+    """What one integer or a pair of them fixes, computed once; a path visits few of them, again and again."""
+
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What is kept under a key, or what is made now."""
+        found = self.get(key)
+        if found is None:
+            # A normal tensor, for whoever asks next, though the first may ask while nothing is recorded.
+            with torch.inference_mode(False), torch.no_grad():
+                found = make()
+            self.keep(key, found)
+        return found
+
+    def keep(self, key: Any, value: Any) -> None:
+        """Keep it, and let go of the oldest where there are many."""
+        self[key] = value
+        if len(self) > MOST_KEPT:
+            self.popitem(last=False)
+
+
 class Coefficients:
     """What a :class:`Schedule` says at its timesteps. Values of timesteps are not checked here.
 
     Args:
         schedule: the tables.
+        log_A: ``(T+1, K)``, of several blocks; the schedule's own by default.
     """
 
     timesteps = "(B,)"
     """The shape of a batch's timesteps, in words."""
 
-    def __init__(self, schedule: Schedule) -> None:
-        self.schedule = schedule
+    def __init__(self, schedule: Schedule, log_A: Tensor | None = None) -> None:
+        self.schedule, self._log_A = schedule, schedule.log_A if log_A is None else log_A
         self._tables: dict[torch.device, _Tables] = {}
-        self._kept: OrderedDict[Any, Any] = OrderedDict()
+        self._kept = _Kept()
         self.pairs: list[tuple[int, int]] = []
         """The jumps of the path that was prepared last, each from its end back to its start."""
 
@@ -129,13 +150,13 @@ class Coefficients:
     def level(self, t: Timestep, device: torch.device | None = None) -> Level:
         """The marginal's coefficients at ``t (B,)``, or at one integer on a ``device``."""
         if isinstance(t, int):
-            return self._once(("level", t, device), lambda: self.level(self._everywhere(t, device)))
+            return self._kept.once(("level", t, device), lambda: self.level(self._everywhere(t, device)))
         return self._level(self._on(t.device), t)
 
     def jump(self, s: Timestep, t: Timestep, device: torch.device | None = None) -> Jump:
         """The coefficients between ``s (B,)`` and ``t (B,)``, or between two integers on a ``device``."""
         if isinstance(s, int) and isinstance(t, int):
-            return self._once(
+            return self._kept.once(
                 ("jump", s, t, device),
                 lambda: self.jump(self._everywhere(s, device), self._everywhere(t, device)),
             )
@@ -150,7 +171,7 @@ class Coefficients:
     def half_log_snr(self, t: Timestep) -> Tensor:
         """``λ_t = ½ log(Σ_i (W_t^(i))² / σ_t²)`` (``½ log(A_t/σ_t²)`` where ``N = 0``), in the shape of ``t``, float64."""
         if isinstance(t, int):
-            return self._once(("half_log_snr", t), lambda: self.half_log_snr(self._everywhere(t, None)))
+            return self._kept.once(("half_log_snr", t), lambda: self.half_log_snr(self._everywhere(t, None)))
         tables = self._on(t.device)
         log_A, W = self._look(tables.log_A, t), self._weights(tables.marginal.W, t)
         signal = W.square().sum(1).log() if self.modalities else log_A
@@ -171,7 +192,7 @@ class Coefficients:
             one number, or one for each block: ``(1,)`` or ``(1, K)``, float64.
         """
         ratio = self.half_log_snr
-        return self._once(
+        return self._kept.once(
             ("extrapolation", s, t, before), lambda: (ratio(s) - ratio(t)) / (2 * (ratio(t) - ratio(before)))
         )
 
@@ -191,17 +212,13 @@ class Coefficients:
             levels, jumps = rows_of(self.level(t)), rows_of(self.jump(t[1:], t[:-1]))
             ratios = self.half_log_snr(t.cpu()).split(1)
         for step, level, ratio in zip(path, levels, ratios, strict=True):
-            self._keep(("level", step, device), level)
-            self._keep(("half_log_snr", step), ratio)
+            self._kept.keep(("level", step, device), level)
+            self._kept.keep(("half_log_snr", step), ratio)
         self.pairs = pairs
         for pair, jump in zip(pairs, jumps, strict=True):
-            self._keep(("jump", *pair, device), jump)
+            self._kept.keep(("jump", *pair, device), jump)
 
     # ---- how a timestep is looked up ----
-
-    def _log_A(self) -> Tensor:
-        """``log A`` of every timestep, in each block."""
-        return self.schedule.log_A
 
     def _look(self, table: Tensor, t: Tensor) -> Tensor:
         """A ``table`` at ``t``, in its shape."""
@@ -219,7 +236,7 @@ class Coefficients:
     def _on(self, device: torch.device) -> _Tables:
         """The tables on a device."""
         if device not in self._tables:
-            log_A = self._log_A().to(device)
+            log_A = self._log_A.to(device)
             marginal = Level((0.5 * log_A).exp(), self.schedule.W.to(device), (-torch.expm1(log_A)).sqrt())
             side = [x[:, :1] if x.ndim > 1 else x[:, None] for x in (marginal.root_A, marginal.sigma)]
             self._tables[device] = _Tables(log_A, marginal, torch.cat([*side, marginal.W], dim=1))
@@ -227,18 +244,3 @@ class Coefficients:
 
     def _everywhere(self, t: int, device: torch.device | None) -> Tensor:
         return torch.full(self.timestep_shape(1), t, device=device)
-
-    def _once(self, key: Any, make: Callable[[], Any]) -> Any:
-        """What one integer or a pair of them fixes is computed once; a path visits few of them, again and again."""
-        found = self._kept.get(key)
-        if found is None:
-            # A normal tensor, for whoever asks next, though the first may ask while nothing is recorded.
-            with torch.inference_mode(False), torch.no_grad():
-                found = make()
-            self._keep(key, found)
-        return found
-
-    def _keep(self, key: Any, value: Any) -> None:
-        self._kept[key] = value
-        if len(self._kept) > MOST_KEPT:
-            self._kept.popitem(last=False)

@@ -158,7 +158,7 @@ class Process(Coefficients):
                 sigma_s, sigma_t = map(torch.cat, zip(*(self._sigmas(*pair, like) for pair in coming), strict=True))
                 kept, added = self._strides(jumps, sigma_s, sigma_t, eta, like)
             for (end, begin), factors in zip(coming, zip(kept.split(1), added.split(1), strict=True), strict=True):
-                self._keep(("stride", end, begin, *how), factors)
+                self._kept.keep(("stride", end, begin, *how), factors)
             found = self._kept["stride", s, t, *how]
         return found
 
@@ -195,7 +195,7 @@ class Process(Coefficients):
         """The coefficients at a timestep as wide as ``like``."""
         if isinstance(t, int):
             key = ("wide", t, like.device, like.dtype, like.ndim)
-            return self._once(key, lambda: self._wide(self.level(t, like.device), like))
+            return self._kept.once(key, lambda: self._wide(self.level(t, like.device), like))
         level = t if isinstance(t, Level) else self.level(t)
         W = level.W.to(like.dtype)
         return _Wide(

@@ -275,16 +275,21 @@ def plan(
             raise _drawn(codes, beside=["sampler"])
         made = SAMPLERS[sampler](**given)
     else:
-        made = _by_plugin(sampler, given, registry)
+        registry = registry or discover()
+        check_name(sampler, registry)
+        made = registry.make("sampler", sampler, given)[1]
     return made, made.path(process, begin)
 
 
-def _by_plugin(name: str, given: dict[str, Any], registry: Registry | None) -> Sampler:
-    registry = registry or discover()
-    own = {entry.name for entry in registry.entries if entry.kind == "sampler"}
-    if name.rpartition(":")[2] not in own:
+def check_name(name: str, registry: Registry) -> None:
+    """Refuse a sampler's name that neither mmcore nor a plugin knows.
+
+    Raises:
+        OptionError: naming those there are.
+    """
+    own = {entry.name for entry in registry.entries if entry.kind == "sampler"} | SAMPLERS.keys()
+    if name.rpartition(":")[2] not in own | {"auto"}:
         raise OptionError("sample", "sampler", name, choices=("auto", *SAMPLERS, *sorted(own - SAMPLERS.keys())))
-    return registry.make("sampler", name, given)[1]
 
 
 def _check_codes(codes: str | None) -> None:

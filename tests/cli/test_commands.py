@@ -215,7 +215,7 @@ def test_samples_on_request(
         ("sample run --given lable=1", "no variable 'lable' in the model; it has image, label, vector"),
         ("sample run --given label", "--given 'label', expected name=value"),
         ("sample run --guidance label=x", "--guidance label=x, expected a number"),
-        ("sample run --sampler heum", "sampler 'heum', expected one of"),
+        ("sample run --sampler heum", "sampler = 'heum', expected one of"),
         ("sample run --absent nothing", "absent names 'nothing'"),
         ("sample nowhere", "run nowhere: there is no such folder, expected what mmcore train made"),
         ("report nowhere", "holds no config.toml"),
