@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmcore.errors import MmcoreError, RequestError
 from mmcore.modality.base import Spec
-from mmcore.plugins import Entry
+from mmcore.plugins import Entry, discover
 from mmcore.testing.check import NotRun, check
 from mmcore.testing.context import SPACES, WIDTH, Context
 from mmcore.testing.strategies import limits, samples
