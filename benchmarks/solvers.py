@@ -58,7 +58,7 @@ def extrapolated(process: Process, codes: Tensor, before: tuple[int, Tensor] | N
         return codes
     u, previous = before
     c = process.extrapolation(s, t, u) if BY_STEP else _extrapolation(process, _rows(s), _rows(t), _rows(u))
-    return codes + c.to(codes.dtype).reshape(-1, 1, 1, 1) * (codes - previous)
+    return (codes - previous).mul_(c.to(codes.dtype).reshape(-1, 1, 1, 1)).add_(codes)
 
 
 def means(process: Process, codes: Tensor, s: int, t: int) -> tuple[Tensor, Tensor]:

@@ -79,7 +79,7 @@ def prior(
         level: other coefficients than those of ``T``, as where some rows have blocks in which nothing is generated.
     """
     q = process.marginal(encodings, process.steps if level is None else level, z0, h=h)
-    return q.kl(Gaussian(torch.zeros_like(q.mean), torch.ones_like(q.variance)))
+    return q.kl(Gaussian(torch.zeros_like(q.mean), torch.ones_like(q.deviation)))
 
 
 def coefficients(process: Process, t: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ def timestep(process: "Coefficients", name: str, t: "Timestep", rows: int) -> "T
         raise ValueError(f"process: {name} has shape {tuple(t.shape)}, expected {process.timesteps} = {expected}")
     if t.numel():
         low, high = t.aminmax()
-        if low < 0 or high > process.steps:
+        if low.item() < 0 or high.item() > process.steps:
             row = int(((t < 0) | (t > process.steps)).nonzero()[0, 0])
             raise ValueError(f"process: {name} = {t[row].tolist()} in row {row}, expected 0 … T = {process.steps}")
     return t.long()

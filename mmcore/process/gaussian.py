@@ -12,15 +12,28 @@ from torch import Tensor
 class Gaussian:
     """A Gaussian with independent elements, one per row of a batch.
 
-    Attributes:
+    Args:
         mean: ``(B, *Z)``.
         variance: broadcastable to ``mean``; zero is a point mass.
-        deviation: its root, for draws; given where it is known to more digits than the variance has.
+        deviation: its root; either suffices, and where both are given neither loses digits.
     """
 
     mean: Tensor
-    variance: Tensor
-    deviation: Tensor | None = attrs.field(default=None, kw_only=True)
+    _variance: Tensor | None = None
+    _deviation: Tensor | None = attrs.field(default=None, kw_only=True)
+
+    @property
+    def variance(self) -> Tensor:
+        """Broadcastable to ``mean``."""
+        if self._variance is not None:
+            return self._variance
+        assert self._deviation is not None, "a Gaussian needs a variance or a deviation"
+        return self._deviation.square()
+
+    @property
+    def deviation(self) -> Tensor:
+        """The variance's root, broadcastable to ``mean``."""
+        return self.variance.sqrt() if self._deviation is None else self._deviation
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density at ``x (B, *Z)``, summed over ``Z``: ``(B,)`` nats.
@@ -33,8 +46,7 @@ class Gaussian:
 
     def draw(self, noise: Tensor) -> Tensor:
         """The draw ``mean + deviation noise`` for standard normal ``noise (B, *Z)``."""
-        deviation = self.variance.sqrt() if self.deviation is None else self.deviation
-        return (deviation * noise).add_(self.mean)
+        return (self.deviation * noise).add_(self.mean)
 
     def kl(self, other: Self) -> Tensor:
         """``KL(self ‖ other)``, summed over ``Z``: ``(B,)`` nats.

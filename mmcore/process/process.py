@@ -57,7 +57,7 @@ class Process(Coefficients):
         like = check.like(self, encodings, h, z0)
         check.alike(encodings=encodings, z0=z0, h=h)
         wide = self._wide(t if isinstance(t, Level) else check.timestep(self, "t", t, len(like)), like)
-        return Gaussian(self._mean(encodings, h, z0, wide, like), wide.variance, deviation=wide.deviation)
+        return Gaussian(self._mean(encodings, h, z0, wide, like), deviation=wide.sigma)
 
     def transition(
         self,
@@ -198,12 +198,7 @@ class Process(Coefficients):
             return self._kept.once(key, lambda: self._wide(self.level(t, like.device), like))
         level = t if isinstance(t, Level) else self.level(t)
         W = level.W.to(like.dtype)
-        return _Wide(
-            self.widen(level.root_A, like),
-            W.reshape(*W.shape, *[1] * (like.ndim - 1)),
-            self.widen(level.sigma, like),
-            self.widen(level.sigma.square(), like),
-        )
+        return _Wide(level, W.reshape(*W.shape, *[1] * (like.ndim - 1)), self.widen(level.sigma, like))
 
     def _mean(
         self, encodings: Tensor | None, h: Tensor | None, z0: Tensor | None, wide: "_Wide", like: Tensor
@@ -215,14 +210,13 @@ class Process(Coefficients):
                 h = torch.addcmul(h, wide.W[:, i], encodings[:, i])
         if h is None:
             h = torch.zeros_like(like)
-        return h if z0 is None else h + wide.root_A * z0
+        return h if z0 is None else h + self.widen(wide.level.root_A, like) * z0
 
 
 @attrs.frozen(eq=False)
 class _Wide:
-    """Coefficients with the rank and dtype of the space: ``W`` is ``(B, N, 1, …)``, the others ``(B, 1, …)`` or by channel."""
+    """A level, and of its coefficients with the rank and dtype of the space: ``W (B, N, 1, …)`` and ``σ (B, 1, …)``, or by channel."""
 
-    root_A: Tensor
+    level: Level
     W: Tensor
-    deviation: Tensor
-    variance: Tensor
+    sigma: Tensor
