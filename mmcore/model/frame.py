@@ -33,11 +33,16 @@ class Frame(nn.Module):
         self.register_buffer("_scale", placement.scale, persistent=False)
         self.register_buffer("_owner", placement.owner.flatten(), persistent=False)
         self.layers = len(placement.owner)
+        # Codes that fill the space in its own order, as a single image's do, need no placing.
+        in_order = torch.equal(placement.source, torch.arange(space.size)[None])
+        self._as_they_are = in_order and bool((placement.scale == 1).all())
 
     # ---- from codes to the space ----
 
     def place(self, codes: Tensor) -> Tensor:
         """Codes ``(B, D)`` at their places: ``(B, layers, dim Z)``."""
+        if self._as_they_are:
+            return codes.unflatten(1, (1, self.space.size))
         if not torch.is_grad_enabled():
             # Where there is no code, the first element of all stands in, and its factor is 0: the same values by fewer operations.
             placed = codes.index_select(1, cast(Tensor, self._stand_in)).unflatten(1, (self.layers, self.space.size))

@@ -108,4 +108,4 @@ class Heads:
             if isinstance(encoder, Turned):
                 code = encoder.turned(code)
             parts.append(code.flatten(1))
-        return torch.cat(parts, dim=1)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
