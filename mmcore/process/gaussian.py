@@ -23,7 +23,7 @@ class Gaussian:
     deviation: Tensor | None = attrs.field(default=None, kw_only=True)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density at ``x (B, *Z)``, summed over ``Z``: ``(B,)`` nats.
+        """The log-density at ``x (B, *Z)``, summed over ``Z``: ``(B,)`` nats.
 
         The variance must be positive.
         """
@@ -32,12 +32,12 @@ class Gaussian:
         return total(terms)
 
     def draw(self, noise: Tensor) -> Tensor:
-        """The draw ``mean + deviation noise`` for standard normal ``noise (B, *Z)``."""
+        """A draw by reparameterisation, ``mean + deviation · noise``, for standard normal ``noise (B, *Z)``."""
         deviation = self.variance.sqrt() if self.deviation is None else self.deviation
         return (deviation * noise).add_(self.mean)
 
     def kl(self, other: Self) -> Tensor:
-        """``KL(self ‖ other)``, summed over ``Z``: ``(B,)`` nats.
+        """The divergence ``KL(self ‖ other)``, summed over ``Z``: ``(B,)`` nats.
 
         Two point masses, and equal variances in general, give the limit
         ``‖mean difference‖² / (2 variance)``, which is 0 where the means agree too.

@@ -1,4 +1,4 @@
-r"""The N-modality diffusion process: marginal, transition, posterior and the sampler's step in one form.
+r"""The diffusion process over several modalities: marginal, transition, posterior and the sampler's step in closed form.
 
 With the mean :math:`m_t = \sqrt{A_t} z_0 + h_t`, :math:`h_t = \sum_i W_t^{(i)} E_i(x_i)`,
 :math:`\sigma_t^2 = 1 - A_t`, and for :math:`0 \le s < t \le T`
@@ -25,13 +25,13 @@ from mmcore.process.gaussian import Gaussian
 
 
 class Process(Coefficients):
-    """The forward process of a :class:`Schedule`, in closed form.
+    """The forward diffusion process of a noise schedule, in closed form.
 
     Timesteps are integers or integer tensors ``(B,)``, and are checked. Where they are known to be right, and checking values would wait
     for a device, :meth:`marginal` takes the coefficients of :meth:`level` in their place.
 
     Args:
-        schedule: the process's tables.
+        schedule: the noise schedule.
     """
 
     def __repr__(self) -> str:
@@ -40,7 +40,7 @@ class Process(Coefficients):
     def marginal(
         self, encodings: Tensor | None, t: Timestep | Level, z0: Tensor | None = None, *, h: Tensor | None = None
     ) -> Gaussian:
-        """``q(z_t | z_0, X)``, the noisy space at one timestep.
+        """The distribution of noisy latents at timestep t, ``q(z_t | z_0, X)``.
 
         Args:
             encodings: ``(B, N, *Z)``, or None with ``h`` or ``z0`` given.
@@ -69,7 +69,10 @@ class Process(Coefficients):
         *,
         h: tuple[Tensor, Tensor] | None = None,
     ) -> Gaussian:
-        """``q(z_t | z_s, X)`` for ``s < t``; arguments as :meth:`posterior`, with ``z_s (B, *Z)``."""
+        """The forward transition from timestep s to t, ``q(z_t | z_s, X)`` for ``s < t``.
+
+        Arguments are as :meth:`posterior`'s, with ``z_s (B, *Z)``.
+        """
         m_s, m_t, jump = self._pair(z_s, encodings, s, t, z0, h)
         return Gaussian(m_t + self.widen(jump.a, z_s) * (z_s - m_s), self.widen(jump.v, z_s))
 
@@ -83,7 +86,7 @@ class Process(Coefficients):
         *,
         h: tuple[Tensor, Tensor] | None = None,
     ) -> Gaussian:
-        """``q(z_s | z_t, z_0, X)`` for ``s < t``.
+        """The forward process's posterior, ``q(z_s | z_t, z_0, X)`` for ``s < t``.
 
         Args:
             z_t: ``(B, *Z)``.
@@ -113,7 +116,7 @@ class Process(Coefficients):
         noise: Tensor | None = None,
         eta: float = 0.0,
     ) -> Tensor:
-        r"""One step of DDIM's family from ``t`` to ``s``: ``(B, *Z)``.
+        r"""One denoising step of DDIM's family, from timestep t to s: ``(B, *Z)``.
 
         .. math:: z_s = \hat h_s + \sqrt{\sigma_s^2 - \tau^2}\, \hat\epsilon + \tau \xi, \quad
             \hat\epsilon = (z_t - \hat h_t) / \sigma_t, \quad \tau^2 = \eta^2 \beta_{t,s}

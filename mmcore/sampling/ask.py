@@ -1,4 +1,4 @@
-r"""Sampling: from a question to its samples.
+r"""Sampling: jointly, conditioned on given values, or inpainted.
 
 :func:`sample` visits decreasing timesteps from ``T`` to 1. At each the sampler asks the :class:`~mmcore.sampling.denoiser.Denoiser` for the
 codes that the model predicts and moves on by :meth:`mmcore.Process.step`; the answer is read at the last timestep.
@@ -44,9 +44,9 @@ def sample(
     batch_size: int = 500,
     registry: Registry | None = None,
 ) -> dict[str, Tensor]:
-    """Samples of every variable that is not absent.
+    """Draw samples: jointly, conditioned on given values, or inpainted.
 
-    Sample ``k`` depends on ``(seed, k)`` only, to rounding, whatever the batch size (with ``"rejection"``, on what is given to all rows).
+    Every variable that is not absent is answered. Sample ``k`` depends on ``(seed, k)`` only, to rounding, whatever the batch size (with ``"rejection"``, on what is given to all rows).
 
     Args:
         model: a joint model.

@@ -1,4 +1,4 @@
-"""Questions: what is known, what is asked, and by what conditioning; as data, checked against a model."""
+"""Questions: what a conditional query gives and asks for, as data, checked against a model."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Self
@@ -19,7 +19,7 @@ Absent = Collection[str] | Mapping[str, Tensor]
 
 @attrs.frozen(eq=False)
 class Question:
-    """What each row knows and asks.
+    """A conditional query: what is given, absent and asked for in each row.
 
     Attributes:
         roles: ``(B, V)``, what each variable is to each row.

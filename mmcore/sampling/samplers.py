@@ -1,4 +1,4 @@
-"""Samplers: how to go from one timestep to the next. Each is a class with one method, and one's own is too.
+"""Samplers: how to go from noise to samples. Each is a class with one method, and one's own is too.
 
 class Mine(mmcore.sampling.Sampler):
     def step(self, denoiser, here, to, rng, memory):
@@ -50,13 +50,13 @@ class Sampler(ABC):
         Args:
             denoiser: the model asked a question: :meth:`~mmcore.sampling.Asked.codes` calls the network,
                 :meth:`~mmcore.sampling.Asked.move` goes.
-            here: the noisy space ``here.z (B, *Z)`` at timestep ``here.t``.
+            here: the noisy latents ``here.z (B, *Z)`` at timestep ``here.t``.
             to: the next timestep, below ``here.t``.
             rng: random numbers of this step, each row's its own.
             memory: what this sampler keeps from step to step.
 
         Returns:
-            the noisy space at ``to``, ``(B, *Z)``.
+            the noisy latents at ``to``, ``(B, *Z)``.
         """
 
     def path(self, process: Process, begin: int | None = None) -> list[int]:
@@ -112,7 +112,7 @@ class Ancestral(Ddim):
 
 @attrs.frozen
 class Deterministic(Sampler):
-    """Samplers of second order: they add no noise, and need a signal-to-noise ratio that falls with ``t``."""
+    """A deterministic sampler of second order; it needs a signal-to-noise ratio that falls with ``t``."""
 
     codes: str = attrs.field(default="mean", init=False)
 
@@ -130,7 +130,7 @@ class Multistep(Deterministic):
     steps: int | Sequence[int] = 20
 
     def step(self, denoiser: Asked, here: Here, to: int, rng: Rng, memory: Memory) -> Tensor:
-        """A DDIM step with codes extrapolated along the process's own ``λ``."""
+        """A DDIM step with predicted latents extrapolated along the process's own ``λ``."""
         codes, before = denoiser.codes(here, rng), memory.get("before")
         memory["before"] = (codes, here.t)
         if before is not None:
@@ -146,14 +146,14 @@ class Heun(Deterministic):
     steps: int | Sequence[int] = 10
 
     def step(self, denoiser: Asked, here: Here, to: int, rng: Rng, memory: Memory) -> Tensor:
-        """A DDIM step, and the same again with the mean of the codes at both ends."""
+        """A DDIM step, and the same again with the mean of the predicted latents at both ends."""
         codes = denoiser.codes(here, rng)
         there = denoiser.codes(Here(denoiser.move(here, codes, to), to), rng)
         return denoiser.move(here, (codes + there) / 2, to)
 
 
 SAMPLERS: dict[str, type[Sampler]] = {"ddim": Ddim, "ancestral": Ancestral, "2m": Multistep, "heun": Heun}
-"""The samplers by name; others come as objects or by plugin."""
+"""The built-in samplers by name; others come as objects or by plugin."""
 NAMES = {kind: name for name, kind in SAMPLERS.items()}
 
 
@@ -235,7 +235,9 @@ def plan(
     begin: int | None = None,
     registry: Registry | None = None,
 ) -> tuple[Sampler, list[int]]:
-    """A sampler, and the timesteps that it visits; all that can be wrong with them is told here.
+    """The sampler that a name and options stand for, and the timesteps that it visits.
+
+    All that can be wrong with them is told here.
 
     Args:
         process: the forward process.
