@@ -34,8 +34,8 @@ class Blocks(Process):
     def __init__(
         self, schedules: Sequence[Schedule], members: Sequence[Sequence[int]], channels: Sequence[int]
     ) -> None:
-        found = sorted(i for block in members for i in block)
-        if not schedules or not len(schedules) == len(members) == len(channels) or found != list(range(len(found))):
+        columns = sorted(i for block in members for i in block)
+        if not schedules or not len(schedules) == len(members) == len(channels) or columns != list(range(len(columns))):
             raise ValueError(
                 f"blocks: found {len(schedules)} schedules, members {[list(b) for b in members]} and channels "
                 f"{list(channels)}, expected one of each per block and every modality in exactly one block"
@@ -46,13 +46,13 @@ class Blocks(Process):
                     f"blocks: block {b} has a schedule of {schedule.steps} steps and {schedule.modalities} modalities, "
                     f"expected {schedules[0].steps} steps and {len(block)} modalities"
                 )
-        W = torch.zeros(schedules[0].steps + 1, len(found), dtype=torch.float64)
+        W = torch.zeros(schedules[0].steps + 1, len(columns), dtype=torch.float64)
         for schedule, block in zip(schedules, members, strict=True):
             W[:, list(block)] = schedule.W
         # The first block's schedule stands for all where only its name, its length or its start is asked.
         super().__init__(Schedule(schedules[0].log_A, W, schedules[0].name, schedules[0].eta))
         self.schedules, self.members, self.channels = tuple(schedules), tuple(map(tuple, members)), tuple(channels)
-        block_of = [next(b for b, m in enumerate(members) if i in m) for i in range(len(found))]
+        block_of = [next(b for b, m in enumerate(members) if i in m) for i in range(len(columns))]
         self._block_of = torch.tensor(block_of, dtype=torch.int64)
         self._block_of_channel = torch.arange(len(channels)).repeat_interleave(torch.tensor(self.channels))
         self._indices: dict[torch.device, tuple[Tensor, Tensor]] = {}

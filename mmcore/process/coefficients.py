@@ -239,13 +239,13 @@ class Coefficients:
 
     def _once(self, key: Any, make: Callable[[], Any]) -> Any:
         """What one integer or a pair of them fixes is computed once; a path visits few of them, again and again."""
-        found = self._kept.get(key)
-        if found is None:
+        value = self._kept.get(key)
+        if value is None:
             # A normal tensor, for whoever asks next, though the first may ask while nothing is recorded.
             with torch.inference_mode(False), torch.no_grad():
-                found = make()
-            self._keep(key, found)
-        return found
+                value = make()
+            self._keep(key, value)
+        return value
 
     def _keep(self, key: Any, value: Any) -> None:
         self._kept[key] = value

@@ -140,8 +140,8 @@ class Process(Coefficients):
         check.alike(z=z_t, h_s=h_s, h_t=h_t)
         s, t = check.pair(self, s, t, len(z_t))
         if not 0 <= eta <= 1 or (eta and noise is None):
-            found = f"eta = {eta}" + ("" if noise is not None else " without noise")
-            raise ValueError(f"process: {found}, expected 0 … 1, and noise where it is above 0")
+            noiseless = "" if noise is not None else " without noise"
+            raise ValueError(f"process: eta = {eta}{noiseless}, expected 0 … 1, and noise where it is above 0")
         kept, added = self._stride(s, t, float(eta), z_t)
         z_s = torch.sub(z_t, h_t).mul_(kept).add_(h_s)
         return z_s if noise is None or not eta else z_s + added * noise
@@ -152,18 +152,18 @@ class Process(Coefficients):
         if not (isinstance(s, int) and isinstance(t, int)):
             return self._strides(self.jump(s, t, like.device), *self._sigmas(s, t, like), eta, like)
         how = (eta, like.device, like.dtype, like.ndim)
-        found = self._kept.get(("stride", s, t, *how))
-        if found is None:
+        factors = self._kept.get(("stride", s, t, *how))
+        if factors is None:
             # All steps of a path that is known to come are worked out together.
             coming = self.pairs if (s, t) in self.pairs else [(s, t)]
             with torch.inference_mode(False), torch.no_grad():
                 jumps = stacked([self.jump(*pair, like.device) for pair in coming])
                 sigma_s, sigma_t = map(torch.cat, zip(*(self._sigmas(*pair, like) for pair in coming), strict=True))
                 kept, added = self._strides(jumps, sigma_s, sigma_t, eta, like)
-            for (end, begin), factors in zip(coming, zip(kept.split(1), added.split(1), strict=True), strict=True):
-                self._keep(("stride", end, begin, *how), factors)
-            found = self._kept["stride", s, t, *how]
-        return found
+            for (end, begin), each in zip(coming, zip(kept.split(1), added.split(1), strict=True), strict=True):
+                self._keep(("stride", end, begin, *how), each)
+            factors = self._kept["stride", s, t, *how]
+        return factors
 
     def _sigmas(self, s: Timestep, t: Timestep, like: Tensor) -> tuple[Tensor, Tensor]:
         return self.level(s, like.device).sigma, self.level(t, like.device).sigma

@@ -149,22 +149,22 @@ class Schedule:
         return attrs.evolve(self, W=self.W[:, list(columns)])
 
 
-def _per_modality(what: str, values: Numbers | None, modalities: int) -> Tensor:
+def _per_modality(option: str, values: Numbers | None, modalities: int) -> Tensor:
     table = (
         torch.ones(modalities, dtype=torch.float64) if values is None else torch.as_tensor(values, dtype=torch.float64)
     )
     if table.shape != (modalities,):
-        found = f"has shape {tuple(table.shape)}"
-        raise ScheduleError(what, table.tolist(), f"one number per modality, ({modalities},)", found)
+        shape = f"has shape {tuple(table.shape)}"
+        raise ScheduleError(option, table.tolist(), f"one number per modality, ({modalities},)", shape)
     if not (table.isfinite() & (table > 0)).all():
-        raise ScheduleError(what, table.tolist(), "finite numbers above 0", f"is {table.tolist()}")
+        raise ScheduleError(option, table.tolist(), "finite numbers above 0", f"is {table.tolist()}")
     return table
 
 
 def _check_size(steps: int, modalities: int) -> None:
-    for what, value, least in (("steps", steps, 1), ("modalities", modalities, 0)):
+    for option, value, least in (("steps", steps, 1), ("modalities", modalities, 0)):
         if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-            raise ScheduleError(what, value, f"a whole number of at least {least}")
+            raise ScheduleError(option, value, f"a whole number of at least {least}")
 
 
 def _cosine_a(steps: int) -> Tensor:

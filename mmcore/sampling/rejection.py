@@ -65,9 +65,9 @@ def by_rejection(propose: Callable[[int], dict[str, Tensor]], given: Mapping[str
     rows: list[int] = []
     at = unused = 0
     while len(rows) < n:
-        found = propose(at)
+        proposed = propose(at)
         chosen = []
-        keys = _keys(found, given)
+        keys = _keys(proposed, given)
         for place, key in enumerate(keys):
             if len(rows) == n:
                 break
@@ -76,7 +76,7 @@ def by_rejection(propose: Callable[[int], dict[str, Tensor]], given: Mapping[str
                 rows.append(free[key].popleft())
                 chosen.append(place)
                 unused = 0
-        for name, x in found.items():
+        for name, x in proposed.items():
             kept.setdefault(name, []).append(x[chosen])
         at += len(keys)
         if unused >= PATIENCE:

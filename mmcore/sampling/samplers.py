@@ -253,10 +253,10 @@ def plan(
         OptionError: an unknown name, or options that do not fit.
         PluginError: a plugin's sampler that is broken.
     """
-    given: dict[str, Any] = {"steps": steps, "spacing": spacing, "eta": eta, "codes": codes}
-    given = {name: value for name, value in given.items() if value is not None}
+    options: dict[str, Any] = {"steps": steps, "spacing": spacing, "eta": eta, "codes": codes}
+    options = {name: value for name, value in options.items() if value is not None}
     if isinstance(sampler, Sampler):
-        for name, value in given.items():
+        for name, value in options.items():
             kind = type(sampler).__name__
             raise OptionError("sample", name, value, f"none beside a sampler given as an object, but {kind}({name}=…)")
         return sampler, sampler.path(process, begin)
@@ -273,20 +273,20 @@ def plan(
             raise OptionError(
                 "sample", "eta", eta, f"none with the sampler {sampler!r} (it is DDIM's)", beside=["sampler"]
             )
-        if sampler in ("2m", "heun") and given.pop("codes", "mean") != "mean":
+        if sampler in ("2m", "heun") and options.pop("codes", "mean") != "mean":
             raise _drawn(codes, beside=["sampler"])
-        made = SAMPLERS[sampler](**given)
+        chosen = SAMPLERS[sampler](**options)
     else:
-        made = _by_plugin(sampler, given, registry)
-    return made, made.path(process, begin)
+        chosen = _by_plugin(sampler, options, registry)
+    return chosen, chosen.path(process, begin)
 
 
-def _by_plugin(name: str, given: dict[str, Any], registry: Registry | None) -> Sampler:
+def _by_plugin(name: str, options: dict[str, Any], registry: Registry | None) -> Sampler:
     registry = registry or discover()
     own = {entry.name for entry in registry.entries if entry.kind == "sampler"}
     if name.rpartition(":")[2] not in own:
         raise OptionError("sample", "sampler", name, choices=("auto", *SAMPLERS, *sorted(own - SAMPLERS.keys())))
-    return registry.make("sampler", name, given)[1]
+    return registry.make("sampler", name, options)[1]
 
 
 def _check_codes(codes: str | None) -> None:
