@@ -3,7 +3,7 @@ r"""Evaluation: the variational bound of data, by its parts, with the error of i
 .. math:: -\log p(X) \le L_0 + \sum_{t=2}^T L_{1,t} + L_2
 
 ``L0`` is exact, the sum over ``t`` a Monte Carlo estimate, stratified and by importance, ``L2`` one over the noise at ``z_1``. All
-blocks' clocks go down together.
+blocks' timesteps go down together.
 """
 
 import math
@@ -144,7 +144,7 @@ def evaluate(
     if not len(asks):
         raise RequestError("evaluate: no row has a modality to generate, expected one at least")
     parts: list[tuple[Tensor, ...]] = []
-    clocks = _Clocks.of(model)
+    timesteps = _Timesteps.of(model)
     training = model.training
     model.eval()
     try:
@@ -152,7 +152,7 @@ def evaluate(
             for chosen in asks.split(batch_size):
                 values = {name: x[chosen].to(model.device) for name, x in table.rows.values.items()}
                 rng = Rng(seed, chosen.to(model.device)).of("evaluate")
-                parts.append(_Rows(model, values, roles[chosen].to(model.device), rng, clocks).parts(draws))
+                parts.append(_Rows(model, values, roles[chosen].to(model.device), rng, timesteps).parts(draws))
     finally:
         model.train(training)
     L0, space, L1, L2 = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
@@ -189,7 +189,7 @@ def _terms(L0: Tensor, L1: Tensor, L2: Tensor, dimensions: float) -> Terms:
 
 
 @attrs.frozen(eq=False)
-class _Clocks:
+class _Timesteps:
     """How ``t`` is drawn from ``2 … T``: most often where ``L1_t`` is large, at small ``t``.
 
     ``L1_t`` is about ``½ (SNR_{t-1} - SNR_t)`` times the square of the prediction's error. A third of the draws go by that fall
@@ -226,7 +226,7 @@ class _Rows:
     values: dict[str, Tensor]
     roles: Tensor
     rng: Rng
-    clocks: "_Clocks"
+    timesteps: "_Timesteps"
 
     def parts(self, draws: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """``L0 (R, V)``, the space's own share of it ``(R,)``, ``L1 (R, draws / 2, 2, V)`` and ``L2 (R, 2, V)``."""
@@ -237,7 +237,7 @@ class _Rows:
         for part in range(strata):
             for twin in range(2):
                 rng = self.rng.of("L1").at(2 * part + twin)
-                t, weight = self.clocks.at((part + rng.of("t").uniform(dtype=torch.float64)) / strata)
+                t, weight = self.timesteps.at((part + rng.of("t").uniform(dtype=torch.float64)) / strata)
                 L1[:, part, twin] = weight[:, None] * self._at(t, rng)
         L2 = [
             self._at(torch.ones(len(L0), dtype=torch.int64, device=L0.device), self.rng.of("L2").at(k)) for k in (0, 1)

@@ -46,7 +46,7 @@ def compose(
         tasks: by default each modality's recovery. A modality that no task recovers is only observed.
         gains: ``g_i`` of a named schedule, one per modality.
         powers: ``p_i`` of a named schedule, one per modality.
-        layout: ``"shared"`` (one block and clock for all, the article's process), ``"separate"`` (one block each, with a clock
+        layout: ``"shared"`` (one block and timestep for all, the article's process), ``"separate"`` (one block each, with a timestep
             each), or groups of modality names, one block each.
         space: ``(C, *grid)``; by default the smallest with room for all codes.
         overlap: let codes overlap where there is no room, with a warning.

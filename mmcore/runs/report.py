@@ -155,7 +155,7 @@ def _curves(path: Path, last: dict[str, Any]) -> str:
         picture = curves(path)
     except RequestError:
         return f"{text}<p class=note>Curves need matplotlib: pip install 'mmcore-diffusion[report]'.</p>"
-    note = "Each task's loss over random clocks and roles: grey as measured, red smoothed."
+    note = "Each task's loss over random timesteps and roles: grey as measured, red smoothed."
     return f"{text}<p class=note>{note}</p><figure>{image(picture, 'curves')}</figure>"
 
 

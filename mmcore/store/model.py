@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import save as to_bytes
@@ -35,10 +35,14 @@ from mmcore.store.parts import (
 )
 from mmcore.store.reading import DamagedError, read_json, read_tensors
 
+T = TypeVar("T")
+
 FORMAT = 2
-"""1 had no parts given as objects, and mmcore's own distribution under its former name."""
+"""1 had no parts given as objects; mmcore's own distribution, and weights of its backbones, had other names."""
 _FORMER = "mmcore"
 _NETWORK = "backbone."
+_WEIGHTS = {"backbone.clock.": "backbone.timestep."}
+"""How names of weights of mmcore's own backbones began in format 1, and how they begin now."""
 
 
 def describe(model: JointModel) -> dict[str, Any]:
@@ -167,13 +171,15 @@ def load(
     folder = Path(folder)
     given = Given.of(backbone, modalities, tasks)
     path, weights = folder / "config.json", folder / "model.safetensors"
-    config = _read_config(path)
+    former = _read_config(path)
     with _stated(path):
-        config = upgraded(config)
+        config = upgraded(former)
         given.check(config, folder)
     registry = registry or discover()
     _check_distributions(folder, config, registry)
     tensors = _told(read_tensors, weights)
+    if config is not former:
+        tensors = upgraded_names(tensors, config["backbone"])
     if backbone is not None:
         saved = {name.removeprefix(_NETWORK): x for name, x in tensors.items() if name.startswith(_NETWORK)}
         if lines := unlike(saved, backbone.state_dict()):
@@ -225,6 +231,22 @@ def upgraded(config: dict[str, Any]) -> dict[str, Any]:
             DISTRIBUTION if name == _FORMER else name: version for name, version in made_with.items()
         }
     return {**config, **parts}
+
+
+def upgraded_names(named: Mapping[str, T], backbone: Mapping[str, Any]) -> dict[str, T]:
+    """What lies under names of weights of a former format, under today's.
+
+    Args:
+        named: by weight, or by what begins with a weight's name.
+        backbone: the model's, as its configuration tells of it; only mmcore's own have renamed weights.
+    """
+    own = backbone.get("distribution") in (_FORMER, DISTRIBUTION)
+
+    def today(name: str) -> str:
+        old = next((old for old in _WEIGHTS if own and name.startswith(old)), "")
+        return _WEIGHTS.get(old, "") + name.removeprefix(old)
+
+    return {today(name): x for name, x in named.items()}
 
 
 def _read_config(path: Path) -> dict[str, Any]:

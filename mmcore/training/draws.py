@@ -1,4 +1,4 @@
-"""What training draws for a step's rows, and what follows from that alone: clocks, roles, and how they drive the space."""
+"""What training draws for a step's rows, and what follows from that alone: timesteps, roles, and how they drive the space."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,10 +24,10 @@ class Draws:
 
     Attributes:
         rng: the rows' random numbers, of the step.
-        t: ``(B, K)``, the clocks.
+        t: ``(B, K)``, the timesteps.
         roles: ``(B, V)``.
         seen: the elements of generated modalities that are observed, by name; None for none.
-        drive: what follows from clocks, roles and these.
+        drive: what follows from timesteps, roles and these.
         factors: ``(B, tasks)``, ``λ_k(t)``.
         level: ``(B, 1)``, the noise on observed codes, as a share of the most.
     """
@@ -50,7 +50,7 @@ class Drawing:
 
     Attributes:
         model: for which.
-        weighting: draws the clocks.
+        weighting: draws the timesteps.
         roles: how roles are drawn.
         rng: of the rows, of any step.
     """

@@ -41,7 +41,7 @@ class TrainOptions:
             up to it. With few rows, answers to what was never seen are better (conditioning augmentation, Ho et al. 2022, section 4).
         weighting: of the steps, ``"simple"``, ``"snr"`` or ``"elbo"`` (:mod:`mmcore.training.weighting`).
         task_weights: ``"fixed"``, as the tasks say, or ``"learned"``, by their homoscedastic uncertainty.
-        seed: of the data's order, noise, clocks and roles.
+        seed: of the data's order, noise, timesteps and roles.
         log_every: steps between two lines of ``metrics.jsonl``.
         accumulate: micro-batches that a rank's rows of a step are computed in, one after the other; the step is the same.
         precision: of the backbone, ``"float32"``, ``"bf16"`` or ``"fp16"``.

@@ -47,7 +47,7 @@ class StepReport:
 
 
 def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
-    """Draw clocks, roles and noise by counter, and take one optimizer step on ``batch``, this rank's rows.
+    """Draw timesteps, roles and noise by counter, and take one optimizer step on ``batch``, this rank's rows.
 
     The loss is each task's mean, over the rows of all ranks where it counts, of ``λ_k(t) l_k`` (:mod:`mmcore.training.weighting`),
     weighted and summed. Every number is drawn for a row's place in the whole step, and every mean is over the whole step, so

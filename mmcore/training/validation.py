@@ -31,7 +31,7 @@ Pictures = Callable[[JointModel, int], Mapping[str, "Image.Image"]]
 class Validation:
     """Losses of the averaged weights, by task; a watcher.
 
-    Clocks, roles and noise are those of the run's seed and the row's number, the same at every validation, so that two differ by
+    Timesteps, roles and noise are those of the run's seed and the row's number, the same at every validation, so that two differ by
     the weights alone.
 
     Attributes:

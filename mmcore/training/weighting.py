@@ -1,4 +1,4 @@
-"""How training weighs steps and tasks: which clocks are drawn, and the factors ``λ_k(t)`` of the losses.
+"""How training weighs steps and tasks: which timesteps are drawn, and the factors ``λ_k(t)`` of the losses.
 
 All three weightings estimate an average over ``t`` of ``Σ_k λ_k(t) l_k``; :data:`WEIGHTINGS` has them by name.
 """
@@ -27,16 +27,16 @@ class Weighting(Protocol):
     objective: str
 
     def draw(self, model: JointModel, rng: Rng) -> Tensor:
-        """Clocks ``(B, K)`` for a batch."""
+        """Timesteps ``(B, K)`` for a batch."""
         ...
 
     def factors(self, model: JointModel, t: Tensor) -> Tensor:
-        """``λ_k(t)`` at clocks ``(B, K)``: ``(B, tasks)``."""
+        """``λ_k(t)`` at timesteps ``(B, K)``: ``(B, tasks)``."""
         ...
 
 
 class Simple:
-    """``simple``: the tasks' losses at clocks drawn evenly, balanced over ``t``."""
+    """``simple``: the tasks' losses at timesteps drawn evenly, balanced over ``t``."""
 
     objective = "recovery"
 
@@ -73,8 +73,8 @@ class ClippedSnr(Simple):
 class Elbo:
     """``elbo``: the bound itself, without its constant ``L0``.
 
-    Half of the clocks are 1, where the loss is ``L2``; the others are drawn evenly in ``2 … T``, where it is ``L1_t``.
-    The factors are the inverse probabilities, so the mean over draws is ``L2 + Σ_t L1_t``. All blocks' clocks go down
+    Half of the timesteps are 1, where the loss is ``L2``; the others are drawn evenly in ``2 … T``, where it is ``L1_t``.
+    The factors are the inverse probabilities, so the mean over draws is ``L2 + Σ_t L1_t``. All blocks' timesteps go down
     together, as in sampling: the bound is that of one chain.
     """
 
@@ -90,7 +90,7 @@ class Elbo:
         return t.expand(-1, blocks)
 
     def factors(self, model: JointModel, t: Tensor) -> Tensor:
-        """The inverse of each clock's probability."""
+        """The inverse of each timestep's probability."""
         steps = model.process.steps
         if steps == 1:
             return torch.ones(len(t), len(model.tasks), device=t.device)
