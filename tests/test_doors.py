@@ -18,7 +18,7 @@ import mmcore
 from mmcore import JointModel, MmcoreError, Modality, PluginError, Registry, RequestError, Space, Spec, Task
 from mmcore.model.backbones.base import maker
 from mmcore.store import checkpoint
-from mmcore.training.precision import arranged
+from mmcore.training.precision import backbone_execution
 from mmcore.training.ranks import blocks
 from mmcore_clip import ClipModality
 from tests.training.processes import ranks
@@ -112,14 +112,21 @@ def killed_at(step: int, work: Callable[[Any], object]) -> None:
 # ---- a network ----
 
 
-@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("activation_checkpointing", [False, True])
 def test_a_network_of_ones_own_is_killed_and_ends_with_the_same_bytes(
-    registry: Registry, tmp_path: Path, recompute: bool
+    registry: Registry, tmp_path: Path, activation_checkpointing: bool
 ) -> None:
     def work(out: Path, **changes: Any) -> None:
         model = own(registry)
         fit(
-            registry, out, model=model, rows=rows(model, 20), save_steps=2, recompute=recompute, accumulate=2, **changes
+            registry,
+            out,
+            model=model,
+            rows=rows(model, 20),
+            save_steps=2,
+            activation_checkpointing=activation_checkpointing,
+            accumulate=2,
+            **changes,
         )
 
     work(tmp_path / "whole")
@@ -235,7 +242,7 @@ def test_dropout_is_drawn_by_the_step_and_leaves_the_global_generator_alone(regi
     assert torch.equal(one, weights(2))
     assert not torch.equal(one, weights(1, seed=7))
     # What is computed again is dropped again, or the gradient would be another network's.
-    torch.testing.assert_close(weights(3, recompute=True), one, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(weights(3, activation_checkpointing=True), one, rtol=1e-6, atol=1e-7)
     masks = []
     model = own(registry)
     model.backbone.stages[0][0]["drop"].register_forward_hook(  # type: ignore[index]
@@ -253,8 +260,10 @@ def test_the_blocks_of_nested_lists_are_what_is_called() -> None:
     assert blocks(network) == [layer for part in parts for layer in (part["mix"], part["drop"])]
     given = torch.randn(2, 2, 4, 4), torch.ones(2, 1), torch.ones(2, 2), torch.randn(2, 4, 4, 4)
     kept: list[Tensor] = []
-    for recompute in (False, True):
-        with arranged(network, precision="float32", compiled=False, recompute=recompute):
+    for activation_checkpointing in (False, True):
+        with backbone_execution(
+            network, precision="float32", compiled=False, activation_checkpointing=activation_checkpointing
+        ):
             network(*given).square().sum().backward()
         kept.append(network.read.weight.grad.clone())  # type: ignore[union-attr]
         network.zero_grad()

@@ -88,7 +88,7 @@ def save(model: JointModel, folder: str | Path, *, tensors: Mapping[str, torch.T
     Args:
         model: to describe, and whose weights are written.
         folder: made where it is missing.
-        tensors: the weights, where the model's own are divided among ranks.
+        tensors: the weights, where the model's own are sharded over ranks.
 
     Raises:
         RequestError: an option or a state that no file can hold.

@@ -22,8 +22,8 @@ from mmcore.store.model import describe, save, upgraded
 from mmcore.training.draws import draws_globally
 from mmcore.training.logs import SAME, Logs, mark, total
 from mmcore.training.options import TrainOptions
-from mmcore.training.precision import arranged
-from mmcore.training.ranks import Ranks, whole
+from mmcore.training.precision import backbone_execution
+from mmcore.training.ranks import Ranks, full_cpu_copy
 from mmcore.training.saving import Saver, differences, restore, tell
 from mmcore.training.state import TrainState
 from mmcore.training.step import StepReport, training_step
@@ -126,11 +126,11 @@ def fit(
             stack.enter_context(_alike(ranks, folder, resume=resume, replace=replace))
         model.to(where).train()
         stack.enter_context(
-            arranged(
+            backbone_execution(
                 model.backbone,
                 precision=options.precision,
                 compiled=options.compile,
-                recompute=options.recompute,
+                activation_checkpointing=options.activation_checkpointing,
                 draws=draws_globally(model),
             )
         )
@@ -274,6 +274,6 @@ def _save(model: JointModel, folder: Path | None, ranks: Ranks) -> None:
     """Write the model folder; every rank calls, the first one writes."""
     if folder is None:
         return
-    tensors = {name: whole(x) for name, x in model.state_dict().items()}
+    tensors = {name: full_cpu_copy(x) for name, x in model.state_dict().items()}
     if ranks.first:
         save(model, folder, tensors=tensors)

@@ -46,7 +46,7 @@ class TrainOptions:
         accumulate: micro-batches that a rank's rows of a step are computed in, one after the other; the step is the same.
         precision: of the backbone, ``"float32"``, ``"bf16"`` or ``"fp16"``.
         compile: the backbone by ``torch.compile``.
-        recompute: the activations of the backbone's blocks in the backward pass, in place of keeping them.
+        activation_checkpointing: compute the activations of the backbone's blocks again in the backward pass, for less memory.
         parallel: of several ranks, ``"ddp"`` or ``"fsdp"``.
         validate_every: steps between two validations; 0 for none.
         best: what the best model is chosen by, ``"total"`` or a task's name; the lowest validation loss wins.
@@ -78,7 +78,7 @@ class TrainOptions:
     accumulate: int = option(1, rule=whole(1))
     precision: str = option("float32", rule=one_of(*PRECISIONS))
     compile: bool = False
-    recompute: bool = False
+    activation_checkpointing: bool = False
     parallel: str = option("ddp", rule=one_of(*PARALLEL))
     validate_every: int = option(0, rule=whole(0))
     best: str = "total"

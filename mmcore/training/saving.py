@@ -19,7 +19,7 @@ from mmcore._version import __version__
 from mmcore.errors import MmcoreError, RequestError
 from mmcore.store.checkpoint import Checkpoint, Files, write
 from mmcore.store.parts import unlike
-from mmcore.training.ranks import like, local, whole
+from mmcore.training.ranks import full_cpu_copy, local_shard, shard_like
 from mmcore.training.state import TrainState
 from mmcore.training.step import StepReport
 
@@ -58,7 +58,7 @@ def snapshot(state: TrainState, loader: Stateful, facts: Mapping[str, Any]) -> F
         # No gradient has reached these yet: a network of one's own may leave some unused.
         told["idle"] = idle
     # By name, as the ranks must gather the same tensor at the same time, and a file's own order is not even that of its last reading.
-    files = {file: {name: whole(x) for name, x in sorted(part.items())} for file, part in tensors.items()}
+    files = {file: {name: full_cpu_copy(x) for name, x in sorted(part.items())} for file, part in tensors.items()}
     return files | {"state.json": {**told, "ranks": state.ranks.count, "versions": versions, **facts}}
 
 
@@ -90,7 +90,7 @@ def restore(state: TrainState, loader: Stateful, checkpoint: Checkpoint) -> None
             if lines := unlike(saved, into):
                 raise RequestError(f"{checkpoint.folder / file}: does not fit the model: {lines}")
             for name, x in into.items():
-                local(x).copy_(local(like(saved[name], x)))
+                local_shard(x).copy_(local_shard(shard_like(saved[name], x)))
     _restore_optimizer(state, checkpoint)
 
 
@@ -109,7 +109,7 @@ def _restore_optimizer(state: TrainState, checkpoint: Checkpoint) -> None:
         for key, x in parts.items():
             if x.shape not in (p.shape, torch.Size([])):
                 raise RequestError(f"{path}: {name}/{key} has shape {tuple(x.shape)}, expected {tuple(p.shape)}")
-            state.optimizer.state[p][key] = like(x, p) if x.shape == p.shape else x.to(p.device)
+            state.optimizer.state[p][key] = shard_like(x, p) if x.shape == p.shape else x.to(p.device)
 
 
 def _part(checkpoint: Checkpoint, file: str) -> dict[str, Any]:
@@ -177,7 +177,7 @@ class Saver:
         by_steps = options.save_steps > 0 and state.step % options.save_steps == 0
         waited = options.save_seconds > 0 and time.monotonic() - self._saved >= options.save_seconds
         busy = self._thread is not None and self._thread.is_alive()
-        # The first rank's clock and disk decide for all, as a copy of divided tensors takes all of them.
+        # The first rank's clock and disk decide for all, as a copy of sharded tensors takes all of them.
         due = ranks.first and (by_steps or (waited and not busy))
         wishes = [bool(self._asked), due, self._failure is not None]
         if ranks.count > 1:

@@ -16,7 +16,7 @@ from mmcore.rng import Rng
 from mmcore.training.draws import Drawing, Draws, draws_globally
 from mmcore.training.options import TASK_WEIGHTS, TrainOptions
 from mmcore.training.precision import Scaler
-from mmcore.training.ranks import Ranks, divided, local, spread
+from mmcore.training.ranks import Ranks, is_sharded, local_shard, parallelize
 from mmcore.training.weighting import WEIGHTINGS, FixedWeights, LearnedWeights
 
 
@@ -81,19 +81,19 @@ class TrainState:
         """
         ranks = ranks or Ranks()
         weights = TASK_WEIGHTS[options.task_weights](model).to(model.device)
-        network = spread(model, ranks, options.parallel, model.device)
+        network = parallelize(model, ranks, options.parallel, model.device)
         trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not trainable:
             raise RequestError(
                 "training: no weight of the model learns, expected one at least with requires_grad = True"
             )
-        parts = [p for p in trainable.values() if divided(p)]
-        undivided = [*(p for p in trainable.values() if not divided(p)), *weights.parameters()]
+        sharded = [p for p in trainable.values() if is_sharded(p)]
+        unsharded = [*(p for p in trainable.values() if not is_sharded(p)), *weights.parameters()]
         matrices = {id(p) for p in trainable.values() if p.ndim > 1}
-        # The optimizer's fused kernels take divided and undivided tensors, but not at once.
+        # The optimizer's fused kernels take sharded and other tensors, but not at once.
         groups = [
             {"params": group, "weight_decay": decay}
-            for kind in (parts, undivided)
+            for kind in (sharded, unsharded)
             for decay, chosen in ((options.weight_decay, True), (0.0, False))
             if (group := [p for p in kind if (id(p) in matrices) == chosen])
         ]
@@ -112,7 +112,7 @@ class TrainState:
         with torch.no_grad():
             for name, p in self.model.named_parameters():
                 if name in self.ema:
-                    local(p).copy_(local(self.ema[name]))
+                    local_shard(p).copy_(local_shard(self.ema[name]))
 
     @contextmanager
     def averaged(self) -> Iterator[JointModel]:
@@ -128,4 +128,4 @@ class TrainState:
             with torch.no_grad():
                 for name, p in self.model.named_parameters():
                     if name in kept:
-                        local(p).copy_(local(kept[name]))
+                        local_shard(p).copy_(local_shard(kept[name]))

@@ -14,7 +14,7 @@ from mmcore.data import TensorBatch
 from mmcore.errors import MmcoreError
 from mmcore.training.draws import Draws, split
 from mmcore.training.precision import dtype_of
-from mmcore.training.ranks import divided, entire, local, lost, together
+from mmcore.training.ranks import full_tensor, gradient_synchronisation, is_sharded, local_shard, lost
 from mmcore.training.state import TrainState
 from mmcore.training.weighting import WEIGHTINGS
 
@@ -115,7 +115,7 @@ def _backward(state: TrainState, batch: TensorBatch, draws: Draws, rows: Tensor)
     scale = ranks.count * state.scaler.scale
     for k, (values, mine) in enumerate(pieces, start=1):
         noise, blur = _noise(state, mine, dtype)
-        with enough_memory(state, len(noise)), together(state.network, last=k == len(pieces)):
+        with enough_memory(state, len(noise)), gradient_synchronisation(state.network, last=k == len(pieces)):
             losses = state.network(
                 values, mine.t, mine.roles, noise, mine.seen, blur=blur, objective=objective, drive=mine.drive
             )
@@ -146,23 +146,23 @@ def _gradient(state: TrainState) -> Tensor:
     """Finish the gradient, the sum over all ranks and without the scaler's factor; returns its norm."""
     ranks = state.ranks
     grads = [p.grad for group in state.optimizer.param_groups for p in group["params"] if p.grad is not None]
-    parts, undivided = [], grads
+    sharded, unsharded = [], grads
     if ranks.count > 1:
-        # FSDP2 divides some of the weights, DDP none.
-        parts, undivided = [g for g in grads if divided(g)], [g for g in grads if not divided(g)]
-        # What lies outside the wrapped model, or could not be divided, has this rank's share alone.
-        mine = undivided if parts else [p.grad for p in state.task_weights.parameters() if p.grad is not None]
+        # FSDP2 shards some of the weights, DDP none.
+        sharded, unsharded = [g for g in grads if is_sharded(g)], [g for g in grads if not is_sharded(g)]
+        # What lies outside the wrapped model, or could not be sharded, has this rank's share alone.
+        mine = unsharded if sharded else [p.grad for p in state.task_weights.parameters() if p.grad is not None]
         for g in mine:
             g.copy_(ranks.sum(g) / ranks.count)
     if state.scaler.scale != 1:
-        torch._foreach_mul_([local(g) for g in grads], 1 / state.scaler.scale)  # type: ignore[reportPrivateImportUsage]
+        torch._foreach_mul_([local_shard(g) for g in grads], 1 / state.scaler.scale)  # type: ignore[reportPrivateImportUsage]
     norm = torch.zeros((), device=state.model.device)
-    if undivided:
+    if unsharded:
         # As torch's total norm, without sorting the gradients by device first: these are on one.
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(undivided)))  # type: ignore[reportPrivateImportUsage]
-    if parts:
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(unsharded)))  # type: ignore[reportPrivateImportUsage]
+    if sharded:
         with lost():
-            norm = torch.hypot(norm, entire(torch.nn.utils.get_total_norm(parts, foreach=True)))
+            norm = torch.hypot(norm, full_tensor(torch.nn.utils.get_total_norm(sharded, foreach=True)))
     return norm
 
 
@@ -174,8 +174,10 @@ def _update(state: TrainState, norm: Tensor, *, long: bool) -> None:
         if state.ranks.count == 1 and longer.dtype == torch.float32:
             # What torch's gradient scaler sets: the fused kernel divides by it as it reads, which spares a pass over the gradient.
             optimizer.grad_scale = longer  # type: ignore[attr-defined]
-        else:  # the kernel takes it in single precision only, and not beside divided tensors
-            grads = [local(p.grad) for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        else:  # the kernel takes it in single precision only, and not beside sharded tensors
+            grads = [
+                local_shard(p.grad) for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+            ]
             torch._foreach_div_(grads, longer)  # type: ignore[reportPrivateImportUsage]
     for group in optimizer.param_groups:
         group["lr"] = options.rate(state.step)
@@ -192,9 +194,9 @@ def _average(state: TrainState) -> None:
     if since < options.ema_every and done < options.steps:
         return
     decay = math.prod(options.ema_decay(step) for step in range(done - since, done))
-    live = [local(p.detach()) for name, p in state.model.named_parameters() if name in state.ema]
+    live = [local_shard(p.detach()) for name, p in state.model.named_parameters() if name in state.ema]
     torch._foreach_lerp_(  # type: ignore[reportPrivateImportUsage]
-        [local(x) for x in state.ema.values()], live, 1 - decay
+        [local_shard(x) for x in state.ema.values()], live, 1 - decay
     )
 
 
@@ -233,7 +235,7 @@ def enough_memory(state: TrainState, rows: int) -> Iterator[None]:
             raise
         options = state.options
         if rows == 1:
-            mend = "not even one row fits: try a smaller model, recompute = true or precision = 'bf16'"
+            mend = "not even one row fits: try a smaller model, activation_checkpointing = true or precision = 'bf16'"
         else:
             mend = (
                 f"try batch_size = {max(state.ranks.count, options.batch_size // 2)}, or accumulate = {2 * options.accumulate}, "

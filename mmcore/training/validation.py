@@ -130,7 +130,7 @@ class Sketches:
     trackers: Trackers
 
     def __call__(self, state: TrainState, report: StepReport) -> None:
-        """Where it is time for some; a divided model needs every rank to draw, and the first one writes."""
+        """Where it is time for some; a sharded model needs every rank to draw, and the first one writes."""
         options = state.options
         if state.step % options.pictures_every and state.step != options.steps:
             return
