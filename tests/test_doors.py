@@ -746,20 +746,28 @@ def test_a_network_need_not_have_weights_but_must_return_features(registry: Regi
 
 
 def test_a_run_of_format_1_goes_on(registry: Registry, tmp_path: Path) -> None:
-    """Its checkpoints tell of the model as a folder of format 1 does."""
+    """Its checkpoints tell of the model as a folder of format 1 does, and name an option and weights as they were named then."""
     model = small(plugins(registry), registry)
     fit(registry, tmp_path / "whole", model=model, rows=rows(model))
     first = small(plugins(registry), registry)
+    # The checkpoint of step 4 waits for that of step 2, which is whole at the kill however slow the disk is.
     killed_at(
-        6, lambda kill: fit(registry, tmp_path / "cut", model=first, rows=rows(first), watch=[kill], save_steps=4)
+        6, lambda kill: fit(registry, tmp_path / "cut", model=first, rows=rows(first), watch=[kill], save_steps=2)
     )
     found = checkpoint.read(checkpoint.folders(tmp_path / "cut/checkpoints")[0][1])
-    told = found.files["state.json"]["configuration"]["model"]
-    assert told["format"] == 2
-    told["format"] = 1
-    for part in (told["schedule"], told["backbone"]):
+    told = found.files["state.json"]
+    described, options = told["configuration"]["model"], told["configuration"]["options"]
+    assert told["format"] == described["format"] == 2
+    told["format"] = described["format"] = 1
+    for part in (described["schedule"], described["backbone"]):
         part["distribution"] = "mmcore"
-    checkpoint.write(tmp_path / "cut/checkpoints", found.step, found.files, 9)
+    options["recompute"] = options.pop("activation_checkpointing")
+    files = {
+        file: {name.replace("backbone.timestep.", "backbone.clock."): x for name, x in part.items()}
+        for file, part in found.files.items()
+    }
+    assert files["optimizer.safetensors"].keys() != found.files["optimizer.safetensors"].keys()
+    checkpoint.write(tmp_path / "cut/checkpoints", found.step, files, 9)
     fit(
         registry,
         tmp_path / "cut",

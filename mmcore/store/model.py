@@ -35,7 +35,7 @@ from mmcore.store.parts import (
 )
 from mmcore.store.reading import DamagedError, read_json, read_tensors
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 FORMAT = 2
 """1 had no parts given as objects; mmcore's own distribution, and weights of its backbones, had other names."""
@@ -233,7 +233,7 @@ def upgraded(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, **parts}
 
 
-def upgraded_names(named: Mapping[str, T], backbone: Mapping[str, Any]) -> dict[str, T]:
+def upgraded_names(named: Mapping[str, _T], backbone: Mapping[str, Any]) -> dict[str, _T]:
     """What lies under names of weights of a former format, under today's.
 
     Args:

@@ -18,13 +18,13 @@ from mmcore.model.joint import JointModel
 from mmcore.progress import Progress
 from mmcore.store.checkpoint import Checkpoint, newest
 from mmcore.store.folder import CHECKPOINTS, claimed
-from mmcore.store.model import describe, save, upgraded
+from mmcore.store.model import describe, save
 from mmcore.training.draws import draws_globally
 from mmcore.training.logs import SAME, Logs, mark, total
 from mmcore.training.options import TrainOptions
 from mmcore.training.precision import backbone_execution
 from mmcore.training.ranks import Ranks, full_cpu_copy
-from mmcore.training.saving import Saver, differences, restore, tell
+from mmcore.training.saving import Saver, differences, restore, tell, upgraded
 from mmcore.training.state import TrainState
 from mmcore.training.step import StepReport, training_step
 from mmcore.training.trackers import Tracker, Trackers, trackers_for
@@ -142,7 +142,7 @@ def fit(
             configuration = json.loads(json.dumps(configuration | {"model": describe(model)}))
         after = None
         if resume and folder is not None:
-            checkpoint = newest(folder / CHECKPOINTS, tell if ranks.first else lambda line: None)
+            checkpoint = upgraded(newest(folder / CHECKPOINTS, tell if ranks.first else lambda line: None))
             _compare(checkpoint, configuration, folder, ranks, accept_changes)
             restore(state, loader, checkpoint)
             after = state.step
@@ -231,13 +231,7 @@ def _compare(
 ) -> None:
     """Refuse a changed configuration unless told, and say what else is not as it was."""
     told = checkpoint.files.get("state.json", {})
-    before = told.get("configuration")
-    if isinstance(before, dict) and isinstance(before.get("model"), dict):
-        try:
-            before = {**before, "model": upgraded(before["model"])}
-        except (KeyError, TypeError, AttributeError) as error:
-            raise RequestError(f"{checkpoint.folder / 'state.json'}: lacks or misstates {error}") from error
-    changed = differences(before, configuration)
+    changed = differences(told.get("configuration"), configuration)
     if changed and not accept_changes:
         raise RequestError(
             f"resume: the configuration is not that of {checkpoint.folder}: {'; '.join(changed)}; "

@@ -18,12 +18,16 @@ from torch import Tensor
 from mmcore._version import __version__
 from mmcore.errors import MmcoreError, RequestError
 from mmcore.store.checkpoint import Checkpoint, Files, write
+from mmcore.store.model import upgraded as upgraded_model
+from mmcore.store.model import upgraded_names
 from mmcore.store.parts import unlike
 from mmcore.training.ranks import full_cpu_copy, local_shard, shard_like
 from mmcore.training.state import TrainState
 from mmcore.training.step import StepReport
 
-FORMAT = 1
+FORMAT = 2
+"""1 had other names for the option ``activation_checkpointing`` and for weights of mmcore's own backbones."""
+_OPTIONS = {"recompute": "activation_checkpointing"}
 
 
 class Stateful(Protocol):
@@ -60,6 +64,36 @@ def snapshot(state: TrainState, loader: Stateful, facts: Mapping[str, Any]) -> F
     # By name, as the ranks must gather the same tensor at the same time, and a file's own order is not even that of its last reading.
     files = {file: {name: full_cpu_copy(x) for name, x in sorted(part.items())} for file, part in tensors.items()}
     return files | {"state.json": {**told, "ranks": state.ranks.count, "versions": versions, **facts}}
+
+
+def upgraded(checkpoint: Checkpoint) -> Checkpoint:
+    """A checkpoint of a former format in today's; any other as it is.
+
+    Raises:
+        RequestError: it lacks something that every checkpoint of its format has.
+    """
+    told = _part(checkpoint, "state.json")
+    if told.get("format") != 1:
+        return checkpoint
+    try:
+        configuration = told["configuration"]
+        options = {_OPTIONS.get(name, name): value for name, value in configuration["options"].items()}
+        model = upgraded_model(configuration["model"])
+        names = upgraded_names(dict.fromkeys(told.get("idle", [])), model["backbone"])
+        told = {
+            **told,
+            "format": FORMAT,
+            "configuration": {**configuration, "options": options, "model": model},
+            **({"idle": [*names]} if names else {}),
+        }
+        tensors = {
+            file: upgraded_names(part, model["backbone"])
+            for file, part in checkpoint.files.items()
+            if file.endswith(".safetensors")
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RequestError(f"{checkpoint.folder / 'state.json'}: lacks or misstates {error}") from error
+    return attrs.evolve(checkpoint, files={**checkpoint.files, **tensors, "state.json": told})
 
 
 def restore(state: TrainState, loader: Stateful, checkpoint: Checkpoint) -> None:
