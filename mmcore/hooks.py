@@ -68,7 +68,7 @@ class Made(NamedTuple):
         """Whether its factory was registered in this process: no installed distribution can make it again, only who registers it again."""
         return self.distribution == REGISTERED
 
-    def where(self) -> dict[str, str]:
+    def record(self) -> dict[str, str]:
         """The offer, its distribution and version, as a saved model records them."""
         return {"offer": self.offer, "distribution": self.distribution, "version": self.version}
 

@@ -61,8 +61,8 @@ class Frame(nn.Module):
 
     def join(self, placed: Tensor) -> Tensor:
         """The latent tensor that packed latents add up to: ``(B, *Z)``."""
-        one = placed[:, 0] if self.layers == 1 else placed.sum(1)
-        return one.reshape(-1, *self.space.shape)
+        joined = placed[:, 0] if self.layers == 1 else placed.sum(1)
+        return joined.reshape(-1, *self.space.shape)
 
     def weighted(self, placed: Tensor, weight: Tensor, known: Tensor | None = None) -> Tensor:
         """The weighted sum ``Σ_i w_i E_i`` of packed latents: ``(B, *Z)``.

@@ -64,11 +64,11 @@ def of_schedule(made: Made | None, schedule: Schedule) -> Record:
         for table in (schedule.log_A, schedule.W):
             digest.update(table.cpu().contiguous().numpy().tobytes())
         return {"tables": schedule.name, "eta": schedule.eta, "sha256": digest.hexdigest()}
-    return {**made.where(), **{key: value for key, value in made.options.items() if key != "modalities"}}
+    return {**made.record(), **{key: value for key, value in made.options.items() if key != "modalities"}}
 
 
 def _made(made: Made) -> Record:
-    return {**made.where(), "options": made.options}
+    return {**made.record(), "options": made.options}
 
 
 def _network(backbone: nn.Module) -> Record:

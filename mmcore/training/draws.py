@@ -89,6 +89,7 @@ class Drawing:
             "roles": roles,
             "drive": model.drive(t, roles),
             "factors": self.weighting.factors(model, t),
+            # The name of a stream of random numbers, which would change with it.
             "level": rng.of("blur level").uniform(1),
         }
         self._first = step

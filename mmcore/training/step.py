@@ -114,10 +114,17 @@ def _backward(state: TrainState, batch: TensorBatch, draws: Draws, rows: Tensor)
     found, weights = [], rows
     scale = ranks.count * state.scaler.scale
     for k, (values, mine) in enumerate(pieces, start=1):
-        noise, blur = _noise(state, mine, dtype)
+        noise, condition_noise = _noise(state, mine, dtype)
         with enough_memory(state, len(noise)), gradient_synchronisation(state.network, last=k == len(pieces)):
             losses = state.network(
-                values, mine.t, mine.roles, noise, mine.seen, blur=blur, objective=objective, drive=mine.drive
+                values,
+                mine.t,
+                mine.roles,
+                noise,
+                mine.seen,
+                condition_noise=condition_noise,
+                objective=objective,
+                drive=mine.drive,
             )
             means = (losses * mine.factors).sum(0) / rows.clamp(min=1)
             weights, offset = state.task_weights(means)
@@ -135,11 +142,11 @@ def _noise(state: TrainState, draws: Draws, dtype: torch.dtype) -> tuple[Tensor,
     """Noise of the space, ``(B, *Z)``, and for the observed codes, ``(B, D)``, in one draw; None for none."""
     model, largest = state.model, state.options.condition_noise
     size = sum(math.prod(m.code) for m in model.modalities) if largest else 0
-    noise, blur = (
+    noise, condition_noise = (
         draws.rng.of("noise").normal(model.space.size + size, dtype=dtype).split([model.space.size, size], dim=1)
     )
     noise = noise.reshape(-1, *model.space.shape)
-    return noise, largest * draws.level.to(dtype) * blur if largest else None
+    return noise, largest * draws.level.to(dtype) * condition_noise if largest else None
 
 
 def _gradient(state: TrainState) -> Tensor:

@@ -1,4 +1,4 @@
-"""A residual perceptron over the whole space, with adaptive layer norm from the timestep and the roles.
+"""A residual MLP over all latent elements, with adaptive layer norm from the timestep and the roles.
 
 For small spaces: every layer sees every place, which a transformer over patches has to learn. The blocks
 share one modulation (adaLN-single, "PixArt-α", Chen et al. 2024), to which each adds one of low rank (adaLN-LoRA, "Cosmos", NVIDIA 2025).
@@ -16,7 +16,7 @@ from mmcore.space import Space
 
 
 class Mlp(nn.Module):
-    """The shared network: noisy latents, timesteps, roles and condition to features.
+    """A residual MLP as denoising network: noisy latents, timesteps, roles and conditioning to features.
 
     Args:
         space: the diffusion space, of one to three axes after the channels.
@@ -77,11 +77,11 @@ class Mlp(nn.Module):
         refuse(refused)
 
     def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
-        """The features.
+        """The features that decoders read.
 
         Args:
             z: ``(B, *Z)``, scaled to about unit variance.
-            t: ``(B, K)`` steps, one per block of the space.
+            t: ``(B, K)`` timesteps, one per block of the space.
             roles: ``(B, N)`` int64, a :class:`mmcore.Role` each.
             condition: ``(B, 2 C, *Z[1:])``, the clean codes that are known beside ``z``, zero elsewhere; then flags
                 that say where.

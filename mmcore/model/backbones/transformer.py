@@ -1,4 +1,4 @@
-"""A transformer over patches of the space, with adaptive layer norm from the timestep and the roles.
+"""A transformer over patches of the latents, with adaptive layer norm from the timestep and the roles.
 
 After "Scalable Diffusion Models with Transformers" (Peebles and Xie 2023): each block's
 scales, shifts and gates come from the embedding of ``t`` and of the roles, and start at the identity.
@@ -18,7 +18,7 @@ from mmcore.space import Space
 
 
 class Transformer(nn.Module):
-    """The shared network: noisy latents, timesteps, roles and condition to features.
+    """A transformer over patches (DiT) as denoising network: noisy latents, timesteps, roles and conditioning to features.
 
     Args:
         space: the diffusion space, of one to three axes after the channels.
@@ -88,11 +88,11 @@ class Transformer(nn.Module):
         refuse(refused)
 
     def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
-        """The features.
+        """The features that decoders read.
 
         Args:
             z: ``(B, *Z)``, scaled to about unit variance.
-            t: ``(B, K)`` steps, one per block of the space.
+            t: ``(B, K)`` timesteps, one per block of the space.
             roles: ``(B, N)`` int64, a :class:`mmcore.Role` each.
             condition: ``(B, 2 C, *Z[1:])``, the clean codes that are known beside ``z``, zero elsewhere; then flags
                 that say where.
