@@ -1,4 +1,4 @@
-r"""Evaluation: the variational bound of data, by its parts, with the error of its estimate.
+r"""Evaluation: the negative ELBO of data, by its terms, with the error of its estimate.
 
 .. math:: -\log p(X) \le L_0 + \sum_{t=2}^T L_{1,t} + L_2
 
@@ -25,7 +25,7 @@ from mmcore.rng import Rng
 
 @attrs.frozen
 class Estimate:
-    """A mean over rows, in nats.
+    """A mean over rows in nats, with its Monte Carlo error.
 
     Attributes:
         nats: per row.
@@ -38,14 +38,14 @@ class Estimate:
 
 @attrs.frozen
 class Terms:
-    """The bound of one variable, or of all of them.
+    """The negative ELBO of one variable, or of all of them, by its terms.
 
     Attributes:
         rows: how many rows generate it.
         dimensions: numbers per row.
-        L0: the prior's share.
-        L1: the steps' share.
-        L2: of the recovery from ``z_1``.
+        L0: the prior term.
+        L1: the diffusion term, summed over timesteps.
+        L2: the reconstruction term, from ``z_1``.
         total: their sum.
     """
 
@@ -65,7 +65,7 @@ class Terms:
 
 @attrs.frozen
 class Bound:
-    """The bound on ``-log p(what is generated | what is observed)``, a mean over rows.
+    """The negative ELBO of data, by its terms: a bound on ``-log p(what is generated | what is observed)``, a mean over rows.
 
     Attributes:
         rows: how many.
@@ -112,7 +112,7 @@ def evaluate(
     seed: int = 0,
     batch_size: int = 500,
 ) -> Bound:
-    """The variational bound of rows.
+    """Estimate the negative ELBO of data, by its terms.
 
     A row's missing variables are absent; what no task recovers is observed. Rows with nothing else are left out.
 

@@ -20,7 +20,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 
 
 def frechet(made: Tensor, real: Tensor, *, seed: int = 0, resamples: int = 100) -> Figure:
-    """:func:`frechet_distance` with a centred bootstrap over both sets' rows.
+    """The Fréchet distance (FID in Inception features): :func:`frechet_distance` with a centred bootstrap over both sets' rows.
 
     The fitted covariances' noise enlarges the distance, resampling does so once more; so the interval is for the distance
     that is to be expected at this ``n`` and ``m``.
@@ -99,7 +99,7 @@ def precision(made: Tensor, real: Tensor, *, k: int = 3, seed: int = 0, resample
 
 
 def recall(made: Tensor, real: Tensor, *, k: int = 3, seed: int = 0, resamples: int = RESAMPLES) -> Figure:
-    """:func:`precision` the other way round: the share of real samples that the generated ones cover; its ``n`` is the real ones' number."""
+    """The recall of generated samples, :func:`precision` the other way round: the share of real samples that the generated ones cover; its ``n`` is the real ones' number."""
     return precision(real, made, k=k, seed=seed, resamples=resamples)
 
 

@@ -102,7 +102,7 @@ def report(
     resamples: int | None = None,
     **how: Any,
 ) -> dict[str, Figure]:
-    """All figures that fit the questions' answers, as ``{"image->label label.accuracy": …}``.
+    """Evaluate a model: every metric that fits each question's answers, as ``{"image->label label.accuracy": …}``.
 
     A row takes part in a question where it has all that is given, and in a variable's figures where it has the variable too. Joint samples
     are as many as rows.
@@ -259,7 +259,7 @@ class _Measure:
 def class_probabilities(
     model: JointModel, given: Mapping[str, Tensor], name: str, *, seed: int = 0, batch_size: int = 500
 ) -> Tensor:
-    """The network's probabilities of a variable's classes, given others: ``(n, K)``, by one call of it for each row.
+    """The model as a classifier: probabilities of a variable's classes given others, ``(n, K)``, by one call of the network for each row.
 
     At ``t = T`` the space holds nothing but noise and what is observed, so that the predicted distribution is the conditional one. It
     is read by the modality's loss term, ``p_k ∝ exp(-loss(params, k))``.

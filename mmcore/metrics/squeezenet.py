@@ -44,7 +44,7 @@ def _pool() -> nn.Module:
 
 
 class SqueezeNet(nn.Module):
-    """Features ``(n, 512)`` of images, and the distance of pairs; made by :meth:`load`.
+    """SqueezeNet: features of images ``(n, 512)``, and the LPIPS distance of pairs; made by :meth:`load`.
 
     Images are floats in -1 … 1, ``(n, 3, H, W)``, or grey, ``(n, 1, H, W)``. Those of fewer than 32 pixels a side
     are enlarged to 64 (bilinear): the network halves an image four times.
@@ -187,7 +187,7 @@ def extract(extractor: Callable[[Tensor], Tensor], samples: Tensor, *, batch_siz
 def lpips(
     made: Tensor, real: Tensor, network: SqueezeNet, *, seed: int = 0, resamples: int = RESAMPLES, batch_size: int = 64
 ) -> Figure:
-    """The mean of :meth:`SqueezeNet.distance` over pairs of images."""
+    """The mean LPIPS distance over pairs of images, by :meth:`SqueezeNet.distance`."""
     if made.shape != real.shape:
         raise RequestError(f"lpips: images {tuple(made.shape)} and {tuple(real.shape)}, expected the same shape")
     pairs: Sequence[tuple[Tensor, Tensor]] = list(zip(made.split(batch_size), real.split(batch_size), strict=True))

@@ -43,11 +43,11 @@ class Stack:
         self.axes = axes
 
     def spread(self, values: Tensor) -> Tensor:
-        """``(B, N)`` to ``(B, N, 1, …)``."""
+        """A number for each modality, ``(B, N)``, reshaped to broadcast: ``(B, N, 1, …)``."""
         return values.reshape(*values.shape, *[1] * self.axes)
 
     def collect(self, values: Tensor) -> Tensor:
-        """``(B, N, *Z)`` to ``(B, N)``."""
+        """Sums of ``(B, N, *Z)`` over each modality's elements: ``(B, N)``."""
         return values.reshape(*values.shape[:2], math.prod(values.shape[2:])).sum(2)
 
 

@@ -20,7 +20,7 @@ class Guidance(ABC):
 
     @abstractmethod
     def names(self) -> Collection[str]:
-        """The observed modalities without which the model is asked too, one call of the network each."""
+        """The observed modalities that are dropped in turn for an unguided prediction, one call of the network each."""
 
     @abstractmethod
     def combine(self, codes: Tensor, without: Mapping[str, Tensor], here: Here) -> Tensor:

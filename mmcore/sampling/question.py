@@ -49,7 +49,7 @@ class Question:
         absent: Absent,
         conditioning: str = "roles",
     ) -> Self:
-        """The question of ``n`` samples; arguments as :func:`mmcore.sample`'s.
+        """Check the arguments of :func:`mmcore.sample` against a model, and make them a query of ``n`` rows.
 
         Raises:
             RequestError: unknown names, values or masks that do not fit, a wrong batch size, a modality both given
@@ -110,18 +110,18 @@ class Question:
         return cls(roles, told, known, seen, fixed, elements)
 
     def without(self, column: int) -> Self:
-        """The same, one variable's observation left out."""
+        """The same query, one variable's observation left out."""
         observed = self.roles[:, column] == Role.OBSERVE
         told = self.told.clone()
         told[observed, column] = Role.ABSENT
         return attrs.evolve(self, told=told)
 
     def rows(self, rows: slice) -> Self:
-        """The same for some rows."""
+        """The same query for some rows."""
         return self._map(lambda x: x[rows])
 
     def to(self, device: torch.device) -> Self:
-        """The same on a device."""
+        """The same query on a device."""
         return self._map(lambda x: x.to(device))
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:

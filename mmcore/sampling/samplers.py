@@ -30,7 +30,7 @@ Memory = dict[str, Any]
 
 @attrs.frozen
 class Sampler(ABC):
-    """How samples are drawn from noise: which timesteps are visited, and what is done between two of them.
+    """How samples are drawn from noise: which timesteps are visited, and the step between two of them.
 
     Attributes:
         steps: how many timesteps are visited, from ``T`` to 1; or the decreasing timesteps themselves.
@@ -45,7 +45,7 @@ class Sampler(ABC):
 
     @abstractmethod
     def step(self, denoiser: Asked, here: Here, to: int, rng: Rng, memory: Memory) -> Tensor:
-        """Go from where the sampler is to the next timestep.
+        """Take one sampling step: from noisy latents at a timestep to those at the next.
 
         Args:
             denoiser: the model asked a question: :meth:`~mmcore.sampling.Asked.codes` calls the network,
@@ -84,17 +84,17 @@ class Ddim(Sampler):
     eta: float | None = None
 
     def step(self, denoiser: Asked, here: Here, to: int, rng: Rng, memory: Memory) -> Tensor:
-        """One step of :meth:`mmcore.Process.step`."""
+        """One DDIM step, by :meth:`mmcore.Process.step`."""
         codes = denoiser.codes(here, rng)
         eta = self.of(denoiser.process)
         return denoiser.move(here, codes, to, denoiser.noise(rng) if eta else None, eta)
 
     def of(self, process: Process) -> float:
-        """``η`` for this process."""
+        """DDIM's ``η`` for this process: the option's, or else the noise schedule's own."""
         return process.schedule.eta if self.eta is None else self.eta
 
     def path(self, process: Process, begin: int | None = None) -> list[int]:
-        """As :meth:`Sampler.path`; refuses an ``eta`` that is none, and drawn codes without noise."""
+        """The timesteps to visit, as :meth:`Sampler.path`; refuses an ``eta`` that is none, and drawn codes without noise."""
         eta = self.of(process)
         if not 0 <= eta <= 1:
             raise OptionError("sample", "eta", eta, "0 … 1")
@@ -117,7 +117,7 @@ class Deterministic(Sampler):
     codes: str = attrs.field(default="mean", init=False)
 
     def path(self, process: Process, begin: int | None = None) -> list[int]:
-        """As :meth:`Sampler.path`; refuses a path along which the ratio does not rise."""
+        """The timesteps to visit, as :meth:`Sampler.path`; refuses a path along which the signal-to-noise ratio does not rise."""
         path = super().path(process, begin)
         checked_snr(process, path, "sampler", NAMES.get(type(self), type(self).__name__))
         return path

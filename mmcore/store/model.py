@@ -81,7 +81,9 @@ def _plain(key: str, value: Any) -> Any:
 
 
 def save(model: JointModel, folder: str | Path, *, tensors: Mapping[str, torch.Tensor] | None = None) -> Path:
-    """Write a model folder; each of its files is whole, the old or the new one, at any moment.
+    """Save a trained model to a folder.
+
+    Each of its files is whole, the old or the new one, at any moment.
 
     Parts that were given as objects are recorded by what can be compared; :func:`load` is given them again.
 
@@ -138,7 +140,7 @@ def load(
     registry: Registry | None = None,
     device: str = "cpu",
 ) -> JointModel:
-    """Read a model folder.
+    """Load a trained model from a folder.
 
     Plugins' parts are made by their names. What was given to :func:`mmcore.compose` as an object is given here again, and compared
     with what the folder recorded of it before any weight is put in. No file holds code, so none can make the object.

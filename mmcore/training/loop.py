@@ -71,7 +71,7 @@ def fit(
     replace: bool = False,
     **changes: Any,
 ) -> TrainState:
-    """Train a model; it ends with the averaged weights.
+    """Train a model; it ends with its EMA weights.
 
     Under ``torchrun`` every process calls this with the same arguments, and they train together.
 

@@ -1,4 +1,4 @@
-"""How to train: the options, checked when they are made."""
+"""Training options, checked when they are made."""
 
 import math
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _ROLES = Rule("a RoleMix", lambda value: isinstance(value, RoleMix))
 
 @attrs.frozen
 class TrainOptions:
-    """How to train.
+    """Training options: optimizer, EMA, precision, parallelism, validation and checkpoints.
 
     Attributes:
         steps: of the optimizer.
@@ -37,8 +37,8 @@ class TrainOptions:
         ema: decay of the weights' average for each step; early on, less of the past is kept.
         ema_every: steps between two updates of the average, each by the decays of all steps since.
         roles: how roles are drawn.
-        condition_noise: the largest standard deviation of noise on the codes that are observed, in training alone; each row's is drawn evenly
-            up to it. With few rows, answers to what was never seen are better (conditioning augmentation, Ho et al. 2022, section 4).
+        condition_noise: conditioning augmentation (Ho et al. 2022, section 4), the largest standard deviation of noise on the codes that are observed, in
+            training alone; each row's is drawn evenly up to it. With few rows, answers to what was never seen are better.
         weighting: of the steps, ``"simple"``, ``"snr"`` or ``"elbo"`` (:mod:`mmcore.training.weighting`).
         task_weights: ``"fixed"``, as the tasks say, or ``"learned"``, by their homoscedastic uncertainty.
         seed: of the data's order, noise, timesteps and roles.
@@ -108,5 +108,5 @@ class TrainOptions:
         return self.lr * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, self.steps - rising)))
 
     def ema_decay(self, step: int) -> float:
-        """The average's decay at a step: it forgets the initial weights fast, then settles at ``ema``."""
+        """The EMA's decay at a step: it forgets the initial weights fast, then settles at ``ema``."""
         return min(self.ema, (1 + step) / (10 + step))

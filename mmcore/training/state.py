@@ -1,4 +1,4 @@
-"""What a training run is made of between two steps."""
+"""The training state: model, optimizer, EMA and step."""
 
 import math
 from collections.abc import Iterator
@@ -22,13 +22,13 @@ from mmcore.training.weighting import WEIGHTINGS, FixedWeights, LearnedWeights
 
 @attrs.define(eq=False)
 class TrainState:
-    """The model, its optimizer and average, and how far training has come.
+    """Model, optimizer, EMA and step: what a checkpoint holds.
 
     Attributes:
         model: being trained.
         network: what to call for the model's forward pass: the model, or DDP around it.
         optimizer: AdamW over the trainable weights.
-        ema: the average, by parameter name.
+        ema: the exponential moving average of the weights, by parameter name.
         task_weights: the factors of the tasks' losses.
         options: how to train.
         ranks: who trains together.
@@ -52,7 +52,7 @@ class TrainState:
     _drawing: Drawing | None = attrs.field(default=None, init=False, repr=False)
 
     def draws(self, batch: TensorBatch) -> Draws:
-        """What is drawn for this step's rows on this rank."""
+        """Draw timesteps, roles and conditioning augmentation of this step, for this rank's rows."""
         count, device, options = len(batch), batch.present.device, self.options
         drawing = self._drawing
         if drawing is None or len(drawing.rng.rows) != count or drawing.rng.rows.device != device:
@@ -62,7 +62,7 @@ class TrainState:
 
     @contextmanager
     def seeded(self) -> Iterator[None]:
-        """What is drawn from torch's global generators in this step belongs to it, so that a run that goes on draws it again."""
+        """Seed torch's global generators for this step, so that a resumed run draws the same numbers again."""
         if not self.draws_globally:
             yield
             return
@@ -74,7 +74,7 @@ class TrainState:
 
     @classmethod
     def start(cls, model: JointModel, options: TrainOptions, ranks: Ranks | None = None) -> Self:
-        """The state before the first step; several ranks start it together, with equal weights.
+        """The training state before the first step; several ranks start it together, with equal weights.
 
         Raises:
             RequestError: nothing of the model learns.
@@ -103,12 +103,12 @@ class TrainState:
         return cls(model, network, optimizer, ema, weights, options, ranks, scaler, own)
 
     def named(self) -> dict[str, nn.Parameter]:
-        """What the optimizer trains: the model's parameters, and ``task_weights/…``."""
+        """Trainable parameters by name: the model's, and ``task_weights/…``."""
         found = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         return found | {f"task_weights/{name}": p for name, p in self.task_weights.named_parameters()}
 
     def use_average(self) -> None:
-        """Put the averaged weights into the model."""
+        """Copy the EMA weights into the model."""
         with torch.no_grad():
             for name, p in self.model.named_parameters():
                 if name in self.ema:
@@ -116,7 +116,7 @@ class TrainState:
 
     @contextmanager
     def averaged(self) -> Iterator[JointModel]:
-        """The model with the averaged weights, ready to be asked; the trained ones come back afterwards, bit by bit."""
+        """Within, the model in evaluation mode with its EMA weights; the trained weights come back afterwards, bit by bit."""
         kept = {name: p.detach().clone() for name, p in self.model.named_parameters() if name in self.ema}
         training = self.model.training
         self.use_average()

@@ -21,12 +21,12 @@ from mmcore.training.weighting import WEIGHTINGS
 
 @attrs.frozen(eq=False)
 class StepReport:
-    """What a step saw; nothing is summed before it can be logged.
+    """Losses, counts and gradient norm of one training step.
 
     Attributes:
         losses: ``(B, tasks)`` nats of this rank's rows, zero where not counted.
         counts: ``(B, tasks)`` bool.
-        t: ``(B, K)`` the rows' steps, one per block of the space.
+        t: ``(B, K)`` the rows' timesteps, one per block of the space.
         weights: ``(tasks,)`` of the tasks in this step.
         grad_norm: of the whole gradient, before clipping.
         sums: ``(tasks,)`` the losses' sums over all ranks.
@@ -42,16 +42,16 @@ class StepReport:
     rows: Tensor
 
     def by_task(self) -> Tensor:
-        """Each task's mean over the rows of all ranks that count, ``(tasks,)``; NaN where none does."""
+        """Each task's mean loss over the rows of all ranks that count, ``(tasks,)``; NaN where none does."""
         return self.sums / self.rows
 
 
 def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
-    """Draw timesteps, roles and noise by counter, and take one optimizer step on ``batch``, this rank's rows.
+    """One optimizer step: draw timesteps, roles and noise, compute the losses, update weights and EMA.
 
     The loss is each task's mean, over the rows of all ranks where it counts, of ``λ_k(t) l_k`` (:mod:`mmcore.training.weighting`),
-    weighted and summed. Every number is drawn for a row's place in the whole step, and every mean is over the whole step, so
-    ranks and micro-batches change nothing but the order of sums.
+    weighted and summed. ``batch`` has this rank's rows. Every number is drawn by counter for a row's place in the whole step, and every
+    mean is over the whole step, so ranks and micro-batches change nothing but the order of sums.
 
     Raises:
         MmcoreError: an input, a loss or the gradient is not finite on some rank, memory is short, or a rank is lost; no rank takes
