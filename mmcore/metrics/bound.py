@@ -135,11 +135,11 @@ def evaluate(
             raise RequestError(f"evaluate: observed names {name!r}, expected one of {', '.join(names)}")
         if not bool(model.driver.encoded[names.index(name)]):
             raise RequestError(f"evaluate: {name!r} is observed, but it has no encoding: it can only be predicted")
-    found = rows_for(rows, model.variables)
-    table = found if isinstance(found, Table) else Table.read(found)
+    readable = rows_for(rows, model.variables)
+    table = readable if isinstance(readable, Table) else Table.read(readable)
     present = table.rows.present
-    told = torch.tensor([name in observed for name in names]) | ~model.driver.generable.cpu()
-    roles = torch.where(present, torch.where(told, Role.OBSERVE, Role.GENERATE), int(Role.ABSENT))
+    conditioned = torch.tensor([name in observed for name in names]) | ~model.driver.generable.cpu()
+    roles = torch.where(present, torch.where(conditioned, Role.OBSERVE, Role.GENERATE), int(Role.ABSENT))
     asks = ((roles == Role.GENERATE) & model.driver.encoded.cpu()).any(1).nonzero()[:, 0]
     if not len(asks):
         raise RequestError("evaluate: no row has a modality to generate, expected one at least")
@@ -159,13 +159,13 @@ def evaluate(
     generates = roles[asks] == Role.GENERATE
     sizes = torch.tensor([float(torch.Size(m.spec.shape).numel()) for m in model.variables], dtype=torch.float64)
     variables = {
-        name: _terms(L0[mine, i], L1[mine, ..., i], L2[mine, ..., i], float(sizes[i]))
-        for i, (name, mine) in enumerate(zip(names, generates.T, strict=True))
-        if mine.any()
+        name: _terms(L0[generating, i], L1[generating, ..., i], L2[generating, ..., i], float(sizes[i]))
+        for i, (name, generating) in enumerate(zip(names, generates.T, strict=True))
+        if generating.any()
     }
-    whole = _terms(L0.sum(1) + space, L1.sum(-1), L2.sum(-1), float((generates * sizes).sum(1).mean()))
+    total = _terms(L0.sum(1) + space, L1.sum(-1), L2.sum(-1), float((generates * sizes).sum(1).mean()))
     seen = tuple(name for i, name in enumerate(names) if (roles[asks, i] == Role.OBSERVE).any())
-    return Bound(len(asks), seen, whole, variables, float(space.mean()))
+    return Bound(len(asks), seen, total, variables, float(space.mean()))
 
 
 def _terms(L0: Tensor, L1: Tensor, L2: Tensor, dimensions: float) -> Terms:
@@ -251,11 +251,11 @@ class _Rows:
         roles = torch.where(self.roles == Role.OBSERVE, int(Role.ABSENT), self.roles)
         level = model.drive(torch.full((len(roles),), model.process.steps, device=roles.device), roles).level
         placed = model.frame.place(model.encode(self.values)).double()
-        whole = bound.prior(model.process, None, h=model.frame.weighted(placed, level.W), level=level)
+        total = bound.prior(model.process, None, h=model.frame.weighted(placed, level.W), level=level)
         weighted = placed * model.frame.spread(level.W)
         coded = bound.shares(torch.where(weighted != 0, weighted, 0.0), model.frame) / 2
         uncoded = coded.new_zeros(len(coded), len(model.variables) - coded.shape[1])
-        return torch.cat([coded, uncoded], dim=1), whole - coded.sum(1)
+        return torch.cat([coded, uncoded], dim=1), total - coded.sum(1)
 
     def _at(self, t: Tensor, rng: Rng) -> Tensor:
         """The bound's term at ``t (R,)`` for each variable, ``(R, V)``."""

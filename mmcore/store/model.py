@@ -122,13 +122,13 @@ def save(model: JointModel, folder: str | Path, *, tensors: Mapping[str, torch.T
 
 def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Tensors on the CPU, each in memory of its own, where a network uses one weight under two names."""
-    found, taken = {}, set()
+    separate, taken = {}, set()
     for name, x in tensors.items():
         x = x.detach().contiguous().cpu()
         place = x.untyped_storage().data_ptr()
-        found[name] = x.clone() if place in taken else x
+        separate[name] = x.clone() if place in taken else x
         taken.add(place)
-    return found
+    return separate
 
 
 def load(
@@ -206,8 +206,8 @@ def _stated(path: Path) -> Iterator[None]:
     except (KeyError, TypeError, AttributeError) as error:
         raise RequestError(f"load: {path} lacks or misstates {error}") from error
     except (RuntimeError, MemoryError, OverflowError) as error:
-        what = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RequestError(f"load: {path} asks for a model that cannot be made: {what}") from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RequestError(f"load: {path} asks for a model that cannot be made: {reason}") from error
 
 
 def upgraded(config: dict[str, Any]) -> dict[str, Any]:
@@ -268,8 +268,8 @@ def _told(read: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any]:
         strangers = sorted(
             p.name for p in path.parent.glob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
         )
-        there = f"; {', '.join(strangers)} there may be a pickle, which is never read" if strangers else ""
-        raise RequestError(f"load: {error}{there}") from error
+        hint = f"; {', '.join(strangers)} there may be a pickle, which is never read" if strangers else ""
+        raise RequestError(f"load: {error}{hint}") from error
 
 
 def _distributions(config: dict[str, Any]) -> dict[str, str]:
@@ -285,16 +285,16 @@ def _check_distributions(folder: Path, config: dict[str, Any], registry: Registr
     made_with = config.get("distributions")
     if not isinstance(made_with, dict):
         raise RequestError(f"load: {folder / 'config.json'} does not say which distributions it was made with")
-    here = {canonical(e.distribution): e.version for e in registry.entries} | {DISTRIBUTION: __version__}
-    missing = {name: version for name, version in made_with.items() if canonical(name) not in here}
+    installed = {canonical(e.distribution): e.version for e in registry.entries} | {DISTRIBUTION: __version__}
+    missing = {name: version for name, version in made_with.items() if canonical(name) not in installed}
     if missing:
-        what = ", ".join(f"{name} {version}" for name, version in missing.items())
+        lacking = ", ".join(f"{name} {version}" for name, version in missing.items())
         line = pip("install", *(f"{name}=={version}" for name, version in missing.items()))
-        raise RequestError(f"load: {folder} was made with {what}, not installed here: {line}")
+        raise RequestError(f"load: {folder} was made with {lacking}, not installed here: {line}")
     for name, version in made_with.items():
-        found = here[canonical(name)]
-        if found != version:
-            warnings.warn(f"load: {folder} was made with {name} {version}, here is {name} {found}", stacklevel=3)
+        current = installed[canonical(name)]
+        if current != version:
+            warnings.warn(f"load: {folder} was made with {name} {version}, here is {name} {current}", stacklevel=3)
 
 
 def _card(model: JointModel, config: dict[str, Any]) -> str:

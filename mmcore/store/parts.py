@@ -47,8 +47,8 @@ def of_modality(m: Modality) -> Record:
 def of_task(task: Task) -> Record:
     """A task; a decoder or loss of its own by name."""
     target = task.target if isinstance(task.target, str) else of_modality(task.target)
-    own = {part: class_name(thing) for part in ("decoder", "loss") if (thing := getattr(task, part)) is not None}
-    return {"name": task.name, "target": target, "weight": task.weight, **own}
+    own_parts = {part: class_name(thing) for part in ("decoder", "loss") if (thing := getattr(task, part)) is not None}
+    return {"name": task.name, "target": target, "weight": task.weight, **own_parts}
 
 
 def of_backbone(backbone: nn.Module) -> Record:

@@ -115,16 +115,16 @@ def fit(
     loading = loading or LoaderOptions()
     table = rows_for(rows, model.variables)
     held = None if validation is None else at_hand(rows_for(validation, model.variables), loading)
-    where = pick_device(device)
+    torch_device = pick_device(device)
     folder = Path(out) if out is not None else None
     listening = trackers_for(options.trackers if trackers is None else trackers, folder)
     with ExitStack() as stack:
-        ranks = stack.enter_context(Ranks.here(where, options.timeout))
+        ranks = stack.enter_context(Ranks.here(torch_device, options.timeout))
         quiet = quiet or not ranks.first
         _check(model, options, ranks, held=held is not None, pictures=pictures is not None)
         if folder is not None:
             stack.enter_context(_alike(ranks, folder, resume=resume, replace=replace))
-        model.to(where).train()
+        model.to(torch_device).train()
         stack.enter_context(
             backbone_execution(
                 model.backbone,
@@ -198,9 +198,12 @@ class _Lines:
 def _check(model: JointModel, options: TrainOptions, ranks: Ranks, *, held: bool, pictures: bool) -> None:
     """Refuse what cannot work, before anything is made."""
     check_best([task.name for task in model.tasks], options)
-    for every, given, what in (("validate_every", held, "validation"), ("pictures_every", pictures, "pictures")):
-        if getattr(options, every) and not given:
-            raise RequestError(f"fit: {every} = {getattr(options, every)}, but {what} is not given")
+    for option, available, missing in (
+        ("validate_every", held, "validation"),
+        ("pictures_every", pictures, "pictures"),
+    ):
+        if getattr(options, option) and not available:
+            raise RequestError(f"fit: {option} = {getattr(options, option)}, but {missing} is not given")
     if options.batch_size % ranks.count:
         raise RequestError(
             f"training: batch_size = {options.batch_size} over {ranks.count} ranks, expected a multiple of {ranks.count}"

@@ -97,8 +97,8 @@ class TrainOptions:
     def deciding(self) -> dict[str, Any]:
         """The options on which a run's result depends, in JSON's types; the others may change from one session to the next."""
         free = {field.name for field in attrs.fields(type(self)) if not field.metadata.get("decides", True)}
-        found = attrs.asdict(self, filter=lambda field, _: field.name not in free)
-        return found | {"betas": list(self.betas)}
+        decisive = attrs.asdict(self, filter=lambda field, _: field.name not in free)
+        return decisive | {"betas": list(self.betas)}
 
     def rate(self, step: int) -> float:
         """The learning rate of step ``0 … steps - 1``."""

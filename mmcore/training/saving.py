@@ -152,27 +152,27 @@ def _part(checkpoint: Checkpoint, file: str) -> dict[str, Any]:
     return checkpoint.files[file]
 
 
-def _check_names(path: Path, found: set[str], expected: set[str]) -> None:
-    for names, what in ((expected - found, "lacks"), (found - expected, "has, and the model has not,")):
+def _check_names(path: Path, present: set[str], expected: set[str]) -> None:
+    for names, verb in ((expected - present, "lacks"), (present - expected, "has, and the model has not,")):
         if names:
-            first = sorted(names)
-            raise RequestError(f"{path}: {what} {', '.join(first[:5])}{' …' if len(first) > 5 else ''}")
+            listed = sorted(names)
+            raise RequestError(f"{path}: {verb} {', '.join(listed[:5])}{' …' if len(listed) > 5 else ''}")
 
 
-def differences(old: Any, new: Any, where: str = "") -> list[str]:
+def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
     """What differs between two configurations, a line each: ``options.lr: 0.001 before, 0.002 now``."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [*old, *(key for key in new if key not in old)]
         return [
             line
             for key in keys
-            for line in differences(old.get(key), new.get(key), f"{where}.{key}" if where else str(key))
+            for line in differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else str(key))
         ]
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         return [
-            line for i, pair in enumerate(zip(old, new, strict=True)) for line in differences(*pair, f"{where}[{i}]")
+            line for i, pair in enumerate(zip(old, new, strict=True)) for line in differences(*pair, f"{prefix}[{i}]")
         ]
-    return [] if old == new else [f"{where}: {old!r} before, {new!r} now"]
+    return [] if old == new else [f"{prefix}: {old!r} before, {new!r} now"]
 
 
 @attrs.define(eq=False)
@@ -215,8 +215,8 @@ class Saver:
         due = ranks.first and (by_steps or (waited and not busy))
         wishes = [bool(self._asked), due, self._failure is not None]
         if ranks.count > 1:
-            found = torch.tensor(wishes, dtype=torch.int64, device=state.model.device)
-            wishes = [bool(n) for n in ranks.sum(found).tolist()]
+            wishes_here = torch.tensor(wishes, dtype=torch.int64, device=state.model.device)
+            wishes = [bool(n) for n in ranks.sum(wishes_here).tolist()]
         stop, due, failed = wishes
         if failed:
             raise self._failure or MmcoreError("training: rank 0 could not write a checkpoint; its message says why")
@@ -277,10 +277,10 @@ class Saver:
     def listening(self) -> Iterator["Saver"]:
         """SIGTERM and SIGINT end the training after the step they come in; a second one ends it at once."""
         before: dict[int, Any] = {}
-        mine = os.getpid()
+        process = os.getpid()
 
         def ask(number: int, frame: FrameType | None) -> None:
-            if os.getpid() != mine:  # a worker, which ends with this process
+            if os.getpid() != process:  # a worker, which ends with this process
                 return
             self._asked.append(number)
             tell("training: stopping after this step; the same signal again stops at once")

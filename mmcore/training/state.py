@@ -104,8 +104,8 @@ class TrainState:
 
     def named(self) -> dict[str, nn.Parameter]:
         """Trainable parameters by name: the model's, and ``task_weights/…``."""
-        found = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-        return found | {f"task_weights/{name}": p for name, p in self.task_weights.named_parameters()}
+        trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        return trained | {f"task_weights/{name}": p for name, p in self.task_weights.named_parameters()}
 
     def use_average(self) -> None:
         """Copy the EMA weights into the model."""

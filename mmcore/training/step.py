@@ -64,10 +64,10 @@ def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
             losses, weights = _backward(state, batch, draws, rows)
         norm = _gradient(state)
         # Summed over the ranks, what is not finite on one is so on all: they stop, or try again, together.
-        found = state.ranks.sum(torch.cat([losses.sum(0), norm[None].to(losses.dtype)]))
-        sums = found[:-1]
+        summed = state.ranks.sum(torch.cat([losses.sum(0), norm[None].to(losses.dtype)]))
+        sums = summed[:-1]
         # The one place where a step waits for the device, but for the inputs' check.
-        *totals, total_norm, length = torch.cat([found, norm[None]]).tolist()
+        *totals, total_norm, length = torch.cat([summed, norm[None]]).tolist()
         finite = all(map(math.isfinite, totals))
         if finite and math.isfinite(total_norm):
             break
@@ -111,22 +111,22 @@ def _backward(state: TrainState, batch: TensorBatch, draws: Draws, rows: Tensor)
         pieces = list(zip(split(batch.values, sizes), split(draws, sizes), strict=True))
     # Before the forward pass: the old gradient and the new activations are not in memory together.
     state.optimizer.zero_grad(set_to_none=True)
-    found, weights = [], rows
+    all_losses, weights = [], rows
     scale = ranks.count * state.scaler.scale
-    for k, (values, mine) in enumerate(pieces, start=1):
-        noise, condition_noise = _noise(state, mine, dtype)
+    for k, (values, piece) in enumerate(pieces, start=1):
+        noise, condition_noise = _noise(state, piece, dtype)
         with enough_memory(state, len(noise)), gradient_synchronisation(state.network, last=k == len(pieces)):
             losses = state.network(
                 values,
-                mine.t,
-                mine.roles,
+                piece.t,
+                piece.roles,
                 noise,
-                mine.seen,
+                piece.seen,
                 condition_noise=condition_noise,
                 objective=objective,
-                drive=mine.drive,
+                drive=piece.drive,
             )
-            means = (losses * mine.factors).sum(0) / rows.clamp(min=1)
+            means = (losses * piece.factors).sum(0) / rows.clamp(min=1)
             weights, offset = state.task_weights(means)
             loss = (means * weights).sum()
             if offset is not None:
@@ -134,8 +134,8 @@ def _backward(state: TrainState, batch: TensorBatch, draws: Draws, rows: Tensor)
                 loss = loss + (offset * (rows > 0)).sum() * (len(noise) / (len(batch) * ranks.count))
             # The ranks' gradients are averaged, and their sum is wanted.
             (loss if scale == 1 else loss * scale).backward()
-        found.append(losses.detach())
-    return torch.cat(found) if len(found) > 1 else found[0], weights.detach()
+        all_losses.append(losses.detach())
+    return torch.cat(all_losses) if len(all_losses) > 1 else all_losses[0], weights.detach()
 
 
 def _noise(state: TrainState, draws: Draws, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
@@ -158,8 +158,10 @@ def _gradient(state: TrainState) -> Tensor:
         # FSDP2 shards some of the weights, DDP none.
         sharded, unsharded = [g for g in grads if is_sharded(g)], [g for g in grads if not is_sharded(g)]
         # What lies outside the wrapped model, or could not be sharded, has this rank's share alone.
-        mine = unsharded if sharded else [p.grad for p in state.task_weights.parameters() if p.grad is not None]
-        for g in mine:
+        unsynchronised = (
+            unsharded if sharded else [p.grad for p in state.task_weights.parameters() if p.grad is not None]
+        )
+        for g in unsynchronised:
             g.copy_(ranks.sum(g) / ranks.count)
     if state.scaler.scale != 1:
         torch._foreach_mul_([local_shard(g) for g in grads], 1 / state.scaler.scale)  # type: ignore[reportPrivateImportUsage]
@@ -208,16 +210,16 @@ def _average(state: TrainState) -> None:
 
 
 def _explain(state: TrainState, losses: Tensor, sums: Tensor, norm: Tensor) -> NoReturn:
-    what = []
+    faults = []
     for k, task in enumerate(state.model.tasks):
         wrong = ~losses[:, k].isfinite()
         if at := _place(state, wrong):
-            what.append(f"task {task.name!r} has loss {losses[wrong, k][0].item()} in row {at} of the batch")
-    if not what and not sums.isfinite().all():
-        what.append("a loss is not finite on another rank")
-    if not what:
-        what.append(f"the gradient's norm is {norm.item()}, every loss being finite")
-    _stop(state, "; ".join(what), "try a lower lr")
+            faults.append(f"task {task.name!r} has loss {losses[wrong, k][0].item()} in row {at} of the batch")
+    if not faults and not sums.isfinite().all():
+        faults.append("a loss is not finite on another rank")
+    if not faults:
+        faults.append(f"the gradient's norm is {norm.item()}, every loss being finite")
+    _stop(state, "; ".join(faults), "try a lower lr")
 
 
 def _place(state: TrainState, wrong: Tensor) -> str:
@@ -226,9 +228,9 @@ def _place(state: TrainState, wrong: Tensor) -> str:
     return ", ".join(map(str, at[:8])) + (", …" if len(at) > 8 else "")
 
 
-def _stop(state: TrainState, what: str, mend: str) -> NoReturn:
+def _stop(state: TrainState, fault: str, mend: str) -> NoReturn:
     who = f" on rank {state.ranks.rank}" if state.ranks.count > 1 else ""
-    raise MmcoreError(f"training: at step {state.step}{who}, {what}; the step was not taken ({mend})")
+    raise MmcoreError(f"training: at step {state.step}{who}, {fault}; the step was not taken ({mend})")
 
 
 @contextmanager

@@ -171,15 +171,15 @@ def trackers_for(
         return [TensorBoard()] if folder is not None and _installed() else []
     if isinstance(trackers, str | Mapping) or not isinstance(trackers, Iterable):
         raise RequestError(f"fit: trackers is a {type(trackers).__name__}, expected a list of trackers")
-    found = []
+    chosen = []
     for place, tracker in enumerate(trackers):
         if isinstance(tracker, str | Mapping):
             options = {"kind": tracker} if isinstance(tracker, str) else dict(tracker)
             registry = registry or discover()
-            found.append(registry.make("tracker", options.pop("kind", ""), options)[1])
+            chosen.append(registry.make("tracker", options.pop("kind", ""), options)[1])
         else:
-            found.append(_checked(tracker, f"trackers[{place}]"))
-    return found
+            chosen.append(_checked(tracker, f"trackers[{place}]"))
+    return chosen
 
 
 def _checked(tracker: Any, place: str) -> Tracker:
