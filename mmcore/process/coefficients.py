@@ -177,7 +177,7 @@ class Coefficients:
             before: where the step before it started.
 
         Returns:
-            one number, or one for each block: ``(1,)`` or ``(1, K)``, float64.
+            ``(1,)``, or ``(1, K)`` with one for each block, float64.
         """
         ratio = self.half_log_snr
         return self._once(
