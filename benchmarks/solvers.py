@@ -185,11 +185,15 @@ class Candidates:
 def bare_coefficients(process: Process) -> list[tuple[float, float, float]]:
     """``k = σ_s/σ_t``, ``W_s - k W_t`` and the extrapolation, of each jump, 0 at the first."""
     W, sigma = process.schedule.W[:, 0].tolist(), process.schedule.variance.sqrt().tolist()
-    clock = (process.schedule.W[:, 0] / process.schedule.variance.sqrt()).log().tolist()
+    half_log_snr = (process.schedule.W[:, 0] / process.schedule.variance.sqrt()).log().tolist()
     rows, before = [], None
     for t, s in JUMPS:
         k = sigma[s] / sigma[t]
-        e = 0.0 if before is None else (clock[s] - clock[t]) / (2 * (clock[t] - clock[before]))
+        e = (
+            0.0
+            if before is None
+            else (half_log_snr[s] - half_log_snr[t]) / (2 * (half_log_snr[t] - half_log_snr[before]))
+        )
         rows.append((k, W[s] - k * W[t], e))
         before = t
     return rows

@@ -205,9 +205,9 @@ def test_only_hidden_elements_have_loss(layout: str, seed: int, data: st.DataObj
     t = [data.draw(st.integers(1, 100)) for _ in range(model.process.blocks)]
     whole = [bool(not hidden[:3].any()), bool(not hidden[3:].any())]
 
-    # The space has an element for each of the five; each block is at its own clock.
-    clock = np.repeat([t[0], t[-1]], [3, 2])
-    A = model.process.schedule.log_A.exp().numpy()[clock]
+    # The space has an element for each of the five; each block is at its own timestep.
+    timestep = np.repeat([t[0], t[-1]], [3, 2])
+    A = model.process.schedule.log_A.exp().numpy()[timestep]
     P = _places(model)
     z = np.sqrt(A) * x + np.sqrt(1 - A) * (P.T @ noise.flatten())
     y_of = np.concatenate([np.flatnonzero(hidden), 5 + np.flatnonzero(~hidden)])

@@ -16,8 +16,8 @@ def like(process: "Coefficients", encodings: Tensor | None, h: Tensor | None, z0
         ValueError: they do not.
     """
     if (encodings is None) == (h is None) and not (encodings is None and process.modalities == 0 and z0 is not None):
-        given = "both" if h is not None else "neither"
-        raise ValueError(f"process: {given} of encodings and h given, expected exactly one")
+        count = "both" if h is not None else "neither"
+        raise ValueError(f"process: {count} of encodings and h given, expected exactly one")
     if encodings is not None:
         if encodings.ndim < 2 or encodings.shape[1] != process.modalities:
             raise ValueError(
@@ -45,14 +45,14 @@ def alike(**tensors: Tensor | None) -> None:
     Raises:
         ValueError: naming the tensor.
     """
-    given = {name: x for name, x in tensors.items() if x is not None}
-    for name, x in given.items():
+    present = {name: x for name, x in tensors.items() if x is not None}
+    for name, x in present.items():
         if not x.is_floating_point():
             raise ValueError(f"process: {name} has dtype {x.dtype}, expected a floating-point dtype")
-    first = next(iter(given))
-    for name, x in given.items():
-        if x.dtype != given[first].dtype:
-            raise ValueError(f"process: {name} has dtype {x.dtype}, expected {given[first].dtype} as that of {first}")
+    first = next(iter(present))
+    for name, x in present.items():
+        if x.dtype != present[first].dtype:
+            raise ValueError(f"process: {name} has dtype {x.dtype}, expected {present[first].dtype} as that of {first}")
 
 
 def same_shape(like: Tensor, **tensors: Tensor) -> None:

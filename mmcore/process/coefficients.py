@@ -21,16 +21,18 @@ MOST_KEPT = 1 << 14
 
 
 def widen(coefficient: Tensor, like: Tensor) -> Tensor:
-    """Give ``coefficient (B,)``, or ``(B, C)`` by channel, the rank and dtype of ``like (B, *Z)``.
+    """Reshape per-row coefficients to broadcast over a latent tensor: ``(B,)``, or ``(B, C)`` by channel, to the rank of ``like (B, *Z)``.
 
-    The one place that widens a timestep's coefficient.
+    The result has the dtype of ``like``. This is the one place that widens a timestep's coefficient.
     """
     return coefficient.to(like.dtype).reshape(*coefficient.shape, *[1] * (like.ndim - coefficient.ndim))
 
 
 @attrs.frozen(eq=False)
 class Level:
-    """The marginal's coefficients at timesteps ``t (B,)``, float64; ``(1,)`` for one integer ``t``.
+    """Signal and noise scales of ``q(z_t | X)`` at timestep t.
+
+    Float64, one row per timestep: ``B`` is 1 for one integer ``t``.
 
     Attributes:
         root_A: ``sqrt(A_t) (B,)``.
@@ -45,7 +47,9 @@ class Level:
 
 @attrs.frozen(eq=False)
 class Jump:
-    """The coefficients of a jump between ``s`` and ``t``, each ``(B,)`` float64.
+    """Coefficients of a denoising step from timestep t to s.
+
+    Each is ``(B,)`` float64.
 
     Attributes:
         a: ``sqrt(A_t / A_s)``.
@@ -67,7 +71,7 @@ def rows_of(of: Any) -> list[Any]:
 
 
 def stacked(rows: list[Any]) -> Any:
-    """The opposite of :func:`rows_of`."""
+    """Rows of :func:`rows_of`, put together again."""
     fields = [field.name for field in attrs.fields(type(rows[0]))]
     return type(rows[0])(*(torch.cat([getattr(row, name) for row in rows]) for name in fields))
 
@@ -108,7 +112,9 @@ class _Kept(OrderedDict[Any, Any]):
 
 
 class Coefficients:
-    """What a :class:`Schedule` says at its timesteps. Values of timesteps are not checked here.
+    """The coefficients of a noise schedule at its timesteps.
+
+    Values of timesteps are not checked here.
 
     Args:
         schedule: the tables.
@@ -127,12 +133,12 @@ class Coefficients:
 
     @property
     def steps(self) -> int:
-        """``T``, the number of timesteps."""
+        """The number of timesteps, ``T``."""
         return self.schedule.steps
 
     @property
     def modalities(self) -> int:
-        """``N``."""
+        """The number of modalities, ``N``."""
         return self.schedule.modalities
 
     def timestep_shape(self, rows: int) -> tuple[int, ...]:
@@ -140,7 +146,7 @@ class Coefficients:
         return (rows,)
 
     def widen(self, coefficient: Tensor, like: Tensor) -> Tensor:
-        """Give a timestep's ``coefficient (B,)`` the rank and dtype of ``like (B, *Z)``."""
+        """Reshape per-row coefficients ``(B,)`` to broadcast over a latent tensor ``like (B, *Z)``, in its dtype."""
         return widen(coefficient, like)
 
     def by_modality(self, coefficient: Tensor) -> Tensor:
@@ -148,13 +154,13 @@ class Coefficients:
         return coefficient[:, None]
 
     def level(self, t: Timestep, device: torch.device | None = None) -> Level:
-        """The marginal's coefficients at ``t (B,)``, or at one integer on a ``device``."""
+        """Signal and noise scales at timesteps ``t (B,)``, or at one integer on a ``device``."""
         if isinstance(t, int):
             return self._kept.once(("level", t, device), lambda: self.level(self._everywhere(t, device)))
         return self._level(self._on(t.device), t)
 
     def jump(self, s: Timestep, t: Timestep, device: torch.device | None = None) -> Jump:
-        """The coefficients between ``s (B,)`` and ``t (B,)``, or between two integers on a ``device``."""
+        """Coefficients of a denoising step from ``t (B,)`` to ``s (B,)``, or between two integers on a ``device``."""
         if isinstance(s, int) and isinstance(t, int):
             return self._kept.once(
                 ("jump", s, t, device),
@@ -169,7 +175,10 @@ class Coefficients:
         return Jump(a, v, a * variance_s / variance_t, variance_s * v / variance_t)
 
     def half_log_snr(self, t: Timestep) -> Tensor:
-        """``λ_t = ½ log(Σ_i (W_t^(i))² / σ_t²)`` (``½ log(A_t/σ_t²)`` where ``N = 0``), in the shape of ``t``, float64."""
+        """Half the log signal-to-noise ratio, ``λ_t = ½ log(Σ_i (W_t^(i))² / σ_t²)``, in the shape of ``t``, float64.
+
+        Where ``N = 0`` it is ``½ log(A_t/σ_t²)``.
+        """
         if isinstance(t, int):
             return self._kept.once(("half_log_snr", t), lambda: self.half_log_snr(self._everywhere(t, None)))
         tables = self._on(t.device)
@@ -178,7 +187,7 @@ class Coefficients:
         return 0.5 * (signal - (-torch.expm1(log_A)).log())
 
     def extrapolation(self, s: int, t: int, before: int) -> Tensor:
-        """``c = (λ_s - λ_t) / (2 (λ_t - λ_before))``: how far a second-order multistep goes beyond its last prediction.
+        """How far a second-order multistep sampler extrapolates its last prediction: ``c = (λ_s - λ_t) / (2 (λ_t - λ_before))``.
 
         After "DPM-Solver++" (Lu et al. 2022), in the process's own ``λ`` of :meth:`half_log_snr`: with the codes
         ``Ê + c (Ê - Ê_before)`` a deterministic step is of order two.
@@ -189,7 +198,7 @@ class Coefficients:
             before: where the step before it started.
 
         Returns:
-            one number, or one for each block: ``(1,)`` or ``(1, K)``, float64.
+            ``(1,)``, or ``(1, K)`` with one for each block, float64.
         """
         ratio = self.half_log_snr
         return self._kept.once(
@@ -197,7 +206,7 @@ class Coefficients:
         )
 
     def prepare(self, path: Sequence[int], device: torch.device | None = None) -> None:
-        """Work out at once what the timesteps of a decreasing path fix; else each is worked out when it is met.
+        """Compute the coefficients of a sampler's timesteps all at once; else each is computed when it is first met.
 
         Args:
             path: the timesteps that will be asked for as integers, and the jumps between neighbours.

@@ -19,8 +19,8 @@ class Gaussian:
     """
 
     mean: Tensor
-    _variance: Tensor | None = None
-    _deviation: Tensor | None = attrs.field(default=None, kw_only=True)
+    _variance: Tensor | None = attrs.field(default=None, alias="variance")
+    _deviation: Tensor | None = attrs.field(default=None, alias="deviation", kw_only=True)
 
     @property
     def variance(self) -> Tensor:
@@ -36,7 +36,7 @@ class Gaussian:
         return self.variance.sqrt() if self._deviation is None else self._deviation
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density at ``x (B, *Z)``, summed over ``Z``: ``(B,)`` nats.
+        """The log-density at ``x (B, *Z)``, summed over ``Z``: ``(B,)`` nats.
 
         The variance must be positive.
         """
@@ -45,11 +45,11 @@ class Gaussian:
         return total(terms)
 
     def draw(self, noise: Tensor) -> Tensor:
-        """The draw ``mean + deviation noise`` for standard normal ``noise (B, *Z)``."""
+        """A draw by reparameterisation, ``mean + deviation · noise``, for standard normal ``noise (B, *Z)``."""
         return (self.deviation * noise).add_(self.mean)
 
     def kl(self, other: Self) -> Tensor:
-        """``KL(self ‖ other)``, summed over ``Z``: ``(B,)`` nats.
+        """The divergence ``KL(self ‖ other)``, summed over ``Z``: ``(B,)`` nats.
 
         Two point masses, and equal variances in general, give the limit
         ``‖mean difference‖² / (2 variance)``, which is 0 where the means agree too.

@@ -1,4 +1,4 @@
-r"""The N-modality diffusion process: marginal, transition, posterior and the sampler's step in one form.
+r"""The diffusion process over several modalities: marginal, transition, posterior and the sampler's step in closed form.
 
 With the mean :math:`m_t = \sqrt{A_t} z_0 + h_t`, :math:`h_t = \sum_i W_t^{(i)} E_i(x_i)`,
 :math:`\sigma_t^2 = 1 - A_t`, and for :math:`0 \le s < t \le T`
@@ -25,13 +25,13 @@ from mmcore.process.gaussian import Gaussian
 
 
 class Process(Coefficients):
-    """The forward process of a :class:`Schedule`, in closed form.
+    """The forward diffusion process of a noise schedule, in closed form.
 
     Timesteps are integers or integer tensors ``(B,)``, and are checked. Where they are known to be right, and checking values would wait
     for a device, :meth:`marginal` takes the coefficients of :meth:`level` in their place.
 
     Args:
-        schedule: the process's tables.
+        schedule: the noise schedule.
     """
 
     def __repr__(self) -> str:
@@ -40,7 +40,7 @@ class Process(Coefficients):
     def marginal(
         self, encodings: Tensor | None, t: Timestep | Level, z0: Tensor | None = None, *, h: Tensor | None = None
     ) -> Gaussian:
-        """``q(z_t | z_0, X)``, the noisy space at one timestep.
+        """The distribution of noisy latents at timestep t, ``q(z_t | z_0, X)``.
 
         Args:
             encodings: ``(B, N, *Z)``, or None with ``h`` or ``z0`` given.
@@ -69,7 +69,10 @@ class Process(Coefficients):
         *,
         h: tuple[Tensor, Tensor] | None = None,
     ) -> Gaussian:
-        """``q(z_t | z_s, X)`` for ``s < t``; arguments as :meth:`posterior`, with ``z_s (B, *Z)``."""
+        """The forward transition from timestep s to t, ``q(z_t | z_s, X)`` for ``s < t``.
+
+        Arguments are as :meth:`posterior`'s, with ``z_s (B, *Z)``.
+        """
         m_s, m_t, jump = self._pair(z_s, encodings, s, t, z0, h)
         return Gaussian(m_t + self.widen(jump.a, z_s) * (z_s - m_s), self.widen(jump.v, z_s))
 
@@ -83,7 +86,7 @@ class Process(Coefficients):
         *,
         h: tuple[Tensor, Tensor] | None = None,
     ) -> Gaussian:
-        """``q(z_s | z_t, z_0, X)`` for ``s < t``.
+        """The forward process's posterior, ``q(z_s | z_t, z_0, X)`` for ``s < t``.
 
         Args:
             z_t: ``(B, *Z)``.
@@ -113,7 +116,7 @@ class Process(Coefficients):
         noise: Tensor | None = None,
         eta: float = 0.0,
     ) -> Tensor:
-        r"""One step of DDIM's family from ``t`` to ``s``: ``(B, *Z)``.
+        r"""One denoising step of DDIM's family, from timestep t to s: ``(B, *Z)``.
 
         .. math:: z_s = \hat h_s + \sqrt{\sigma_s^2 - \tau^2}\, \hat\epsilon + \tau \xi, \quad
             \hat\epsilon = (z_t - \hat h_t) / \sigma_t, \quad \tau^2 = \eta^2 \beta_{t,s}
@@ -137,8 +140,8 @@ class Process(Coefficients):
         check.alike(z=z_t, h_s=h_s, h_t=h_t)
         s, t = check.pair(self, s, t, len(z_t))
         if not 0 <= eta <= 1 or (eta and noise is None):
-            found = f"eta = {eta}" + ("" if noise is not None else " without noise")
-            raise ValueError(f"process: {found}, expected 0 … 1, and noise where it is above 0")
+            noiseless = "" if noise is not None else " without noise"
+            raise ValueError(f"process: eta = {eta}{noiseless}, expected 0 … 1, and noise where it is above 0")
         kept, added = self._stride(s, t, float(eta), z_t)
         z_s = torch.sub(z_t, h_t).mul_(kept).add_(h_s)
         return z_s if noise is None or not eta else z_s + added * noise
@@ -149,18 +152,18 @@ class Process(Coefficients):
         if not (isinstance(s, int) and isinstance(t, int)):
             return self._strides(self.jump(s, t, like.device), *self._sigmas(s, t, like), eta, like)
         how = (eta, like.device, like.dtype, like.ndim)
-        found = self._kept.get(("stride", s, t, *how))
-        if found is None:
+        factors = self._kept.get(("stride", s, t, *how))
+        if factors is None:
             # All steps of a path that is known to come are worked out together.
             coming = self.pairs if (s, t) in self.pairs else [(s, t)]
             with torch.inference_mode(False), torch.no_grad():
                 jumps = stacked([self.jump(*pair, like.device) for pair in coming])
                 sigma_s, sigma_t = map(torch.cat, zip(*(self._sigmas(*pair, like) for pair in coming), strict=True))
                 kept, added = self._strides(jumps, sigma_s, sigma_t, eta, like)
-            for (end, begin), factors in zip(coming, zip(kept.split(1), added.split(1), strict=True), strict=True):
-                self._kept.keep(("stride", end, begin, *how), factors)
-            found = self._kept["stride", s, t, *how]
-        return found
+            for (end, begin), each in zip(coming, zip(kept.split(1), added.split(1), strict=True), strict=True):
+                self._kept.keep(("stride", end, begin, *how), each)
+            factors = self._kept["stride", s, t, *how]
+        return factors
 
     def _sigmas(self, s: Timestep, t: Timestep, like: Tensor) -> tuple[Tensor, Tensor]:
         return self.level(s, like.device).sigma, self.level(t, like.device).sigma
