@@ -245,10 +245,12 @@ class Coefficients:
     def _on(self, device: torch.device) -> _Tables:
         """The tables on a device."""
         if device not in self._tables:
-            log_A = self._log_A.to(device)
-            marginal = Level((0.5 * log_A).exp(), self.schedule.W.to(device), (-torch.expm1(log_A)).sqrt())
-            side = [x[:, :1] if x.ndim > 1 else x[:, None] for x in (marginal.root_A, marginal.sigma)]
-            self._tables[device] = _Tables(log_A, marginal, torch.cat([*side, marginal.W], dim=1))
+            # Normal tensors, also where the first to ask is in inference mode.
+            with torch.inference_mode(False):
+                log_A = self._log_A.to(device)
+                marginal = Level((0.5 * log_A).exp(), self.schedule.W.to(device), (-torch.expm1(log_A)).sqrt())
+                side = [x[:, :1] if x.ndim > 1 else x[:, None] for x in (marginal.root_A, marginal.sigma)]
+                self._tables[device] = _Tables(log_A, marginal, torch.cat([*side, marginal.W], dim=1))
         return self._tables[device]
 
     def _everywhere(self, t: int, device: torch.device | None) -> Tensor:
