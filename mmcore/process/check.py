@@ -66,6 +66,19 @@ def same_shape(like: Tensor, **tensors: Tensor) -> None:
             raise ValueError(f"process: {name} has shape {tuple(x.shape)}, expected (B, *Z) = {tuple(like.shape)}")
 
 
+def both(h: object) -> tuple[Tensor, Tensor]:
+    """The pair ``(h_s, h_t)``: one of them alone would leave the other's mean at zero.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if isinstance(h, tuple | list) and len(h) == 2 and all(isinstance(part, Tensor) for part in h):
+        return h[0], h[1]
+    kinds = [type(part).__name__ for part in h] if isinstance(h, tuple | list) else []
+    found = f"({', '.join(kinds)})" if kinds else type(h).__name__
+    raise ValueError(f"process: h = {found}, expected the pair (h_s, h_t)")
+
+
 def timestep(process: "Coefficients", name: str, t: "Timestep", rows: int) -> "Timestep":
     """An integer in ``0 … T`` as it is, or a tensor of them as int64.
 

@@ -15,6 +15,8 @@ Training draws :math:`z_t` from :meth:`Process.marginal`; samplers go from :math
 :meth:`Process.posterior`. There is no other implementation of either.
 """
 
+from numbers import Real
+
 import attrs
 import torch
 from torch import Tensor
@@ -136,10 +138,11 @@ class Process(Coefficients):
         Raises:
             ValueError: as :meth:`posterior`; ``η`` outside 0 … 1, or above 0 without noise.
         """
-        check.same_shape(z_t, h_s=h_s, h_t=h_t)
-        check.alike(z=z_t, h_s=h_s, h_t=h_t)
+        tensors = {"h_s": h_s, "h_t": h_t} | ({} if noise is None else {"noise": noise})
+        check.same_shape(z_t, **tensors)
+        check.alike(z=z_t, **tensors)
         s, t = check.pair(self, s, t, len(z_t))
-        if not 0 <= eta <= 1 or (eta and noise is None):
+        if not isinstance(eta, Real) or not 0 <= eta <= 1 or (eta and noise is None):
             noiseless = "" if noise is not None else " without noise"
             raise ValueError(f"process: eta = {eta}{noiseless}, expected 0 … 1, and noise where it is above 0")
         kept, added = self._stride(s, t, float(eta), z_t)
@@ -182,7 +185,7 @@ class Process(Coefficients):
         z0: Tensor | None,
         h: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor, Jump]:
-        h_s, h_t = (None, None) if h is None else h
+        h_s, h_t = (None, None) if h is None else check.both(h)
         if encodings is None and h is None and z0 is None and self.modalities == 0:
             z0 = torch.zeros_like(z)
         like = check.like(self, encodings, h_t, z0)
