@@ -168,7 +168,11 @@ def _pictures(name: str, values: list[np.ndarray], *, palette: bool = False) -> 
     classes = [int(one) for one in found]
     # A picture with few grey levels is one of levels, not of regions, unless its name says so.
     if classes and (palette or values[0].dtype == bool or _MASK.search(name)) and len(classes) <= REGIONS + 1:
-        void = 255 if classes[-1] == 255 and len(classes) > 1 and classes[-2] < REGIONS else None
+        if len(classes) == 2 and classes != [0, 1]:
+            # With one of them as void there would be but one class left.
+            note = f"class maps of the two values {classes[0]} and {classes[1]}"
+            return Column(name, "mask", {"values": classes}, note, size, True)
+        void = 255 if classes[-1] == 255 and len(classes) > 2 and classes[-2] < REGIONS else None
         top = classes[-2] if void is not None else classes[-1]
         if classes[0] >= 0 and top < REGIONS:
             options: dict[str, Any] = {"classes": max(2, top + 1)} | ({} if void is None else {"void": void})
@@ -407,7 +411,8 @@ def _elements(column: Column, size: tuple[int, int] | None) -> int:
 
 def _codes(column: Column, size: tuple[int, int] | None) -> int:
     if column.plugin == "mask" and size:
-        return math.prod(size) * (1 if column.options["classes"] == 2 else column.options["classes"])
+        classes = column.options.get("classes", 2)
+        return math.prod(size) * (1 if classes == 2 else classes)
     return column.options["classes"] if column.plugin == "label" else _elements(column, size)
 
 
