@@ -153,7 +153,7 @@ class Convention:
         if x.shape[2] == 3 and not ((x[..., 1] == first) & (x[..., 2] == first)).all():
             row, column = np.argwhere((x[..., 1] != first) | (x[..., 2] != first))[0]
             here = x[row, column]
-            shown = f" {hex_of(here)}" if x.dtype == np.uint8 else ""
+            shown = f" {hex_of(here.tolist())}" if x.dtype == np.uint8 else ""
             raise RequestError(
                 f"found a colour{shown} at row {row}, column {column}, expected one grey value for each pixel; "
                 "colours = [...], in the order of the classes, says which colour is which"
