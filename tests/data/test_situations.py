@@ -42,7 +42,7 @@ REGIONS = np.kron(numbers(2).integers(0, 3, (ROWS, 4, 4)), np.ones((4, 4), int))
 
 def read(at: Path, registry: Registry, name: str) -> torch.Tensor:
     """All of a variable's values, by the configuration that init writes."""
-    tables = tomllib.loads(configuration(at, registry))
+    tables = tomllib.loads(configuration(at, registry).text)
     rows = configured(tables, registry=registry).rows("all")
     batch = rows.take(range(len(rows)))
     assert len(rows) == ROWS
