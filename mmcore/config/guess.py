@@ -129,8 +129,7 @@ class Looked:
         first: list[tuple[int, Mapping[str, Any]]] = []
         for index in order[:FIRST]:
             row = self._asked(index, "", lambda index=index: source[index])
-            if row is not None:
-                first.append((index, row))
+            first += [] if row is None else [(index, row)]
         names = list(dict.fromkeys(name for _, row in first for name in row))
         if source.names is not None:
             names = list(dict.fromkeys([*source.names, *names]))
@@ -194,8 +193,8 @@ class Looked:
         began, done = time.monotonic(), 0
         with Progress("reading", len(order), quiet=len(order) < 500) as bar:
             for index in order:
-                row = self._asked(index, "", lambda index=index: self.source[index])
-                for name, kind in wanted.items() if row is not None else ():
+                row = self._asked(index, "", lambda index=index: self.source[index]) or {}
+                for name, kind in wanted.items():
                     value = self._value(index, row, name)
                     if value is None:
                         continue

@@ -195,10 +195,11 @@ def _numbers(
     if not finite:
         return Column(name, note="numbers that are NaN or infinite, all of them")
     lost = len(here) - len(finite)
-    nan = sum(value != value for value in here)
-    told = [f"{nan} of {len(here)} rows are NaN, which is missing"] if nan else []
-    if lost > nan:
-        told.append(f'{lost - nan} of {len(here)} rows are infinite; training stops there, unless on_bad_row = "skip"')
+    told = (
+        [f'{lost} of {len(here)} rows are NaN or infinite; training stops there, unless on_bad_row = "skip"']
+        if lost
+        else []
+    )
     if given.get("") == "scalar":
         return _scalar(name, finite, options, installed, "as you say", told)
     if any(value != int(value) for value in finite):

@@ -96,7 +96,7 @@ READERS: dict[str, tuple[str, Callable[[bytes], Any]]] = {
 
 
 def decode(raw: Any) -> Any:
-    """What a path or bytes of a known kind hold, and None for NaN, which stands for a missing number; anything else as it is.
+    """What a path or bytes of a known kind hold; anything else as it is.
 
     A picture is upright: a camera's turn, which its file only notes (EXIF), is done. Of an animation it is the first frame.
 
@@ -108,10 +108,6 @@ def decode(raw: Any) -> Any:
     """
     if isinstance(raw, dict | bytes):
         raw = _encoded(raw)
-    elif isinstance(raw, float) or (
-        getattr(raw, "ndim", None) == 0 and getattr(getattr(raw, "dtype", None), "kind", "") == "f"
-    ):
-        return None if raw != raw else raw
     if not isinstance(raw, Path | Encoded):
         return raw
     suffix = raw.suffix.lower()

@@ -112,7 +112,7 @@ class LabelModality(Modality):
 
     def _index(self, raw: Any) -> int:
         if isinstance(raw, np.ndarray | np.generic):
-            raw = self._hot(raw) if raw.size == self.classes > 1 and raw.ndim else raw
+            raw = self._hot(np.asarray(raw))
             raw = raw.item() if isinstance(raw, np.ndarray | np.generic) and raw.size == 1 else raw
         if isinstance(raw, float) and raw.is_integer():
             raw = int(raw)
@@ -134,7 +134,11 @@ class LabelModality(Modality):
     def _hot(self, raw: np.ndarray) -> Any:
         """The class of a one-hot vector; what is none stays as it is."""
         one_hot = (
-            raw.ndim == 1 and raw.dtype.kind in "biuf" and np.isin(raw, (0, 1)).all() and raw.astype(int).sum() == 1
+            raw.shape == (self.classes,)
+            and raw.size > 1
+            and raw.dtype.kind in "biuf"
+            and np.isin(raw, (0, 1)).all()
+            and raw.astype(int).sum() == 1
         )
         return int(raw.argmax()) if one_hot else raw
 
