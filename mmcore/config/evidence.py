@@ -211,20 +211,33 @@ def _kind(name: str, c: Pixels, given: Mapping[str, Any]) -> tuple[str, str] | Q
         return "mask", f"by the name {name}"
     if image and not mask:
         return "image", f"by the name {name}"
-    if mask and image and not (c.deep or c.unequal or c.lossy) and not c.grey.many and len(c.grey.pixels) <= FEW:
-        return "mask", f"by the name {name} and {len(c.grey.pixels)} values"
-    if c.bits:
+    few = _few(c)
+    if mask and image and few:
+        return "mask", f"by the name {name} and {few}"
+    if c.bits and not image:
         return "mask", "by its bits"
-    tally = c.indices if set(c.modes) == {"P"} else c.grey
-    few = not tally.many and 0 < len(tally.pixels) <= FEW and not c.lossy
-    if few and (set(c.modes) == {"P"} or (set(c.channels) == {1} and c.whole) or not c.unequal):
-        text = (
-            f"{name} has {len(tally.pixels)} different values ({_values(tally)}), which may be classes or grey levels"
+    if few and not (mask and image):
+        text = f"{name} has {few}, which may be classes or grey levels and colours"
+        return Question(
+            name, text, {f"{name}=mask": "class maps", f"{name}=image": "pictures", f"{name}=none": "left out"}
         )
-        if set(c.modes) == {"P"}:
-            text = f"{name} has palettes of {len(tally.pixels)} colours, which may be classes or pictures"
-        return Question(name, text, {f"{name}=mask": "class maps", f"{name}=image": "pictures"})
     return "image", "by its many values"
+
+
+def _few(c: Pixels) -> str:
+    """The few values or colours of what may be class maps, in words; empty where there are many."""
+    if c.lossy or not (c.whole and c.finite) or c.clear:
+        return ""
+    if set(c.modes) == {"P"}:
+        tally, what = (c.colours, "colours of palettes") if _by_colour(c) else (c.indices, "indices of palettes")
+    elif c.unequal:
+        tally, what = c.colours, "colours"
+    else:
+        tally, what = c.grey, "values"
+    if tally.many or not 0 < len(tally.pixels) <= FEW:
+        return ""
+    shown = f" ({_values(tally)})" if what == "values" else ""
+    return f"{len(tally.pixels)} different {what}{shown}"
 
 
 # ---- class maps ----
@@ -521,6 +534,10 @@ def _picture(name: str, c: Pixels, given: dict[str, Any], why: str) -> Column | 
         )
     elif c.alphas and not c.clear:
         told.append(f"{c.alphas} of {c.count} have an alpha, opaque everywhere, which is left out")
+    if not c.deep and not c.bits and c.high < 64 and "limits" not in given:
+        told.append(
+            f"dark: no value is above {c.high:.0f} of 255; limits = [0, {c.high:.0f}] would use the whole range"
+        )
     limits = _limits(name, c, told) if c.deep and "limits" not in given else {}
     if isinstance(limits, Question | Column):
         return limits

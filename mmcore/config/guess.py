@@ -117,6 +117,7 @@ class Looked:
         questions: what the evidence does not decide.
         read: of how many rows pictures and vectors were read.
         bad: rows that cannot be read, each with its place.
+        apart: rows whose pictures and maps are not of one size.
     """
 
     def __init__(self, source: Source, said: Mapping[str, Mapping[str, Any]], installed: Sequence[str]) -> None:
@@ -186,6 +187,7 @@ class Looked:
         wanted = {
             name: kind for name, kind in self.kinds.items() if kind in ("pixels", "vectors") and name != self.split
         }
+        self.apart: list[str] = []
         self._seen = {name: Pixels() if kind == "pixels" else [] for name, kind in wanted.items()}
         if not wanted:
             return len(order)
@@ -194,6 +196,7 @@ class Looked:
         with Progress("reading", len(order), quiet=len(order) < 500) as bar:
             for index in order:
                 row = self._asked(index, "", lambda index=index: self.source[index]) or {}
+                sizes: dict[str, tuple[int, int]] = {}
                 for name, kind in wanted.items():
                     value = self._value(index, row, name)
                     if value is None:
@@ -203,14 +206,22 @@ class Looked:
                             f"{self.source.where(index)}, {name}: found {_called(value, other)} among {kind}"
                         )
                     elif kind == "pixels":
-                        self._seen[name].add(value)
+                        sizes[name] = self._seen[name].add(value)
                     else:
                         self._seen[name].append(np.asarray(value).reshape(-1))
+                if len(set(sizes.values())) > 1:
+                    shown = ", ".join(f"{name} of {h} × {w}" for name, (h, w) in sizes.items())
+                    self.apart.append(f"{self.source.where(index)}: {shown}")
                 done += 1
                 bar.update(done)
                 if time.monotonic() - began > SECONDS:
                     break
         return done
+
+    @property
+    def seen(self) -> list[Pixels]:
+        """The pictures and maps, counted."""
+        return [seen for seen in self._seen.values() if isinstance(seen, Pixels)]
 
     def _column(self, name: str) -> Column | Question:
         if name == self.split:
@@ -425,6 +436,14 @@ def _said(path: Path, name: str, looked: Looked, columns: Sequence[Column], sour
         yield "left out:"
         yield from (f"  {column.name}: {column.note}" for column in left)
     yield from (f"note: {one}" for one in getattr(source, "notes", ()))
+    if looked.apart:
+        turned = any(seen.turned for seen in looked.seen)
+        why = (
+            " (files that say how to turn a picture are turned upright: were the masks drawn on the stored one?)"
+            if turned
+            else ""
+        )
+        yield f"sizes differ inside {len(looked.apart)} rows, which resize refuses; {looked.apart[0]}{why}"
     if looked.bad:
         more = f", and {len(looked.bad) - 3} more" if len(looked.bad) > 3 else ""
         yield f'cannot be read: {"; ".join(looked.bad[:3])}{more}. Training stops at such a row; data.on_bad_row = "skip" passes over it'

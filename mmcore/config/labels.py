@@ -201,9 +201,11 @@ def _numbers(
         else []
     )
     if given.get("") == "scalar":
-        return _scalar(name, finite, options, installed, "as you say", told)
+        # With the modality as the user says, -1 is a number unless the user says otherwise.
+        said = {"missing": given.get("missing", math.nan)}
+        return _scalar(name, finite, {**options, **said}, installed, "as you say", told)
     if any(value != int(value) for value in finite):
-        return _scalar(name, finite, options, installed, "numbers with fractions", told)
+        return _scalar(name, finite, {**options, **_missing(given)}, installed, "numbers with fractions", told)
     counts = Counter(map(int, finite))
     missing = given.get("missing")
     if missing is not None:
@@ -246,7 +248,7 @@ def _numbers(
             key=True,
         )
     if real and not named:
-        return _scalar(name, finite, options, installed, f"by the name {name}", told)
+        return _scalar(name, finite, {**options, **_missing(given)}, installed, f"by the name {name}", told)
     if contiguous and repeated and distinct <= CLASSES:
         return _label(name, counts, options, missing, told, "as all of them occur, and begin at 0")
     if distinct > CLASSES or (not repeated and not dense):
@@ -276,15 +278,30 @@ def _label(name: str, counts: Counter[int], options: dict[str, Any], missing: An
 def _scalar(
     name: str, finite: list[Any], options: dict[str, Any], installed: Collection[str], why: str, told: list[str]
 ) -> Column | Question:
+    missing = options.pop("missing", None)
+    finite = [value for value in finite if value != missing] or finite
     low, high = min(finite), max(finite)
     shown = f"numbers {low:.6g} … {high:.6g}, {why}"
+    if low == -1 and missing is None and finite.count(-1) > 1 and all(value >= 0 or value == -1 for value in finite):
+        return Question(
+            name,
+            f"{name} has {shown}; {finite.count(-1)} of them are -1, which may be missing or a number",
+            {
+                f"{name}.missing=-1": "missing",
+                f"{name}=none": "left out",
+                **({f"{name}=scalar": "a number"} if "scalar" in installed else {}),
+            },
+        )
     if "scalar" not in installed:
         return Column(
             name, note=f"{shown}; the modality scalar reads them: pip install mmcore-scalar", told=tuple(told)
         )
     if not low < high:
         return Column(name, note=f"the one number {low:.6g} in all rows", told=tuple(told))
-    return Column(name, "scalar", options, shown, 'kind = "count" for whole numbers that stay whole', told=tuple(told))
+    change = 'kind = "count" for whole numbers that stay whole'
+    return Column(
+        name, "scalar", options, shown, change, missing=None if missing != missing else missing, told=tuple(told)
+    )
 
 
 def _lists(name: str, here: list[Any], options: dict[str, Any]) -> Column | Question | None:
@@ -352,6 +369,10 @@ def vectors(name: str, values: np.ndarray, given: Mapping[str, Any]) -> Column |
     where = "norm 1" if unit else f"norms {norms.min():.3g} … {norms.max():.3g}"
     found = {"width": width, "unit_norm": unit, **options}
     return Column(name, "clip", found, f"vectors of {width} numbers, {where}", told=told)
+
+
+def _missing(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {"missing": given["missing"]} if "missing" in given else {}
 
 
 def _some(names: Sequence[str]) -> str:

@@ -110,15 +110,20 @@ class Pixels:
     whole: bool = True
     finite: bool = True
 
-    def add(self, value: Any) -> None:
-        """Count one picture: a PIL image, or an array of two or three axes."""
+    def add(self, value: Any) -> tuple[int, int]:
+        """Count one picture: a PIL image, or an array of two or three axes.
+
+        Returns:
+            its height and width.
+        """
         self.count += 1
         if hasattr(value, "mode"):
             self._image(value)
+            return value.height, value.width
         else:
             array = np.asarray(value)
             self.modes[str(array.dtype.newbyteorder("="))] += 1
-            self._array(native(array))
+            return self._array(native(array))
 
     @property
     def deep(self) -> bool:
@@ -159,7 +164,7 @@ class Pixels:
             if len(seen) < MOST:
                 seen.add(red << 16 | green << 8 | blue)
 
-    def _array(self, array: np.ndarray) -> None:
+    def _array(self, array: np.ndarray) -> tuple[int, int]:
         self.shapes[array.shape] += 1
         if array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4) and array.shape[0] in (1, 3, 4):
             array = np.moveaxis(array, 0, 2)
@@ -177,6 +182,7 @@ class Pixels:
             self._extremes(array)
             if channels == 3:
                 self.unequal += not bool((array[..., :1] == array).all())
+        return height, width
 
     def _plane(self, plane: np.ndarray, unit: int) -> None:
         self.channels[1] += 1
