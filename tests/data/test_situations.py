@@ -1,5 +1,6 @@
 """Files as people have them, read by what ``mmcore init`` writes: the right values, or a question whose answers give the right values."""
 
+import json
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from PIL import Image
 from mmcore import Registry, RequestError
 from mmcore.config import configured
 from mmcore.config.guess import Guess, configuration
+from mmcore.data.contract import CONTRACT
 
 ROWS = 24
 Made = Image.Image | np.ndarray
@@ -739,3 +741,29 @@ def test_a_configuration_by_hand_reads_the_right_values(name: str, tmp_path: Pat
         "training": {"validate_every": 0},
     }
     assert_right(read(tables, registry, case.variable), right)
+
+
+# ---- the page ----
+
+PAGE = Path(__file__).parents[2] / "docs" / "reading.md"
+
+
+def line(name: str, case: Case) -> str:
+    """A situation's line on the page."""
+    answers = ", ".join(f"`--assume {answer}`" for answer in case.answers)
+    if case.right is None:
+        return f"| {name} | asked: {answers} |"
+    options = ", ".join(f"`{key} = {json.dumps(value)}`" for key, value in (case.options or {}).items())
+    happens = f"{case.plugin}{': ' if options else ''}{options}" if case.options is not None else f"“{case.says}”"
+    return f"| {name} | {happens}{f'; or {answers}' if answers else ''} |"
+
+
+def test_the_page_has_every_situation() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert [name for name, case in CASES.items() if line(name, case) not in text] == []
+
+
+def test_the_page_has_the_whole_contract() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    for one in CONTRACT:
+        assert f"| {one.kind} | {one.becomes} | {one.evidence} | {one.says} | {one.asked} |" in text
