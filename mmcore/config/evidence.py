@@ -14,6 +14,9 @@ REGIONS = 256
 """Most classes of a class map."""
 FEW = 64
 """Values up to which a picture of a column without a telling name may be a class map."""
+STEP = 4
+"""The widest step between classes beside which a value that stands apart is void."""
+_BORDER = 224 << 16 | 224 << 8 | 192
 VOID = (*range(250, 256), 65535)
 """Values above the classes that data sets use for void."""
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
@@ -340,7 +343,8 @@ def _graded(
                 f"{name}=none": "left out",
             },
         )
-    decided = classes(name, tally, said)
+    bordered = set(c.modes) == {"P"} and c.palette.get(max(tally.pixels)) == {_BORDER}
+    decided = classes(name, tally, said, bordered=bordered)
     if isinstance(decided, Question):
         return decided
     more, reason = decided
@@ -367,13 +371,16 @@ def _thresholded(name: str, options: dict[str, Any], level: float, note: str) ->
     )
 
 
-def classes(name: str, tally: Tally, said: Mapping[str, Any]) -> tuple[dict[str, Any], str] | Question:
+def classes(
+    name: str, tally: Tally, said: Mapping[str, Any], *, bordered: bool = False
+) -> tuple[dict[str, Any], str] | Question:
     """The options of a mask by the values that occur, with the evidence.
 
     Args:
         name: of the column.
         tally: its values.
         said: options that the user says.
+        bordered: whether the largest has the colour of Pascal VOC's border in a palette.
     """
     ignore = list(said.get("ignore", ())) + ([said["void"]] if "void" in said else [])
     values = [value for value in tally.values if value not in ignore]
@@ -417,24 +424,35 @@ def classes(name: str, tally: Tally, said: Mapping[str, Any]) -> tuple[dict[str,
             },
         )
     rest = [value for value in values if value >= 0]
-    void: int | None = negative[0] if negative else None
-    reason = f"{void} ({tally.share(void):.1%}) is void, being below the classes" if void is not None else ""
-    top = rest[-1]
-    if top in VOID:
-        others = rest[:-1]
-        step = max([b - a for a, b in itertools.pairwise(others)], default=1)
-        choices = {f"{name}.values={_comma(rest)}": f"{len(rest)} classes", f"{name}.void={top}": f"{top} is void"}
-        if others == [0, 1] and not tally.together(1, top):
-            return Question(
-                name,
-                f"{name} has the values {shown}, but no map has both 1 and {top}: {top} may be void, a class, or 1 in other files' words",
-                {**choices, f"{name}.values=[0,[1,{top}]]": f"1 and {top} are the same class"},
-            )
-        if void is not None or top - others[-1] <= 4 * step or (others[-1] >= 64 and step > 4):
-            return Question(name, f"{name} has the values {shown}, of which {top} may be void or a class", choices)
-        void, rest = top, others
-        reason = f"{void} ({tally.share(void):.1%}) is void, standing apart from the classes"
-    options = _numbered(rest) | ({} if void is None else {"void": void})
+    below, top = (negative[0] if negative else None), rest[-1]
+    above = top if top in VOID else None
+    if below is None and above is None:
+        options = _numbered(rest)
+        return options, "; ".join(filter(None, [f"values {shown}", _renumbered(rest, options)]))
+    void = below if above is None else above
+    assert void is not None
+    others = [value for value in rest if value != above]
+    whole, choices = _comma(values), {f"{name}.void={void}": f"{void} is void"}
+    if others == [0, 1] and above is not None and not tally.together(1, above):
+        merged = {f"{name}.values=[0,[1,{above}]]": f"1 and {above} are the same class"}
+        return Question(
+            name,
+            f"{name} has the values {shown}, but no map has both 1 and {above}: {above} may be void, a class, or 1 in other files' words",
+            {f"{name}.values={whole}": f"{len(values)} classes", **choices, **merged},
+        )
+    step = max((b - a for a, b in itertools.pairwise(others)), default=0)
+    apart = above is None or above - others[-1] > 4 * step
+    if (below is not None and above is not None) or len(others) < 2 or not (bordered or (step <= STEP and apart)):
+        return Question(
+            name,
+            f"{name} has the values {shown}, of which {void} may be void or a class",
+            {f"{name}.values={whole}": f"{len(values)} classes", **choices},
+        )
+    rest, kind = others, "being below" if above is None else "standing apart from"
+    reason = f"{void} ({tally.share(void):.1%}) is void, {kind} the classes"
+    if bordered and not (step <= STEP and apart):
+        reason = f"{void} ({tally.share(void):.1%}) is void, having the colour of Pascal VOC's border"
+    options = _numbered(rest) | {"void": void}
     return options, "; ".join(filter(None, [f"values {shown}", _renumbered(rest, options), reason]))
 
 
@@ -472,13 +490,12 @@ def _coloured(name: str, c: Pixels, options: dict[str, Any], why: str) -> Column
     reason = "black first"
     order = sorted(found)
     voc = [_voc(k) for k in range(21)]
-    border = 224 << 16 | 224 << 8 | 192
-    if set(found) <= {*voc, border} and len(found) > 2:
+    if set(found) <= {*voc, _BORDER} and len(found) > 2:
         order = [colour for colour in voc if colour in found]
         reason = "in the order of Pascal VOC, whose colours they are"
-        if border in found:
-            options = {"ignore": [hex_of(unpack(border))], **options}
-            reason += f"; {hex_of(unpack(border))} is its border, void"
+        if _BORDER in found:
+            options = {"ignore": [hex_of(unpack(_BORDER))], **options}
+            reason += f"; {hex_of(unpack(_BORDER))} is its border, void"
     table = [hex_of(unpack(colour)) for colour in order]
     note = f"class maps, {why}: {len(table)} colours are {len(table)} classes, {reason}"
     return Column(name, "mask", {"colours": table, **options}, note, "colours or ignore")
