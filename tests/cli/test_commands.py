@@ -493,7 +493,7 @@ EXPECTED: dict[str, dict[str, dict[str, Any]]] = {
     },
     "table": {
         "image": {"plugin": "image", "size": [24, 32], "channels": 1},
-        "label": {"plugin": "label", "classes": 5},
+        "label": {"plugin": "label", "classes": 4, "names": ["1", "2", "3", "4"]},
         "vector": {"plugin": "clip", "width": 6, "unit_norm": False},
     },
     "shards": {"image": {"plugin": "image", "size": 8, "channels": 3}, "label": {"plugin": "label", "classes": 5}},
@@ -502,7 +502,7 @@ EXPECTED: dict[str, dict[str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("layout", EXPECTED)
 def test_init_finds_what_is_there(layout: str, tmp_path: Path, registry: mmcore.Registry) -> None:
-    text = configuration(write(layout, tmp_path), registry)
+    text = configuration(write(layout, tmp_path), registry).text
     tables = tomllib.loads(text)
     assert tables["modalities"] == EXPECTED[layout]
     setup = configured(tables, registry=registry)
@@ -533,7 +533,7 @@ def test_init_takes_the_parts_that_the_data_name(
 ) -> None:
     lines = [f"{i % 3},{words[i // 3 % len(words)]}" for i in range(90)]
     (tmp_path / "a.csv").write_text("\n".join(["label,split", *lines]) + "\n")
-    tables = tomllib.loads(configuration(tmp_path / "a.csv", registry))
+    tables = tomllib.loads(configuration(tmp_path / "a.csv", registry).text)
     if values is None:
         assert not {"by", "values"} & tables["data"]["split"].keys()
         return
