@@ -54,7 +54,9 @@ def open_source(registry: "Registry", options: DataOptions, part: str = "train")
 
 
 def check_part(registry: "Registry", options: DataOptions, part: str) -> None:
-    """Refuse a held-out part that there cannot be: the split does not name it, and the source has no parts of its own. Nothing is opened.
+    """Refuse a held-out part that there cannot be: the split does not name it, and the source has no parts of its own. No row is read.
+
+    A source whose parts depend on what lies on the disk tells them by its function ``parts``, which takes its options.
 
     Raises:
         OptionError: of the split.
@@ -62,8 +64,19 @@ def check_part(registry: "Registry", options: DataOptions, part: str) -> None:
         PluginError: the source's plugin is broken.
     """
     factory, _ = registry.factory(registry.find("source", options.source))
-    if not _named(options, part) and ("part" in options.options or not _takes_part(factory)):
+    if _named(options, part):
+        return
+    if "part" in options.options or not _takes_part(factory) or part not in _own_parts(factory, options, (part,)):
         raise part_missing(options.split, part)
+
+
+def _own_parts(factory: Any, options: DataOptions, default: tuple[str, ...]) -> tuple[str, ...]:
+    """The parts that a source says it has, none where it cannot be asked; the default where it says nothing of them."""
+    tell = getattr(factory, "parts", None)
+    try:
+        return default if tell is None else tuple(tell(**options.options))
+    except (RequestError, TypeError):
+        return ()
 
 
 def _named(options: DataOptions, part: str) -> Any:

@@ -91,6 +91,8 @@ class LabelModality(Modality):
             return self.names.index(raw)
         if isinstance(raw, np.ndarray | Tensor | np.generic) and raw.ndim == 0:
             raw = raw.item()
+        if isinstance(raw, str) and self.names is None and raw.isascii() and raw.isdecimal():
+            raw = int(raw)  # one word in a table's column makes all of it text
         if isinstance(raw, bool) or not isinstance(raw, int):
             raise RequestError(f"found {raw!r} ({type(raw).__name__}), expected a class index 0 … {self.classes - 1}")
         if not 0 <= raw < self.classes:
