@@ -104,7 +104,9 @@ def parts_of(places: Places) -> tuple[str, ...]:
     return tuple(part for part in PARTS if part in found)
 
 
-def asked_parts(path: Path, known: Iterable[str], part: str, source: str) -> tuple[str, ...]:
+def asked_parts(
+    path: Path, known: Iterable[str], part: str, source: str, such: str = "folders such as train/ and validation/"
+) -> tuple[str, ...]:
     """The parts to read for one that is asked for; ``("",)`` where the data are one whole.
 
     Raises:
@@ -116,7 +118,7 @@ def asked_parts(path: Path, known: Iterable[str], part: str, source: str) -> tup
     if not known:
         if part in ("train", "all"):
             return ("",)
-        expected = f"train or all, as {path} has no folders of parts such as train/ and validation/"
+        expected = f"train or all, as {path} has no parts of its own: {such}"
         raise OptionError(source, "part", part, expected, mend=f"split.{part} holds rows out")
     if part == "all":
         return known

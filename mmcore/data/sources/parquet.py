@@ -118,7 +118,7 @@ def _array(value: Any) -> Any:
     return flat.to_numpy(zero_copy_only=False).reshape(shape)
 
 
-def file_of(image: Any) -> Any:
+def file_of(image: Any) -> Encoded | Path | None:
     """What ``datasets`` keeps of a file, its bytes or its path, as one of them; the kind of bytes by how they begin.
 
     Args:
