@@ -102,10 +102,11 @@ def open_data(
         seed: of that.
 
     Raises:
-        RequestError: as :func:`open_source`; a variable that is in no row seen; or transforms that there are not, or that do not fit
-            their options or the variables.
+        RequestError: as :func:`open_source`; a variable that is in no row seen; transforms that there are not, or that do not fit
+            their options or the variables; or training rows of which none has two variables, or too few what is expected.
     """
     from mmcore.data.dataset import Dataset
+    from mmcore.data.pairing import check_expected, check_together
 
     source = open_source(registry, options, part)
     if options.embed:
@@ -114,7 +115,7 @@ def open_data(
         for one in options.embed:
             source = Embedded.of(registry, source, one)
     _check_names(source, options, variables)
-    return Dataset(
+    dataset = Dataset(
         source,
         variables,
         transforms=_transforms(registry, options),
@@ -122,7 +123,12 @@ def open_data(
         augment=part == "train",
         on_bad_row=options.on_bad_row,
         bad_row_limit=options.bad_row_limit,
+        unpaired=options.unpaired,
     )
+    if part == "train":
+        check_together(dataset)
+        check_expected(dataset, options.expect)
+    return dataset
 
 
 def at_hand(rows: "Dataset | Table", options: LoaderOptions) -> "Dataset | Table":

@@ -52,6 +52,12 @@ class Named(Source):
     def key(self, index: int) -> str:
         return self.source.key(index)
 
+    def has(self, name: str) -> Sequence[bool] | None:
+        column = self.columns.get(name)
+        if column is None:
+            return self.source.has(name)
+        return None if column.present is not None or column.missing else self.source.has(column.column)
+
     def column(self, name: str) -> Sequence[Any]:
         if name not in self.columns:
             return self.source.column(name)
@@ -85,6 +91,10 @@ class Subset(Source):
 
     def key(self, index: int) -> str:
         return self.source.key(int(self.indices[index]))
+
+    def has(self, name: str) -> Sequence[bool] | None:
+        known = self.source.has(name)
+        return None if known is None else [known[i] for i in self.indices]
 
     def column(self, name: str) -> Sequence[Any]:
         values = self.source.column(name)

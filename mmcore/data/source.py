@@ -45,10 +45,14 @@ class Source(ABC):
     Attributes:
         disjoint: options, with ``part``, by which the source's own parts share no row.
         names: its columns, where they are known.
+        classes: the names of the classes that a column's whole numbers or texts are, by column, where the data hold them.
+        notes: how the data were read where that is not plain, and what was left out, a line each.
     """
 
     disjoint: ClassVar[Mapping[str, Any]] = {}
     names: Any = None
+    classes: Mapping[str, Sequence[str]] = {}
+    notes: Sequence[str] = ()
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -75,6 +79,10 @@ class Source(ABC):
     def column(self, name: str) -> Sequence[Any]:
         """The raw value of one name in every row, None where it is missing; read without the others where that can be."""
         return [self[i].get(name) for i in range(len(self))]
+
+    def has(self, name: str) -> Sequence[bool] | None:
+        """Whether each row has a value of one name, where that is known without reading any; else None."""
+        return None
 
     def __iter__(self) -> Iterator[Row]:
         return (self[i] for i in range(len(self)))

@@ -157,6 +157,13 @@ class Folder(Source):
                 ]
         return super().column(name)
 
+    def has(self, name: str) -> Sequence[bool] | None:
+        if name not in self.names:
+            return [False] * len(self)
+        if name in self._parts[0].files:
+            return [stem in part.files[name] for part in self._parts for stem in part.stems]
+        return None
+
     def where(self, index: int) -> str:
         return f"{shown(self.path.name)}/ {shown(self.key(index))}"
 

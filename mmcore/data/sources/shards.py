@@ -113,6 +113,13 @@ class Shards(Source):
             return [None] * len(self)
         return super().column(name)
 
+    def has(self, name: str) -> Sequence[bool] | None:
+        if self._json is not None:
+            return None
+        if name not in self.columns:
+            return [False] * len(self)
+        return (self._places[:, self.columns.index(name), 0] >= 0).tolist()
+
     def where(self, index: int) -> str:
         return f"{self.shards[self._places[index, :, 0].max()].name} member {shown(self.keys[index])}"
 
