@@ -299,3 +299,17 @@ def _check_names(source: Source, options: DataOptions, variables: "Sequence[Moda
                 expected=f"a column of {options.source} for the variable {m.name!r} among {', '.join(map(str, known))}",
                 mend=f'columns.{m.name} = "its column" names another',
             )
+        _check_classes(source, m)
+
+
+def _check_classes(source: Source, variable: "ModalityProtocol") -> None:
+    """Refuse names of classes in another order than the numbers of the data have: each would be called as another is."""
+    theirs, mine = source.classes.get(variable.name), getattr(variable, "names", None)
+    if not theirs or not mine or tuple(theirs) == tuple(mine):
+        return
+    values = (source[index].get(variable.name) for index in range(min(len(source), 64)))
+    if any(isinstance(value, int) for value in values):
+        raise RequestError(
+            f"data: {variable.name}: found the names {', '.join(mine)}, expected those that the data give their numbers, in this order: "
+            f"{', '.join(theirs)}"
+        )

@@ -54,15 +54,17 @@ def check_together(rows: "Dataset | Table") -> None:
     Raises:
         RequestError: with two rows that are likely one.
     """
+    from mmcore.data.table import Table
+
     names = rows.names
     if rows.unpaired or len(names) < 2:
         return
-    if hasattr(rows, "source"):
-        indices, present = presence(rows.source, names)
-        source = rows.source
-    else:
+    if isinstance(rows, Table):
         present = rows.rows.present.numpy()
         indices, source = np.arange(len(present)), None
+    else:
+        source = rows.source
+        indices, present = presence(source, names)
     if (present.sum(1) >= 2).any() or not present.any():
         return
     counts = ", ".join(f"{name} in {n}" for name, n in zip(names, present.sum(0).tolist(), strict=True))

@@ -51,8 +51,8 @@ class Source(ABC):
 
     disjoint: ClassVar[Mapping[str, Any]] = {}
     names: Any = None
-    classes: Mapping[str, Sequence[str]] = {}
-    notes: Sequence[str] = ()
+    classes: Any = {}
+    notes: Any = ()
 
     @abstractmethod
     def __len__(self) -> int: ...

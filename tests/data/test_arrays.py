@@ -164,3 +164,19 @@ def test_splits_that_are_one_part_alike_are_told(hub: Any, tmp_path: Path, regis
     with pytest.raises(RequestError, match=r"part = 'test', expected one of the splits in .*test1 and test2 are test"):
         registry.source("datasets", path=str(at), part="test")
     assert len(registry.source("datasets", path=str(at), part="test2")) == 2
+
+
+def test_names_in_another_order_than_the_numbers_of_the_data_are_refused(
+    hub: Any, tmp_path: Path, registry: Registry
+) -> None:
+    options = DataOptions(
+        "datasets", {"path": str(saved(hub, tmp_path / "saved", {"train": 4}))}, columns={"kind": "label"}
+    )
+    names = ["cat", "dog", "owl"]
+    variable = registry.modality("label", name="kind", classes=3, names=names)
+    assert Table.read(open_data(registry, options, [variable])).rows.values["kind"].tolist() == [0, 1, 2, 0]
+    variable = registry.modality("label", name="kind", classes=3, names=names[::-1])
+    with pytest.raises(
+        RequestError, match=r"kind: found the names owl, dog, cat, expected .* in this order: cat, dog, owl"
+    ):
+        open_data(registry, options, [variable])
