@@ -31,13 +31,14 @@ def part_of(name: str) -> str:
 
 
 def part_and_rest(name: str) -> tuple[str, str]:
-    """A name such as ``train_masks`` or ``masks-val`` cut into part and rest; no part where the name says none."""
-    words = re.split(r"[_\-. ]+", name)
-    for k in (0, -1):
-        if part := part_of(words[k]):
-            rest = words[1:] if k == 0 else words[:-1]
-            return part, "_".join(rest)
-    return "", name
+    """A name such as ``train_masks``, ``masks-val`` or ``testA`` cut into part and rest; no part where the name says none, or several."""
+    words = re.finditer(r"[A-Z]?[^A-Z_\-. ]+|[A-Z]+", name)
+    parts = [word for word in words if part_of(word[0])]
+    if len(parts) != 1:
+        return "", name
+    (word,) = parts
+    before, after = name[: word.start()].rstrip("_-. "), name[word.end() :].lstrip("_-. ")
+    return part_of(word[0]), "_".join(filter(None, (before, after)))
 
 
 def normal(text: str) -> str:

@@ -128,10 +128,16 @@ def _candidates(a: Sequence[str], b: Sequence[str]) -> list[tuple[Affixes, Affix
                     found.append((pair[1], pair[0]) if swapped else pair)
     # The least first, as a short name may lie in another by chance.
     found = sorted(dict.fromkeys(found), key=lambda pair: sum(len(x.prefix) + len(x.suffix) for x in pair))[:_TRIED]
-    common = [Affixes(_before(some), _after(some)) for some in names]
+    common = [common_affixes(stems) for stems in (a, b)]
     suffixes = [Affixes("", affix.suffix) for affix in common]
     prefixes = [Affixes(affix.prefix) for affix in common]
     return [*found, *((one[0], one[1]) for one in (suffixes, prefixes, common))]
+
+
+def common_affixes(stems: Collection[str]) -> Affixes:
+    """What all names begin and end with, but for digits."""
+    names = [stem.rpartition("/")[2] for stem in stems]
+    return Affixes(_before(names), _after(names))
 
 
 def _before(names: Sequence[str]) -> str:
