@@ -177,6 +177,7 @@ def rows_with(rows: Dataset, model: JointModel | Setup) -> Dataset:
         augment=rows.augment,
         on_bad_row=rows.on_bad_row,
         bad_row_limit=rows.bad_row_limit,
+        unpaired=rows.unpaired,
     )
 
 

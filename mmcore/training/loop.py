@@ -12,6 +12,7 @@ import torch
 
 from mmcore._version import __version__
 from mmcore.data import Dataset, Loader, LoaderOptions, Table, at_hand, open_loader
+from mmcore.data.pairing import check_together
 from mmcore.data.table import rows_for
 from mmcore.errors import MmcoreError, RequestError
 from mmcore.model.joint import JointModel
@@ -114,6 +115,7 @@ def fit(
         raise RequestError("fit: resume and pictures_every need a folder: give out")
     loading = loading or LoaderOptions()
     table = rows_for(rows, model.variables)
+    check_together(table)
     held = None if validation is None else at_hand(rows_for(validation, model.variables), loading)
     torch_device = pick_device(device)
     folder = Path(out) if out is not None else None
