@@ -240,7 +240,7 @@ def _compare(
     if changed and not accept_changes:
         raise RequestError(
             f"resume: the configuration is not that of {checkpoint.folder}: {'; '.join(changed)}; "
-            "put it back, or accept the changes (accept_changes)"
+            "put it back, or accept the changes (--accept-changes, accept_changes=True)"
         )
     step = torch.tensor([checkpoint.step, -checkpoint.step], device=torch.device("cpu"))
     if ranks.count > 1:
