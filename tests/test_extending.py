@@ -2,7 +2,12 @@
 
 import contextlib
 import io
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +18,47 @@ SECTIONS = dict(re.findall(r"^## (An? \w+)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S
 LINES = 12
 
 
-def test_the_page_has_transform_tracker_and_source() -> None:
-    assert {"A transform", "A tracker", "A source"} <= SECTIONS.keys()
+def test_the_page_has_every_kind_that_a_script_can_add() -> None:
+    assert {"A sampler", "A guidance", "A backbone", "A transform", "A tracker", "A source"} == SECTIONS.keys()
+
+
+def script(section: str) -> tuple[str, str]:
+    """A section's script, and what it prints."""
+    parts = re.search(r"```{testcode}\n(.*?)```\n\n```{testoutput}\n(.*?)```", SECTIONS[section], re.S)
+    assert parts is not None
+    return parts[1], parts[2]
 
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_each_script_is_short_and_prints_what_the_page_says(
     section: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code, printed = re.search(r"```{testcode}\n(.*?)```\n\n```{testoutput}\n(.*?)```", SECTIONS[section], re.S).groups()  # type: ignore[union-attr]
+    code, printed = script(section)
     assert len([line for line in code.splitlines() if line.strip()]) <= LINES
     monkeypatch.chdir(tmp_path)
     told, scope = io.StringIO(), dict[str, Any](__name__="__main__")
     with contextlib.redirect_stdout(told):
         exec(compile(code, section, "exec"), scope)
     assert told.getvalue() == printed
+
+
+def test_the_network_is_killed_and_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "net.py").write_text(script("A backbone")[0])
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "net.py"]
+    subprocess.run(command, cwd=tmp_path / "whole", env=environment, check=True, capture_output=True)
+    run = tmp_path / "killed" / "runs" / "net"
+    process = subprocess.Popen(command, cwd=tmp_path / "killed", env=environment)
+    try:
+        # Killed wherever it is by then, as soon as one checkpoint beyond the first is whole.
+        while process.poll() is None and len(list((run / "checkpoints").glob("step-*"))) < 2:
+            time.sleep(0.002)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == -signal.SIGKILL, "it had ended before it was killed"
+    subprocess.run([*command, "--resume"], cwd=tmp_path / "killed", env=environment, check=True, capture_output=True)
+    for path in ("model/model.safetensors", "metrics.jsonl"):
+        assert (run / path).read_bytes() == (tmp_path / "whole" / "runs" / "net" / path).read_bytes()

@@ -22,6 +22,7 @@ from mmcore.plugins.metadata import NAME, installed
 from mmcore.plugins.probe import probe
 from mmcore.plugins.products import PRODUCTS, misfit, required_of
 from mmcore.process.schedule import cosine
+from mmcore.store.model import describe
 from mmcore.testing.snippet import command, maker
 
 
@@ -92,7 +93,7 @@ def test_compose_makes_a_registered_network_that_trains_and_samples(mine: mmcore
     )
     assert isinstance(model.backbone, Net)
     assert model.backbone.engine == (2, 1000, 1)
-    assert model.config["backbone"] == {
+    assert describe(model)["backbone"] == {
         "offer": "mine",
         "distribution": REGISTERED,
         "version": "",

@@ -19,6 +19,7 @@ from mmcore.process import Process
 from mmcore.process.schedule import cosine
 from mmcore.sampling import plan
 from mmcore.sampling.question import Question
+from mmcore.sampling.samplers import check_name
 from mmcore.store.folder import check_writable
 from mmcore.training import TrainOptions
 from mmcore.training.validation import check_best
@@ -42,6 +43,13 @@ def check_ends(
         sampling: how samples are drawn, at the end and on the way.
         tasks: of the model.
     """
+    sampler = reading.table("sampling").get("sampler", "auto")
+    if isinstance(sampler, str):
+        # Told also where something else is wrong with the section.
+        try:
+            check_name(sampler, reading.registry)
+        except OptionError as error:
+            reading.refused(error, ("sampling",), reading.table("sampling"))
     if sampling is not None and sampling.conditioning == "rejection":
         # Neither the pictures on the way nor the samples at the end are asked with anything given.
         text = "expected roles or posterior, as a run's own samples are joint: nothing is given that others could be rejected by"
@@ -73,6 +81,8 @@ def check_question(reading: Reading, options: SamplingOptions, model: JointModel
         options: how samples are drawn.
         model: None where it cannot be composed; then by what a process alone can tell.
     """
+    if reading.broken("sampling.sampler"):
+        return
     process = model.process if model is not None else Process(cosine(STEPS, 1))
     try:
         names = ("sampler", "steps", "spacing", "eta", "codes")

@@ -32,6 +32,7 @@ class Dataset:
         on_bad_row: ``"stop"`` raises at a row that cannot be read; ``"skip"`` takes it for a row that has nothing,
             which counts in no loss, and tells of it in :attr:`TensorBatch.bad`.
         bad_row_limit: how many different bad rows a :class:`Loader` skips before it raises.
+        unpaired: whether a training may take rows of which none has two variables.
 
     Attributes:
         names: of the variables, in the order of :attr:`TensorBatch.present`.
@@ -50,6 +51,7 @@ class Dataset:
         augment: bool = True,
         on_bad_row: str = "stop",
         bad_row_limit: int = 100,
+        unpaired: bool = False,
     ) -> None:
         if on_bad_row not in ("stop", "skip"):
             raise RequestError(f"data: on_bad_row = {on_bad_row!r}, expected stop or skip")
@@ -58,7 +60,7 @@ class Dataset:
             raise RequestError("data: found no row, expected at least one")
         self.variables = tuple(variables)
         self.transforms, self.seed, self.augment = tuple(transforms), seed, augment
-        self.on_bad_row, self.bad_row_limit = on_bad_row, bad_row_limit
+        self.on_bad_row, self.bad_row_limit, self.unpaired = on_bad_row, bad_row_limit, unpaired
         self.names = tuple(m.name for m in self.variables)
         self._steps = self._bound()
 

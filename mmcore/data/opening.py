@@ -54,7 +54,9 @@ def open_source(registry: "Registry", options: DataOptions, part: str = "train")
 
 
 def check_part(registry: "Registry", options: DataOptions, part: str) -> None:
-    """Refuse a held-out part that there cannot be: the split does not name it, and the source has no parts of its own. Nothing is opened.
+    """Refuse a held-out part that there cannot be: the split does not name it, and the source has no parts of its own. No row is read.
+
+    A source whose parts depend on what lies on the disk tells them by its function ``parts``, which takes its options.
 
     Raises:
         OptionError: of the split.
@@ -62,8 +64,19 @@ def check_part(registry: "Registry", options: DataOptions, part: str) -> None:
         PluginError: the source's plugin is broken.
     """
     factory, _ = registry.factory(registry.find("source", options.source))
-    if not _named(options, part) and ("part" in options.options or not _takes_part(factory)):
+    if _named(options, part):
+        return
+    if "part" in options.options or not _takes_part(factory) or part not in _own_parts(factory, options, (part,)):
         raise part_missing(options.split, part)
+
+
+def _own_parts(factory: Any, options: DataOptions, default: tuple[str, ...]) -> tuple[str, ...]:
+    """The parts that a source says it has, none where it cannot be asked; the default where it says nothing of them."""
+    tell = getattr(factory, "parts", None)
+    try:
+        return default if tell is None else tuple(tell(**options.options))
+    except (RequestError, TypeError):
+        return ()
 
 
 def _named(options: DataOptions, part: str) -> Any:
@@ -89,10 +102,11 @@ def open_data(
         seed: of that.
 
     Raises:
-        RequestError: as :func:`open_source`; a variable that is in no row seen; or transforms that there are not, or that do not fit
-            their options or the variables.
+        RequestError: as :func:`open_source`; a variable that is in no row seen; transforms that there are not, or that do not fit
+            their options or the variables; or training rows of which none has two variables, or too few what is expected.
     """
     from mmcore.data.dataset import Dataset
+    from mmcore.data.pairing import check_expected, check_together
 
     source = open_source(registry, options, part)
     if options.embed:
@@ -101,7 +115,7 @@ def open_data(
         for one in options.embed:
             source = Embedded.of(registry, source, one)
     _check_names(source, options, variables)
-    return Dataset(
+    dataset = Dataset(
         source,
         variables,
         transforms=_transforms(registry, options),
@@ -109,7 +123,12 @@ def open_data(
         augment=part == "train",
         on_bad_row=options.on_bad_row,
         bad_row_limit=options.bad_row_limit,
+        unpaired=options.unpaired,
     )
+    if part == "train":
+        check_together(dataset)
+        check_expected(dataset, options.expect)
+    return dataset
 
 
 def at_hand(rows: "Dataset | Table", options: LoaderOptions) -> "Dataset | Table":
@@ -280,3 +299,17 @@ def _check_names(source: Source, options: DataOptions, variables: "Sequence[Moda
                 expected=f"a column of {options.source} for the variable {m.name!r} among {', '.join(map(str, known))}",
                 mend=f'columns.{m.name} = "its column" names another',
             )
+        _check_classes(source, m)
+
+
+def _check_classes(source: Source, variable: "ModalityProtocol") -> None:
+    """Refuse names of classes in another order than the numbers of the data have: each would be called as another is."""
+    theirs, mine = source.classes.get(variable.name), getattr(variable, "names", None)
+    if not theirs or not mine or tuple(theirs) == tuple(mine):
+        return
+    values = (source[index].get(variable.name) for index in range(min(len(source), 64)))
+    if any(isinstance(value, int) for value in values):
+        raise RequestError(
+            f"data: {variable.name}: found the names {', '.join(mine)}, expected those that the data give their numbers, in this order: "
+            f"{', '.join(theirs)}"
+        )

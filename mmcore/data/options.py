@@ -16,6 +16,10 @@ _VALUES = Rule(
     f"values for parts among {', '.join(PARTS[:3])}",
     lambda value: isinstance(value, dict) and set(value) <= set(PARTS[:3]),
 )
+_SHARES = Rule(
+    "a share of rows in 0 … 1 for each variable",
+    lambda value: isinstance(value, dict) and all(within(0, 1).holds(share) for share in value.values()),
+)
 _PARTED = Together(
     ("test", "validation"),
     lambda test, validation: test + validation < 1,
@@ -169,6 +173,8 @@ class DataOptions(LoaderOptions):
             options do not say them; 0 for none.
         on_bad_row: ``"stop"`` at a row that cannot be read, or ``"skip"`` it and tell.
         bad_row_limit: how many bad rows are skipped before that is an error.
+        expect: the share of rows that have a variable, by variable; of training rows at least half as many must.
+        unpaired: whether training rows need not have two variables together.
     """
 
     source: str = option(rule=TEXT)
@@ -182,3 +188,5 @@ class DataOptions(LoaderOptions):
     measure: int = option(4096, rule=whole(0))
     on_bad_row: str = option("stop", rule=one_of("stop", "skip"))
     bad_row_limit: int = option(100, rule=whole(0))
+    expect: dict[str, float] = option(factory=dict, rule=_SHARES)
+    unpaired: bool = option(False, rule=one_of(True, False))

@@ -20,7 +20,9 @@ class Named(Source):
     """
 
     def __init__(self, source: Source, columns: Mapping[str, ColumnOptions]) -> None:
-        self.source, self.columns = source, dict(columns)
+        self.source, self.columns, self.notes = source, dict(columns), source.notes
+        named = {name: source.classes.get(column.column) for name, column in self.columns.items()}
+        self.classes = {**source.classes, **{name: classes for name, classes in named.items() if classes}}
         # A column may lack values in the first row, so one miss is no proof; a source that knows its columns says so.
         known = getattr(source, "names", None)
         if known is not None:
@@ -52,6 +54,12 @@ class Named(Source):
     def key(self, index: int) -> str:
         return self.source.key(index)
 
+    def has(self, name: str) -> Sequence[bool] | None:
+        column = self.columns.get(name)
+        if column is None:
+            return self.source.has(name)
+        return None if column.present is not None or column.missing else self.source.has(column.column)
+
     def column(self, name: str) -> Sequence[Any]:
         if name not in self.columns:
             return self.source.column(name)
@@ -73,6 +81,7 @@ class Subset(Source):
 
     def __init__(self, source: Source, indices: Sequence[int] | np.ndarray) -> None:
         self.source, self.indices = source, np.asarray(indices, dtype=np.int64)
+        self.classes, self.notes = source.classes, source.notes
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -85,6 +94,10 @@ class Subset(Source):
 
     def key(self, index: int) -> str:
         return self.source.key(int(self.indices[index]))
+
+    def has(self, name: str) -> Sequence[bool] | None:
+        known = self.source.has(name)
+        return None if known is None else [known[i] for i in self.indices]
 
     def column(self, name: str) -> Sequence[Any]:
         values = self.source.column(name)

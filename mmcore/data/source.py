@@ -1,5 +1,6 @@
 """Sources: lazy sequences of raw rows. Importing this module imports no torch."""
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -44,10 +45,14 @@ class Source(ABC):
     Attributes:
         disjoint: options, with ``part``, by which the source's own parts share no row.
         names: its columns, where they are known.
+        classes: the names of the classes that a column's whole numbers or texts are, by column, where the data hold them.
+        notes: how the data were read where that is not plain, and what was left out, a line each.
     """
 
     disjoint: ClassVar[Mapping[str, Any]] = {}
     names: Any = None
+    classes: Any = {}
+    notes: Any = ()
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -75,35 +80,45 @@ class Source(ABC):
         """The raw value of one name in every row, None where it is missing; read without the others where that can be."""
         return [self[i].get(name) for i in range(len(self))]
 
+    def has(self, name: str) -> Sequence[bool] | None:
+        """Whether each row has a value of one name, where that is known without reading any; else None."""
+        return None
+
     def __iter__(self) -> Iterator[Row]:
         return (self[i] for i in range(len(self)))
 
 
 class Rows(Source):
-    """Rows at hand: a sequence of mappings, or whatever has a length and rows by index.
+    """Rows at hand: a sequence of mappings, or whatever has a length and rows by index, such as a torch ``Dataset``.
 
     Args:
-        rows: without a length and an index, they are read into a list.
+        rows: mappings, named tuples, or with ``names`` tuples. What has a length and no index is read into a list.
+        names: of the values of rows that are tuples, such as ``("image", "label")``.
+        limit: read this many at most of an iterable without a length, which may have no end.
 
     Raises:
-        RequestError: there is none, or what is no rows: what it lacks.
+        RequestError: there is none, or what is no rows: what it lacks, or what to pass in its place.
     """
 
-    def __init__(self, rows: Iterable[Row]) -> None:
+    def __init__(self, rows: Iterable[Any], *, names: Sequence[str] | None = None, limit: int | None = None) -> None:
+        if names is not None:
+            self.names = tuple(names)
+        self._given = self.names
+        if problem := _no_rows(rows):
+            raise RequestError(f"data: found {problem}")
         lacking = [name for name in ("__len__", "__getitem__") if not hasattr(rows, name)]
-        if isinstance(rows, type):
-            raise RequestError(f"data: found the class {rows.__name__}, expected an object of it, {rows.__name__}(…)")
-        if isinstance(rows, Mapping | str | bytes):
-            raise RequestError(
-                f"data: found a {type(rows).__name__}, expected rows: a list of mappings, one for each row, or a source"
-            )
         if lacking and not hasattr(rows, "__iter__"):
             # With __getitem__ alone Python would iterate too, for ever over rows that are made as they are asked for.
             raise RequestError(
                 f"data: found a {type(rows).__name__}, which lacks {' and '.join(lacking)}, expected rows: a list of mappings, or a "
                 "source (mmcore.data.Source)"
             )
-        self.rows: Any = list(rows) if lacking else rows
+        if "__len__" in lacking and limit is None:
+            raise RequestError(
+                f"data: found a {type(rows).__name__}, which has no length and may have no end, expected rows: list(rows) reads all of it, "
+                "mmcore.data.Rows(rows, limit=1000) its first 1,000"
+            )
+        self.rows: Any = list(itertools.islice(iter(rows), limit)) if lacking or limit is not None else rows
         if not len(self.rows):
             raise RequestError("data: found no row, expected at least one")
 
@@ -111,7 +126,47 @@ class Rows(Source):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Row:
-        return self.rows[index]
+        row = self.rows[index]
+        if hasattr(row, "get"):
+            return row
+        if self._given is None and hasattr(row, "_asdict"):
+            return row._asdict()
+        if not isinstance(row, tuple | list):
+            raise RequestError(f"found a {type(row).__name__}, expected a mapping from name to raw value")
+        kinds = ", ".join(type(value).__name__ for value in row[:6])
+        if self._given is None:
+            raise RequestError(
+                f"found a {type(row).__name__} ({kinds}), expected a mapping from name to raw value; "
+                'mmcore.data.Rows(rows, names=("image", "label")) gives its values names'
+            )
+        if len(row) != len(self._given):
+            raise RequestError(
+                f"found {len(row)} values ({kinds}), expected {len(self._given)}: {', '.join(self._given)}"
+            )
+        return dict(zip(self._given, row, strict=True))
+
+
+def _no_rows(rows: Any) -> str:
+    """What is no rows though it looks like some, and what to pass in its place; empty for what may be rows."""
+    kind = type(rows).__name__
+    if isinstance(rows, type):
+        return f"the class {rows.__name__}, expected an object of it, {rows.__name__}(…)"
+    if isinstance(rows, Mapping) and rows and all(hasattr(value, "column_names") for value in rows.values()):
+        return f"a {kind} of {', '.join(map(str, rows))}, expected one of them, such as rows[{next(iter(rows))!r}]"
+    if isinstance(rows, Mapping):
+        return (
+            f"a {kind}, expected rows: a list of mappings, one for each row, or a source; of columns of equal length, "
+            "[dict(zip(rows, values)) for values in zip(*rows.values())]"
+        )
+    if isinstance(rows, str | bytes):
+        return f'a {kind}, expected rows: a list of mappings, or a source such as registry.source("npz", path=…)'
+    if hasattr(rows, "batch_size") and hasattr(rows, "dataset"):
+        return f"a {kind}, which gives batches, expected rows, of which batches are made here: pass its dataset"
+    module = type(rows).__module__.partition(".")[0]
+    calls = {"pandas": 'to_dict("records")', "polars": "to_dicts()", "pyarrow": "to_pylist()"}
+    if module in calls and kind in ("DataFrame", "Table", "RecordBatch"):
+        return f"a {kind} of {module}, expected rows: rows.{calls[module]}"
+    return ""
 
 
 def as_source(rows: Iterable[Row]) -> Source:

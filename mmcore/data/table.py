@@ -21,9 +21,11 @@ class Table(data.Dataset[TensorBatch]):
 
     Attributes:
         rows: all of them as one batch.
+        unpaired: whether a training may take rows of which none has two variables.
     """
 
     rows: TensorBatch
+    unpaired: bool = False
 
     @classmethod
     def read(cls, rows: Iterable[Mapping[str, Any]] | Dataset, variables: Sequence[ModalityProtocol] = ()) -> "Table":
@@ -46,7 +48,7 @@ class Table(data.Dataset[TensorBatch]):
         for row in batch.bad:
             tell(row)
         _check_spelling(dataset, batch)
-        return cls(batch)
+        return cls(batch, dataset.unpaired)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -71,7 +73,7 @@ class Table(data.Dataset[TensorBatch]):
         """At most ``count`` of the rows, spread evenly over them."""
         if count >= len(self):
             return self
-        return Table(self.__getitems__([k * len(self) // count for k in range(count)]))
+        return Table(self.__getitems__([k * len(self) // count for k in range(count)]), self.unpaired)
 
 
 def _check_spelling(dataset: Dataset, batch: TensorBatch) -> None:

@@ -49,6 +49,9 @@ def mmcore_sources() -> list[Offer]:
         Offer("idx", f"{files}.idx:Idx", "MNIST's IDX files, gzipped or not"),
         Offer("table", f"{files}.manifest:Manifest", "a CSV, JSON-lines or Parquet table of values and paths"),
         Offer("folder", f"{files}.folder:Folder", "parallel folders of files that share their stems"),
+        Offer(
+            "imagefolder", f"{files}.imagefolder:ImageFolder", "a folder of images for each class, or a metadata.csv"
+        ),
         Offer("shards", f"{files}.shards:Shards", "tar files in WebDataset's layout"),
         Offer("datasets", f"{files}.saved:Saved", "Hugging Face datasets saved on disk"),
     ]

@@ -1,4 +1,4 @@
-"""Samplers: how to go from one timestep to the next. Each is a class with one method, and one's own is too.
+"""Samplers: how to go from noise to samples. Each is a class with one method, and one's own is too.
 
 class Mine(mmcore.sampling.Sampler):
     def step(self, denoiser, here, to, rng, memory):
@@ -30,7 +30,7 @@ Memory = dict[str, Any]
 
 @attrs.frozen
 class Sampler(ABC):
-    """How samples are drawn from noise: which timesteps are visited, and what is done between two of them.
+    """How samples are drawn from noise: which timesteps are visited, and the step between two of them.
 
     Attributes:
         steps: how many timesteps are visited, from ``T`` to 1; or the decreasing timesteps themselves.
@@ -45,18 +45,18 @@ class Sampler(ABC):
 
     @abstractmethod
     def step(self, denoiser: Asked, here: Here, to: int, rng: Rng, memory: Memory) -> Tensor:
-        """Go from where the sampler is to the next timestep.
+        """Take one sampling step: from noisy latents at a timestep to those at the next.
 
         Args:
             denoiser: the model asked a question: :meth:`~mmcore.sampling.Asked.codes` calls the network,
                 :meth:`~mmcore.sampling.Asked.move` goes.
-            here: the noisy space ``here.z (B, *Z)`` at timestep ``here.t``.
+            here: the noisy latents ``here.z (B, *Z)`` at timestep ``here.t``.
             to: the next timestep, below ``here.t``.
             rng: random numbers of this step, each row's its own.
             memory: what this sampler keeps from step to step.
 
         Returns:
-            the noisy space at ``to``, ``(B, *Z)``.
+            the noisy latents at ``to``, ``(B, *Z)``.
         """
 
     def path(self, process: Process, begin: int | None = None) -> list[int]:
@@ -84,17 +84,17 @@ class Ddim(Sampler):
     eta: float | None = None
 
     def step(self, denoiser: Asked, here: Here, to: int, rng: Rng, memory: Memory) -> Tensor:
-        """One step of :meth:`mmcore.Process.step`."""
+        """One DDIM step, by :meth:`mmcore.Process.step`."""
         codes = denoiser.codes(here, rng)
         eta = self.of(denoiser.process)
         return denoiser.move(here, codes, to, denoiser.noise(rng) if eta else None, eta)
 
     def of(self, process: Process) -> float:
-        """``η`` for this process."""
+        """DDIM's ``η`` for this process: the option's, or else the noise schedule's own."""
         return process.schedule.eta if self.eta is None else self.eta
 
     def path(self, process: Process, begin: int | None = None) -> list[int]:
-        """As :meth:`Sampler.path`; refuses an ``eta`` that is none, and drawn codes without noise."""
+        """The timesteps to visit, as :meth:`Sampler.path`; refuses an ``eta`` that is none, and drawn codes without noise."""
         eta = self.of(process)
         if not 0 <= eta <= 1:
             raise OptionError("sample", "eta", eta, "0 … 1")
@@ -112,12 +112,12 @@ class Ancestral(Ddim):
 
 @attrs.frozen
 class Deterministic(Sampler):
-    """Samplers of second order: they add no noise, and need a signal-to-noise ratio that falls with ``t``."""
+    """A deterministic sampler of second order; it needs a signal-to-noise ratio that falls with ``t``."""
 
     codes: str = attrs.field(default="mean", init=False)
 
     def path(self, process: Process, begin: int | None = None) -> list[int]:
-        """As :meth:`Sampler.path`; refuses a path along which the ratio does not rise."""
+        """The timesteps to visit, as :meth:`Sampler.path`; refuses a path along which the signal-to-noise ratio does not rise."""
         path = super().path(process, begin)
         checked_snr(process, path, "sampler", NAMES.get(type(self), type(self).__name__))
         return path
@@ -130,7 +130,7 @@ class Multistep(Deterministic):
     steps: int | Sequence[int] = 20
 
     def step(self, denoiser: Asked, here: Here, to: int, rng: Rng, memory: Memory) -> Tensor:
-        """A DDIM step with codes extrapolated along the process's own ``λ``."""
+        """A DDIM step with predicted latents extrapolated along the process's own ``λ``."""
         codes, before = denoiser.codes(here, rng), memory.get("before")
         memory["before"] = (codes, here.t)
         if before is not None:
@@ -146,14 +146,14 @@ class Heun(Deterministic):
     steps: int | Sequence[int] = 10
 
     def step(self, denoiser: Asked, here: Here, to: int, rng: Rng, memory: Memory) -> Tensor:
-        """A DDIM step, and the same again with the mean of the codes at both ends."""
+        """A DDIM step, and the same again with the mean of the predicted latents at both ends."""
         codes = denoiser.codes(here, rng)
         there = denoiser.codes(Here(denoiser.move(here, codes, to), to), rng)
         return denoiser.move(here, (codes + there) / 2, to)
 
 
 SAMPLERS: dict[str, type[Sampler]] = {"ddim": Ddim, "ancestral": Ancestral, "2m": Multistep, "heun": Heun}
-"""The samplers by name; others come as objects or by plugin."""
+"""The built-in samplers by name; others come as objects or by plugin."""
 NAMES = {kind: name for name, kind in SAMPLERS.items()}
 
 
@@ -235,7 +235,9 @@ def plan(
     begin: int | None = None,
     registry: Registry | None = None,
 ) -> tuple[Sampler, list[int]]:
-    """A sampler, and the timesteps that it visits; all that can be wrong with them is told here.
+    """The sampler that a name and options stand for, and the timesteps that it visits.
+
+    All that can be wrong with them is told here.
 
     Args:
         process: the forward process.
@@ -251,10 +253,10 @@ def plan(
         OptionError: an unknown name, or options that do not fit.
         PluginError: a plugin's sampler that is broken.
     """
-    given: dict[str, Any] = {"steps": steps, "spacing": spacing, "eta": eta, "codes": codes}
-    given = {name: value for name, value in given.items() if value is not None}
+    options: dict[str, Any] = {"steps": steps, "spacing": spacing, "eta": eta, "codes": codes}
+    options = {name: value for name, value in options.items() if value is not None}
     if isinstance(sampler, Sampler):
-        for name, value in given.items():
+        for name, value in options.items():
             kind = type(sampler).__name__
             raise OptionError("sample", name, value, f"none beside a sampler given as an object, but {kind}({name}=…)")
         return sampler, sampler.path(process, begin)
@@ -271,20 +273,25 @@ def plan(
             raise OptionError(
                 "sample", "eta", eta, f"none with the sampler {sampler!r} (it is DDIM's)", beside=["sampler"]
             )
-        if sampler in ("2m", "heun") and given.pop("codes", "mean") != "mean":
+        if sampler in ("2m", "heun") and options.pop("codes", "mean") != "mean":
             raise _drawn(codes, beside=["sampler"])
-        made = SAMPLERS[sampler](**given)
+        chosen = SAMPLERS[sampler](**options)
     else:
-        made = _by_plugin(sampler, given, registry)
-    return made, made.path(process, begin)
+        registry = registry or discover()
+        check_name(sampler, registry)
+        chosen = registry.make("sampler", sampler, options)[1]
+    return chosen, chosen.path(process, begin)
 
 
-def _by_plugin(name: str, given: dict[str, Any], registry: Registry | None) -> Sampler:
-    registry = registry or discover()
-    own = {entry.name for entry in registry.entries if entry.kind == "sampler"}
-    if name.rpartition(":")[2] not in own:
+def check_name(name: str, registry: Registry) -> None:
+    """Refuse a sampler's name that neither mmcore nor a plugin knows.
+
+    Raises:
+        OptionError: naming those there are.
+    """
+    own = {entry.name for entry in registry.entries if entry.kind == "sampler"} | SAMPLERS.keys()
+    if name.rpartition(":")[2] not in own | {"auto"}:
         raise OptionError("sample", "sampler", name, choices=("auto", *SAMPLERS, *sorted(own - SAMPLERS.keys())))
-    return registry.make("sampler", name, given)[1]
 
 
 def _check_codes(codes: str | None) -> None:

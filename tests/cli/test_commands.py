@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import mmcore
-from mmcore import Rng
+from mmcore import JointModel, Rng
 from mmcore.cli import program
 from mmcore.config.guess import configuration
 from mmcore.config.resolve import configured
@@ -208,14 +208,81 @@ def test_samples_on_request(
     assert Image.open(out / "grid-image.png").crop((0, 0, 4, 4)).tobytes() == picture.tobytes()
 
 
+def asked_of(files: Path, model: JointModel) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Options of ``mmcore sample``, and the same question in Python."""
+    image = model.variable("image").read(arrays()["image"][0])[None].expand(3, -1, -1, -1)
+    known = torch.zeros(3, 3, 4, 4, dtype=torch.bool)
+    known[..., :2] = True
+    label = torch.full((3,), 1)
+    picture, mask, array = files / "a.png", files / "mask.png", files / "mask.npy"
+    Image.fromarray(arrays()["image"][0]).save(picture)
+    Image.fromarray((known[0, 0].numpy() * 255).astype(np.uint8)).save(mask)
+    np.save(array, known[0].numpy())
+    inpainted = {"given": {"image": image}, "where": {"image": known}}
+    edit = {"image": image, "label": label, "vector": torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5]).expand(3, -1)}
+    start = f"--start image={picture} --start label=b --start vector=[0.1,0.2,0.3,0.4,0.5]"
+    return {
+        "inpainting": (f"--given image={picture} --where image={mask}", inpainted),
+        "inpainting by an array": (f"--given image={picture} --where image={array}", inpainted),
+        "posterior": (
+            "--given label=b --conditioning posterior",
+            {"given": {"label": label}, "conditioning": "posterior"},
+        ),
+        "guidance": (
+            "--given label=b --guidance label=2 --guide classifier-free",
+            {"given": {"label": label}, "guidance": {"label": 2.0}},
+        ),
+        "drawn": ("--absent vector --draw", {"absent": ["vector"], "draw": True}),
+        "half ancestral": (
+            "--sampler ddim --eta 0.5 --codes draw --steps 4",
+            {"sampler": "ddim", "eta": 0.5, "codes": "draw", "steps": 4},
+        ),
+        "spacing": ("--sampler 2m --spacing snr --steps 4", {"sampler": "2m", "spacing": "snr", "steps": 4}),
+        "edit": (f"{start} --strength 0.5", {"start": edit, "strength": 0.5}),
+    }
+
+
+QUESTIONS = (
+    *("inpainting", "inpainting by an array", "posterior", "guidance", "drawn", "half ancestral", "spacing", "edit"),
+)
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_the_command_line_asks_what_python_asks(
+    name: str,
+    here: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    registry: mmcore.Registry,
+) -> None:
+    model = mmcore.load(here / "model", registry=registry)
+    questions = asked_of(tmp_path, model)
+    assert questions.keys() == set(QUESTIONS)
+    line, asked = questions[name]
+    status, _, told = call(f"sample run -n 3 --seed 5 {line} --out {tmp_path / 's'}", capsys, monkeypatch)
+    assert (status, told) == (0, "")
+    answer = load_file(tmp_path / "s" / "samples.safetensors")
+    expected = mmcore.sample(model, 3, **{"seed": 5, "steps": 2, **asked})
+    assert answer.keys() == expected.keys()
+    for variable, x in expected.items():
+        torch.testing.assert_close(answer[variable], x, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize(
     ("line", "match"),
     [
+        ("sample run --given label=a --where label=gone.png", "--where label=gone.png: found no file gone.png"),
+        ("sample run --given vector=[0.1,0.2,0.3,0.4,0.5] --where vector=rows.npz", "--where vector=rows.npz: "),
+        ("sample run --strength 0.5", "--strength without --start"),
+        ("sample run --guide classifier-free", "--guide without --guidance"),
+        ("sample run --given label=a --guidance label=2 --guide mine", "no guidance 'mine' is installed"),
+        ("sample run --conditioning poster", "did you mean 'posterior'?"),
         ("sample run --given label=d", "--given label=d: found 'd', expected one of a, b, 3"),
         ("sample run --given lable=1", "no variable 'lable' in the model; it has image, label, vector"),
         ("sample run --given label", "--given 'label', expected name=value"),
         ("sample run --guidance label=x", "--guidance label=x, expected a number"),
-        ("sample run --sampler heum", "sampler 'heum', expected one of"),
+        ("sample run --sampler heum", "sampler = 'heum', expected one of"),
         ("sample run --absent nothing", "absent names 'nothing'"),
         ("sample nowhere", "run nowhere: there is no such folder, expected what mmcore train made"),
         ("report nowhere", "holds no config.toml"),

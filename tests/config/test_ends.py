@@ -58,7 +58,7 @@ CASES: dict[str, tuple[Mapping[str, Any], str, str]] = {
     "codes drawn by a sampler without noise": (
         changed("sampling", {"sampler": "ddim", "eta": 0.0, "codes": "draw"}),
         "sampling",
-        "codes = 'draw'",
+        "expected 'mean' with a deterministic sampler",
     ),
     "a folder that is a file": (changed("out", "taken"), "out", "expected a folder, "),
     "a folder below a file": (changed("out", "taken/run"), "out", "expected a folder, "),
@@ -72,6 +72,21 @@ def test_what_a_run_would_refuse_at_its_end_is_refused_at_its_place(what: str, r
     (found,) = problems(tables, registry).items()
     assert found[0] == key or found[0].startswith(f"{key}.")
     assert words in found[1]
+
+
+def test_validation_of_a_folder_is_refused_just_if_no_folder_is_of_that_part(registry: mmcore.Registry) -> None:
+    for part in ("train", "val"):
+        for name in ("images", "labels"):
+            Path("parted", name, part).mkdir(parents=True)
+    tables = {where: changed("data", {"source": "folder", "options": {"path": where}}) for where in ("parted", "whole")}
+    Path("whole/images").mkdir(parents=True)
+    for at in (*Path("parted").glob("*/*"), Path("whole/images")):
+        (at / "a.png").write_bytes(b"")
+    read = configured(changed("training.validate_every", 5, tables["parted"]), registry=registry)
+    assert read.config.training.validate_every == 5
+    assert list(problems(changed("training.validate_every", 5, tables["whole"]), registry)) == [
+        "training.validate_every"
+    ]
 
 
 def test_a_sampler_that_the_models_own_schedule_forbids(registry: mmcore.Registry) -> None:

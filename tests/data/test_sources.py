@@ -148,7 +148,10 @@ class Endless:
         ({"label": [0, 1]}, "found a dict, expected rows: a list of mappings, one for each row"),
         ("rows.npz", "found a str, expected rows"),
         ([], "found no row"),
-        ([(0, 1)], "row 0: found a tuple, expected a mapping from name to raw value"),
+        (
+            [(0, 1)],
+            r"row 0: found a tuple \(int, int\), expected a mapping from name to raw value; mmcore.data.Rows\(rows, names=",
+        ),
         ([0], "row 0: found a int, expected a mapping"),
     ],
 )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mmcore.data.source import Row, Source, existing
+from mmcore.data.sources.arrays import rows_of, value_of
 from mmcore.errors import MISSING, OptionError, RequestError
 
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -54,7 +55,7 @@ class Idx(Source):
 
     Args:
         path: a folder with files named as MNIST's are (``train-images-idx3-ubyte``, ``t10k-labels-idx1-ubyte`` …, with ``.gz`` or not).
-        part: ``"train"`` or ``"test"`` of that folder; ``"all"`` for one after the other.
+        part: ``"train"`` or ``"test"`` of that folder; ``"all"`` for one after the other. Files given by ``files`` are one whole.
         files: in place of ``path``, the IDX file of every column, such as ``{image = "a.idx", label = "b.idx"}``.
 
     Raises:
@@ -73,11 +74,18 @@ class Idx(Source):
         if part not in (*_PREFIX, "all"):
             raise OptionError("idx", "part", part, choices=(*_PREFIX, "all"))
         if files is not None:
+            if part not in ("train", "all"):
+                mend = f"split.{part} holds rows out"
+                raise OptionError(
+                    "idx", "part", part, "train or all, as files are one whole", mend=mend, beside=("files",)
+                )
             sets = [{name: existing(file, "idx", f"files.{name}") for name, file in files.items()}]
         else:
             folder = existing(path or "", "idx", folder=True)
             sets = [_pair(folder, one) for one in (_PREFIX if part == "all" else (part,))]
-        self._sets = [({name: read_idx(at) for name, at in one.items()}, next(iter(one.values())).name) for one in sets]
+        self._sets = [
+            ({name: rows_of(read_idx(at)) for name, at in one.items()}, next(iter(one.values())).name) for one in sets
+        ]
         for arrays, _ in self._sets:
             lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
             if len(set(lengths.values())) != 1 or 0 in lengths.values():
@@ -85,6 +93,14 @@ class Idx(Source):
                 raise RequestError(f"idx: found {what} rows, expected files of one length, at least 1")
         self._starts = np.cumsum([0, *(len(next(iter(arrays.values()))) for arrays, _ in self._sets)])
         self.names = tuple(self._sets[0][0])
+
+    @classmethod
+    def parts(cls, path: str | Path | None = None, files: Any = None, **_: Any) -> tuple[str, ...]:
+        """The parts whose files are there."""
+        if path is None or files is not None:
+            return ()
+        folder = existing(path, "idx", folder=True)
+        return tuple(part for part, prefix in _PREFIX.items() if any(folder.glob(f"{prefix}*idx*")))
 
     def _at(self, index: int) -> tuple[dict[str, np.ndarray], str, int]:
         which = int(np.searchsorted(self._starts, index, "right")) - 1
@@ -99,12 +115,12 @@ class Idx(Source):
 
     def __getitem__(self, index: int) -> Row:
         arrays, _, row = self._at(index)
-        return {name: _value(array[row]) for name, array in arrays.items()}
+        return {name: value_of(array[row]) for name, array in arrays.items()}
 
     def column(self, name: str) -> Sequence[Any]:
         if name not in self.names:
             return [None] * len(self)
-        return [_value(value) for arrays, _ in self._sets for value in arrays[name]]
+        return [value_of(value) for arrays, _ in self._sets for value in arrays[name]]
 
     def where(self, index: int) -> str:
         _, file, row = self._at(index)
@@ -113,12 +129,6 @@ class Idx(Source):
 
 def _again(arguments: dict[str, Any]) -> Idx:
     return Idx(**arguments)
-
-
-def _value(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    return np.asarray(value, dtype=value.dtype.newbyteorder("="))
 
 
 def _pair(folder: Path, part: str) -> dict[str, Path]:

@@ -1,14 +1,18 @@
 """Arrays of one ``.npz`` file, a row from each."""
 
+import math
 import struct
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 
 from mmcore.data.source import Row, Source, existing
+from mmcore.data.sources.arrays import by_part, rows_of, value_of
+from mmcore.data.sources.layout import asked_parts
 from mmcore.errors import OptionError, RequestError
 
 
@@ -16,90 +20,164 @@ class Npz(Source):
     """Row ``i`` is element ``i`` of every array of a ``.npz`` file.
 
     What ``numpy.savez`` wrote is mapped into memory, so that only rows in use are read; what ``savez_compressed`` wrote is unpacked into
-    memory when it is opened.
+    memory when it is opened. Arrays named ``train_images``, ``test_labels`` or ``x_test`` are parts, whose variables are ``image``, ``label`` and ``x``.
+    A row of one number, ``(N, 1)``, is that number, and one of a single vector, ``(N, 1, D)``, that vector; a number that is NaN is none.
 
     Args:
         path: of the file.
-        arrays: which of its arrays; by default those as long as the longest.
+        arrays: which of its arrays, by their own names; by default those of the part, or those as long as the longest.
+        part: ``"train"``, ``"validation"`` or ``"test"``, where the arrays' names say which; ``"all"`` for one after the other.
+
+    Attributes:
+        notes: which arrays were left out, for a person.
 
     Raises:
-        RequestError: no such file, a damaged one, no such array, or arrays of different lengths.
+        RequestError: no such file, a damaged one, no such array or part, or arrays of different lengths.
     """
 
-    def __init__(self, path: str | Path, *, arrays: Sequence[str] | None = None) -> None:
+    def __init__(self, path: str | Path, *, arrays: Sequence[str] | None = None, part: str = "train") -> None:
         self.path = existing(path, "npz")
-        try:
-            with zipfile.ZipFile(self.path) as archive:
-                members = {
-                    i.filename.removesuffix(".npy"): i for i in archive.infolist() if i.filename.endswith(".npy")
-                }
-                for name in arrays or ():
-                    if name not in members:
-                        expected = f"arrays of {self.path} among {', '.join(members)}, not {name!r}"
-                        raise OptionError("npz", "arrays", list(arrays or ()), expected)
-                found = {name: self._open(archive, members[name]) for name in (members if arrays is None else arrays)}
-        except RequestError:
-            raise
-        except Exception as error:  # zipfile and numpy raise many kinds
-            raise RequestError(
-                f"npz: found {self.path} unreadable ({error}), expected what numpy.savez writes"
-            ) from error
-        rows = max((len(array) for array in found.values() if array.ndim), default=0)
-        if arrays is None:
-            found = {name: array for name, array in found.items() if array.ndim and len(array) == rows}
-        lengths = {name: len(array) if array.ndim else 0 for name, array in found.items()}
-        if not rows or set(lengths.values()) != {rows}:
-            what = ", ".join(f"{name} of {n}" for name, n in lengths.items()) or "no row"
-            raise RequestError(f"npz: found {what} in {self.path}, expected arrays of one length, at least 1")
-        self.arrays, self.names = found, tuple(found)
+        self._arguments = {"path": self.path, "arrays": arrays, "part": part}
+        self.notes: list[str] = []
+        headers = _headers(self.path)
+        for name in arrays or ():
+            if name not in headers:
+                expected = f"arrays of {self.path} among {', '.join(headers)}, not {name!r}"
+                raise OptionError("npz", "arrays", list(arrays or ()), expected)
+        parts = by_part(_lengths(headers)) if arrays is None else {}
+        asked = asked_parts(self.path, parts, part, "npz", "arrays such as train_images and val_images")
+        self._sets: list[tuple[str, dict[str, np.ndarray]]] = []
+        for name in asked:
+            chosen = parts[name] if name else self._chosen(headers, arrays)
+            self._sets.append((name, {variable: self._open(headers[array]) for variable, array in chosen.items()}))
+        self._starts = np.cumsum([0, *(len(next(iter(one.values()))) for _, one in self._sets)])
+        self.names = tuple(dict.fromkeys(name for _, one in self._sets for name in one))
 
-    def _open(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
-        with archive.open(member) as file:
-            version = np.lib.format.read_magic(file)
-            header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(
-                version
-            )
-            if member.compress_type != zipfile.ZIP_STORED or header is None:
-                with archive.open(member) as whole:
-                    return np.lib.format.read_array(whole, allow_pickle=False)
-            shape, fortran, dtype = header(file)
-            start = file.tell()
-        if dtype.hasobject:
+    @classmethod
+    def parts(cls, path: str | Path, arrays: Any = None, **_: Any) -> tuple[str, ...]:
+        """The parts that the arrays' names say."""
+        return tuple(by_part(_lengths(_headers(existing(path, "npz"))))) if arrays is None else ()
+
+    def _chosen(self, headers: Mapping[str, "_Header"], arrays: Sequence[str] | None) -> dict[str, str]:
+        lengths = _lengths(headers)
+        rows = max((lengths[name] for name in (headers if arrays is None else arrays)), default=0)
+        if arrays is None:
+            left = [f"{name} of {n}" for name, n in lengths.items() if n != rows]
+            if left and rows:
+                self.notes.append(f"arrays not of {rows} rows are left out: {', '.join(left)}")
+            arrays = [name for name, n in lengths.items() if n == rows]
+        if not rows or {lengths[name] for name in arrays} != {rows}:
+            found = ", ".join(f"{name} of {lengths[name]}" for name in arrays) or "no row"
+            raise RequestError(f"npz: found {found} in {self.path}, expected arrays of one length, at least 1")
+        return {name: name for name in arrays}
+
+    def _open(self, header: "_Header") -> np.ndarray:
+        if header.dtype.hasobject:
             raise RequestError(
-                f"npz: {self.path} has objects in {member.filename}, expected numbers, booleans or texts"
+                f"npz: {self.path} has objects in {header.member.filename}, expected numbers, booleans or texts"
             )
-        with self.path.open("rb") as raw:
-            raw.seek(member.header_offset)
-            local = raw.read(30)
-        # The local header's own name and extra field, which may differ in length from the directory's.
-        skip = 30 + sum(struct.unpack("<HH", local[26:30])) + start
-        if not np.prod(shape):
-            return np.empty(shape, dtype)
-        order = "F" if fortran else "C"
-        return np.memmap(self.path, dtype, "r", member.header_offset + skip, shape, order)
+        if header.packed:
+            try:
+                with zipfile.ZipFile(self.path) as archive, archive.open(header.member) as file:
+                    return rows_of(np.lib.format.read_array(file, allow_pickle=False))
+            except Exception as error:  # zipfile and numpy raise many kinds
+                raise _unreadable(self.path, error) from error
+        if not math.prod(header.shape):
+            return np.empty(header.shape, header.dtype)
+        order = "F" if header.fortran else "C"
+        try:
+            return rows_of(np.memmap(self.path, header.dtype, "r", header.start, header.shape, order))
+        except (OSError, ValueError) as error:
+            raise _unreadable(self.path, error) from error
 
     def __reduce__(self) -> Any:
-        return _again, (self.path, list(self.arrays))  # a mapped file pickles as all of its data
+        return _again, (self._arguments,)  # a mapped file pickles as all of its data
 
     def __len__(self) -> int:
-        return len(next(iter(self.arrays.values())))
+        return int(self._starts[-1])
+
+    def _at(self, index: int) -> tuple[str, dict[str, np.ndarray], int]:
+        which = int(np.searchsorted(self._starts, index, "right")) - 1
+        return *self._sets[which], index - int(self._starts[which])
 
     def __getitem__(self, index: int) -> Row:
-        return {name: _value(array[index]) for name, array in self.arrays.items()}
+        _, arrays, row = self._at(index)
+        return {name: value_of(array[row]) for name, array in arrays.items()}
 
     def column(self, name: str) -> Sequence[Any]:
-        if name not in self.arrays:
-            return [None] * len(self)
-        return [_value(value) for value in self.arrays[name]]
+        values: list[Any] = []
+        for _, arrays in self._sets:
+            if name in arrays:
+                values += [value_of(value) for value in arrays[name]]
+            else:
+                values += [None] * len(next(iter(arrays.values())))
+        return values
 
     def where(self, index: int) -> str:
-        return f"{self.path.name} row {index}"
+        part, _, row = self._at(index)
+        return f"{self.path.name} {part}{' ' if part else ''}row {row}"
+
+    def key(self, index: int) -> str:
+        part, _, row = self._at(index)
+        return f"{part}/{row}" if part else str(row)
 
 
-def _again(path: Path, arrays: list[str]) -> Npz:
-    return Npz(path, arrays=arrays)
+def _again(arguments: dict[str, Any]) -> Npz:
+    return Npz(**arguments)
 
 
-def _value(value: Any) -> Any:
-    """Numbers and texts as Python's own; arrays as views."""
-    return value.item() if isinstance(value, np.generic) else np.asarray(value)
+@attrs.frozen
+class _Header:
+    """What an array's file says of itself.
+
+    Attributes:
+        member: of the archive.
+        shape: of the array.
+        fortran: whether its first axis is the inner one.
+        dtype: of its elements.
+        start: where they begin, in the archive's file.
+        packed: whether they must be unpacked.
+    """
+
+    member: zipfile.ZipInfo
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype
+    start: int
+    packed: bool
+
+
+_READ = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+def _headers(path: Path) -> dict[str, _Header]:
+    try:
+        with zipfile.ZipFile(path) as archive, path.open("rb") as raw:
+            members = [one for one in archive.infolist() if one.filename.endswith(".npy")]
+            return {one.filename.removesuffix(".npy"): _header(archive, raw, one) for one in members}
+    except Exception as error:  # zipfile and numpy raise many kinds
+        raise _unreadable(path, error) from error
+
+
+def _header(archive: zipfile.ZipFile, raw: Any, member: zipfile.ZipInfo) -> _Header:
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in _READ:
+            with archive.open(member) as whole:  # of names that are not Latin
+                array = np.lib.format.read_array(whole, allow_pickle=False)
+            return _Header(member, array.shape, False, array.dtype, 0, True)
+        shape, fortran, dtype = _READ[version](file)
+        start = file.tell()
+    # The local header's own name and extra field may differ in length from the directory's.
+    raw.seek(member.header_offset)
+    skip = 30 + sum(struct.unpack("<HH", raw.read(30)[26:30]))
+    packed = member.compress_type != zipfile.ZIP_STORED
+    return _Header(member, shape, fortran, dtype, member.header_offset + skip + start, packed)
+
+
+def _lengths(headers: Mapping[str, _Header]) -> dict[str, int]:
+    return {name: header.shape[0] if header.shape else 0 for name, header in headers.items()}
+
+
+def _unreadable(path: Path, error: Exception) -> RequestError:
+    return RequestError(f"npz: found {path} unreadable ({error}), expected what numpy.savez writes")

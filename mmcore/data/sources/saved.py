@@ -1,22 +1,30 @@
 """Data sets of Hugging Face's ``datasets`` library, saved on disk."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmcore.data.decode import Encoded
+from mmcore.data.options import PARTS
 from mmcore.data.source import LazyRow, Row, Source, existing
+from mmcore.data.sources.files import part_of
+from mmcore.data.sources.parquet import file_of, plain
 from mmcore.errors import OptionError, RequestError
 
 
 class Saved(Source):
     """Rows of a folder that ``datasets.Dataset.save_to_disk`` or ``datasets.DatasetDict.save_to_disk`` wrote; mapped into memory.
 
+    A ``DatasetDict``'s splits are the parts, also by their other names (``dev``, ``valid``). A class of -1 is none, as the library has it.
+
     Args:
         path: the folder.
-        part: of a folder with several splits, the one to read; ``"all"`` reads one after the other.
+        part: of a folder with several splits, the one to read, by the part's name or its own; ``"all"`` reads one after the other.
+
+    Attributes:
+        classes: names of the classes that a ``ClassLabel`` column's whole numbers stand for.
 
     Raises:
         RequestError: the library is not installed (extra ``mmcore-diffusion[datasets]``), no such folder or split, or a damaged one.
@@ -32,35 +40,40 @@ class Saved(Source):
             ) from error
         try:
             found: Any = datasets.load_from_disk(str(self.path))
+            if isinstance(found, datasets.DatasetDict):
+                splits = _splits(self.path, list(map(str, found)), part)
+                found = datasets.concatenate_datasets([found[name] for name in splits])
+            elif part not in ("train", "all"):
+                expected = f"train or all, as there are no splits in {self.path}"
+                raise OptionError("datasets", "part", part, expected, mend=f"split.{part} holds rows out")
+            # As bytes, so that columns that are not asked for are not decoded, and errors name the row.
+            for name, feature in found.features.items():
+                if isinstance(feature, datasets.Image):
+                    found = found.cast_column(name, datasets.Image(decode=False))
+        except RequestError:
+            raise
         except Exception as error:  # the library raises many kinds
+            why = next(iter(str(error).splitlines()), type(error).__name__)
             raise RequestError(
-                f"datasets: found {self.path} unreadable ({str(error).splitlines()[0]}), expected what save_to_disk writes"
+                f"datasets: found {self.path} unreadable ({why}), expected what save_to_disk writes"
             ) from error
-        if isinstance(found, datasets.DatasetDict):
-            if part == "all":
-                found = datasets.concatenate_datasets(list(found.values()))
-            elif part in found:
-                found = found[part]
-            else:
-                raise OptionError(
-                    "datasets", "part", part, f"one of the splits in {self.path}: {', '.join(map(str, found))}"
-                )
-        elif part not in ("train", "all"):
-            raise OptionError(
-                "datasets",
-                "part",
-                part,
-                f"train or all, as there are no splits in {self.path}",
-                mend=f"split.{part} holds rows out",
-            )
-        # As bytes, so that columns that are not asked for are not decoded, and errors name the row.
-        for name, feature in found.features.items():
-            if isinstance(feature, datasets.Image):
-                found = found.cast_column(name, datasets.Image(decode=False))
         self.features, self.rows = dict(found.features), found.with_format("arrow")
         self.names = tuple(self.features)
+        self.classes = {name: tuple(f.names) for name, f in self.features.items() if isinstance(f, datasets.ClassLabel)}
         if not len(found):
             raise RequestError(f"datasets: found no row in {self.path}, expected at least one")
+
+    @classmethod
+    def parts(cls, path: str | Path, **_: Any) -> tuple[str, ...]:
+        """The parts that the splits are; of a folder that is not there, whatever there may be."""
+        at = Path(path).expanduser()
+        if not at.exists():
+            return PARTS
+        try:
+            splits = json.loads((at / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+            return tuple(part for part in PARTS if any(part in (name, part_of(name)) for name in splits))
+        except (OSError, ValueError, KeyError, TypeError):
+            return ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -82,19 +95,25 @@ class Saved(Source):
         return f"{self.path.name} row {index}"
 
 
+def _splits(path: Path, names: list[str], part: str) -> list[str]:
+    """The splits that a part is: one, or for ``"all"`` each of them."""
+    if part == "all" or part in names:
+        return names if part == "all" else [part]
+    found = [name for name in names if part_of(name) == part]
+    if len(found) != 1:
+        alike = f", of which {' and '.join(found)} are {part} alike" if found else ""
+        raise OptionError("datasets", "part", part, f"one of the splits in {path}: {', '.join(names)}{alike}")
+    return found
+
+
 def _value(value: Any, feature: Any) -> Any:
-    plain = type(feature).__name__
+    kind = type(feature).__name__
     if not value.is_valid:
         return None
-    if plain == "Image":
-        image = value.as_py()
-        if image["bytes"] is None:
-            return Path(image["path"])
-        return Encoded(image["bytes"], Path(image["path"] or "").suffix or ".png")
-    if plain in ("List", "LargeList", "Sequence") and getattr(feature.feature, "dtype", "").startswith(
-        ("float", "int", "uint", "bool")
-    ):
-        return value.values.to_numpy(zero_copy_only=False)
-    if plain.startswith("Array"):
+    if kind == "Image":
+        return file_of(value.as_py())
+    if kind in ("List", "LargeList", "Sequence") and type(feature.feature).__name__ == "ClassLabel":
+        return value.as_py()  # a list of classes, not a vector of numbers
+    if kind.startswith("Array"):
         return np.asarray(value.as_py(), dtype=feature.dtype)
-    return value.as_py()
+    return plain(value, classes=kind == "ClassLabel")

@@ -1,10 +1,11 @@
-"""Tar files in WebDataset's layout: the members of one row follow one another and share their name up to the first dot."""
+"""Tar files in WebDataset's layout: the members of one row share their name up to the first dot."""
 
 import glob
 import os
+import re
 import tarfile
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,7 +13,9 @@ import numpy as np
 
 from mmcore.data.decode import IMAGES, Encoded, decode
 from mmcore.data.source import LazyRow, Row, Source
+from mmcore.data.sources.files import is_stray, normal, shown
 from mmcore.errors import OptionError, RequestError
+from mmcore.options import one_of, require
 
 _COLUMNS = {**dict.fromkeys(IMAGES, "image"), ".cls": "label", ".txt": "text", ".npy": "array"}
 _OPEN = 64
@@ -22,54 +25,52 @@ class Shards(Source):
     """Rows of tar files, which must not be compressed: their headers are read once, then each member at its place.
 
     ``000012.mask.png`` is row ``000012``'s ``mask``. A name with one suffix tells by it: images are ``image``, ``.cls`` is ``label``, ``.txt``
-    is ``text``, ``.npy`` is ``array``, and a ``.json`` object's names are variables of their own.
+    is ``text``, ``.npy`` is ``array``, and a ``.json`` object's names are variables of their own. The members of a row may lie anywhere, in other
+    shards too; a second one for the same variable is refused. What systems leave (``._000012.png``, ``__MACOSX``) is passed over.
 
     Args:
-        path: a folder of ``.tar`` files, one file, or a pattern such as ``"data/train-*.tar"``.
+        path: a folder of ``.tar`` files, one file, or a pattern such as ``"data/train-*.tar"`` or ``"data/train-{000..012}.tar"``.
+        keys: ``"all"``, if a key is one row over all shards; ``"shard"``, if each shard numbers its rows anew.
 
     Raises:
-        RequestError: no such file, a compressed or damaged one, or no row.
+        RequestError: no such file, a compressed or damaged one, no row, or a member for a variable that its row has already.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        at = Path(path).expanduser()
-        self.shards = sorted(at.glob("*.tar")) if at.is_dir() else [Path(p) for p in sorted(glob.glob(str(at)))]
+    def __init__(self, path: str | Path, *, keys: str = "all") -> None:
+        require("shards", keys=(keys, one_of("all", "shard")))
+        self.shards = _find(Path(path).expanduser())
         if not self.shards:
             raise OptionError(
-                "shards", "path", str(path), f".tar files, a folder of them or a pattern, found no file at {at}"
+                "shards", "path", str(path), f".tar files, a folder of them or a pattern, found no file at {path}"
             )
         columns: dict[str, int] = {}
         suffixes: dict[str, int] = {}
-        keys: list[str] = []
+        rows: dict[str, int] = {}
+        taken = set[int]()
         # Packed, as of a million members Python's own numbers would be much of the memory.
-        shard_of = array("i")
-        members = array("q")  # row, column, offset, size, suffix of each
+        members = array("q")  # row, column, shard, offset, size, suffix of each
         for number, shard in enumerate(self.shards):
-            last, taken = None, set[str]()
             for member in _members(shard):
-                folder, name = os.path.split(member.name)
-                stem, _, rest = name.partition(".")
-                key = f"{folder}/{stem}" if folder else stem
-                if not rest:
+                words = [word for word in normal(member.name).split("/") if word not in ("", ".")]
+                stem, _, rest = words[-1].partition(".") if words else ("", "", "")
+                if not rest or any(map(is_stray, words)):
                     continue
-                if key != last:
-                    last, taken = key, set()
-                    keys.append(key)
-                    shard_of.append(number)
-                column, suffix = _column(rest)
-                if column in taken:
+                key = "/".join([*([shard.stem] if keys == "shard" else []), *words[:-1], stem])
+                name, suffix = _column(rest)
+                row, column = rows.setdefault(key, len(rows)), columns.setdefault(name, len(columns))
+                if (place := row << 16 | column) in taken:
                     raise RequestError(
-                        f"shards: found {member.name} for {column or 'JSON'} again in {shard}, expected one member for each variable of a row"
+                        f"shards: found {shown(member.name)} for {name or 'JSON'} again in {shard}, expected one member for each variable of a row; "
+                        'keys = "shard" takes each shard\'s keys for its own, and another suffix, such as .mask.png, is another variable'
                     )
-                taken.add(column)
-                place = columns.setdefault(column, len(columns)), member.offset_data, member.size
-                members.extend((len(keys) - 1, *place, suffixes.setdefault(suffix, len(suffixes))))
-        if not keys:
-            raise RequestError(f"shards: found no member such as 000012.png in {at}, expected at least one row")
-        self.columns, self.suffixes = tuple(columns), tuple(suffixes)
-        self.keys, self._shard_of = keys, np.asarray(shard_of, dtype=np.int32)
-        self._places = np.full((len(keys), len(columns), 3), -1, dtype=np.int64)
-        table = np.frombuffer(members, dtype=np.int64).reshape(-1, 5)
+                taken.add(place)
+                members.extend((row, column, number, member.offset_data, member.size))
+                members.append(suffixes.setdefault(suffix, len(suffixes)))
+        if not rows:
+            raise RequestError(f"shards: found no member such as 000012.png in {path}, expected at least one row")
+        self.columns, self.suffixes, self.keys = tuple(columns), tuple(suffixes), list(rows)
+        self._places = np.full((len(rows), len(columns), 4), -1, dtype=np.int64)
+        table = np.frombuffer(members, dtype=np.int64).reshape(-1, 6)
         self._places[table[:, 0], table[:, 1]] = table[:, 2:]
         self._json = columns.get("")
         # A .json member's names are known only when it is read.
@@ -90,7 +91,7 @@ class Shards(Source):
         return LazyRow({**values, **here}, lambda name: self._read(index, here[name]) if name in here else values[name])
 
     def _read(self, index: int, column: int) -> Any:
-        shard, (offset, size, kind) = int(self._shard_of[index]), self._places[index, column].tolist()
+        shard, offset, size, kind = self._places[index, column].tolist()
         data = os.pread(self._open(shard), size, offset)
         if len(data) < size:
             raise RequestError(
@@ -112,8 +113,15 @@ class Shards(Source):
             return [None] * len(self)
         return super().column(name)
 
+    def has(self, name: str) -> Sequence[bool] | None:
+        if self._json is not None:
+            return None
+        if name not in self.columns:
+            return [False] * len(self)
+        return (self._places[:, self.columns.index(name), 0] >= 0).tolist()
+
     def where(self, index: int) -> str:
-        return f"{self.shards[int(self._shard_of[index])].name} member {self.keys[index]}"
+        return f"{self.shards[self._places[index, :, 0].max()].name} member {shown(self.keys[index])}"
 
     def key(self, index: int) -> str:
         return self.keys[index]
@@ -128,11 +136,44 @@ class Shards(Source):
             os.close(file)
 
 
+def _find(at: Path) -> list[Path]:
+    """The shards at a path; a pattern's signs count only where no file or folder is called so."""
+    if at.is_dir():
+        return sorted(one for one in at.glob("*.tar") if not is_stray(one.name))
+    if at.exists():
+        return [at]
+    there = at
+    while there != there.parent and not there.is_dir():
+        there = there.parent
+    found: dict[Path, None] = {}
+    for rest in _braces(os.path.relpath(at, there)):
+        matching = glob.glob(os.path.join(glob.escape(str(there)), rest))
+        found |= dict.fromkeys(Path(one) for one in sorted(matching) if os.path.isfile(one))
+    return list(found)
+
+
+def _braces(pattern: str) -> Iterator[str]:
+    """A pattern with every number of its ``{000..012}`` and every word of its ``{a,b}`` in their place, as shells and WebDataset read it."""
+    match = re.search(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}", pattern)
+    if match is None:
+        yield pattern
+        return
+    first, last, words = match.groups()
+    if words is None:
+        words = ",".join(str(number).zfill(len(first)) for number in range(int(first), int(last) + 1))
+    for word in words.split(","):
+        yield from _braces(pattern[: match.start()] + word + pattern[match.end() :])
+
+
 def _members(shard: Path) -> Any:
     try:
         with tarfile.open(shard, "r:") as archive:
             while (member := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # it would keep every header
+                if member.issparse():
+                    raise RequestError(
+                        f"shards: found {member.name} with holes in {shard}, expected members in one piece"
+                    )
                 if member.isfile():
                     yield member
             end = os.path.getsize(shard)

@@ -123,6 +123,8 @@ class LabelModality(Modality):
             if isinstance(raw, str) or (self.numbered and not isinstance(raw, bool)):
                 some = ", ".join(self.names[:12]) + (f" … ({self.classes} in all)" if self.classes > 12 else "")
                 raise RequestError(f"found {raw!r}, expected one of {some}")
+        elif isinstance(raw, str) and raw.isascii() and raw.isdecimal():
+            raw = int(raw)  # one word in a table's column makes all of it text
         if isinstance(raw, bool) and self.classes == 2 and not self.multi:
             return int(raw)
         if isinstance(raw, bool) or not isinstance(raw, int):

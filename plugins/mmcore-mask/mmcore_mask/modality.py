@@ -99,7 +99,8 @@ class MaskModality(Modality):
     def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
         """The codes of the classes, weighted by their probabilities."""
         classes = torch.arange(self.classes, device=params.device)
-        codes = encode(classes[:, None, None].expand(-1, *self.spec.shape))[:, :, 0, 0]
+        # A map of one pixel each: a pixel's code is its own.
+        codes = encode(classes[:, None, None])[:, :, 0, 0]
         return torch.einsum("bkhw,kc->bchw", params.softmax(1), codes.to(params.dtype))
 
     def read(self, raw: Any) -> Tensor:

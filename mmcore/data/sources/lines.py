@@ -1,0 +1,407 @@
+"""Records of text files, indexed once and read when they are asked for: CSV and JSON lines. Imports no torch."""
+
+import contextlib
+import csv
+import io
+import itertools
+import json
+import os
+import re
+from abc import ABC, abstractmethod
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+
+from mmcore.data.source import Row
+from mmcore.data.sources.files import suffix_of, without_suffix
+from mmcore.errors import OptionError, RequestError
+
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+_WHOLE = re.compile(r"[+-]?(?:0|[1-9][0-9]*)(?:\.0*)?")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?inf(?:inity)?", re.I)
+_CODE = re.compile(r"[+-]?0[0-9]+")
+"""Digits after a zero, such as 0007: what a table writes so is a name, as a number it would lose them."""
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
+_NOTHING = frozenset(("nan", "na", "n/a", "#n/a", "<na>", "null", "none", "-", "--", "?"))
+"""What stands for a missing value among numbers, in small letters; among words it may be a word."""
+_SAMPLED = 200
+
+
+class Lines(ABC):
+    """A text file's records by their place in it.
+
+    Attributes:
+        names: of the columns.
+        notes: how it was read, for a person.
+    """
+
+    names: tuple[str, ...]
+
+    def __init__(self, path: Path, encoding: str) -> None:
+        self.path, self.encoding, self.notes = path, encoding, []
+        self._file: int | None = None
+        try:
+            with path.open("rb") as file:
+                starts, numbers = self._index(_physical(file, path))
+        except (OSError, csv.Error) as error:
+            raise RequestError(f"table: found {path} unreadable ({error}), expected {encoding} text") from error
+        # One more place, where the last record ends.
+        self._starts, self._numbers = np.asarray(starts, dtype=np.int64), np.asarray(numbers, dtype=np.int64)
+
+    @abstractmethod
+    def _index(self, lines: "Iterator[tuple[int, int, bytes]]") -> "tuple[array[int], array[int]]":
+        """Where each record starts, and the last one ends; and the number of each one's first line."""
+
+    @abstractmethod
+    def _parse(self, text: str) -> Row:
+        """One record."""
+
+    @abstractmethod
+    def texts_of(self, name: str) -> Sequence[str | None]:
+        """A column as it is written."""
+
+    def _decode(self, line: bytes, number: int) -> str:
+        try:
+            return line.decode(self.encoding)
+        except UnicodeDecodeError as error:
+            raise OptionError(
+                "table",
+                "encoding",
+                self.encoding,
+                f"that of {self.path}, whose line {number} has the byte {line[error.start]:#04x}",
+                mend='save it as UTF-8, or encoding = "cp1252" reads what Excel writes',
+            ) from error
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def _text(self, index: int) -> str:
+        if self._file is None:
+            self._file = os.open(self.path, os.O_RDONLY)
+        start, end = int(self._starts[index]), int(self._starts[index + 1])
+        # Reading at a place moves no shared position, so that workers may share the file.
+        return os.pread(self._file, end - start, start).decode(self.encoding)
+
+    def __getitem__(self, index: int) -> Row:
+        return self._parse(self._text(index))
+
+    def column(self, name: str) -> Sequence[Any]:
+        return [self[i].get(name) for i in range(len(self))]
+
+    def where(self, index: int) -> str:
+        return f"line {self._numbers[index]}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None}
+
+    def __del__(self) -> None:
+        if self.__dict__.get("_file") is not None and os is not None:  # None when the interpreter ends
+            os.close(self._file)  # type: ignore[arg-type]
+
+
+def _physical(file: Any, path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """A file's lines by any of the three line ends: number, place and bytes. A byte order mark is none of them."""
+    place = number = 0
+    for chunk in file:
+        for line in chunk.splitlines(keepends=True):
+            number += 1
+            if number == 1:
+                if line.startswith((b"\xff\xfe", b"\xfe\xff")):
+                    raise RequestError(f"table: found UTF-16 in {path}, expected UTF-8 text; save it as UTF-8")
+                if line.startswith(b"\xef\xbb\xbf"):
+                    place, line = 3, line[3:]
+            yield number, place, line
+            place += len(line)
+
+
+@attrs.frozen
+class _Style:
+    """How cells are parted.
+
+    Attributes:
+        delimiter: between them.
+        quotes: whether quotes at both ends are none of a cell.
+        spaced: whether spaces follow the delimiter.
+    """
+
+    delimiter: str
+    quotes: bool
+    spaced: bool = False
+
+    def reader(self, lines: Any, *, strict: bool = True) -> Any:
+        quoting = csv.QUOTE_MINIMAL if self.quotes else csv.QUOTE_NONE
+        return csv.reader(lines, delimiter=self.delimiter, quoting=quoting, strict=strict, skipinitialspace=self.spaced)
+
+
+class _Column:
+    """What the cells of a column are, cell by cell."""
+
+    def __init__(self) -> None:
+        self.filled = self.nothing = 0
+        self.whole = self.number = self.comma = True
+
+    def see(self, cell: str, decimal: str) -> None:
+        if not cell:
+            return
+        self.filled += 1
+        if not self.number:
+            self.comma = self.comma and bool(_DECIMAL_COMMA.fullmatch(cell))
+            return
+        plain = cell.replace(decimal, ".") if decimal != "." else cell
+        if _WHOLE.fullmatch(plain):
+            self.comma = False
+        elif _NUMBER.fullmatch(plain) and not _CODE.fullmatch(plain):
+            self.whole = self.comma = False
+        elif cell.casefold() in _NOTHING:
+            self.nothing += 1
+        else:
+            self.number = False
+            self.comma = self.comma and bool(_DECIMAL_COMMA.fullmatch(cell))
+
+    @property
+    def kind(self) -> str:
+        if not self.number or self.filled == self.nothing:
+            return "text"
+        return "whole" if self.whole else "number"
+
+
+class Csv(Lines):
+    """A table of cells. A column is of numbers if all its cells are, or are empty or say that there is none (``NaN``, ``NA``).
+
+    Args:
+        path: of the file.
+        delimiter: between cells; None for what the first line has.
+        texts: columns that stay text as it is written.
+        quotes: whether a quote at a cell's start and end is none of it.
+        decimal: what is before a number's fraction.
+        encoding: of the text; one byte or UTF-8.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        delimiter: str | None = None,
+        texts: frozenset[str] = frozenset(),
+        quotes: bool = True,
+        decimal: str = ".",
+        encoding: str = "utf-8",
+    ) -> None:
+        self.delimiter, self.texts, self.quotes, self.decimal = delimiter or "", texts, quotes, decimal
+        self.kinds: dict[str, str] = {}
+        self._style = _Style(self.delimiter, quotes)
+        super().__init__(path, encoding)
+
+    def _index(self, lines: "Iterator[tuple[int, int, bytes]]") -> "tuple[array[int], array[int]]":
+        waiting = self._begin(lines)
+        raw: list[tuple[int, int, str]] = []
+        end = 0
+
+        def texts() -> Iterator[str]:
+            nonlocal end
+            for number, place, line in itertools.chain(waiting, lines):
+                text = self._decode(line, number)
+                raw.append((number, place, text))
+                end = place + len(line)
+                yield text
+
+        reader = self._style.reader(texts())
+        starts, numbers = array("q"), array("q")
+        head: list[str] | None = None
+        columns: list[_Column] = []
+        while True:
+            raw.clear()
+            try:
+                cells = next(reader, None)
+            except csv.Error as error:
+                first = raw[0][0] if raw else 1
+                raise _unclosed(self.path, first, raw[-1][0] if raw else first, str(error)) from error
+            if cells is None:
+                break
+            if len(cells) < 2 and not "".join(cells).strip():
+                continue  # a blank line
+            if head is None:
+                head = [cell.strip() for cell in cells]
+                columns = [_Column() for _ in head]
+                continue
+            if len(raw) > 1:
+                _check_lines(self.path, self._style, raw, cells, len(head))
+            starts.append(raw[0][1])
+            numbers.append(raw[0][0])
+            if len(cells) == len(head):
+                for column, cell in zip(columns, cells, strict=True):
+                    column.see(cell.strip(), self.decimal)
+        if head is None:
+            raise RequestError(f"table: found no line in {self.path}, expected names of columns in the first")
+        starts.append(end)
+        self._name(head, columns)
+        return starts, numbers
+
+    def _begin(self, lines: "Iterator[tuple[int, int, bytes]]") -> list[tuple[int, int, bytes]]:
+        """The first lines, by which the delimiter is found."""
+        first = list(itertools.islice(lines, 20))
+        texts = [text for number, _, line in first if (text := self._decode(line, number)).strip()]
+        head = texts[0] if texts else ""
+        if not self.delimiter:
+            usual = "\t" if suffix_of(self.path.name) == ".tsv" else ","
+            self.delimiter = _find_delimiter(texts, usual, self.quotes, self.path)
+            if self.delimiter != usual:
+                self.notes.append(f"cells are parted by {DELIMITERS[self.delimiter]}s, as the first line has it")
+        self._style = _Style(self.delimiter, self.quotes, f"{self.delimiter} " in head)
+        return first
+
+    def _name(self, head: list[str], columns: Sequence[_Column]) -> None:
+        """Names for all columns: an index without a name is left out, as is a column of nothing; the other odd ones get a name."""
+        names: list[str | None] = []
+        for k, (name, column) in enumerate(zip(head, columns, strict=True)):
+            if not name and (not column.filled or (k == 0 and len(head) > 1 and column.kind == "whole")):
+                if column.filled:
+                    self.notes.append("the first column has no name and counts the rows: left out")
+                names.append(None)
+                continue
+            given = name or f"column_{k + 1}"
+            while given in names:
+                given = f"{given}_{k + 1}"
+            if given != name:
+                self.notes.append(
+                    f"column {k + 1} {f'is called {name} again' if name else 'has no name'}: read as {given}"
+                )
+            names.append(given)
+            self.kinds[given] = column.kind
+            if column.nothing and column.kind != "text":
+                self.notes.append(f"{given}: {column.nothing} cells such as NaN among numbers are read as missing")
+            if column.comma and column.filled and column.kind == "text":
+                self.notes.append(
+                    f'{given}: numbers with a comma are read as text; decimal = "," reads them as numbers'
+                )
+        self._all, self.names = names, tuple(name for name in names if name is not None)
+        if not self.names:
+            raise RequestError(f"table: found the first line {head} in {self.path}, expected names of columns")
+
+    def _cells(self, text: str) -> list[str]:
+        if self.quotes and '"' in text:
+            cells = next(self._style.reader(io.StringIO(text, newline="")))
+        else:
+            line = re.split(r"[\r\n]", text, maxsplit=1)[0]
+            cells = line.split(self.delimiter)
+        if len(cells) != len(self._all):
+            names = ", ".join(self.names)
+            raise RequestError(f"found {len(cells)} cells, expected {len(self._all)}: {names}")
+        return cells
+
+    def _parse(self, text: str) -> Row:
+        pairs = zip(self._all, self._cells(text), strict=True)
+        return {name: self._cell(name, cell) for name, cell in pairs if name is not None}
+
+    def _cell(self, name: str, cell: str) -> Any:
+        if name in self.texts:
+            return cell or None
+        cell = cell.strip()
+        if not cell:
+            return None
+        if self.kinds[name] == "text":
+            if cell[0] == "[":
+                with contextlib.suppress(ValueError):
+                    return json.loads(cell)
+            return cell
+        if cell.casefold() in _NOTHING:
+            return None
+        plain = cell.replace(self.decimal, ".") if self.decimal != "." else cell
+        if self.kinds[name] == "whole":
+            return int(plain.partition(".")[0])
+        return int(plain) if _WHOLE.fullmatch(plain) and "." not in plain else float(plain)
+
+    def texts_of(self, name: str) -> Sequence[str | None]:
+        place = self._all.index(name)
+        return [self._cells(self._text(index))[place].strip() or None for index in range(len(self))]
+
+
+def _find_delimiter(texts: Sequence[str], usual: str, quotes: bool, path: Path) -> str:
+    """What parts the cells of the first lines: what the first has, and if it has several the one that parts all lines alike."""
+    head = re.sub(r'"[^"]*"', "", texts[0]) if texts else ""
+    there = [mark for mark in DELIMITERS if mark in head]
+    if not there or (usual == "\t" and usual in there):
+        return usual
+    even = []
+    for mark in there if len(there) > 1 else ():
+        with contextlib.suppress(csv.Error):
+            counts = {len(cells) for cells in _Style(mark, quotes).reader(texts, strict=False) if cells}
+            even += [mark] * (len(counts) == 1)
+    if len(there) > 1 and len(even) != 1:
+        found = " and ".join(DELIMITERS[mark] for mark in there)
+        raise OptionError("table", "delimiter", None, f"what parts the cells of {path}, whose first line has {found}")
+    return (even or there)[0]
+
+
+def _unclosed(path: Path, first: int, last: int, why: str) -> RequestError:
+    lines = f"line {first}" if first == last else f"lines {first} … {last}"
+    return RequestError(
+        f"table: found {lines} of {path} with a quote that does not end its cell ({why}), expected a cell in two quotes, and quotes "
+        "in it doubled; quotes = false reads quotes as letters"
+    )
+
+
+def _check_lines(
+    path: Path, style: "_Style", raw: Sequence[tuple[int, int, str]], cells: Sequence[str], count: int
+) -> None:
+    """Refuse a record over several lines that are records themselves: a quote that somebody left open took them into a cell."""
+    first, last = raw[0][0], raw[-1][0]
+    if len(cells) != count:
+        raise _unclosed(path, first, last, f"{len(cells)} cells, the first line has {count}")
+    for number, _, text in raw[1:]:
+        with contextlib.suppress(csv.Error):
+            inner = next(style.reader([text], strict=False), [])
+            if len(inner) == count > 1 and any(map(_alike, inner, cells)):
+                raise _unclosed(path, first, last, f"line {number} is a row of its own")
+
+
+def _alike(one: str, two: str) -> bool:
+    """Whether two cells are of one kind that says something: numbers, or files of one suffix."""
+    one, two = one.strip(), two.strip()
+    if _NUMBER.fullmatch(one) and _NUMBER.fullmatch(two):
+        return True
+    return suffix_of(one) == suffix_of(two) != "" and without_suffix(one) != one
+
+
+class JsonLines(Lines):
+    """An object in each line."""
+
+    def _index(self, lines: "Iterator[tuple[int, int, bytes]]") -> "tuple[array[int], array[int]]":
+        starts, numbers, end, names = array("q"), array("q"), 0, {}
+        for number, place, line in lines:
+            end = place + len(line)
+            text = self._decode(line, number)
+            if text.strip():
+                starts.append(place)
+                numbers.append(number)
+                if len(numbers) <= _SAMPLED or len(numbers) % _SAMPLED == 0:
+                    with contextlib.suppress(RequestError):  # told with its line when the row is asked for
+                        names |= dict.fromkeys(self._parse(text))
+        self.names = tuple(names)
+        starts.append(end)
+        return starts, numbers
+
+    def _parse(self, text: str) -> Row:
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise RequestError(f"found a line that is no JSON ({error}), expected an object") from error
+        return as_row(row)
+
+    def texts_of(self, name: str) -> Sequence[str | None]:
+        return [None if value is None else str(value) for value in self.column(name)]
+
+
+def as_row(row: Any) -> Row:
+    """What JSON gives for a row: an object, whose ``NaN`` is no value.
+
+    Raises:
+        RequestError: it is none.
+    """
+    if not isinstance(row, dict):
+        raise RequestError(f"found {type(row).__name__}, expected an object with a name for each value")
+    return {name: None if value != value else value for name, value in row.items()}

@@ -1,0 +1,215 @@
+"""Names that should meet: whether the files of several variables share their stems, and if not, how they could. Imports no torch."""
+
+import difflib
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from mmcore.data.sources.files import normal, part_of, without_suffix
+from mmcore.errors import RequestError
+
+_SOME = 2000
+_TRIED = 16
+
+
+@attrs.frozen
+class Affixes:
+    """What stands before and after the part of a name that variables share.
+
+    Attributes:
+        prefix: before it.
+        suffix: after it.
+    """
+
+    prefix: str = ""
+    suffix: str = ""
+
+    def strip(self, stem: str) -> str | None:
+        """The shared part of a stem, which may lie in a folder; None where the name has not both."""
+        folder, slash, name = stem.rpartition("/")
+        if not (name.startswith(self.prefix) and name.endswith(self.suffix)):
+            return None
+        inner = name[len(self.prefix) : len(name) - len(self.suffix)]
+        return f"{folder}{slash}{inner}" if inner and len(name) >= len(self.prefix) + len(self.suffix) else None
+
+
+def check_pairs(stems: Mapping[str, Collection[str]], where: str, tables: Collection[str] = ()) -> None:
+    """Refuse variables whose names do not meet.
+
+    Args:
+        stems: of every variable's folder or table.
+        where: they lie.
+        tables: those that are tables.
+
+    Raises:
+        RequestError: no row has two of them, or fewer than half of one's rows have another's while it has not half of another's;
+            two names that should have met, and the line that lets them.
+    """
+    for name, mine in stems.items():
+        others = {other: len(set(mine) & set(theirs)) for other, theirs in stems.items() if other != name}
+        if not others or not mine:
+            continue
+        shares = {other: count / min(len(mine), len(stems[other])) for other, count in others.items() if stems[other]}
+        if not shares or max(shares.values()) >= 0.5:
+            continue
+        other = max(shares, key=lambda key: (shares[key], -list(stems).index(key)))
+        # The one that has more is told first, so images before their masks.
+        a, b = sorted((name, other), key=lambda key: (-len(stems[key]), list(stems).index(key)))
+        met = others[other]
+        one, two = nearest_pair(stems[a], stems[b])
+        line = proposal({a: stems[a], b: stems[b]}) if not {a, b} & set(tables) else ""
+        mend = f"{line} lets them meet" if line else "rename them, or name in a table which belong together"
+        if {a, b} & set(tables):
+            mend = "write the files' names into the table, or leave it out of options.tables"
+        raise RequestError(
+            f"folder: found {met} of {len(stems[b])} names of {b} among the {len(stems[a])} of {a} in {where} ({a} has {one!r}, {b} has {two!r}), "
+            f"expected stems that meet; {mend}; options.unpaired = true takes rows of one variable each"
+        )
+
+
+def nearest_pair(a: Collection[str], b: Collection[str]) -> tuple[str, str]:
+    """Two names, one of each, that are nearest among those without a partner."""
+    first = sorted(set(a) - set(b))[:_SOME] or sorted(a)
+    second = sorted(set(b) - set(a)) or sorted(b)
+    two = second[0]
+    same = [one for one in first if one.isdecimal() and two.isdecimal() and int(one) == int(two)]
+    near = same or difflib.get_close_matches(two, first, 1, 0.0)
+    return (near[0] if near else first[0]), two
+
+
+def proposal(stems: Mapping[str, Collection[str]]) -> str:
+    """The options by which the names of two variables meet, as a line of a configuration; empty where there are none."""
+    affixes = guess_affixes(*stems.values())
+    if affixes is None:
+        return ""
+    pairs = list(zip(stems, affixes, strict=True))
+    lines = []
+    for option in ("prefixes", "suffixes"):
+        values = {name: getattr(affix, option.removesuffix("es")) for name, affix in pairs}
+        inner = ", ".join(f"{key(name)} = {json.dumps(value)}" for name, value in values.items() if value)
+        if inner:
+            lines.append(f"options.{option} = {{ {inner} }}")
+    return " with ".join(lines)
+
+
+def key(name: str) -> str:
+    """A name as a TOML key."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
+
+
+def guess_affixes(a: Collection[str], b: Collection[str]) -> tuple[Affixes, Affixes] | None:
+    """What stands before and after in the names of two variables, if at least half of the fewer meet without it; None otherwise."""
+    if not a or not b:
+        return None
+    for one, two in _candidates(sorted(a), sorted(b)):
+        if any(text.isdecimal() for affix in (one, two) for text in (affix.prefix, affix.suffix)):
+            continue  # digits count
+        left = {one.strip(stem) for stem in a} - {None}
+        right = {two.strip(stem) for stem in b} - {None}
+        if 2 * len(left & right) >= min(len(a), len(b)) and left & right:
+            return one, two
+    return None
+
+
+def _candidates(a: Sequence[str], b: Sequence[str]) -> list[tuple[Affixes, Affixes]]:
+    names = [[stem.rpartition("/")[2] for stem in stems] for stems in (a, b)]
+    found: list[tuple[Affixes, Affixes]] = []
+    # One name is the other and something before or after it.
+    for swapped in (False, True):
+        shorter, longer = (names[1], names[0]) if swapped else (names[0], names[1])
+        for long in longer[:3]:
+            for short in shorter[:_SOME]:
+                if short and short != long and short in long:
+                    before, _, after = long.partition(short)
+                    pair = Affixes(), Affixes(before, after)
+                    found.append((pair[1], pair[0]) if swapped else pair)
+    # The least first, as a short name may lie in another by chance.
+    found = sorted(dict.fromkeys(found), key=lambda pair: sum(len(x.prefix) + len(x.suffix) for x in pair))[:_TRIED]
+    common = [common_affixes(stems) for stems in (a, b)]
+    suffixes = [Affixes("", affix.suffix) for affix in common]
+    prefixes = [Affixes(affix.prefix) for affix in common]
+    return [*found, *((one[0], one[1]) for one in (suffixes, prefixes, common))]
+
+
+def common_affixes(stems: Collection[str]) -> Affixes:
+    """What all names begin and end with, but for digits."""
+    names = [stem.rpartition("/")[2] for stem in stems]
+    return Affixes(_before(names), _after(names))
+
+
+def _before(names: Sequence[str]) -> str:
+    """What all begin with, but for digits at its end, which count."""
+    first, last = min(names), max(names)  # what these two begin with, all begin with
+    count = next((k for k, (x, y) in enumerate(zip(first, last, strict=False)) if x != y), min(len(first), len(last)))
+    return first[:count].rstrip("0123456789")
+
+
+def _after(names: Sequence[str]) -> str:
+    return _before([name[::-1] for name in names])[::-1]
+
+
+def join(table: Any, files: Mapping[str, Mapping[str, Mapping[str, str]]]) -> tuple[str, dict[str, dict[str, int]]]:
+    """The column of a table that names stems, and each part's lines by stem.
+
+    The column is the one whose cells meet most stems, the first of equals. A line that meets none is a row of its own, unless there are parts.
+
+    Args:
+        table: a manifest.
+        files: of each part by variable and stem; the part ``""`` where the data are one whole.
+
+    Raises:
+        RequestError: a line without a stem, a second one for a stem, or one that could be of several parts.
+    """
+    stems = {part: {stem for some in here.values() for stem in some} for part, here in files.items()}
+    known = {part: _known(some) for part, some in stems.items()}
+    best, most = table.names[0], -1
+    written: Sequence[str | None] = ()
+    for name in table.names:
+        cells = table.lines.texts_of(name)
+        count = sum(1 for cell in cells if cell is not None and any(_find(cell, some) for some in known.values()))
+        if count > most:
+            best, most, written = name, count, cells
+        if count == len(cells) or not any(stems.values()):
+            break
+    lines: dict[str, dict[str, int]] = {part: {} for part in files}
+    for index, cell in enumerate(written):
+        if cell is None:
+            raise RequestError(f"{table.where(index)}: found no {best}, expected a file's stem")
+        found = {part: stem for part, some in known.items() if (stem := _find(cell, some))}
+        if len(found) > 1:
+            said = {part for word in cell.replace("\\", "/").split("/")[:-1] if (part := part_of(word)) in found}
+            if len(said) != 1:
+                raise RequestError(
+                    f"{table.where(index)}: found {cell!r} in {', '.join(found)} alike, expected a path that says which, such as {next(iter(found))}/{cell}"
+                )
+            found = {part: found[part] for part in said}
+        if not found and list(files) == [""]:
+            found = {"": normal(without_suffix(cell.replace("\\", "/").rpartition("/")[2]))}
+        for part, stem in found.items():
+            if stem in lines[part]:
+                raise RequestError(f"{table.where(index)}: found {stem!r} again, expected one line for each stem")
+            lines[part][stem] = index
+    return best, lines
+
+
+def _known(stems: Collection[str]) -> dict[str, str]:
+    """Stems by themselves, and those in folders by their last part where it is one's alone."""
+    names: dict[str, str] = {}
+    for stem in stems:
+        last = stem.rpartition("/")[2]
+        names[last] = "" if last in names else stem
+    return {**{name: stem for name, stem in names.items() if stem}, **{stem: stem for stem in stems}}
+
+
+def _find(cell: str, known: Mapping[str, str]) -> str:
+    """The stem that a table's cell names: a stem, a file, or a path that ends in one; empty where it names none."""
+    text = normal(cell.replace("\\", "/"))
+    for whole in (text, without_suffix(text)):
+        words = whole.split("/")
+        for k in range(len(words)):
+            if stem := known.get("/".join(words[k:])):
+                return stem
+    return ""

@@ -1,0 +1,311 @@
+"""Which source reads what lies at a path, with which options, and on what evidence. Imports no torch."""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from mmcore.data.decode import READERS
+from mmcore.data.sources.files import (
+    files_below,
+    folders_in,
+    inside,
+    is_image,
+    normal,
+    part_and_rest,
+    shown,
+    singular,
+    suffix_of,
+)
+from mmcore.data.sources.imagefolder import FILE, METADATA, class_folders, part_folders
+from mmcore.data.sources.layout import find_places, stem_of
+from mmcore.data.sources.manifest import TABLES, Manifest
+from mmcore.data.sources.pairs import Affixes, common_affixes, guess_affixes
+from mmcore.errors import RequestError
+
+_MODALITY = re.compile(
+    r"(jpeg|png|jpg)?(image|img|picture|pic|photo|frame|rgb|jpeg|jpg)(s|es)?|leftimg8bit|input|output"
+    r"|(color|colour|instance|semantic|binary)?_?(mask|seg|segmentation|label|labelmap|label_map|annotation|annot|matte|alpha|trimap)s?"
+    r"|segmentation_?(class|object|mask)(aug|es)?s?|gt|gt_?(fine|coarse)|ground_?truth|truth|target|stuffthingmaps?"
+    r"|depth|disparity|edge|sketch|embedding|emb|feature|latent|caption|text|audio|flow|saliency|heatmap|vector",
+    re.I,
+)
+_IMAGE = re.compile(r"(jpeg|png|jpg)?_?(image|img|picture|pic|photo|frame|rgb|input|jpg)s?|leftimg8bit", re.I)
+_MASK_SUFFIX = re.compile(r"[_\-. ](mask|gt|seg|segmentation|label|labels|annotation|groundtruth|matte|trimap)$", re.I)
+_MANY = 20000
+_LAYOUTS = ("classes", "modalities")
+_FEW = 3
+
+
+@attrs.frozen
+class Survey:
+    """How data are read.
+
+    Attributes:
+        source: the source's name.
+        options: its own.
+        evidence: why, a sentence each.
+        question: what the evidence does not decide, with the answers; empty where it does.
+    """
+
+    source: str
+    options: dict[str, Any]
+    evidence: tuple[str, ...] = ()
+    question: str = ""
+
+
+def survey(path: Path, layout: str = "") -> Survey:
+    """The source that reads what is at a path.
+
+    Args:
+        path: a file or folder.
+        layout: ``"classes"`` or ``"modalities"``, where it is known what the folders in a folder are.
+
+    Raises:
+        RequestError: nothing there, or nothing that a source reads.
+    """
+    at = path.expanduser().absolute()
+    if not at.exists():
+        raise RequestError(f"init: there is nothing at {shown(str(path))}, expected a file or folder of data")
+    if layout not in ("", *_LAYOUTS):
+        raise RequestError(f"init: layout = {layout!r}, expected one of {', '.join(_LAYOUTS)}")
+    for find in (_file,) if at.is_file() else (_known, _images_with_metadata, _folders, _flat):
+        if (found := find(at, layout)) is not None:
+            return found
+    there = ", ".join(shown(one.name) for one in inside(at)[:6]) if at.is_dir() else ""
+    raise RequestError(
+        f"init: {shown(str(path))} {f'holds {there}, which' if there else ''} is nothing that a source reads; expected an .npz file, IDX files (…-ubyte), "
+        f"a table ({', '.join(TABLES)}), .tar shards, a folder saved by datasets, a folder of images for each class, or a folder of "
+        "folders such as images/ and masks/"
+    )
+
+
+def _file(at: Path, _: str) -> Survey | None:
+    suffix = suffix_of(at.name)
+    if suffix == ".npz":
+        return Survey("npz", {"path": str(at)})
+    if suffix in TABLES:
+        return Survey("table", {"path": str(at)})
+    if suffix == ".tar":
+        return Survey("shards", {"path": str(at)})
+    if "ubyte" in at.name:
+        return Survey("idx", {"path": str(at.parent)})
+    return None
+
+
+def _known(at: Path, _: str) -> Survey | None:
+    """What tells by the names of its files what it is."""
+    names = [one.name for one in inside(at)]
+    if any("ubyte" in name for name in names):
+        return Survey("idx", {"path": str(at)}, ("there are IDX files",))
+    if {"dataset_info.json", "dataset_dict.json"} & set(names):
+        return Survey("datasets", {"path": str(at)}, ("save_to_disk wrote it",))
+    if any(suffix_of(name) == ".tar" for name in names):
+        return Survey("shards", {"path": str(at)}, ("there are .tar files",))
+    return None
+
+
+def _images_with_metadata(at: Path, _: str) -> Survey | None:
+    for top in ("", *part_folders(at).values()):
+        for name in METADATA:
+            file = at / top / name
+            if file.is_file() and FILE in Manifest(file, paths=()).names:
+                return Survey("imagefolder", {"path": str(at)}, (f"{file.relative_to(at)} names its images in {FILE}",))
+    return None
+
+
+def _folders(at: Path, layout: str) -> Survey | None:
+    """A folder of folders: of variables, of classes, or of parts with either in them."""
+    found = folders_in(at)
+    if not found:
+        return None
+    tables = [one for one in inside(at) if one.is_file() and suffix_of(one.name) in TABLES]
+    if len(found) == 1 and not tables and folders_in(found[0]) and not _says(found[0].name):
+        return survey(found[0], layout)  # as archives unpack
+    naming = [table for table in tables if _names_files(table, len(found))]
+    if len(naming) == 1:
+        return Survey("table", {"path": str(naming[0])}, (f"{naming[0].name} names the files in the folders",))
+    parts = part_folders(at)
+    below = {normal(one.name): one for top in parts.values() or ("",) for one in folders_in(at / top)}
+    reason = ""
+    if layout == "classes" or (not layout and below and not tables and not any(map(_says, below))):
+        marked = _marked(at)
+        if not layout and marked is not None:
+            return marked
+        reason = "as you say" if layout else _classes_reason(below)
+    if reason == "ask":
+        names = " and ".join(map(shown, sorted(below)))
+        question = (
+            f"the folders {names} hold files of the same names: they are two classes, or two modalities of one thing; "
+            "--assume layout=classes or --assume layout=modalities"
+        )
+        return Survey("imagefolder", {"path": str(at)}, question=question)
+    if reason:
+        classes = class_folders(at, parts.values())
+        some = ", ".join(map(shown, classes[:5])) + (" …" if len(classes) > 5 else "")
+        return Survey("imagefolder", {"path": str(at)}, (f"{len(classes)} folders are classes ({some}): {reason}",))
+    return _parallel(at)
+
+
+def _says(name: str) -> bool:
+    """Whether a folder is called as a modality, or as one of a part."""
+    part, rest = part_and_rest(name)
+    rest = rest or "image"
+    return bool(_MODALITY.fullmatch(rest) or _MODALITY.fullmatch(singular(rest))) or bool(part and rest != "image")
+
+
+def _some(folder: Path, most: int = 200) -> list[str]:
+    """Some of the files in a folder."""
+    return [file for file, _ in zip(files_below(folder), range(most), strict=False)]
+
+
+def _classes_reason(folders: Mapping[str, Path]) -> str:
+    """Why folders that are not called as modalities are classes: ``"ask"`` where that is open, empty where they are variables."""
+    if not all(is_image(file) for folder in list(folders.values())[:50] for file in _some(folder)):
+        return ""
+    if len(folders) == 1 or len(folders) > _FEW:
+        return "none is called as a modality is"
+    stems = [{normal(stem_of(file)) for file in _some(folder, _MANY)} for folder in folders.values()]
+    for k, one in enumerate(stems):
+        for two in stems[k + 1 :]:
+            if one == two:
+                return "ask"
+            affixes = guess_affixes(one, two)
+            if affixes is None:
+                continue
+            shared = {affixes[0].strip(stem) for stem in one} & {affixes[1].strip(stem) for stem in two} - {None}
+            # Numbers alone meet by chance.
+            if any(re.search(r"[^\W\d_]|\d{6}", stem or "") for stem in shared):
+                return "" if 2 * len(shared) >= max(len(one), len(two)) else "ask"
+    return "none is called as a modality is, and their files have other names"
+
+
+def _marked(at: Path) -> Survey | None:
+    """A folder in which images and their masks lie side by side, told by what follows the stem."""
+    images = [file for file in _some(at, _MANY) if is_image(file)]
+    stems = {normal(stem_of(file)) for file in images}
+    found = (re.search(_MASK_SUFFIX, stem) for stem in stems)
+    marks = Counter(match[0] for match in found if match and match.string[: match.start()] in stems)
+    if not marks or 4 * marks.total() < len(stems):
+        return None
+    suffix, count = marks.most_common(1)[0]
+    evidence = f"{count} of {len(images)} images are called as another with {suffix!r} after it: its masks"
+    return Survey(
+        "folder", {"path": str(at), "folders": {"image": ".", "mask": "."}, "suffixes": {"mask": suffix}}, (evidence,)
+    )
+
+
+def _parallel(at: Path) -> Survey | None:
+    """Folders of variables: those that are read, and what stands around the stems of their files."""
+    places = find_places(at)
+    if not places:
+        return None
+    files = {name: [file for here in places[name].values() for file in _some(at / here, _MANY)] for name in places}
+    stems = {name: {normal(stem_of(file)) for file in some} for name, some in files.items()}
+    read = [name for name in places if any(suffix_of(file) in READERS for file in files[name])] or list(places)
+    named = [name for name in read if _IMAGE.fullmatch(name)]
+    first = min(named or read, key=lambda name: len(stems[name]))
+    extra = {name: mark for name in read if (mark := _variants(stems[name]))}
+    for name, mark in extra.items():
+        stems[name] = {stem for stem in stems[name] if not stem.endswith(mark)}
+    affixes: dict[str, Affixes] = {}
+    apart: list[str] = []
+    for name in read:
+        if name == first or 2 * len(stems[name] & stems[first]) >= min(len(stems[name]), len(stems[first])):
+            continue
+        found = _affixes(stems[first], stems[name])
+        if found is not None and affixes.get(first, found[0]) == found[0]:
+            affixes |= {first: found[0], name: found[1]}
+        elif not _says(name) and not any(is_image(file) or suffix_of(file) == ".npy" for file in files[name]):
+            apart.append(name)
+    options: dict[str, Any] = {"path": str(at)}
+    kept = [name for name in read if name not in apart]
+    evidence = [f"folders are variables: {', '.join(f'{name} of {_place(places[name])}' for name in kept)}"]
+    if len(kept) < len(places):
+        options["folders"] = {name: _option(places[name]) for name in kept}
+        left = ", ".join(_place(here) for name, here in places.items() if name not in kept)
+        evidence.append(f"left out, as their files are of no kind that is read, or their names meet no others: {left}")
+    for option, attribute in (("prefixes", "prefix"), ("suffixes", "suffix")):
+        if given := {name: text for name, affix in affixes.items() if (text := getattr(affix, attribute))}:
+            options[option] = given
+            evidence.append(
+                f"their names meet without {', '.join(f'{text!r} of {name}' for name, text in given.items())}"
+            )
+    if extra:
+        options["ignore"] = [f"*{mark}.*" for mark in dict.fromkeys(extra.values())]
+        told = ", ".join(f"files of {name} that end in {mark!r}" for name, mark in extra.items())
+        evidence.append(f"left out, as others are called so without it: {told}")
+    return Survey("folder", options, tuple(evidence))
+
+
+def _place(here: Mapping[str, str]) -> str:
+    return " and ".join(map(shown, here.values()))
+
+
+def _option(here: Mapping[str, str]) -> Any:
+    """A variable's place as the option says it."""
+    return here[""] if list(here) == [""] else dict(here)
+
+
+def _variants(stems: Collection[str]) -> str:
+    """What follows the names of files that are there without it too; empty where it is few."""
+    ends = Counter(
+        f"{mark}{end}" for stem in stems for base, mark, end in [_cut(stem)] if base in stems and not end.isdecimal()
+    )
+    mark, count = ends.most_common(1)[0] if ends else ("", 0)
+    return mark if 3 * count >= len(stems) else ""
+
+
+def _cut(stem: str) -> tuple[str, str, str]:
+    base, mark, end = stem.rpartition("_")
+    return base, mark, end
+
+
+def _affixes(one: Collection[str], two: Collection[str]) -> tuple[Affixes, Affixes] | None:
+    """What stands around the stems of two variables, of which the second may have several files for each of the first: the one that says label."""
+    if (found := guess_affixes(one, two)) is not None:
+        return found
+    suffix = common_affixes(one).suffix
+    bases = {stem.removesuffix(suffix) for stem in one}
+    ends = Counter(stem[k:] for stem in two for k in _ends(stem) if stem[:k] in bases)
+    often = [end for end, count in ends.items() if 2 * count >= len(bases)]
+    for word in ("labelTrainIds", "labelIds", "label", "mask", "seg", "gt"):
+        fitting = [end for end in often if word.casefold() in end.casefold()]
+        if len(fitting) == 1:
+            return Affixes("", suffix), Affixes("", fitting[0])
+    return None
+
+
+def _ends(stem: str) -> list[int]:
+    return [match.start() for match in re.finditer(r"[_\-. ]", stem)]
+
+
+def _names_files(table: Path, folders: int) -> bool:
+    """Whether a table names the files of as many variables as there are folders."""
+    try:
+        manifest = Manifest(table)
+        rows = [manifest[k * len(manifest) // 8] for k in range(8)]
+    except RequestError:
+        return False
+    there = [name for name in manifest.paths if any(isinstance(v := row[name], Path) and v.is_file() for row in rows)]
+    return len(there) >= folders
+
+
+def _flat(at: Path, _: str) -> Survey | None:
+    """A folder of files."""
+    names = [one.name for one in inside(at) if one.is_file()]
+    images = [name for name in names if is_image(name)]
+    if images:
+        plain = Survey("folder", {"path": str(at), "folders": {"image": "."}}, (f"{len(images)} images lie in it",))
+        return _marked(at) or plain
+    for source, suffixes in (("table", TABLES), ("npz", (".npz",))):
+        found = [name for name in names if suffix_of(name) in suffixes]
+        if len(found) == 1:
+            return Survey(source, {"path": str(at / found[0])})
+        if len(found) > 1:
+            files = ", ".join(map(shown, found[:6]))
+            raise RequestError(f"init: found {files} in {shown(str(at))}, expected one of them: give its path")
+    return None
