@@ -133,7 +133,7 @@ def masks(draw: st.DrawFn) -> tuple[list[Any], np.ndarray, dict[str, Any], set[i
         low, high = (-300, 70_000) if way == "array" else (0, 249)
         values = np.arange(classes) if dense else np.sort(rng.choice(np.arange(low, high), classes, replace=False))
         if not dense and draw(st.booleans()):
-            values[-1] = 255
+            values = np.sort([*values[:-1], 255])
         if draw(st.booleans()) and dense:
             void = {draw(st.sampled_from([-1, 255] if way == "array" else [250, 255]))}
             indices[:, -1] = -1
