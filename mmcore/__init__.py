@@ -84,8 +84,11 @@ __all__ = [
     "save",
 ]
 
-__getattr__ = lazily(__name__, _WHERE)
+_PACKAGES = ("data", "metrics", "modality", "model", "plugins", "process", "sampling", "testing", "training")
+"""Of which names are written in full, as in ``mmcore.sampling.Sampler``."""
+
+__getattr__ = lazily(__name__, _WHERE, _PACKAGES)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_WHERE})
+    return sorted({*globals(), *_WHERE, *_PACKAGES})

@@ -245,6 +245,33 @@ def _places(model: JointModel) -> np.ndarray:
 # ---- what is refused ----
 
 
+class Walk(mmcore.sampling.Sampler):
+    """A sampler that says its path, and what becomes of the latents."""
+
+    def __init__(self, path: Any, z: Any = None) -> None:
+        super().__init__()
+        vars(self).update(told=path, z=z or (lambda z: z))
+
+    def path(self, process: Any, begin: int | None = None) -> Any:
+        return self.told  # type: ignore[attr-defined]
+
+    def step(self, denoiser: Any, here: Any, to: int, rng: Any, memory: Any) -> Any:
+        return self.z(here.z)  # type: ignore[attr-defined]
+
+
+class Follow(mmcore.sampling.Guidance):
+    """A guidance that says its names, and what becomes of the codes."""
+
+    def __init__(self, names: Any, codes: Any = None) -> None:
+        self.told, self.codes = names, codes or (lambda codes: codes)
+
+    def names(self) -> Any:
+        return self.told
+
+    def combine(self, codes: Any, without: Any, here: Any) -> Any:
+        return self.codes(codes)
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [
@@ -323,6 +350,40 @@ def _places(model: JointModel) -> np.ndarray:
         ({"steps": [1001, 3]}, r"steps = \[1001, 3\], expected 1000 first"),
         ({"steps": [5, 3]}, r"steps = \[5, 3\], expected 1000 first"),
         ({"steps": [3, 0]}, "expected decreasing whole numbers inside 1 … 1000"),
+        ({"steps": torch.tensor(5)}, r"steps = tensor\(5\), expected a whole number"),
+        ({"steps": torch.tensor([1000.0, 1.0])}, "expected decreasing whole numbers inside 1 … 1000"),
+        ({"steps": torch.tensor([[1000, 1]])}, "expected decreasing whole numbers inside 1 … 1000"),
+        ({"steps": [1000, True]}, "expected decreasing whole numbers inside 1 … 1000"),
+        ({"sampler": "ddim", "eta": "1"}, "eta = '1', expected 0 … 1"),
+        (
+            {"sampler": Walk([])},
+            r"the sampler Walk has the path \[\], expected decreasing whole numbers from 1000, none below 1",
+        ),
+        ({"sampler": Walk(None)}, "the sampler Walk has the path None, expected decreasing whole numbers"),
+        ({"sampler": Walk([500, 1])}, r"the sampler Walk has the path \[500, 1\], expected .* from 1000"),
+        ({"sampler": Walk([1000, 1000, 1])}, "the sampler Walk has the path"),
+        ({"sampler": Walk([1000, 500, 0])}, "the sampler Walk has the path"),
+        ({"sampler": Walk([1000.0, 1.0])}, "the sampler Walk has the path"),
+        (
+            {"sampler": Walk([1000, 1], z=lambda z: None)},
+            r"the sampler Walk gave a NoneType, expected noisy latents torch.float64 \(3, ",
+        ),
+        ({"sampler": Walk([1000, 1], z=lambda z: z[:, :1])}, r"the sampler Walk gave torch.float64 \(3, 1, "),
+        ({"sampler": Walk([1000, 1], z=torch.Tensor.float)}, "the sampler Walk gave torch.float32"),
+        (
+            {"given": ["a"], "guidance": Follow(["a"], lambda codes: None)},
+            r"the guidance Follow gave a NoneType, expected codes torch.float64 \(3, ",
+        ),
+        (
+            {"given": ["a"], "guidance": Follow(["a"], lambda codes: codes[:1])},
+            r"the guidance Follow gave torch.float64 \(1, ",
+        ),
+        (
+            {"given": ["a"], "guidance": Follow(None)},
+            "the guidance Follow has the names None, expected a list of modality names",
+        ),
+        ({"given": ["a"], "guidance": Follow(name for name in ["a"])}, "the guidance Follow has the names <generator"),
+        ({"given": ["a"], "guidance": Follow("a")}, "the guidance Follow has the names 'a', expected a list"),
         ({"spacing": "even"}, "spacing = 'even', expected one of time, snr"),
         ({"sampler": "2m", "eta": 0.0}, "eta = 0.0, expected none with the sampler '2m'"),
         ({"codes": "mode"}, "codes = 'mode', expected one of mean, draw"),

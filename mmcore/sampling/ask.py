@@ -10,13 +10,13 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
-from mmcore.errors import OptionError
+from mmcore.errors import OptionError, RequestError
 from mmcore.model.joint import JointModel
 from mmcore.model.roles import Role
 from mmcore.plugins import Registry
 from mmcore.process import Process
 from mmcore.rng import Rng
-from mmcore.sampling.denoiser import Asked, Denoiser, Here
+from mmcore.sampling.denoiser import Asked, Denoiser, Here, given_back
 from mmcore.sampling.guidance import ClassifierFree, Guidance, Guided, Pinned
 from mmcore.sampling.question import Question
 from mmcore.sampling.rejection import by_rejection, check_discrete
@@ -166,7 +166,8 @@ def _walk(
     here = Here(denoiser.begin(path[0], noise, start), path[0])
     memory: dict[str, object] = {}
     for to in path[1:]:
-        here = Here(sampler.step(asked, here, to, rng.at(to), memory), to)
+        z = sampler.step(asked, here, to, rng.at(to), memory)
+        here = Here(given_back(sampler, "sampler", "noisy latents", z, here.z), to)
     return denoiser.read(denoiser.at(here), rng, draw=draw)
 
 
@@ -175,7 +176,11 @@ def _guidance(
 ) -> Guidance | None:
     """Guidance that fits the question; None for none."""
     names = [m.name for m in model.modalities]
-    for name in guidance.names() if isinstance(guidance, Guidance) else guidance:
+    told = guidance.names() if isinstance(guidance, Guidance) else guidance
+    if not isinstance(told, Collection) or isinstance(told, str):
+        kind = type(guidance).__name__
+        raise RequestError(f"sample: the guidance {kind} has the names {told!r}, expected a list of modality names")
+    for name in told:
         if name not in names:
             raise OptionError("sample", "guidance", name, choices=names)
         column = names.index(name)

@@ -7,6 +7,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from mmcore.errors import RequestError
 from mmcore.model.heads import Predictions
 from mmcore.model.joint import JointModel
 from mmcore.model.roles import Role
@@ -74,6 +75,27 @@ class Asked(Protocol):
     def noise(self, rng: Rng) -> Tensor:
         """Standard normal noise of a step, ``(B, *Z)``."""
         ...
+
+
+def given_back(who: object, kind: str, what: str, found: object, like: Tensor) -> Tensor:
+    """What a sampler or a guidance of one's own returned, where it is as the tensor it began from.
+
+    Args:
+        who: the object that was called.
+        kind: what it is, in a word.
+        what: what it should give, in a word or two.
+        found: what it gave.
+        like: of the shape and dtype that are expected.
+
+    Raises:
+        RequestError: another type, shape or dtype.
+    """
+    if isinstance(found, Tensor) and found.shape == like.shape and found.dtype == like.dtype:
+        return found
+    gave = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+    raise RequestError(
+        f"sample: the {kind} {type(who).__name__} gave {gave}, expected {what} {like.dtype} {tuple(like.shape)}"
+    )
 
 
 @attrs.frozen(eq=False)

@@ -12,7 +12,7 @@ from torch import Tensor
 from mmcore.errors import OptionError
 from mmcore.process import Blocks
 from mmcore.rng import Rng
-from mmcore.sampling.denoiser import Asked, Denoiser, Here
+from mmcore.sampling.denoiser import Asked, Denoiser, Here, given_back
 
 
 class Guidance(ABC):
@@ -115,7 +115,8 @@ class Guided(Wrapped):
     def codes(self, here: Here, rng: Rng) -> Tensor:
         """The combination of what is predicted with and without observations."""
         full = self.denoiser.codes(here, rng)
-        return self.guidance.combine(full, {name: bare.codes(here, rng) for name, bare in self.without.items()}, here)
+        without = {name: bare.codes(here, rng) for name, bare in self.without.items()}
+        return given_back(self.guidance, "guidance", "codes", self.guidance.combine(full, without, here), full)
 
 
 class Pinned(Wrapped):

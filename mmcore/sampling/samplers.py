@@ -8,15 +8,15 @@ mmcore.sample(model, 64, sampler=Mine(steps=30))
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from numbers import Integral
+from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import attrs
 import torch
 from torch import Tensor
 
-from mmcore.errors import OptionError
+from mmcore.errors import OptionError, RequestError
 from mmcore.plugins import Registry, discover
 from mmcore.process import Process
 from mmcore.rng import Rng
@@ -96,7 +96,7 @@ class Ddim(Sampler):
     def path(self, process: Process, begin: int | None = None) -> list[int]:
         """The timesteps to visit, as :meth:`Sampler.path`; refuses an ``eta`` that is none, and drawn codes without noise."""
         eta = self.of(process)
-        if not 0 <= eta <= 1:
+        if not isinstance(eta, Real) or not 0 <= eta <= 1:
             raise OptionError("sample", "eta", eta, "0 … 1")
         if self.codes in CODES[1:] and eta == 0:
             raise _drawn(self.codes, beside=["eta", "sampler"])
@@ -176,12 +176,13 @@ def visited(
     begin = process.steps if begin is None else begin
     if spacing not in SPACINGS:
         raise OptionError("sample", "spacing", spacing, choices=SPACINGS)
-    if isinstance(steps, Sequence | torch.Tensor) and not isinstance(steps, str):
-        path = [int(t) for t in steps if isinstance(t, Integral)] if isinstance(steps, Sequence) else steps.tolist()
-        if not path or path != sorted(set(path), reverse=True) or len(path) != len(steps) or path[-1] < 1:
-            raise OptionError("sample", "steps", list(steps), f"decreasing whole numbers inside 1 … {begin}")
+    told = steps.tolist() if isinstance(steps, torch.Tensor) and steps.ndim else steps
+    if isinstance(told, Sequence) and not isinstance(told, str):
+        path = decreasing(told)
+        if path is None:
+            raise OptionError("sample", "steps", list(told), f"decreasing whole numbers inside 1 … {begin}")
         if path[0] != begin:
-            raise OptionError("sample", "steps", list(steps), f"{begin} first, where what they start from is")
+            raise OptionError("sample", "steps", path, f"{begin} first, where what they start from is")
         return path
     if not isinstance(steps, int | Integral) or isinstance(steps, bool) or int(steps) < 1:
         raise OptionError("sample", "steps", steps, "a whole number of at least 1, or the steps themselves")
@@ -194,6 +195,29 @@ def visited(
     wanted = torch.linspace(float(levels[0]), float(levels[-1]), count, dtype=torch.float64)
     chosen = torch.searchsorted(levels, wanted).clamp(max=len(levels) - 1)
     return sorted({begin - int(i) for i in chosen} | {begin, 1}, reverse=True)
+
+
+def decreasing(steps: Iterable[object]) -> list[int] | None:
+    """Timesteps as plain integers; None where they are no decreasing whole numbers of at least 1, or none at all."""
+    whole = [int(t) if isinstance(t, Integral) and not isinstance(t, bool) else 0 for t in steps]
+    return whole if whole and whole[-1] >= 1 and whole == sorted(set(whole), reverse=True) else None
+
+
+def _visits(sampler: Sampler, process: Process, begin: int | None) -> list[int]:
+    """A sampler's own path, which may be anything where it is not :func:`visited`'s.
+
+    Raises:
+        RequestError: it does not begin where sampling does, or is no path.
+    """
+    told: Any = sampler.path(process, begin)
+    first = process.steps if begin is None else begin
+    path = decreasing(told.tolist() if isinstance(told, torch.Tensor) else told) if isinstance(told, Iterable) else None
+    if path is None or path[0] != first:
+        raise RequestError(
+            f"sample: the sampler {type(sampler).__name__} has the path {told!r}, expected decreasing whole numbers "
+            f"from {first}, none below 1"
+        )
+    return path
 
 
 def checked_snr(process: Process, path: list[int], option: str, value: str) -> Tensor:
@@ -259,7 +283,7 @@ def plan(
         for name, value in options.items():
             kind = type(sampler).__name__
             raise OptionError("sample", name, value, f"none beside a sampler given as an object, but {kind}({name}=…)")
-        return sampler, sampler.path(process, begin)
+        return sampler, _visits(sampler, process, begin)
     if not isinstance(sampler, str):
         raise OptionError("sample", "sampler", sampler, "a name or a mmcore.sampling.Sampler object")
     if sampler == "auto":
@@ -280,7 +304,7 @@ def plan(
         registry = registry or discover()
         check_name(sampler, registry)
         chosen = registry.make("sampler", sampler, options)[1]
-    return chosen, chosen.path(process, begin)
+    return chosen, _visits(chosen, process, begin)
 
 
 def check_name(name: str, registry: Registry) -> None:

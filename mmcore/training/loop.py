@@ -47,6 +47,8 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
+        if device.type == "meta":
+            raise RuntimeError("it holds no values")
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)
     except (RuntimeError, AssertionError) as error:
@@ -240,7 +242,7 @@ def _compare(
     if changed and not accept_changes:
         raise RequestError(
             f"resume: the configuration is not that of {checkpoint.folder}: {'; '.join(changed)}; "
-            "put it back, or accept the changes (accept_changes)"
+            "put it back, or accept the changes (--accept-changes, accept_changes=True)"
         )
     step = torch.tensor([checkpoint.step, -checkpoint.step], device=torch.device("cpu"))
     if ranks.count > 1:

@@ -269,11 +269,23 @@ def test_the_command_line_asks_what_python_asks(
         torch.testing.assert_close(answer[variable], x, rtol=0, atol=0)
 
 
+def test_a_sampler_without_an_option_is_not_given_it(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = f"sample run -n 1 --steps 2 --sampler mmcore-diffusion:2m --out {tmp_path}"
+    assert call(asked, capsys, monkeypatch)[0] == 0
+
+
 @pytest.mark.parametrize(
     ("line", "match"),
     [
         ("sample run --given label=a --where label=gone.png", "--where label=gone.png: found no file gone.png"),
         ("sample run --given vector=[0.1,0.2,0.3,0.4,0.5] --where vector=rows.npz", "--where vector=rows.npz: "),
+        ("sample run --given label=a --where label=empty.npy", "--where label=empty.npy: "),
+        ("sample run --given label=a --where label=zip.npy", "--where label=zip.npy: found an archive of arrays"),
+        ("sample run --given label=a --given label=b", "--given label twice, expected it once"),
+        ("sample run --given label=a --guidance label=2 --guidance label=3", "--guidance label twice"),
+        ("sample run --device meta", "device 'meta' cannot be used: it holds no values"),
         ("sample run --strength 0.5", "--strength without --start"),
         ("sample run --guide classifier-free", "--guide without --guidance"),
         ("sample run --given label=a --guidance label=2 --guide mine", "no guidance 'mine' is installed"),
@@ -305,6 +317,9 @@ def test_the_command_line_asks_what_python_asks(
 def test_wrong_requests_end_with_2_and_a_line(
     line: str, match: str, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (here.parent / "empty.npy").write_bytes(b"")
+    with (here.parent / "zip.npy").open("wb") as file:
+        np.savez(file, known=np.ones((), bool))
     status, _, told = call(line, capsys, monkeypatch)
     assert status == 2
     assert match in told

@@ -51,6 +51,8 @@ class Npz(Source):
             chosen = parts[name] if name else self._chosen(headers, arrays)
             self._sets.append((name, {variable: self._open(headers[array]) for variable, array in chosen.items()}))
         self._starts = np.cumsum([0, *(len(next(iter(one.values()))) for _, one in self._sets)])
+        if not len(self):
+            raise RequestError(f"npz: found no row of {part} in {self.path}, expected at least one")
         self.names = tuple(dict.fromkeys(name for _, one in self._sets for name in one))
 
     @classmethod

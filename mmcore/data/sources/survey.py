@@ -290,7 +290,9 @@ def _names_files(table: Path, folders: int) -> bool:
         rows = [manifest[k * len(manifest) // 8] for k in range(8)]
     except RequestError:
         return False
-    there = [name for name in manifest.paths if any(isinstance(v := row[name], Path) and v.is_file() for row in rows)]
+    there = [
+        name for name in manifest.paths if any(isinstance(v := row.get(name), Path) and v.is_file() for row in rows)
+    ]
     return len(there) >= folders
 
 
