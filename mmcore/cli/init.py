@@ -1,5 +1,6 @@
 """``mmcore init``."""
 
+import tomllib
 from pathlib import Path
 from typing import Annotated
 
@@ -19,8 +20,8 @@ def init(
         list[str] | None,
         typer.Option(
             metavar="KEY=VALUE",
-            help="What the data do not say: COLUMN=MODALITY (none leaves it out), COLUMN.OPTION=VALUE, or options.OPTION=VALUE of the source; "
-            "may be repeated.",
+            help="What the data do not say: COLUMN=MODALITY (none leaves it out), COLUMN.OPTION=VALUE, options.OPTION=VALUE of the source, "
+            "or layout=classes or layout=modalities; may be repeated.",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a configuration that is there.")] = False,
@@ -33,16 +34,17 @@ def init(
     registry = registry_of(context)
     if out.exists() and not force:
         raise RequestError(f"init: {out} is there already; name another by -o, or overwrite it by --force")
-    from mmcore.config import load
+    from mmcore.config import configured
     from mmcore.config.guess import configuration
 
     guess = configuration(data, registry, assume=assume or ())
+    # Nothing is written that a training would refuse before its first row.
+    configured(tomllib.loads(guess.text), where="init", registry=registry).rows()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(guess.text, encoding="utf-8")
     except OSError as error:
         raise RequestError(f"init: {out} cannot be written: {error.strerror or error}") from error
-    load(out, registry=registry)
     print("\n".join(guess.said))
     print(f"{out} is written; look at it, then:")
     print(f"  mmcore train {out} --dry-run")

@@ -18,7 +18,8 @@ from mmcore.config.evidence import Column, Question, pixels
 from mmcore.config.files import value_of
 from mmcore.data import Source, as_source
 from mmcore.data.census import Pixels
-from mmcore.data.decode import IMAGES, decode
+from mmcore.data.decode import decode
+from mmcore.data.sources.survey import Survey, survey
 from mmcore.errors import ConfigError, MmcoreError, Problem, RequestError, nearest
 from mmcore.plugins import Registry
 from mmcore.progress import Progress
@@ -33,7 +34,6 @@ SIDE = 32
 """Pixels that pictures are at most wide and high in a configuration to begin with; larger ones are made smaller."""
 SMALL = 1024
 """Numbers of codes up to which a perceptron sees the whole space at once."""
-TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _FLAG = re.compile(r"has_(?P<a>.+)|(?P<b>.+)_present|present_(?P<c>.+)")
 _PARTS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -53,49 +53,6 @@ class Guess:
 
     text: str
     said: tuple[str, ...]
-
-
-def find_source(path: Path) -> tuple[str, dict[str, Any]]:
-    """The source that reads what is at a path, and its options.
-
-    Raises:
-        RequestError: nothing there, or nothing that a source reads.
-    """
-    at = path.expanduser().absolute()
-    if not at.exists():
-        raise RequestError(f"init: there is nothing at {path}, expected a file or folder of data")
-    if at.is_file():
-        if at.suffix == ".npz":
-            return "npz", {"path": str(at)}
-        if at.suffix in TABLES:
-            return "table", {"path": str(at)}
-        if at.suffix == ".tar":
-            return "shards", {"path": str(at)}
-        if "ubyte" in at.name:
-            return "idx", {"path": str(at.parent)}
-    else:
-        inside = sorted(one for one in at.iterdir() if not one.name.startswith("."))
-        names = [one.name for one in inside]
-        if any("ubyte" in name for name in names):
-            return "idx", {"path": str(at)}
-        if any(name.endswith(".tar") for name in names):
-            return "shards", {"path": str(at)}
-        if {"dataset_info.json", "dataset_dict.json"} & set(names):
-            return "datasets", {"path": str(at)}
-        if any(one.is_dir() and any(one.iterdir()) for one in inside):
-            return "folder", {"path": str(at)}
-        tables = [name for name in names if Path(name).suffix in TABLES]
-        if len(tables) == 1:
-            return "table", {"path": str(at / tables[0])}
-        arrays = [name for name in names if name.endswith(".npz")]
-        if len(arrays) == 1:
-            return "npz", {"path": str(at / arrays[0])}
-        if any(Path(name).suffix.lower() in IMAGES for name in names):
-            return "folder", {"path": str(at.parent), "folders": {"image": at.name}, "tables": []}
-    raise RequestError(
-        f"init: {path} is nothing that a source reads; expected an .npz file, IDX files (…-ubyte), a table ({', '.join(TABLES)}), "
-        ".tar shards, a folder saved by datasets, or a folder of folders such as images/ and masks/"
-    )
 
 
 def look(source: Source, said: Mapping[str, Mapping[str, Any]], installed: Sequence[str]) -> "Looked":
@@ -163,9 +120,11 @@ class Looked:
 
     def _value(self, index: int, row: Mapping[str, Any], name: str) -> Any:
         flag = self.flags.get(name)
-        if name not in row or (flag is not None and not row[flag]):
-            return None
-        return self._asked(index, name, lambda: _plain(decode(row[name])))
+
+        def read() -> Any:
+            return _plain(decode(row.get(name))) if flag is None or row.get(flag) else None
+
+        return self._asked(index, name, read)
 
     def _kind(self, name: str, first: Sequence[tuple[int, Mapping[str, Any]]]) -> str:
         """``"pixels"``, ``"vectors"``, ``"plain"``, or what it is that nothing reads."""
@@ -218,6 +177,23 @@ class Looked:
                     break
         return done
 
+    def shares(self) -> dict[str, float]:
+        """The share of rows that have a value, by column, rounded down; of pictures and vectors among those read."""
+        found = {}
+        for name, kind in self.kinds.items():
+            if kind == "plain":
+                flags = self.source.column(self.flags[name]) if name in self.flags else None
+                values = self.source.column(name)
+                missing = next((column.missing for column in self.columns if column.name == name), None)
+                here = sum(
+                    v is not None and v != missing and (flags is None or bool(flags[i])) for i, v in enumerate(values)
+                )
+                found[name] = here / len(self.source)
+            elif name in self._seen:
+                seen = self._seen[name]
+                found[name] = (seen.count if isinstance(seen, Pixels) else len(seen)) / max(self.read, 1)
+        return {name: math.floor(100 * share) / 100 for name, share in found.items()}
+
     @property
     def seen(self) -> list[Pixels]:
         """The pictures and maps, counted."""
@@ -239,7 +215,10 @@ class Looked:
             return self._vectors(name, self._seen[name], said)
         if kind != "plain":
             return Column(name, said.get("", ""), {k: v for k, v in said.items() if k}, kind)
-        values = [_plain(value) for value in self.source.column(name)]
+        try:
+            values = [_plain(value) for value in self.source.column(name)]
+        except RequestError as error:
+            return Question(name, f"{name} cannot be read: {error}", {f"{name}=none": "left out"})
         if name in self.flags:
             values = [
                 value if flag else None
@@ -344,15 +323,18 @@ def configuration(path: Path, registry: Registry, *, out: str = "", assume: Sequ
         registry: where sources are found.
         out: of the run; by default named after the data.
         assume: ``KEY=VALUE`` pairs where the evidence does not decide: ``COLUMN=MODALITY`` (``none`` leaves it out), ``COLUMN.OPTION=VALUE`` for an
-            option of its modality, or ``options.OPTION=VALUE`` for one of the source.
+            option of its modality, ``options.OPTION=VALUE`` for one of the source, or ``layout=classes`` or ``layout=modalities`` for what the
+            folders in a folder are.
 
     Raises:
         RequestError: no data there, or nothing in them that a modality reads.
         ConfigError: the evidence does not decide; each question with what to assume.
     """
-    name, options = find_source(path)
     said = _assumed(assume)
-    options |= said.pop("options", {})
+    surveyed = survey(path, said.pop("layout", {}).get("", ""))
+    if surveyed.question:
+        raise ConfigError("init", [Problem("", surveyed.question)])
+    name, options = surveyed.source, surveyed.options | said.pop("options", {})
     parts = _own(registry, name, options)
     source = as_source(registry.source(name, **options, **({"part": "all"} if parts else {})))
     looked = look(source, said, _installed(registry))
@@ -360,6 +342,7 @@ def configuration(path: Path, registry: Registry, *, out: str = "", assume: Sequ
         raise ConfigError("init", [Problem("", str(question)) for question in looked.questions])
     columns = looked.columns
     names = _names(name, options, source, columns)
+    shares = looked.shares()
     columns = [_with_names(column, names) for column in columns]
     used = [column for column in columns if column.plugin]
     if not used:
@@ -368,8 +351,8 @@ def configuration(path: Path, registry: Registry, *, out: str = "", assume: Sequ
             "class maps, labels or vectors; write the configuration by hand, or a plugin that reads them"
         )
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", path.absolute().name.split(".")[0]).strip("-") or "data"
-    lines = _lines(stem, out or f"runs/{stem}", name, options, columns, used, source, parts)
-    return Guess("\n".join(lines) + "\n", tuple(_said(path, name, looked, columns, source)))
+    lines = _lines(stem, out or f"runs/{stem}", name, options, columns, used, source, parts, shares)
+    return Guess("\n".join(lines) + "\n", tuple(_said(path, surveyed, looked, columns, source)))
 
 
 def _assumed(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -413,13 +396,14 @@ def _installed(registry: Registry) -> list[str]:
     return [entry.name for entry in registry.entries if entry.kind == "modality"]
 
 
-def _said(path: Path, name: str, looked: Looked, columns: Sequence[Column], source: Source) -> Iterator[str]:
+def _said(path: Path, surveyed: Survey, looked: Looked, columns: Sequence[Column], source: Source) -> Iterator[str]:
     """Lines for the terminal."""
     variables = _variables([column for column in columns if column.plugin])
     rows = f"{len(source):,} rows"
     if looked.read < len(source):
         rows += f", pictures and vectors of {looked.read:,} of them, spread evenly"
-    yield f"{path}: read by the source {name}, {rows}"
+    yield f"{path}: read by the source {surveyed.source}, {rows}"
+    yield from (f"  {one}" for one in surveyed.evidence)
     for column in columns:
         if column.plugin:
             change = f"; to change: {column.change}" if column.change else ""
@@ -450,10 +434,10 @@ def _said(path: Path, name: str, looked: Looked, columns: Sequence[Column], sour
 
 
 def _names(name: str, options: Mapping[str, Any], source: Source, columns: Sequence[Column]) -> dict[str, list[str]]:
-    """The classes' names that data hold beside their rows: an .npz file as ``group_names`` for ``group``, Hugging Face's as their features."""
+    """The classes' names that data hold beside their rows: an .npz file as ``group_names`` for ``group``, Hugging Face's features, folders of classes."""
     labelled = [column.name for column in columns if column.plugin == "label"]
-    features: Mapping[str, Any] = getattr(source, "features", None) or {}
-    found = {one: list(features[one].names) for one in labelled if hasattr(features.get(one), "names")}
+    told = source.classes if isinstance(source.classes, Mapping) else {}
+    found = {one: list(told[one]) for one in labelled if one in told}
     if name == "npz":
         with np.load(options["path"], allow_pickle=False) as file:
             for one in labelled:
@@ -465,9 +449,9 @@ def _names(name: str, options: Mapping[str, Any], source: Source, columns: Seque
 
 def _with_names(column: Column, names: Mapping[str, list[str]]) -> Column:
     here = names.get(column.name, [])
-    classes = column.options.get("classes", 0)
-    # Of some rows the last classes may lack, though they have names.
-    if not here or len(here) < classes or len(set(here)) != len(here) or "names" in column.options:
+    classes, called = column.options.get("classes", 0), column.options.get("names", ())
+    # Of some rows the last classes may lack, though they have names; numbers that are names already count otherwise than from 0.
+    if not here or len(here) < classes or len(set(here)) != len(here) or not set(called) <= set(here):
         return column
     some = ", ".join(here[:5]) + (" …" if len(here) > 5 else "")
     options = {**column.options, "classes": len(here), "names": here}
@@ -483,6 +467,7 @@ def _lines(
     used: Sequence[Column],
     source: Source,
     own: Sequence[str],
+    shares: Mapping[str, float],
 ) -> Iterator[str]:
     variables = _variables(used)
     size, resized = _size(used)
@@ -493,6 +478,8 @@ def _lines(
     yield "[data]"
     yield f"source = {_toml(name)}"
     yield f"options = {_toml(options)}"
+    expect = {variables[column.name]: shares[column.name] for column in used if column.name in shares}
+    yield f"expect = {_toml(expect)}  # the share of rows that have it; training stops where fewer than half as many do"
     renamed = [
         (variables[c.name], c) for c in used if variables[c.name] != c.name or c.present or c.missing is not None
     ]
@@ -510,19 +497,19 @@ def _lines(
     split, parts = own_parts(source, [column.name for column in columns])
     validated = not split or "validation" in parts
     yield ""
-    shares = [part for part in ("validation", "test") if part not in own]
+    kept = [part for part in ("validation", "test") if part not in own]
     if split:
         yield "[data.split]  # the data's own parts; rows of no part named here are for training"
         yield f"by = {_toml(split)}"
         yield f"values = {_toml(parts)}"
-    elif shares:
+    elif kept:
         key = groups(columns, source)
         yield "[data.split]  # rows kept aside, by a hash: for validation while training, and for mmcore evaluate"
         if key:
             yield f"by = {_toml(key)}  # rows of one {key} stay together"
         # Of few rows a hash could leave a small share without any.
         share = 0.05 if len(source) >= 400 else 0.2
-        yield from (f"{part} = {share}" for part in shares)
+        yield from (f"{part} = {share}" for part in kept)
     else:
         yield f"# The data's own parts are used: {', '.join(own)}."
     if resized and size:

@@ -107,7 +107,6 @@ KEY = frozenset(
         "idx",
         "index",
         "key",
-        "name",
         "patient",
         "path",
         "row",

@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mmcore.data.options import PARTS, DataOptions, LoaderOptions
@@ -304,7 +304,8 @@ def _check_names(source: Source, options: DataOptions, variables: "Sequence[Moda
 
 def _check_classes(source: Source, variable: "ModalityProtocol") -> None:
     """Refuse names of classes in another order than the numbers of the data have: each would be called as another is."""
-    theirs, mine = source.classes.get(variable.name), getattr(variable, "names", None)
+    told = source.classes if isinstance(source.classes, Mapping) else {}  # a source may call something else so
+    theirs, mine = told.get(variable.name), getattr(variable, "names", None)
     if not theirs or not mine or tuple(theirs) == tuple(mine):
         return
     values = (source[index].get(variable.name) for index in range(min(len(source), 64)))

@@ -562,6 +562,67 @@ def test_init_takes_the_parts_that_the_data_name(
         assert len(source) == sum(line.split(",")[1] in said for line in lines)
 
 
+def masked(at: Path, values: tuple[int, ...], rows: int = 24) -> Path:
+    rng = np.random.Generator(np.random.Philox(0))
+    for name in ("images", "masks"):
+        (at / name).mkdir(parents=True)
+    for i in range(rows):
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(at / "images" / f"{i}.png")
+        Image.fromarray(rng.choice(np.asarray(values, np.uint8), (8, 8))).save(at / "masks" / f"{i}.png")
+    return at
+
+
+def test_init_says_what_it_decided_and_on_what_evidence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (masked(tmp_path / "d", (0, 255)) / "notes.csv").write_text(
+        "file,note\n" + "".join(f"{i},text {i}\n" for i in range(24))
+    )
+    status, told, said = call("init d -o c.toml", capsys, monkeypatch)
+    assert (status, said) == (0, "")
+    assert "d: read by the source folder, 24 rows" in told
+    line = next(line for line in told.splitlines() if line.startswith("  mask: "))
+    assert re.search(r"two values, 0 \(\d+\.\d%\), 255 \(\d+\.\d%\), so two classes: were 255 void", line)
+    assert "to change: values, void or ignore" in line
+    assert "left out:\n  note: texts, 24 different ones" in told
+    assert tomllib.loads(Path("c.toml").read_text())["modalities"]["mask"]["values"] == [0, 255]
+
+
+def test_init_asks_in_one_line_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    masked(tmp_path / "d", (0, 128, 255))
+    status, told, said = call("init d -o c.toml", capsys, monkeypatch)
+    assert (status, told) == (2, "")
+    assert said.count("\n") == 1
+    assert "say which: --assume mask.values=0,128,255 (3 classes); --assume mask.void=255 (255 is void)" in said
+    assert not Path("c.toml").exists()
+    assert call("init d -o c.toml --assume mask.void=255", capsys, monkeypatch)[0] == 0
+    assert tomllib.loads(Path("c.toml").read_text())["modalities"]["mask"]["void"] == 255
+    assert call("init d -o none.toml --assume mask=none", capsys, monkeypatch)[0] == 0
+    assert list(tomllib.loads(Path("none.toml").read_text())["modalities"]) == ["image"]
+    for pair, words in (
+        ("maks=image", "--assume maks: expected a column among image, mask; did you mean 'mask'?"),
+        ("mask", "--assume 'mask', expected COLUMN=MODALITY or COLUMN.OPTION=VALUE"),
+        ("mask.void=255 --assume image.sise=3", "modality 'image' has no 'sise', expected one of channels, size"),
+    ):
+        status, _, said = call(f"init d -o x.toml --assume {pair}", capsys, monkeypatch)
+        assert status == 2
+        assert words in said
+    (tmp_path / "classes").mkdir()
+    for name in ("cat", "dog"):
+        (tmp_path / "d" / "images").rename(tmp_path / "classes" / name)
+        masked(tmp_path / "d2" / name, (0, 1))
+        (tmp_path / "d2" / name / "images").rename(tmp_path / "d" / "images")
+    status, _, said = call("init classes -o y.toml", capsys, monkeypatch)
+    assert (status, said.count("\n")) == (2, 1)
+    assert "--assume layout=classes or --assume layout=modalities" in said
+    assert call("init classes -o y.toml --assume layout=classes", capsys, monkeypatch)[0] == 0
+    assert tomllib.loads(Path("y.toml").read_text())["modalities"]["label"]["names"] == ["cat", "dog"]
+
+
 @pytest.mark.parametrize("layout", ["idx", "npz", "folder"])
 def test_init_then_train_then_sample(
     layout: str,

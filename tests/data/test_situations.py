@@ -652,7 +652,7 @@ CASES: dict[str, Case] = {
         table(["label,other", *(f"{'12A'[i % 3]},{i % 2}" for i in range(ROWS))]),
         "label",
         LABELS,
-        "numbers among them as words",
+        "3 different words, 1, 2, A",
         plugin="label",
         options={"classes": 3, "names": ["1", "2", "A"]},
     ),
