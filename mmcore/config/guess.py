@@ -604,7 +604,7 @@ def _multiple(side: float) -> int:
 def _elements(column: Column, size: tuple[int, int] | None) -> int:
     if column.pictures and size:
         return math.prod(size) * (column.options["channels"] if column.plugin == "image" else 1)
-    return column.options.get("width", 1)
+    return column.options.get("width", column.options.get("size", 1))
 
 
 def _codes(column: Column, size: tuple[int, int] | None) -> int:
