@@ -348,6 +348,8 @@ def vectors(name: str, values: np.ndarray, given: Mapping[str, Any]) -> Column |
     """
     options = {key: value for key, value in given.items() if key}
     rows, width = values.shape
+    if width < 2:
+        return Column(name, note=f"vectors of {width}, expected 2 numbers at least")
     if given.get("") not in (None, "clip", "label"):
         found = {"size": width, **options} if given[""] == "scalar" else options
         return Column(name, given[""], found, f"vectors of {width}, as you say")
