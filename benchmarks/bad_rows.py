@@ -115,7 +115,7 @@ def file_faults() -> Iterator[tuple[str, str, Value]]:
         ("infinity", vector / 0.0),
         ("dtype int64", np.arange(WIDTH)),
         ("no direction", vector * 0),
-        ("two axes", vector[None]),
+        ("two axes", vector[:, None]),
     ):
         yield "embedding", fault, Value(".npy", npy(array))
     yield "embedding", "no such file", Value(".npy", None)

@@ -20,7 +20,7 @@ def size(model: mmcore.JointModel) -> int:
 
 
 def backbone(registry: mmcore.Registry, layout: str) -> dict[str, Any]:
-    """The demo's backbone of the width that has the shared layout's number of weights, as nearly as can be: more clocks need more."""
+    """The demo's backbone of the width that has the shared layout's number of weights, as nearly as can be: more timesteps need more."""
 
     def made(width: int, layout: str) -> int:
         options = BACKBONE_OPTIONS | {"width": width}

@@ -51,10 +51,10 @@ def _predicted(model: mmcore.JointModel, rows: dict[str, torch.Tensor], t: int) 
     """The label's probabilities given the rows noised to step ``t``, ``(B, 10)``."""
     n = len(rows["label"])
     roles = torch.full((n, len(model.variables)), Role.GENERATE)
-    clock = torch.full((n, model.process.blocks), t)
+    timestep = torch.full((n, model.process.blocks), t)
     placed = model.frame.place(model.encode(rows))
-    z = model.noisy(placed, model.drive(clock, roles), Rng.for_rows(0, n).of("shares").normal(*model.space.shape))
-    drive = model.drive(clock, roles)
+    z = model.noisy(placed, model.drive(timestep, roles), Rng.for_rows(0, n).of("shares").normal(*model.space.shape))
+    drive = model.drive(timestep, roles)
     return (
         model.predict(model.scaled(z, drive), drive.t, drive.timesteps, roles, model.condition(placed, drive))["label"]
         .softmax(-1)

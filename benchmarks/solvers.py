@@ -58,7 +58,7 @@ def extrapolated(process: Process, codes: Tensor, before: tuple[int, Tensor] | N
         return codes
     u, previous = before
     c = process.extrapolation(s, t, u) if BY_STEP else _extrapolation(process, _rows(s), _rows(t), _rows(u))
-    return codes + c.to(codes.dtype).reshape(-1, 1, 1, 1) * (codes - previous)
+    return (codes - previous).mul_(c.to(codes.dtype).reshape(-1, 1, 1, 1)).add_(codes)
 
 
 def means(process: Process, codes: Tensor, s: int, t: int) -> tuple[Tensor, Tensor]:
@@ -185,11 +185,15 @@ class Candidates:
 def bare_coefficients(process: Process) -> list[tuple[float, float, float]]:
     """``k = σ_s/σ_t``, ``W_s - k W_t`` and the extrapolation, of each jump, 0 at the first."""
     W, sigma = process.schedule.W[:, 0].tolist(), process.schedule.variance.sqrt().tolist()
-    clock = (process.schedule.W[:, 0] / process.schedule.variance.sqrt()).log().tolist()
+    half_log_snr = (process.schedule.W[:, 0] / process.schedule.variance.sqrt()).log().tolist()
     rows, before = [], None
     for t, s in JUMPS:
         k = sigma[s] / sigma[t]
-        e = 0.0 if before is None else (clock[s] - clock[t]) / (2 * (clock[t] - clock[before]))
+        e = (
+            0.0
+            if before is None
+            else (half_log_snr[s] - half_log_snr[t]) / (2 * (half_log_snr[t] - half_log_snr[before]))
+        )
         rows.append((k, W[s] - k * W[t], e))
         before = t
     return rows

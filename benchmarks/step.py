@@ -141,7 +141,7 @@ def _parts(registry: mmcore.Registry) -> dict[str, Callable[[], object]]:
     return {
         "loading": lambda: next(batches),
         "noise, of the space and of what is observed": lambda: rng.of("noise").normal(model.space.size + placed_size),
-        "clocks, roles and what follows, drawn ahead": lambda: drawing(next(steps), batch),
+        "timesteps, roles and what follows, drawn ahead": lambda: drawing(next(steps), batch),
         "encoding and placement": lambda: model.frame.place(model.encode(batch.values)),
         "process": lambda: (model.noisy(placed, drive, noise), model.condition(placed, drive)),
         "gradient clipping": lambda: torch.nn.utils.clip_grad_norm_(trainable, 1.0, foreach=True),

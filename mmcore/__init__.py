@@ -11,6 +11,12 @@ from mmcore.errors import MmcoreError, OptionError, PluginError, RequestError
 from mmcore.hooks import Offer, hookimpl
 
 if TYPE_CHECKING:
+    from mmcore import config as config
+    from mmcore import data as data
+    from mmcore import metrics as metrics
+    from mmcore import process as process
+    from mmcore import sampling as sampling
+    from mmcore import training as training
     from mmcore.metrics.bound import evaluate
     from mmcore.modality.base import Decoder, Encoder, LossTerm, Metric, Modality, Spec, Task
     from mmcore.model.backbones.base import Backbone
@@ -51,6 +57,8 @@ _WHERE = {
     "Task": "modality.base",
 }
 
+_PACKAGES = ("config", "data", "metrics", "process", "sampling", "training")
+
 __all__ = [
     "Backbone",
     "Decoder",
@@ -84,8 +92,8 @@ __all__ = [
     "save",
 ]
 
-__getattr__ = lazily(__name__, _WHERE)
+__getattr__ = lazily(__name__, _WHERE, _PACKAGES)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_WHERE})
+    return sorted({*globals(), *_WHERE, *_PACKAGES})

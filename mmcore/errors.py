@@ -85,7 +85,7 @@ class OptionError(RequestError):
 
 
 def refuse(refused: Iterable[OptionError]) -> None:
-    """Raise the first of some refusals, with the others in its :attr:`OptionError.also`; nothing where there is none."""
+    """Raise the first of some refusals, with the others in its ``also``; nothing where there is none."""
     errors = tuple(refused)
     if errors:
         errors[0].also = (*errors[0].also, *errors[1:])

@@ -33,7 +33,7 @@ MARK = "__mmcore_hookimpl__"
 
 
 class Offer(NamedTuple):
-    """One thing that a plugin offers.
+    """One registered plugin: its name and what makes it.
 
     Attributes:
         name: the name it is asked for by, as in its entry point after the kind.
@@ -47,7 +47,7 @@ class Offer(NamedTuple):
 
 
 class Made(NamedTuple):
-    """How a registry made a thing: what a saved model needs to make it again.
+    """The record of how a plugin was built, kept in a saved model.
 
     Attributes:
         kind: such as ``modality``.
@@ -68,7 +68,7 @@ class Made(NamedTuple):
         """Whether its factory was registered in this process: no installed distribution can make it again, only who registers it again."""
         return self.distribution == REGISTERED
 
-    def where(self) -> dict[str, str]:
+    def record(self) -> dict[str, str]:
         """The offer, its distribution and version, as a saved model records them."""
         return {"offer": self.offer, "distribution": self.distribution, "version": self.version}
 
@@ -87,7 +87,7 @@ def mmcore_backbones() -> Iterable[Offer]:
 
     The engine gives four arguments:
 
-    - ``space`` (:class:`mmcore.Space`): the noisy space, ``(C, *grid)`` with one to three axes of the grid.
+    - ``space`` (:class:`mmcore.Space`): the shape of the latent tensor, ``(C, *grid)`` with one to three axes of the grid.
     - ``modalities`` (int): ``N``, the number of modalities that are encoded.
     - ``steps`` (int): ``T``, the last timestep of the noise schedule.
     - ``blocks`` (int): ``K``, the number of blocks of the space, each with a timestep of its own.

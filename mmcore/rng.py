@@ -86,11 +86,11 @@ class Rng:
 
     @classmethod
     def for_rows(cls, seed: int, count: int, *, start: int = 0, device: torch.device | str | None = None) -> "Rng":
-        """An rng for rows ``start … start + count - 1`` on a device."""
+        """Random numbers for rows ``start … start + count - 1`` on a device."""
         return cls(seed, torch.arange(start, start + count, device=device))
 
     def at(self, step: int | range) -> "Rng":
-        """The same rows at another step; or at each of several, one step's rows after the other's.
+        """The random numbers of the same rows at another step; or at each of several, one step's rows after the other's.
 
         A few numbers for many steps at once take hardly longer than those of one.
 
@@ -107,7 +107,7 @@ class Rng:
         return several
 
     def of(self, purpose: str) -> "Rng":
-        """The same rows for a purpose; purposes nest."""
+        """The random numbers of the same rows for another purpose; purposes nest."""
         other = copy.copy(self)
         object.__setattr__(other, "purpose", f"{self.purpose}/{purpose}")
         return other
@@ -126,13 +126,13 @@ class Rng:
         self._mixed.append(_mix(_mix(self.rows * _GAMMA + first).add_(second))[:, None])
 
     def bits(self, count: int) -> Tensor:
-        """``(B, count)`` int64 with all 64 bits uniform."""
+        """Random bits: ``(B, count)`` int64 with all 64 bits uniform."""
         row = self._row()
         place, second = _places(self.purpose, count, self.rows.device), _key(self.purpose)[1]
         return _mix(_mix(place + row).bitwise_xor_(row * _C1 + second))
 
     def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """``(B, *shape)`` uniform in the open interval (0, 1)."""
+        """Uniform numbers ``(B, *shape)`` in the open interval (0, 1)."""
         u = _shifted(self.bits(math.prod(shape)), 11).double().add_(0.5).mul_(2.0**-53)
         if dtype != torch.float64:
             # Rounding to fewer digits must not reach 1.
@@ -140,7 +140,7 @@ class Rng:
         return u.reshape(len(self.rows), *shape)
 
     def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """``(B, *shape)`` standard normal, by Box and Muller (two per 64 bits)."""
+        """Standard normal numbers ``(B, *shape)``, by Box and Muller (two per 64 bits)."""
         count = math.prod(shape)
         bits = self.bits((count + 1) // 2)
         low, high = bits.view(torch.uint32).unflatten(1, (-1, 2)).unbind(2)
@@ -152,17 +152,17 @@ class Rng:
         return pair.flatten(1)[:, :count].reshape(len(self.rows), *shape)
 
     def integers(self, low: int, high: int, *shape: int) -> Tensor:
-        """``(B, *shape)`` int64 uniform in ``low … high - 1``."""
+        """Uniform integers ``(B, *shape)`` in ``low … high - 1``, int64."""
         return low + (self.uniform(*shape, dtype=torch.float64) * (high - low)).long()
 
     def categorical(self, probabilities: Tensor) -> Tensor:
-        """A class per row and position from ``probabilities (B, ..., K)``: ``(B, ...)`` int64."""
+        """Draw a class per row and position from ``probabilities (B, ..., K)``: ``(B, ...)`` int64."""
         cumulative = probabilities.double().cumsum(-1)
         u = self.uniform(*probabilities.shape[1:-1], dtype=torch.float64).unsqueeze(-1) * cumulative[..., -1:]
         return (u > cumulative[..., :-1]).sum(-1)
 
     def gamma(self, shape: Tensor) -> Tensor:
-        """Gamma variates of scale 1 with ``shape (B,) ≥ 1``: ``(B,)``, by Marsaglia and Tsang (2000).
+        """Gamma-distributed numbers of scale 1 with ``shape (B,) ≥ 1``: ``(B,)``, by Marsaglia and Tsang (2000).
 
         Each row has 24 proposals of its own, each accepted with probability above 0.95.
         """

@@ -1,4 +1,4 @@
-"""The diffusion space, its blocks, and where each modality's code lies in it.
+"""The shape of the latent tensor that is diffused, its blocks, and where each modality's latent lies in it.
 
 A layout divides the space's channels into blocks, each shared by some modalities. Within a block codes add up, so they must be recoverable from their sum. :func:`place`
 gives each code elements of the space of its own: the isometries ``P_i`` are selections with
@@ -22,7 +22,7 @@ from mmcore.errors import OptionError, nearest
 
 @attrs.frozen
 class Space:
-    """The diffusion space ``Z``, channels first, with one to three axes after the channels.
+    """The shape of the latent tensor that is diffused, ``Z``: channels first, then one to three axes.
 
     Attributes:
         shape: ``(C, *grid)``.
@@ -36,7 +36,7 @@ class Space:
 
     @classmethod
     def for_codes(cls, codes: Sequence[tuple[int, ...]], members: Sequence[Sequence[int]] | None = None) -> Self:
-        """The smallest space with the grid of the largest spatial code and room for all codes.
+        """The smallest latent tensor with the grid of the largest spatial latent and room for all.
 
         Args:
             codes: their shapes.
@@ -50,7 +50,7 @@ class Space:
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """``Z[1:]``."""
+        """The axes after the channels, ``Z[1:]``."""
         return self.shape[1:]
 
     @property
@@ -263,12 +263,12 @@ def _layer(
     channel = 0
     # The largest first, so that small ones do not take the channels that a large one needs.
     for i in sorted(members, key=lambda i: -sizes[i]):
-        where = _spatial(codes[i], space, channel)
-        needed = 0 if where is None else where[0]
-        if where is None or channel + needed > space.shape[0]:
+        fitted = _spatial(codes[i], space, channel)
+        needed = 0 if fitted is None else fitted[0]
+        if fitted is None or channel + needed > space.shape[0]:
             flat.append(i)
             continue
-        _, index = where
+        _, index = fitted
         source[index] = starts[i] + torch.arange(sizes[i])
         scale[index] = 1.0
         owner[index] = i

@@ -1,6 +1,6 @@
 r"""The exact predictor of Gaussian data in the place of a network, and exact moments in the place of draws.
 
-For data ``x ~ N(0, C)`` the best network is known: what it reads (the scaled space, the clocks, the roles, the
+For data ``x ~ N(0, C)`` the best network is known: what it reads (the scaled space, the timesteps, the roles, the
 condition) is linear in ``x`` and noise, so ``E[x | what it reads]`` is a matrix. :class:`Oracle` is that
 matrix as a backbone, made from what MATH says that a network is told, not from the model's own code. All the rest is the product:
 composition, layout, placement, questions and samplers run as :func:`mmcore.sample` runs them.
@@ -123,6 +123,7 @@ class _Read(Decoder):
         self.mean, self.deviation = slice(start, start + size), slice(count + start, count + start + size)
 
     def forward(self, features: Tensor, t: Tensor) -> Tensor:
+        features = features.flatten(2)[..., 0]
         return torch.cat([features[:, self.mean], features[:, self.deviation]], dim=1)
 
     def point(self, params: Tensor) -> Tensor:
@@ -177,6 +178,11 @@ class Network(nn.Module):
         places = model.space.size // model.space.shape[0]
         self.block_of_place = torch.arange(process.blocks).repeat_interleave(torch.tensor(process.channels) * places)
         self.steps = process.steps
+        self.grid = model.space.grid
+
+    def everywhere(self, numbers: Tensor) -> Tensor:
+        """Numbers ``(B, F)`` as features, the same at every place: ``(B, F, *grid)``."""
+        return numbers.reshape(*numbers.shape, *[1] * len(self.grid)).expand(*numbers.shape, *self.grid)
 
     def hear(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor, groups: int) -> Heard:
         """What ``groups`` groups of rows are told; arguments as a backbone's, and checked against each other."""
@@ -185,7 +191,7 @@ class Network(nn.Module):
         generate, observe = roles == GENERATE, roles == OBSERVE
         blocks = torch.nn.functional.one_hot(self.block, t.shape[1])
         moves = (generate[:, :, None] & (blocks == 1)).any(1)
-        # Clocks of what does not move: 0 where it is observed, T where there is nothing.
+        # Timesteps of what does not move: 0 where it is observed, T where there is nothing.
         still = (observe[:, :, None] & (blocks == 1)).any(1)
         assert (t[~moves & still] == 0).all()
         assert (t[~moves & ~still] == self.steps).all()
@@ -197,8 +203,8 @@ class Network(nn.Module):
         unknown = generate[:, self.owner] & ~known
 
         # The scale to unit variance: the sum of (d_i/d) W_i² over what is generated, and σ².
-        clock = t.gather(1, self.block.expand(len(t), -1))
-        W = self.W.gather(0, clock)[:, self.owner]
+        timestep = t.gather(1, self.block.expand(len(t), -1))
+        W = self.W.gather(0, timestep)[:, self.owner]
         variance = -torch.expm1(self.log_A.gather(0, t))
         power = torch.zeros_like(variance).index_add(1, self.block[self.owner], unknown * W.square())
         power = power / torch.bincount(self.block_of_place)
@@ -237,11 +243,11 @@ class Oracle(Network):
         gain = torch.linalg.solve(heard.A @ across + torch.diag_embed(heard.noise), across.mT).mT
         mean = (heard.y.unflatten(0, (-1, every)) @ gain.mT).flatten(0, 1)
         left = (self.covariance - gain @ across.mT).diagonal(dim1=1, dim2=2)
-        return torch.cat([mean, left.clamp(min=0).sqrt().repeat_interleave(every, 0)], dim=1)
+        return self.everywhere(torch.cat([mean, left.clamp(min=0).sqrt().repeat_interleave(every, 0)], dim=1))
 
 
 class EachRow(Oracle):
-    """The same for rows that differ in their clocks and questions, all about the data of one covariance."""
+    """The same for rows that differ in their timesteps and questions, all about the data of one covariance."""
 
     def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
         self.covariance = self.covariance[:1].expand(len(z), -1, -1)
@@ -259,7 +265,7 @@ def gaussian_model(
 ) -> JointModel:
     """A model of vectors ``a, b, …`` of these sizes, with the oracle in the place of the network.
 
-    With ``each_row`` every row has a clock of its own, at some cost; else all rows that ask one question must have the same.
+    With ``each_row`` every row has a timestep of its own, at some cost; else all rows that ask one question must have the same.
     """
     starts = [0, *itertools.accumulate(sizes)]
     modalities = [Vector(chr(97 + i), starts[i], size) for i, size in enumerate(sizes)]

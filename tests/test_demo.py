@@ -10,12 +10,12 @@ import pytest
 import torch
 
 import mmcore
-from mmcore import rejection
 from mmcore.data.sources.digits import Digits
 from mmcore.demo import run
 from mmcore.demo.judge import Judge
 from mmcore.demo.measure import batches_distance, draws_distance
 from mmcore.rng import Rng
+from mmcore.sampling import rejection
 
 REQUIRED = {
     "joint_coherence",

@@ -18,7 +18,7 @@ import mmcore
 from mmcore import JointModel, MmcoreError, Modality, PluginError, Registry, RequestError, Space, Spec, Task
 from mmcore.model.backbones.base import maker
 from mmcore.store import checkpoint
-from mmcore.training.precision import arranged
+from mmcore.training.precision import backbone_execution
 from mmcore.training.ranks import blocks
 from mmcore_clip import ClipModality
 from tests.training.processes import ranks
@@ -112,14 +112,21 @@ def killed_at(step: int, work: Callable[[Any], object]) -> None:
 # ---- a network ----
 
 
-@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("activation_checkpointing", [False, True])
 def test_a_network_of_ones_own_is_killed_and_ends_with_the_same_bytes(
-    registry: Registry, tmp_path: Path, recompute: bool
+    registry: Registry, tmp_path: Path, activation_checkpointing: bool
 ) -> None:
     def work(out: Path, **changes: Any) -> None:
         model = own(registry)
         fit(
-            registry, out, model=model, rows=rows(model, 20), save_steps=2, recompute=recompute, accumulate=2, **changes
+            registry,
+            out,
+            model=model,
+            rows=rows(model, 20),
+            save_steps=2,
+            activation_checkpointing=activation_checkpointing,
+            accumulate=2,
+            **changes,
         )
 
     work(tmp_path / "whole")
@@ -235,7 +242,7 @@ def test_dropout_is_drawn_by_the_step_and_leaves_the_global_generator_alone(regi
     assert torch.equal(one, weights(2))
     assert not torch.equal(one, weights(1, seed=7))
     # What is computed again is dropped again, or the gradient would be another network's.
-    torch.testing.assert_close(weights(3, recompute=True), one, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(weights(3, activation_checkpointing=True), one, rtol=1e-6, atol=1e-7)
     masks = []
     model = own(registry)
     model.backbone.stages[0][0]["drop"].register_forward_hook(  # type: ignore[index]
@@ -253,8 +260,10 @@ def test_the_blocks_of_nested_lists_are_what_is_called() -> None:
     assert blocks(network) == [layer for part in parts for layer in (part["mix"], part["drop"])]
     given = torch.randn(2, 2, 4, 4), torch.ones(2, 1), torch.ones(2, 2), torch.randn(2, 4, 4, 4)
     kept: list[Tensor] = []
-    for recompute in (False, True):
-        with arranged(network, precision="float32", compiled=False, recompute=recompute):
+    for activation_checkpointing in (False, True):
+        with backbone_execution(
+            network, precision="float32", compiled=False, activation_checkpointing=activation_checkpointing
+        ):
             network(*given).square().sum().backward()
         kept.append(network.read.weight.grad.clone())  # type: ignore[union-attr]
         network.zero_grad()
@@ -672,7 +681,7 @@ def test_what_a_network_lacks_is_named_before_anything_is_built(
     ):
         refused(lambda backbone=backbone: own(registry, backbone), f"compose: .*{match}")
     for m, match in (
-        (Nothing(), r"found <.*Nothing object at .*> among the modalities, expected mmcore.Modality objects$"),
+        (Nothing(), r"modalities = <.*Nothing object at .*>, expected mmcore.Modality objects$"),
         (Sound, r"found the class Sound among the modalities, expected an object, Sound\(…\)$"),
         (Almost(), "modality Almost is no subclass of mmcore.Modality and has no read, show, typical$"),
         (bare(), "modality 'bare', a Bare, has no spec, expected a mmcore.Spec set in its constructor$"),
@@ -737,20 +746,28 @@ def test_a_network_need_not_have_weights_but_must_return_features(registry: Regi
 
 
 def test_a_run_of_format_1_goes_on(registry: Registry, tmp_path: Path) -> None:
-    """Its checkpoints tell of the model as a folder of format 1 does."""
+    """Its checkpoints tell of the model as a folder of format 1 does, and name an option and weights as they were named then."""
     model = small(plugins(registry), registry)
     fit(registry, tmp_path / "whole", model=model, rows=rows(model))
     first = small(plugins(registry), registry)
+    # The checkpoint of step 4 waits for that of step 2, which is whole at the kill however slow the disk is.
     killed_at(
-        6, lambda kill: fit(registry, tmp_path / "cut", model=first, rows=rows(first), watch=[kill], save_steps=4)
+        6, lambda kill: fit(registry, tmp_path / "cut", model=first, rows=rows(first), watch=[kill], save_steps=2)
     )
     found = checkpoint.read(checkpoint.folders(tmp_path / "cut/checkpoints")[0][1])
-    told = found.files["state.json"]["configuration"]["model"]
-    assert told["format"] == 2
-    told["format"] = 1
-    for part in (told["schedule"], told["backbone"]):
+    told = found.files["state.json"]
+    described, options = told["configuration"]["model"], told["configuration"]["options"]
+    assert told["format"] == described["format"] == 2
+    told["format"] = described["format"] = 1
+    for part in (described["schedule"], described["backbone"]):
         part["distribution"] = "mmcore"
-    checkpoint.write(tmp_path / "cut/checkpoints", found.step, found.files, 9)
+    options["recompute"] = options.pop("activation_checkpointing")
+    files = {
+        file: {name.replace("backbone.timestep.", "backbone.clock."): x for name, x in part.items()}
+        for file, part in found.files.items()
+    }
+    assert files["optimizer.safetensors"].keys() != found.files["optimizer.safetensors"].keys()
+    checkpoint.write(tmp_path / "cut/checkpoints", found.step, files, 9)
     fit(
         registry,
         tmp_path / "cut",

@@ -155,14 +155,14 @@ def test_bad_requests(options: dict[str, Any], match: str) -> None:
 
 @pytest.mark.parametrize("layout", ["shared", "separate"])
 def test_elbo_estimates_the_bound(layout: str) -> None:
-    """The mean over draws of clocks and noise is ``L2 + Σ_t L1_t``, of each task."""
+    """The mean over draws of timesteps and noise is ``L2 + Σ_t L1_t``, of each task."""
     T, n = 50, 20_000
     model, elbo = model_of(T, layout), WEIGHTINGS["elbo"]
     rows = rows_of(HALF, n).rows
     rng = Rng.for_rows(3, n)
     t = elbo.draw(model, rng.of("t"))
     if layout == "separate":
-        # The closed form is that of clocks which go down together.
+        # The closed form is that of timesteps which go down together.
         t = t[:, :1].expand(-1, 2)
     noise, roles = rng.of("noise").normal(*model.space.shape, dtype=torch.float64), torch.zeros(n, 2, dtype=torch.int64)
     with torch.no_grad():
@@ -186,7 +186,11 @@ def test_balance_is_the_variance_left_of_a_normal_code() -> None:
         placed = model.frame.place(model.encode({k: v[one] for k, v in values.items()}))
         drive = model.drive(t[one], roles[one])
         params = model.predict(
-            torch.zeros(1, 2, 1, dtype=torch.float64), drive, roles[one], model.condition(placed, drive)
+            torch.zeros(1, 2, 1, dtype=torch.float64),
+            drive.t,
+            drive.timesteps,
+            roles[one],
+            model.condition(placed, drive),
         )
         left = torch.stack([params[name][0, 1] for name in "ab"]).square()
         torch.testing.assert_close(found[i].double(), left, rtol=1e-5, atol=1e-7)

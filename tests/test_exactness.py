@@ -67,7 +67,7 @@ def test_i15_every_question_tends_to_the_truth(layout: str, sampler: str) -> Non
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("layout", ["shared", "separate"])
 def test_layouts_do_not_differ_by_more_than_rounding(layout: str, sampler: str) -> None:
-    """With the exact predictor and powers 1, blocks whose clocks go down together are one block."""
+    """With the exact predictor and powers 1, blocks whose timesteps go down together are one block."""
     for found, other in zip(moments(layout, sampler, 100), moments("two blocks", sampler, 100), strict=True):
         np.testing.assert_allclose(found, other, rtol=0, atol=1e-9)
 
@@ -168,7 +168,7 @@ def test_paper_steps_loses_covariance(sampler: str) -> None:
     joint = [(GENERATE, GENERATE)]
     assert 0.63 <= max(errors(model, [equal(2, 0.5)], joint, **SAMPLERS[sampler])) <= 0.66
     for refused in ("2m", "heun"):
-        with pytest.raises(RequestError, match="a signal-to-noise ratio above zero that falls with t"):
+        with pytest.raises(RequestError, match="signal-to-noise ratio is above zero and falls with t"):
             answer(model, [equal(2, 0.5)], joint, sampler=refused)
 
 

@@ -60,7 +60,7 @@ class Mixture(Network):
         p = log_p.softmax(1)
         of_each = centre[:, 3:, None] + (across @ solved)[:, 3:]
         mean = (p.T[:, None] * of_each).sum(0).T
-        return torch.cat([p.clamp(min=1e-30).log(), mean, torch.zeros(len(z), 1)], dim=1).to(z.dtype)
+        return self.everywhere(torch.cat([p.clamp(min=1e-30).log(), mean, torch.zeros(len(z), 1)], dim=1).to(z.dtype))
 
 
 class Part(nn.Module):
@@ -71,7 +71,7 @@ class Part(nn.Module):
         self.part = part
 
     def forward(self, features: Tensor) -> Tensor:
-        return features[:, self.part]
+        return features.flatten(2)[:, self.part, 0]
 
 
 @pytest.fixture(scope="module", params=["shared", "separate"])

@@ -222,10 +222,10 @@ def test_an_observation_matters(model: JointModel) -> None:
         ({"given": {"label": torch.zeros(4, dtype=torch.int64)}, "absent": ["label"]}, "label both given and absent"),
         ({"absent": ["image", "mask", "label", "embedding"]}, "nothing is left to generate"),
         ({"steps": 0}, "steps = 0, expected a whole number of at least 1"),
-        ({"sampler": "euler"}, "sampler 'euler', expected one of auto, ddim, ancestral"),
+        ({"sampler": "euler"}, "sampler = 'euler', expected one of auto, ddim, ancestral"),
         ({"eta": 1.5}, "eta = 1.5, expected 0 … 1"),
-        ({"sampler": "ancestral", "eta": 0.5}, "eta = 0.5 with the sampler 'ancestral'"),
-        ({"codes": "draw", "eta": 0.0}, "codes = 'draw' with a deterministic sampler"),
+        ({"sampler": "ancestral", "eta": 0.5}, "eta = 0.5, expected none with the sampler 'ancestral'"),
+        ({"codes": "draw", "eta": 0.0}, "codes = 'draw', expected 'mean' with a deterministic sampler"),
     ],
 )
 def test_bad_questions_are_refused(model: JointModel, options: dict[str, Any], match: str) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 import mmcore
 from mmcore import OptionError, RequestError, RoleMix
-from mmcore.data import DataOptions, LoaderOptions, SplitOptions, TransformOptions
+from mmcore.data import DataOptions, LoaderOptions, SplitOptions
+from mmcore.data.transforms import Flip, Resize
 from mmcore.errors import MISSING, about, refuse
 from mmcore.model.backbones.mlp import Mlp
 from mmcore.model.backbones.transformer import Transformer
@@ -127,8 +128,8 @@ def test_refusals_move_into_the_option_that_holds_them() -> None:
         (lambda: LoaderOptions(workers=-1, prefetch=0, memory="yes"), ["memory", "workers", "prefetch"]),
         (lambda: DataOptions("", limit=0, workers=1.5), ["workers", "source", "limit"]),  # type: ignore[arg-type]
         (lambda: SplitOptions(validation=0.5, test=0.6), ["test"]),
-        (lambda: TransformOptions("crop"), ["size"]),
-        (lambda: TransformOptions("crp", size=[8], probability=2), ["kind", "size", "probability"]),
+        (lambda: Resize([8]), ["size"]),
+        (lambda: Flip(probability=2, axis="diagonal"), ["probability", "axis"]),
         (lambda: require("it", a=(1, whole(2)), b=(3, whole(2)), c=(0, above(0))), ["a", "c"]),
         (lambda: Space((0, 4)), ["space"]),
     ],

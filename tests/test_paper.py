@@ -115,7 +115,7 @@ def test_recipes_train_on_files_as_they_describe_them(
     )
     folder = train(setup, quiet=True)
     model = mmcore.load(folder / "model", registry=registry)
-    assert {m.name for m in model.variables} == {m.name for m in setup._variables}
+    assert {m.name for m in model.variables} == {m.name for m in setup.rows("test").variables}
     tasks = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])["tasks"]
     assert tasks.keys() == {task.name for task in model.tasks}
     assert all(task["loss"] is None or np.isfinite(task["loss"]) for task in tasks.values())

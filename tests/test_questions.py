@@ -205,9 +205,9 @@ def test_only_hidden_elements_have_loss(layout: str, seed: int, data: st.DataObj
     t = [data.draw(st.integers(1, 100)) for _ in range(model.process.blocks)]
     whole = [bool(not hidden[:3].any()), bool(not hidden[3:].any())]
 
-    # The space has an element for each of the five; each block is at its own clock.
-    clock = np.repeat([t[0], t[-1]], [3, 2])
-    A = model.process.schedule.log_A.exp().numpy()[clock]
+    # The space has an element for each of the five; each block is at its own timestep.
+    timestep = np.repeat([t[0], t[-1]], [3, 2])
+    A = model.process.schedule.log_A.exp().numpy()[timestep]
     P = _places(model)
     z = np.sqrt(A) * x + np.sqrt(1 - A) * (P.T @ noise.flatten())
     y_of = np.concatenate([np.flatnonzero(hidden), 5 + np.flatnonzero(~hidden)])
@@ -243,6 +243,33 @@ def _places(model: JointModel) -> np.ndarray:
 
 
 # ---- what is refused ----
+
+
+class Walk(mmcore.sampling.Sampler):
+    """A sampler that says its path, and what becomes of the latents."""
+
+    def __init__(self, path: Any, z: Any = None) -> None:
+        super().__init__()
+        vars(self).update(told=path, z=z or (lambda z: z))
+
+    def path(self, process: Any, begin: int | None = None) -> Any:
+        return self.told  # type: ignore[attr-defined]
+
+    def step(self, denoiser: Any, here: Any, to: int, rng: Any, memory: Any) -> Any:
+        return self.z(here.z)  # type: ignore[attr-defined]
+
+
+class Follow(mmcore.sampling.Guidance):
+    """A guidance that says its names, and what becomes of the codes."""
+
+    def __init__(self, names: Any, codes: Any = None) -> None:
+        self.told, self.codes = names, codes or (lambda codes: codes)
+
+    def names(self) -> Any:
+        return self.told
+
+    def combine(self, codes: Any, without: Any, here: Any) -> Any:
+        return self.codes(codes)
 
 
 @pytest.mark.parametrize(
@@ -284,16 +311,16 @@ def _places(model: JointModel) -> np.ndarray:
             r"absent 'a' is torch.bool \(2,\), expected booleans \(3,\)",
         ),
         ({"absent": {"a": torch.ones(3)}}, r"absent 'a' is torch.float32 \(3,\), expected booleans"),
-        ({"guidance": {"label": 2.0}}, "guidance by 'label', which is not observed; expected it among the given"),
-        ({"given": ["a"], "guidance": {"c": 2.0}}, "guidance names 'c', expected one of a, b, label"),
-        ({"given": ["a"], "guidance": {"a": float("nan")}}, "guidance 'a' = nan, expected a finite number"),
+        ({"guidance": {"label": 2.0}}, "guidance = 'label', expected a modality that is observed, among the given"),
+        ({"given": ["a"], "guidance": {"c": 2.0}}, "guidance = 'c', expected one of a, b, label"),
+        ({"given": ["a"], "guidance": {"a": float("nan")}}, "guidance.a = nan, expected a finite number"),
         (
             {"given": ["a"], "guidance": {"a": 2.0}, "conditioning": "posterior"},
-            "guidance with conditioning 'posterior'",
+            "conditioning = 'posterior', expected roles, as there is guidance",
         ),
         (
             {"given": ["label"], "guidance": {"label": 2.0}, "conditioning": "rejection"},
-            "guidance with conditioning 'rejection', expected 'roles'",
+            "conditioning = 'rejection', expected roles, as there is guidance",
         ),
         ({"conditioning": "rejection"}, "'rejection' with nothing given, expected 'roles'"),
         (
@@ -306,26 +333,63 @@ def _places(model: JointModel) -> np.ndarray:
         ),
         (
             {"given": ["label"], "absent": {"a": torch.tensor([True, False, True])}, "conditioning": "rejection"},
-            "absent by row with conditioning 'rejection', expected none",
+            "conditioning = 'rejection', expected roles, or no absent by row beside it",
         ),
         (
             {"given": ["label"], "start": ["a", "b", "label"], "conditioning": "rejection"},
-            "start with conditioning 'rejection', expected none",
+            "conditioning = 'rejection', expected roles, or no start beside it",
         ),
-        ({"conditioning": "poster"}, "conditioning 'poster', expected one of roles, posterior, rejection"),
-        ({"sampler": "dpm"}, "sampler 'dpm', expected one of auto, ddim, ancestral, 2m, heun"),
+        (
+            {"conditioning": "poster"},
+            "conditioning = 'poster', expected one of roles, posterior, rejection; did you mean 'posterior'",
+        ),
+        ({"sampler": "dpm"}, "sampler = 'dpm', expected one of auto, ddim, ancestral, 2m, heun"),
         ({"steps": 0}, "steps = 0, expected a whole number of at least 1"),
         ({"steps": []}, r"steps = \[\], expected decreasing whole numbers inside 1 … 1000"),
         ({"steps": [3, 3]}, r"steps = \[3, 3\], expected decreasing whole numbers"),
-        ({"steps": [1001, 3]}, "steps begin at 1001, expected 1000"),
-        ({"steps": [5, 3]}, "steps begin at 5, expected 1000"),
+        ({"steps": [1001, 3]}, r"steps = \[1001, 3\], expected 1000 first"),
+        ({"steps": [5, 3]}, r"steps = \[5, 3\], expected 1000 first"),
         ({"steps": [3, 0]}, "expected decreasing whole numbers inside 1 … 1000"),
-        ({"spacing": "even"}, "spacing 'even', expected one of time, snr"),
-        ({"sampler": "2m", "eta": 0.0}, "eta = 0.0 with the sampler '2m', expected none"),
-        ({"codes": "mode"}, "codes 'mode', expected one of mean, draw"),
-        ({"codes": "draw", "sampler": "heun"}, "codes = 'draw' with a deterministic sampler"),
-        ({"start": ["a"]}, "start lacks 'b', expected a value of every generated modality"),
-        ({"start": ["a", "b", "label"], "strength": 0.0}, "strength = 0.0, expected above 0 and at most 1"),
+        ({"steps": torch.tensor(5)}, r"steps = tensor\(5\), expected a whole number"),
+        ({"steps": torch.tensor([1000.0, 1.0])}, "expected decreasing whole numbers inside 1 … 1000"),
+        ({"steps": torch.tensor([[1000, 1]])}, "expected decreasing whole numbers inside 1 … 1000"),
+        ({"steps": [1000, True]}, "expected decreasing whole numbers inside 1 … 1000"),
+        ({"sampler": "ddim", "eta": "1"}, "eta = '1', expected 0 … 1"),
+        (
+            {"sampler": Walk([])},
+            r"the sampler Walk has the path \[\], expected decreasing whole numbers from 1000, none below 1",
+        ),
+        ({"sampler": Walk(None)}, "the sampler Walk has the path None, expected decreasing whole numbers"),
+        ({"sampler": Walk([500, 1])}, r"the sampler Walk has the path \[500, 1\], expected .* from 1000"),
+        ({"sampler": Walk([1000, 1000, 1])}, "the sampler Walk has the path"),
+        ({"sampler": Walk([1000, 500, 0])}, "the sampler Walk has the path"),
+        ({"sampler": Walk([1000.0, 1.0])}, "the sampler Walk has the path"),
+        (
+            {"sampler": Walk([1000, 1], z=lambda z: None)},
+            r"the sampler Walk gave a NoneType, expected noisy latents torch.float64 \(3, ",
+        ),
+        ({"sampler": Walk([1000, 1], z=lambda z: z[:, :1])}, r"the sampler Walk gave torch.float64 \(3, 1, "),
+        ({"sampler": Walk([1000, 1], z=torch.Tensor.float)}, "the sampler Walk gave torch.float32"),
+        (
+            {"given": ["a"], "guidance": Follow(["a"], lambda codes: None)},
+            r"the guidance Follow gave a NoneType, expected codes torch.float64 \(3, ",
+        ),
+        (
+            {"given": ["a"], "guidance": Follow(["a"], lambda codes: codes[:1])},
+            r"the guidance Follow gave torch.float64 \(1, ",
+        ),
+        (
+            {"given": ["a"], "guidance": Follow(None)},
+            "the guidance Follow has the names None, expected a list of modality names",
+        ),
+        ({"given": ["a"], "guidance": Follow(name for name in ["a"])}, "the guidance Follow has the names <generator"),
+        ({"given": ["a"], "guidance": Follow("a")}, "the guidance Follow has the names 'a', expected a list"),
+        ({"spacing": "even"}, "spacing = 'even', expected one of time, snr"),
+        ({"sampler": "2m", "eta": 0.0}, "eta = 0.0, expected none with the sampler '2m'"),
+        ({"codes": "mode"}, "codes = 'mode', expected one of mean, draw"),
+        ({"codes": "draw", "sampler": "heun"}, "codes = 'draw', expected 'mean' with a deterministic sampler"),
+        ({"start": ["a"]}, "start.b is missing, expected a value of every generated modality"),
+        ({"start": ["a", "b", "label"], "strength": 0.0}, "strength = 0.0, expected a number above 0 and at most 1"),
     ],
 )
 def test_questions_without_an_answer_are_refused(model: JointModel, options: dict[str, Any], match: str) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import mmcore
 
@@ -25,7 +24,7 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
     monkeypatch.chdir(tmp_path)
     code = code.replace("steps=1500", "steps=2").replace("64", "2")
-    scope: dict[str, Any] = {"torch": torch}
+    scope: dict[str, Any] = {}
     fit = mmcore.fit
     monkeypatch.setattr(mmcore, "fit", lambda *a, **k: fit(*a, quiet=True, device="cpu", batch_size=4, **k))
     exec(code, scope)
@@ -36,3 +35,14 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_pictures_exist() -> None:
     for picture in re.findall(r"!\[.*?\]\((.*?)\)", README):
         assert (ROOT / picture).stat().st_size > 1000
+
+
+def test_the_table_leads_to_what_it_names() -> None:
+    """One hop: each name in the table is defined in the file that it leads to."""
+    table = README[README.index("## Where things are") :]
+    found = re.findall(r"\[`([\w.]+)`\]\((mmcore/[\w/]+\.py)\)", table)
+    assert len(found) >= 6
+    for name, path in found:
+        source = (ROOT / path).read_text()
+        last = name.rpartition(".")[2]
+        assert path.endswith(name) or re.search(rf"^\s*(def|class) {last}\b", source, re.M), (name, path)

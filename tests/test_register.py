@@ -22,6 +22,7 @@ from mmcore.plugins.metadata import NAME, installed
 from mmcore.plugins.probe import probe
 from mmcore.plugins.products import PRODUCTS, misfit, required_of
 from mmcore.process.schedule import cosine
+from mmcore.store.model import describe
 from mmcore.testing.snippet import command, maker
 
 
@@ -92,7 +93,7 @@ def test_compose_makes_a_registered_network_that_trains_and_samples(mine: mmcore
     )
     assert isinstance(model.backbone, Net)
     assert model.backbone.engine == (2, 1000, 1)
-    assert model.config["backbone"] == {
+    assert describe(model)["backbone"] == {
         "offer": "mine",
         "distribution": REGISTERED,
         "version": "",
@@ -125,6 +126,48 @@ def test_a_configuration_finds_what_is_registered_and_checks_its_options(mine: m
         configured(tables | {"model": {"backbone": "mine", "backbone_options": {"featurs": 4}}}, registry=mine)
     with pytest.raises(mmcore.errors.ConfigError, match=r"model\.backbone.*no backbone 'mine' is installed"):
         configured(tables | {"data": {"source": "digits"}})
+
+
+@pytest.mark.parametrize(
+    ("section", "table", "key", "words"),
+    [
+        ("sampling", {"sampler": "plain", "codes": "draw"}, "sampling.codes", "sampler 'plain' has no 'codes'"),
+        ("sampling", {"sampler": "plain", "eta": 0.5}, "sampling.eta", "sampler 'plain' has no 'eta'"),
+        ("sampling", {"sampler": "bad"}, "sampling.sampler", "its factory made an int without step()"),
+        ("model", {"backbone": "bad"}, "model.backbone", "its factory made an int"),
+        ("model", {"schedule": "bad"}, "model.schedule", "its factory made an int"),
+        ("modalities", {"image": {"plugin": "bad"}}, "modalities.image.plugin", "its factory made an int without"),
+        ("training", {"trackers": [{"kind": "bad"}]}, "training.trackers[0].kind", "its factory made an int without"),
+    ],
+)
+def test_what_is_wrong_with_a_registered_part_is_told_at_its_key(
+    mine: mmcore.Registry, section: str, table: dict[str, Any], key: str, words: str
+) -> None:
+    for kind in ("sampler", "backbone", "schedule", "modality", "tracker"):
+        mine.register(kind, "bad", lambda **options: 3)
+    mine.register("sampler", "plain", Plain)
+    tables: dict[str, Any] = {
+        "out": "run",
+        "data": {"source": "threes", "columns": {"tag": "label"}},
+        "modalities": {"image": {"channels": 1, "size": 4}, "tag": {"classes": 3}},
+        "model": {"backbone": "mlp", "backbone_options": {"width": 8, "depth": 1}},
+    }
+    own = {} if "backbone" in table else tables.get(section, {})
+    with pytest.raises(mmcore.errors.ConfigError) as error:
+        configured(tables | {section: own | table}, registry=mine)
+    (problem,) = error.value.problems
+    assert (problem.key, words in problem.text) == (key, True)
+    assert "other values of its options" not in problem.text
+
+
+class Plain(mmcore.sampling.Sampler):
+    """A sampler with one option."""
+
+    def __init__(self, steps: int = 5) -> None:
+        super().__init__(steps=steps)
+
+    def step(self, denoiser: Any, here: Any, to: int, rng: Any, memory: Any) -> Any:
+        return denoiser.move(here, denoiser.codes(here, rng), to)
 
 
 def test_a_source_that_has_parts_is_told_which(mine: mmcore.Registry) -> None:

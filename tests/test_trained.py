@@ -77,7 +77,7 @@ def test_every_answer_is_within_a_tenth() -> None:
     """The joint and both conditionals, of unit variances: every mean, regression and covariance within 0.1.
 
     Measured: 0.069, 0.026 and 0.046; ``benchmarks/gaussian.py`` trains longer. The sampler's own error in 33 steps is below 0.01, three
-    standard errors of 20,000 samples are 0.03. Separate blocks, whose clocks are drawn apart, had 0.2 and more.
+    standard errors of 20,000 samples are 0.03. Separate blocks, whose timesteps are drawn apart, had 0.2 and more.
     """
     model = fitted("shared")
     assert max(lacks(model, asked) for asked in questions(len(NAMES), (GENERATE, OBSERVE))) <= 0.1

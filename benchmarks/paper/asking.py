@@ -15,7 +15,7 @@ from mmcore.metrics.questions import Extractor
 ALWAYS: dict[str, Any] = {"training.roles.joint": 0.0, "training.roles.single": 1.0, "training.roles.absent": 0.0}
 """Roles for a model that is asked one question only: what is given is always given."""
 SEPARATE: Changes = {"model.layout": "separate"}
-"""A block and a clock for every modality."""
+"""A block and a timestep for every modality."""
 
 
 def only(target: str, *given: str) -> Changes:

@@ -1,4 +1,4 @@
-"""Images and their embeddings: the joint model against each direction alone, and a block and clock for each."""
+"""Images and their embeddings: the joint model against each direction alone, and a block and timestep for each."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ def measure(experiment: Experiment) -> Result:
             continue
         ways = [
             (
-                experiment.trained("separate blocks and clocks", SEPARATE, seed, joint.parameters),
+                experiment.trained("separate blocks and timesteps", SEPARATE, seed, joint.parameters),
                 both,
             ),
             (experiment.trained("embedding only", embed, seed, joint.parameters), [TO_EMBEDDING]),

@@ -1,4 +1,4 @@
-"""Images and labels: the joint model against a classifier, a model of images alone, and a block and clock for each."""
+"""Images and labels: the joint model against a classifier, a model of images alone, and a block and timestep for each."""
 
 from typing import Any
 
@@ -64,7 +64,7 @@ def measure(experiment: Experiment) -> Result:
         result.rows.append(both(experiment, joint, judge))
         if experiment.variation is not None:
             continue
-        separate = experiment.trained("separate blocks and clocks", SEPARATE, seed, like)
+        separate = experiment.trained("separate blocks and timesteps", SEPARATE, seed, like)
         result.rows.append(both(experiment, separate, judge))
         for one in (
             experiment.trained("classifier only", classify, seed, like),

@@ -1,4 +1,4 @@
-"""Street scenes and class masks: the joint model against segmentation alone, painting alone, and a block and clock for each.
+"""Street scenes and class masks: the joint model against segmentation alone, painting alone, and a block and timestep for each.
 
 Scenes made of a mask are judged by segmenting them, with a network that was trained on real scenes alone.
 """
@@ -48,7 +48,7 @@ def measure(experiment: Experiment) -> Result:
         result.rows += [painted(experiment, joint, both, judge, masks), in_one_step(experiment, joint, ["image->mask"])]
         if experiment.variation is not None:
             continue
-        separate = experiment.trained("separate blocks and clocks", SEPARATE, seed, like)
+        separate = experiment.trained("separate blocks and timesteps", SEPARATE, seed, like)
         painter = experiment.trained("scene from mask only", paint, seed, like)
         result.rows.append(painted(experiment, separate, both, judge, masks))
         result.rows.append(painted(experiment, painter, ["mask->image"], judge, masks))

@@ -170,7 +170,7 @@ class Experiment:
         """The rows in memory, read once for all variations that read them alike; as they are where each epoch changes them."""
         if not always and not fits(rows):
             return rows
-        variables = [(m.name, None if m.made is None else m.made.where(), str(m.spec)) for m in rows.variables]
+        variables = [(m.name, None if m.made is None else m.made.record(), str(m.spec)) for m in rows.variables]
         key = json.dumps([len(rows), rows.source.where(0), variables, always], default=str, sort_keys=True)
         if key not in self.tables:
             self.tables[key] = Table.read(rows)

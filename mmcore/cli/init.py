@@ -1,5 +1,6 @@
 """``mmcore init``."""
 
+import tomllib
 from pathlib import Path
 from typing import Annotated
 
@@ -15,22 +16,36 @@ def init(
         Path, typer.Argument(metavar="DATA", help="An .npz file, IDX files, a table, .tar shards, or a folder.")
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The configuration to write.")] = Path("config.toml"),
+    assume: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="What the data do not say: COLUMN=MODALITY (none leaves it out), COLUMN.OPTION=VALUE, options.OPTION=VALUE of the source, "
+            "or layout=classes or layout=modalities; may be repeated.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a configuration that is there.")] = False,
 ) -> None:
-    """Write a commented configuration for data, by looking at them."""
+    """Write a commented configuration for data, by looking at them.
+
+    It prints what each column was taken for, on what evidence, and what to change. Where the evidence does not decide, it asks: nothing is
+    written, and the exit status is 2.
+    """
     registry = registry_of(context)
     if out.exists() and not force:
         raise RequestError(f"init: {out} is there already; name another by -o, or overwrite it by --force")
-    from mmcore.config import load
+    from mmcore.config import configured
     from mmcore.config.guess import configuration
 
-    text = configuration(data, registry)
+    guess = configuration(data, registry, assume=assume or ())
+    # Nothing is written that a training would refuse before its first row.
+    configured(tomllib.loads(guess.text), where="init", registry=registry).rows()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding="utf-8")
+        out.write_text(guess.text, encoding="utf-8")
     except OSError as error:
         raise RequestError(f"init: {out} cannot be written: {error.strerror or error}") from error
-    load(out, registry=registry)
+    print("\n".join(guess.said))
     print(f"{out} is written; look at it, then:")
     print(f"  mmcore train {out} --dry-run")
     print(f"  mmcore train {out}")

@@ -62,7 +62,8 @@ def sample(
         model, defaults = load(run, registry=registry, device=str(pick_device(device))), SamplingOptions()
     how: dict[str, Any] = defaults.how()
     if sampler not in (None, defaults.sampler):
-        how |= {"eta": None} | ({} if sampler in ("ancestral", "ddim") else {"codes": "mean"})
+        # Another sampler than the run's begins with its own options; a plugin's may have no such one.
+        how |= {"eta": None} | ({} if sampler in ("ancestral", "ddim") else {"codes": None})
     asked = {
         "steps": steps,
         "sampler": sampler,
@@ -105,6 +106,10 @@ def _pairs(option: str, pairs: Iterable[str]) -> dict[str, str]:
         name, equals, text = pair.partition("=")
         if not equals or not name:
             raise RequestError(f"{option} {pair!r}, expected name=value, such as {option} label=3")
+        if name.strip() in found:
+            raise RequestError(
+                f"{option} {name.strip()} twice, expected it once: what is asked is the same for all samples"
+            )
         found[name.strip()] = text.strip()
     return found
 
@@ -145,13 +150,15 @@ def _mask(model: "JointModel", name: str, text: str, n: int) -> Any:
     try:
         if Path(text).suffix == ".npy":
             known = np.load(text, allow_pickle=False)
+            if not isinstance(known, np.ndarray):
+                raise RequestError("found an archive of arrays")
             if known.dtype != bool:
                 raise RequestError(f"found {known.dtype}, expected booleans, true where it is known")
         else:
             known = np.asarray(picture(text).convert("L")) > 127
         # A map of the two last axes is the same for all channels.
         return torch.from_numpy(np.broadcast_to(known, shape).copy()).expand(n, *shape)
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         found = f"found shape {known.shape}" if "broadcast" in str(error) else str(error)
         raise RequestError(
             f"--where {name}={text}: {found}, expected a mask of {' × '.join(map(str, shape))}"

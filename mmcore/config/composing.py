@@ -99,7 +99,8 @@ def read_model(
             return check()
         except (MmcoreError, TypeError, ValueError) as error:
             place = ("model", *inside)
-            reading.refused(error, place, reading.table(*place))
+            named = ("model", *(name.removesuffix("_options") for name in inside))
+            reading.refused(error, place, reading.table(*place), named=named)
             return None
 
     groups = attempt(lambda: Layout.groups(options.layout, names))
@@ -204,7 +205,8 @@ def _refused(reading: Reading, error: Exception, options: ModelOptions) -> None:
             reading.refused(moved, () if named else ("model",), reading.given if named else given)
     elif isinstance(error, MmcoreError) and error.option:
         known = Constructor.of(_factory(reading, options), without=ENGINE["backbone"]).options
-        reading.refused(error, ("model", error.option), {}, known)
+        named = ("model", error.option.removesuffix("_options"))
+        reading.refused(error, ("model", error.option), {}, known, named=named)
     else:
         text = str(error) if isinstance(error, MmcoreError) else brief(error)
         reading.say("model", f"cannot be composed: {text[:300]}; expected parts that fit together")

@@ -7,6 +7,7 @@ that is not asked here, or before its first step.
 from collections.abc import Mapping
 from pathlib import Path
 
+from mmcore.config.check import Constructor
 from mmcore.config.reading import Reading
 from mmcore.config.schema import SamplingOptions
 from mmcore.data.opening import check_part
@@ -19,6 +20,7 @@ from mmcore.process import Process
 from mmcore.process.schedule import cosine
 from mmcore.sampling import plan
 from mmcore.sampling.question import Question
+from mmcore.sampling.samplers import SAMPLERS, check_name
 from mmcore.store.folder import check_writable
 from mmcore.training import TrainOptions
 from mmcore.training.validation import check_best
@@ -42,6 +44,13 @@ def check_ends(
         sampling: how samples are drawn, at the end and on the way.
         tasks: of the model.
     """
+    sampler = reading.table("sampling").get("sampler", "auto")
+    if isinstance(sampler, str):
+        # Told also where something else is wrong with the section.
+        try:
+            check_name(sampler, reading.registry)
+        except OptionError as error:
+            reading.refused(error, ("sampling",), reading.table("sampling"))
     if sampling is not None and sampling.conditioning == "rejection":
         # Neither the pictures on the way nor the samples at the end are asked with anything given.
         text = "expected roles or posterior, as a run's own samples are joint: nothing is given that others could be rejected by"
@@ -73,12 +82,24 @@ def check_question(reading: Reading, options: SamplingOptions, model: JointModel
         options: how samples are drawn.
         model: None where it cannot be composed; then by what a process alone can tell.
     """
+    if reading.broken("sampling.sampler"):
+        return
     process = model.process if model is not None else Process(cosine(STEPS, 1))
     try:
-        names = ("sampler", "steps", "spacing", "eta", "codes")
-        how = {name: value for name, value in options.how().items() if name in names}
-        plan(process, **how, registry=reading.registry)
+        names = ("steps", "spacing", "eta", "codes")
+        how = {name: value for name, value in options.how().items() if name in names and value is not None}
+        if options.sampler not in ("auto", *SAMPLERS):
+            factory = reading.factory("sampler", options.sampler, ("sampling", "sampler"))
+            unfit = (
+                []
+                if factory is None
+                else Constructor.of(factory).check(how, ("sampling",), f"sampler {options.sampler!r}")
+            )
+            reading.problems += unfit
+            if unfit or factory is None:
+                return
+        plan(process, options.sampler, **how, registry=reading.registry)
         if model is not None and not reading.broken("sampling"):
             Question.ask(model, 1, given={}, where={}, absent=(), conditioning=options.conditioning)
     except MmcoreError as error:
-        reading.refused(error, ("sampling",), reading.table("sampling"))
+        reading.refused(error, ("sampling",), reading.table("sampling"), named=("sampling", "sampler"))

@@ -1,127 +1,292 @@
-"""A first configuration from data, by looking at it: which source, which modalities, of what size, and a model of about the right size."""
+"""A first configuration from data, by looking at them: which source, which modalities, of what size, and a model of about the right size."""
 
+import contextlib
+import inspect
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
 
+from mmcore.config import labels
+from mmcore.config.evidence import Column, Question, pixels
+from mmcore.config.files import value_of
 from mmcore.data import Source, as_source
-from mmcore.data.decode import IMAGES, decode
-from mmcore.errors import RequestError
+from mmcore.data.census import Pixels
+from mmcore.data.decode import decode
+from mmcore.data.sources.survey import Survey, survey
+from mmcore.errors import ConfigError, MmcoreError, Problem, RequestError, nearest
 from mmcore.plugins import Registry
+from mmcore.progress import Progress
 
-SEEN = 200
-"""Rows that are looked at, spread evenly over the data."""
-CLASSES = 256
-"""Most classes of a label; a column of more values that repeat is taken for a key of groups."""
-REGIONS = 32
-"""Most classes of a mask."""
+SEEN = 4096
+"""Rows whose pictures and vectors are read, spread evenly over the data: all rows of most data."""
+SECONDS = 60.0
+"""After which reading stops; how many rows were read is said."""
+FIRST = 64
+"""Rows by which columns are told apart."""
 SIDE = 32
 """Pixels that pictures are at most wide and high in a configuration to begin with; larger ones are made smaller."""
 SMALL = 1024
 """Numbers of codes up to which a perceptron sees the whole space at once."""
-TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _FLAG = re.compile(r"has_(?P<a>.+)|(?P<b>.+)_present|present_(?P<c>.+)")
 _PARTS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-_MASK = re.compile(r"mask|seg|annot|label_?map", re.I)
 
 
 @attrs.frozen
-class Column:
-    """What a column was found to be.
+class Guess:
+    """A configuration, and why it is this one.
 
     Attributes:
-        name: of the column.
-        plugin: the modality's; empty for a column that is left out.
-        options: the modality's.
-        note: why, or what was found, for a comment.
-        size: height and width of its pictures; None where there are none or they differ.
-        pictures: whether it holds pictures.
-        missing: a value that stands for a missing one.
-        present: a column that says whether there is a value.
+        text: of the TOML file.
+        said: lines for the terminal: what each column was taken for, on what evidence, what to change, and what was left out.
     """
 
-    name: str
-    plugin: str = ""
-    options: Mapping[str, Any] = attrs.field(factory=dict)
-    note: str = ""
-    size: tuple[int, int] | None = None
-    pictures: bool = False
-    missing: Any = None
-    present: str = ""
+    text: str
+    said: tuple[str, ...]
 
 
-def find_source(path: Path) -> tuple[str, dict[str, Any]]:
-    """The source that reads what is at a path, and its options.
+def look(source: Source, said: Mapping[str, Mapping[str, Any]], installed: Sequence[str]) -> "Looked":
+    """What each column of a source is.
 
-    Raises:
-        RequestError: nothing there, or nothing that a source reads.
+    Args:
+        source: of the rows.
+        said: what the user says of columns, by name: the modality as ``""``, and its options.
+        installed: the modalities that there are.
     """
-    at = path.expanduser().absolute()
-    if not at.exists():
-        raise RequestError(f"init: there is nothing at {path}, expected a file or folder of data")
-    if at.is_file():
-        if at.suffix == ".npz":
-            return "npz", {"path": str(at)}
-        if at.suffix in TABLES:
-            return "table", {"path": str(at)}
-        if at.suffix == ".tar":
-            return "shards", {"path": str(at)}
-        if "ubyte" in at.name:
-            return "idx", {"path": str(at.parent)}
-    else:
-        inside = sorted(one for one in at.iterdir() if not one.name.startswith("."))
-        names = [one.name for one in inside]
-        if any("ubyte" in name for name in names):
-            return "idx", {"path": str(at)}
-        if any(name.endswith(".tar") for name in names):
-            return "shards", {"path": str(at)}
-        if {"dataset_info.json", "dataset_dict.json"} & set(names):
-            return "datasets", {"path": str(at)}
-        if any(one.is_dir() and any(one.iterdir()) for one in inside):
-            return "folder", {"path": str(at)}
-        tables = [name for name in names if Path(name).suffix in TABLES]
-        if len(tables) == 1:
-            return "table", {"path": str(at / tables[0])}
-        arrays = [name for name in names if name.endswith(".npz")]
-        if len(arrays) == 1:
-            return "npz", {"path": str(at / arrays[0])}
-        if any(Path(name).suffix.lower() in IMAGES for name in names):
-            return "folder", {"path": str(at.parent), "folders": {"image": at.name}, "tables": []}
-    raise RequestError(
-        f"init: {path} is nothing that a source reads; expected an .npz file, IDX files (…-ubyte), a table ({', '.join(TABLES)}), "
-        ".tar shards, a folder saved by datasets, or a folder of folders such as images/ and masks/"
-    )
+    return Looked(source, said, installed)
 
 
-def look(source: Source) -> Iterator[Column]:
-    """What each column of a source is, from some of its rows, and of labels from all."""
-    count = len(source)
-    rows = [source[i * count // min(count, SEEN)] for i in range(min(count, SEEN))]
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    flags = {next(filter(None, found.groups())): name for name in names if (found := _FLAG.fullmatch(name))}
-    split = own_parts(source, names)[0]
-    for name in names:
-        if name == split:
-            yield Column(name, note="says which part a row is of")
-            continue
-        if name in flags.values() and any(name == flags.get(other) for other in names):
-            yield Column(name, note=f"says whether there is {next(k for k, v in flags.items() if v == name)}")
-            continue
-        flag = flags.get(name, "")
-        values = [decode(row[name]) for row in rows if name in row and (not flag or row[flag])]
-        values = [value for value in values if value is not None]
-        column = _column(name, values, source) if values else Column(name, note="no value in the rows looked at")
-        yield attrs.evolve(column, present=flag if flag in names else "")
+class Looked:
+    """The columns of a source, by all their values.
+
+    Attributes:
+        columns: what they are.
+        questions: what the evidence does not decide.
+        read: of how many rows pictures and vectors were read.
+        bad: rows that cannot be read, each with its place.
+        apart: rows whose pictures and maps are not of one size.
+    """
+
+    def __init__(self, source: Source, said: Mapping[str, Mapping[str, Any]], installed: Sequence[str]) -> None:
+        self.source, self.said, self.installed = source, said, installed
+        self.bad: list[str] = []
+        self.columns: list[Column] = []
+        self.questions: list[Question] = []
+        count = len(source)
+        order = _spread(count, min(count, SEEN))
+        first: list[tuple[int, Mapping[str, Any]]] = []
+        for index in order[:FIRST]:
+            row = self._asked(index, "", lambda index=index: source[index])
+            first += [] if row is None else [(index, row)]
+        names = list(dict.fromkeys(name for _, row in first for name in row))
+        if source.names is not None:
+            names = list(dict.fromkeys([*source.names, *names]))
+        unknown = [name for name in said if name not in names]
+        if unknown:
+            raise RequestError(
+                f"init: --assume {unknown[0]}: expected a column among {', '.join(names)}{nearest(unknown[0], names)}"
+            )
+        self.flags = {next(filter(None, found.groups())): name for name in names if (found := _FLAG.fullmatch(name))}
+        self.flags = {name: flag for name, flag in self.flags.items() if name in names}
+        self.split = own_parts(source, names)[0]
+        self.kinds = {name: self._kind(name, first) for name in names}
+        self._seen: dict[str, Any] = {}
+        self.read = self._count(order)
+        for name in names:
+            found = self._column(name)
+            if isinstance(found, Question):
+                self.questions.append(found)
+            else:
+                self.columns.append(attrs.evolve(found, present=self.flags.get(name, "")))
+
+    def _asked(self, index: int, name: str, read: Callable[[], Any]) -> Any:
+        """A row or value, or None where it cannot be read, which is remembered."""
+        try:
+            return read()
+        except Exception as error:  # files make their readers raise nearly anything
+            words = str(error) if isinstance(error, MmcoreError) else f"{type(error).__name__}: {error}"
+            self.bad.append(f"{self.source.where(index)}{f', {name}' if name else ''}: {words}")
+            return None
+
+    def _value(self, index: int, row: Mapping[str, Any], name: str) -> Any:
+        flag = self.flags.get(name)
+
+        def read() -> Any:
+            return _plain(decode(row.get(name))) if flag is None or row.get(flag) else None
+
+        return self._asked(index, name, read)
+
+    def _kind(self, name: str, first: Sequence[tuple[int, Mapping[str, Any]]]) -> str:
+        """``"pixels"``, ``"vectors"``, ``"plain"``, or what it is that nothing reads."""
+        bad = len(self.bad)
+        for index, row in first:
+            value = self._value(index, row, name)
+            if value is not None:
+                del self.bad[bad:]  # told when all are read
+                return _kind(value)
+        if len(self.bad) > bad and self.said.get(name, {}).get("") != "none":
+            raise RequestError(
+                f"init: {name}: none of the {len(first)} values looked at can be read, expected at least one; {self.bad[bad]}; "
+                f"--assume {name}=none leaves it out"
+            )
+        return "plain"
+
+    def _count(self, order: Sequence[int]) -> int:
+        """Read the pictures and vectors of rows, until the time is over."""
+        wanted = {
+            name: kind for name, kind in self.kinds.items() if kind in ("pixels", "vectors") and name != self.split
+        }
+        self.apart: list[str] = []
+        self._seen = {name: Pixels() if kind == "pixels" else [] for name, kind in wanted.items()}
+        if not wanted:
+            return len(order)
+        self.bad.clear()
+        began, done = time.monotonic(), 0
+        with Progress("reading", len(order), quiet=len(order) < 500) as bar:
+            for index in order:
+                row = self._asked(index, "", lambda index=index: self.source[index]) or {}
+                sizes: dict[str, tuple[int, int]] = {}
+                for name, kind in wanted.items():
+                    value = self._value(index, row, name)
+                    if value is None:
+                        continue
+                    if (other := _kind(value)) != kind:
+                        self.bad.append(
+                            f"{self.source.where(index)}, {name}: found {_called(value, other)} among {kind}"
+                        )
+                    elif kind == "pixels":
+                        sizes[name] = self._seen[name].add(value)
+                    else:
+                        self._seen[name].append(np.asarray(value).reshape(-1))
+                if len(set(sizes.values())) > 1:
+                    shown = ", ".join(f"{name} of {h} × {w}" for name, (h, w) in sizes.items())
+                    self.apart.append(f"{self.source.where(index)}: {shown}")
+                done += 1
+                bar.update(done)
+                if time.monotonic() - began > SECONDS:
+                    break
+        return done
+
+    def shares(self) -> dict[str, float]:
+        """The share of rows that have a value, by column, rounded down; of pictures and vectors among those read."""
+        found = {}
+        for name, kind in self.kinds.items():
+            if kind == "plain":
+                flags = self.source.column(self.flags[name]) if name in self.flags else None
+                values = self.source.column(name)
+                missing = next((column.missing for column in self.columns if column.name == name), None)
+                here = sum(
+                    v is not None and v != missing and (flags is None or bool(flags[i])) for i, v in enumerate(values)
+                )
+                found[name] = here / len(self.source)
+            elif name in self._seen:
+                seen = self._seen[name]
+                found[name] = (seen.count if isinstance(seen, Pixels) else len(seen)) / max(self.read, 1)
+        return {name: math.floor(100 * share) / 100 for name, share in found.items()}
+
+    @property
+    def seen(self) -> list[Pixels]:
+        """The pictures and maps, counted."""
+        return [seen for seen in self._seen.values() if isinstance(seen, Pixels)]
+
+    def _column(self, name: str) -> Column | Question:
+        if name == self.split:
+            return Column(name, note="says which part a row is of")
+        flagged = next((other for other, flag in self.flags.items() if flag == name), "")
+        if flagged:
+            return Column(name, note=f"says whether there is {flagged}")
+        said, kind = self.said.get(name, {}), self.kinds[name]
+        if said.get("") == "none":
+            return Column(name, note="left out as you say")
+        if kind == "pixels":
+            seen = self._seen[name]
+            return pixels(name, seen, said) if seen.count else Column(name, note="no value that can be read")
+        if kind == "vectors":
+            return self._vectors(name, self._seen[name], said)
+        if kind != "plain":
+            return Column(name, said.get("", ""), {k: v for k, v in said.items() if k}, kind)
+        try:
+            values = [_plain(value) for value in self.source.column(name)]
+        except RequestError as error:
+            return Question(name, f"{name} cannot be read: {error}", {f"{name}=none": "left out"})
+        if name in self.flags:
+            values = [
+                value if flag else None
+                for value, flag in zip(values, self.source.column(self.flags[name]), strict=True)
+            ]
+        found = labels.column(name, values, said, self.installed)
+        if found is None:
+            kinds = sorted({type(value).__name__ for value in values if value is not None})
+            found = Column(name, note=f"{' and '.join(kinds)} values, which no first-party modality reads")
+        return found
+
+    def _vectors(self, name: str, seen: Sequence[np.ndarray], said: Mapping[str, Any]) -> Column | Question:
+        lengths = {len(value) for value in seen}
+        if len(lengths) == 1:
+            return labels.vectors(name, np.stack(seen), said)
+        if all(value.dtype.kind in "iu" for value in seen):
+            found = labels.column(name, [value.tolist() for value in seen], said, self.installed)
+            if found is not None:
+                return found
+        return Column(name, note=f"vectors of {len(lengths)} lengths, which no first-party modality reads")
+
+
+def _spread(count: int, some: int) -> list[int]:
+    """``some`` of ``count`` indices, spread evenly, and so in every beginning of them too."""
+    indices = [k * count // some for k in range(some)]
+    bits = max(1, (some - 1).bit_length())
+    order = (int(format(k, f"0{bits}b")[::-1], 2) for k in range(1 << bits))
+    return [indices[k] for k in order if k < some]
+
+
+def _plain(value: Any) -> Any:
+    """A value as those that are told apart: numbers of numpy and arrays of one number as Python's, lists of numbers as arrays."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list | tuple) and value:
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            return list(value)
+        if array.dtype.kind not in "biuf":
+            return list(value)
+        value = array if array.size > 1 or array.ndim > 1 else list(value)
+    if hasattr(value, "__array__") and not hasattr(value, "mode"):
+        array = np.asarray(value)
+        return array.item() if array.size == 1 and array.dtype.kind in "biufU" and array.ndim < 2 else array
+    return value
+
+
+def _kind(value: Any) -> str:
+    if hasattr(value, "mode"):
+        return "pixels"
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind not in "biuf":
+            return f"arrays of {value.dtype}, which no first-party modality reads"
+        if value.ndim == 1 or (value.ndim == 2 and value.shape[0] == 1):
+            return "vectors"
+        return (
+            "pixels" if value.ndim in (2, 3) else f"arrays of shape {value.shape}, which no first-party modality reads"
+        )
+    if isinstance(value, Path):
+        return f"files of {value.suffix or 'no suffix'}, which no first-party modality reads"
+    if isinstance(value, bytes):
+        return "bytes that begin as no image or array does"
+    return "plain"
+
+
+def _called(value: Any, kind: str) -> str:
+    return f"a {type(value).__name__}" if kind == "plain" else kind
 
 
 def own_parts(source: Source, names: Sequence[str]) -> tuple[str, dict[str, list[str]]]:
@@ -137,112 +302,47 @@ def own_parts(source: Source, names: Sequence[str]) -> tuple[str, dict[str, list
     return name, {part: found[part] for part in ("validation", "test") if part in found}
 
 
-def _column(name: str, values: list[Any], source: Source) -> Column:
-    first = values[0]
-    if hasattr(first, "mode"):
-        return _pictures(name, [np.asarray(value) for value in values], palette=first.mode in ("1", "P"))
-    if isinstance(first, str | Path):
-        return _words(name, source) if isinstance(first, str) else Column(name, note=f"files of {Path(first).suffix}")
-    if isinstance(first, list):
-        values, first = [np.asarray(value) for value in values], np.asarray(first)
-    if isinstance(first, np.ndarray) and first.ndim:
-        if first.ndim in (2, 3):
-            return _pictures(name, values)
-        if first.ndim == 1 and all(value.shape == first.shape for value in values):
-            return _vectors(name, np.stack(values))
-        return Column(name, note=f"arrays of shape {first.shape}, which no first-party modality reads")
-    if isinstance(first, bool):
-        return Column(name, note="true or false")
-    if isinstance(first, int):
-        return _classes(name, source)
-    return Column(name, note=f"{type(first).__name__} values, which no first-party modality reads")
-
-
-def _pictures(name: str, values: list[np.ndarray], *, palette: bool = False) -> Column:
-    shapes = {value.shape for value in values}
-    sizes = {shape[:2] if len(shape) == 2 or shape[-1] in (1, 2, 3, 4) else shape[1:] for shape in shapes}
-    size = next(iter(sizes)) if len(sizes) == 1 else None
-    flat = all(len(shape) == 2 for shape in shapes)
-    whole = all(value.dtype.kind in "bui" for value in values)
-    found = np.unique(np.concatenate([np.unique(value) for value in values])) if flat and whole else np.zeros(0)
-    classes = [int(one) for one in found]
-    # A picture with few grey levels is one of levels, not of regions, unless its name says so.
-    if classes and (palette or values[0].dtype == bool or _MASK.search(name)) and len(classes) <= REGIONS + 1:
-        void = 255 if classes[-1] == 255 and len(classes) > 1 and classes[-2] < REGIONS else None
-        top = classes[-2] if void is not None else classes[-1]
-        if classes[0] >= 0 and top < REGIONS:
-            options: dict[str, Any] = {"classes": max(2, top + 1)} | ({} if void is None else {"void": void})
-            note = f"class maps; values {classes[0]} … {top}" + (f" and {void}, taken for void" if void else "")
-            return Column(name, "mask", options, note, size, True)
-    first = next(iter(shapes))
-    channels = 1 if flat else first[-1] if first[-1] in (1, 3, 4) else first[0]
-    if channels not in (1, 3, 4):
-        return Column(name, note=f"arrays of shape {first}, which no first-party modality reads")
-    return Column(
-        name, "image", {"channels": channels}, "pictures" + (" of several sizes" * (size is None)), size, True
-    )
-
-
-def _vectors(name: str, values: np.ndarray) -> Column:
-    width = values.shape[1]
-    if values.dtype == bool:
-        return Column(name, "label", {"classes": width, "multi": True}, f"{width} yes-or-no labels")
-    if values.dtype.kind != "f" or width < 2:
-        return Column(name, note=f"vectors of {values.dtype}, which no first-party modality reads")
-    norms = np.linalg.norm(values.astype(np.float64), axis=1)
-    # Half precision keeps a norm to about a thousandth.
-    unit = bool((np.abs(norms - 1) < 5e-3).all())
-    where = "norm 1" if unit else f"norms {norms.min():.3g} … {norms.max():.3g}"
-    return Column(name, "clip", {"width": width, "unit_norm": unit}, f"vectors of {width} numbers, {where}")
-
-
-def _classes(name: str, source: Source) -> Column:
-    values = [int(v) for v in source.column(name) if v is not None]
-    low, high, distinct = min(values), max(values), len(set(values))
-    missing = -1 if low == -1 else None
-    if missing is not None:
-        low = min((v for v in values if v != -1), default=0)
-    if low < 0 or high >= CLASSES or high < 1:
-        return Column(name, note=f"whole numbers {min(values)} … {high}, {distinct} different ones")
-    return Column(name, "label", {"classes": high + 1}, f"classes {low} … {high}", missing=missing)
-
-
-def _words(name: str, source: Source) -> Column:
-    values = [str(v) for v in source.column(name) if v is not None]
-    distinct = sorted(set(values))
-    if 2 <= len(distinct) <= CLASSES and len(values) >= 2 * len(distinct):
-        return Column(name, "label", {"classes": len(distinct), "names": distinct}, f"{len(distinct)} different words")
-    return Column(name, note=f"texts, {len(distinct)} different ones; [[data.embed]] can make vectors of them")
-
-
 def groups(columns: Sequence[Column], source: Source) -> str:
     """The column whose values say which rows belong together, being many and repeated; empty where there is none."""
     best = ("", math.inf)
     for column in columns:
-        if column.plugin or not re.match(r"whole numbers|texts", column.note):
+        if column.plugin or not column.key:
             continue
         values = [v for v in source.column(column.name) if v is not None]
         distinct = len(set(values))
-        if CLASSES < distinct <= 0.8 * len(source) and distinct < best[1]:
+        if labels.CLASSES < distinct <= 0.8 * len(source) and distinct < best[1]:
             best = (column.name, distinct)
     return best[0]
 
 
-def configuration(path: Path, registry: Registry, *, out: str = "") -> str:
+def configuration(path: Path, registry: Registry, *, out: str = "", assume: Sequence[str] = ()) -> Guess:
     """A commented configuration for the data at a path.
 
     Args:
         path: a file or folder.
         registry: where sources are found.
         out: of the run; by default named after the data.
+        assume: ``KEY=VALUE`` pairs where the evidence does not decide: ``COLUMN=MODALITY`` (``none`` leaves it out), ``COLUMN.OPTION=VALUE`` for an
+            option of its modality, ``options.OPTION=VALUE`` for one of the source, or ``layout=classes`` or ``layout=modalities`` for what the
+            folders in a folder are.
 
     Raises:
         RequestError: no data there, or nothing in them that a modality reads.
+        ConfigError: the evidence does not decide; each question with what to assume.
     """
-    name, options = find_source(path)
-    source = as_source(registry.source(name, **options))
-    columns = list(look(source))
-    names = _names(name, options, columns)
+    said = _assumed(assume)
+    surveyed = survey(path, said.pop("layout", {}).get("", ""))
+    if surveyed.question:
+        raise ConfigError("init", [Problem("", surveyed.question)])
+    name, options = surveyed.source, surveyed.options | said.pop("options", {})
+    parts = _own(registry, name, options)
+    source = as_source(registry.source(name, **options, **({"part": "all"} if parts else {})))
+    looked = look(source, said, _installed(registry))
+    if looked.questions:
+        raise ConfigError("init", [Problem("", str(question)) for question in looked.questions])
+    columns = looked.columns
+    names = _names(name, options, source, columns)
+    shares = looked.shares()
     columns = [_with_names(column, names) for column in columns]
     used = [column for column in columns if column.plugin]
     if not used:
@@ -251,27 +351,111 @@ def configuration(path: Path, registry: Registry, *, out: str = "") -> str:
             "class maps, labels or vectors; write the configuration by hand, or a plugin that reads them"
         )
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", path.absolute().name.split(".")[0]).strip("-") or "data"
-    return "\n".join(_lines(stem, out or f"runs/{stem}", name, options, columns, used, source)) + "\n"
+    lines = _lines(stem, out or f"runs/{stem}", name, options, columns, used, source, parts, shares)
+    return Guess("\n".join(lines) + "\n", tuple(_said(path, surveyed, looked, columns, source)))
 
 
-def _names(source: str, options: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, list[str]]:
-    """The classes' names that an .npz file holds beside its rows, as ``group_names`` for ``group``."""
-    if source != "npz":
-        return {}
-    with np.load(options["path"], allow_pickle=False) as file:
-        found = {}
-        for column in columns:
-            for key in (f"{column.name}_names", "class_names"):
-                if key in file.files and file[key].dtype.kind == "U" and column.plugin == "label":
-                    found.setdefault(column.name, [str(one) for one in file[key]])
-        return found
+def _assumed(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What the user says, by column: the modality as ``""``, and options.
+
+    Raises:
+        RequestError: a pair of another form.
+    """
+    said: dict[str, dict[str, Any]] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        column, _, option = key.rpartition(".") if "." in key else (key, "", "")
+        if not equals or not column or not text:
+            raise RequestError(f"init: --assume {pair!r}, expected COLUMN=MODALITY or COLUMN.OPTION=VALUE")
+        value: Any = text if not option else value_of(text)
+        if isinstance(value, str) and "," in value and option not in ("missing",):
+            value = listed if isinstance(listed := value_of(f"[{text}]"), list) else text.split(",")
+        if option in ("ignore", "values", "colours", "names") and not isinstance(value, list):
+            value = [value]
+        said.setdefault(column, {})[option] = value
+    return said
+
+
+def _own(registry: Registry, name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The parts that the data have themselves; none where they are one whole."""
+    factory, _ = registry.factory(registry.find("source", name))
+    if "part" in options or "part" not in inspect.signature(factory).parameters:
+        return ()
+    tell = getattr(factory, "parts", None)
+    if tell is not None:
+        return tuple(tell(**options))
+    found = []
+    for part in ("train", "validation", "test"):
+        with contextlib.suppress(RequestError):
+            registry.source(name, part=part, **options)
+            found.append(part)
+    return tuple(found) if len(found) > 1 else ()
+
+
+def _installed(registry: Registry) -> list[str]:
+    return [entry.name for entry in registry.entries if entry.kind == "modality"]
+
+
+def _said(path: Path, surveyed: Survey, looked: Looked, columns: Sequence[Column], source: Source) -> Iterator[str]:
+    """Lines for the terminal."""
+    variables = _variables([column for column in columns if column.plugin])
+    rows = f"{len(source):,} rows"
+    if looked.read < len(source):
+        rows += f", pictures and vectors of {looked.read:,} of them, spread evenly"
+    yield f"{path}: read by the source {surveyed.source}, {rows}"
+    yield from (f"  {one}" for one in surveyed.evidence)
+    for column in columns:
+        if column.plugin:
+            change = f"; to change: {column.change}" if column.change else ""
+            yield f"  {column.name}: {column.plugin}, {column.note}{change}"
+            if column.missing is not None:
+                yield f"    missing: {column.missing!r}; to change: data.columns"
+            if variables[column.name] != column.name:
+                yield f"    called {variables[column.name]}, as a variable cannot be called {column.name!r}"
+            if column.present:
+                yield f"    {column.present} says which rows have it"
+        yield from (f"    {one}" for one in column.told)
+    left = [column for column in columns if not column.plugin]
+    if left:
+        yield "left out:"
+        yield from (f"  {column.name}: {column.note}" for column in left)
+    yield from (f"note: {one}" for one in getattr(source, "notes", ()))
+    if looked.apart:
+        turned = any(seen.turned for seen in looked.seen)
+        why = (
+            " (files that say how to turn a picture are turned upright: were the masks drawn on the stored one?)"
+            if turned
+            else ""
+        )
+        yield f"sizes differ inside {len(looked.apart)} rows, which resize refuses; {looked.apart[0]}{why}"
+    if looked.bad:
+        more = f", and {len(looked.bad) - 3} more" if len(looked.bad) > 3 else ""
+        yield f'cannot be read: {"; ".join(looked.bad[:3])}{more}. Training stops at such a row; data.on_bad_row = "skip" passes over it'
+
+
+def _names(name: str, options: Mapping[str, Any], source: Source, columns: Sequence[Column]) -> dict[str, list[str]]:
+    """The classes' names that data hold beside their rows: an .npz file as ``group_names`` for ``group``, Hugging Face's features, folders of classes."""
+    labelled = [column.name for column in columns if column.plugin == "label"]
+    told = source.classes if isinstance(source.classes, Mapping) else {}
+    found = {one: list(told[one]) for one in labelled if one in told}
+    if name == "npz":
+        with np.load(options["path"], allow_pickle=False) as file:
+            for one in labelled:
+                for key in (f"{one}_names", "class_names"):
+                    if key in file.files and file[key].dtype.kind == "U" and file[key].ndim == 1:
+                        found.setdefault(one, [str(word) for word in file[key]])
+    return found
 
 
 def _with_names(column: Column, names: Mapping[str, list[str]]) -> Column:
     here = names.get(column.name, [])
-    if len(here) != column.options.get("classes") or len(set(here)) != len(here):
+    classes, called = column.options.get("classes", 0), column.options.get("names", ())
+    # Of some rows the last classes may lack, though they have names; numbers that are names already count otherwise than from 0.
+    if not here or len(here) < classes or len(set(here)) != len(here) or not set(called) <= set(here):
         return column
-    return attrs.evolve(column, options={**column.options, "names": here})
+    some = ", ".join(here[:5]) + (" …" if len(here) > 5 else "")
+    options = {**column.options, "classes": len(here), "names": here}
+    return attrs.evolve(column, options=options, note=f"{column.note}; the data call them {some}")
 
 
 def _lines(
@@ -282,6 +466,8 @@ def _lines(
     columns: Sequence[Column],
     used: Sequence[Column],
     source: Source,
+    own: Sequence[str],
+    shares: Mapping[str, float],
 ) -> Iterator[str]:
     variables = _variables(used)
     size, resized = _size(used)
@@ -292,6 +478,8 @@ def _lines(
     yield "[data]"
     yield f"source = {_toml(name)}"
     yield f"options = {_toml(options)}"
+    expect = {variables[column.name]: shares[column.name] for column in used if column.name in shares}
+    yield f"expect = {_toml(expect)}  # the share of rows that have it; training stops where fewer than half as many do"
     renamed = [
         (variables[c.name], c) for c in used if variables[c.name] != c.name or c.present or c.missing is not None
     ]
@@ -309,26 +497,33 @@ def _lines(
     split, parts = own_parts(source, [column.name for column in columns])
     validated = not split or "validation" in parts
     yield ""
+    kept = [part for part in ("validation", "test") if part not in own]
     if split:
         yield "[data.split]  # the data's own parts; rows of no part named here are for training"
         yield f"by = {_toml(split)}"
         yield f"values = {_toml(parts)}"
-    else:
+    elif kept:
         key = groups(columns, source)
         yield "[data.split]  # rows kept aside, by a hash: for validation while training, and for mmcore evaluate"
         if key:
             yield f"by = {_toml(key)}  # rows of one {key} stay together"
         # Of few rows a hash could leave a small share without any.
         share = 0.05 if len(source) >= 400 else 0.2
-        yield f"validation = {share}"
-        if name != "idx":
-            yield f"test = {share}"
+        yield from (f"{part} = {share}" for part in kept)
+    else:
+        yield f"# The data's own parts are used: {', '.join(own)}."
     if resized and size:
         yield ""
         yield f"[[data.transforms]]  # {SIDE} pixels at most are for a CPU: more on a GPU; masks are resized to the nearest pixel"
         yield 'kind = "resize"'
         yield f"size = {_toml(list(size))}"
         yield 'fit = "cover"  # or "stretch"'
+    for column in used:
+        for transform in column.transforms:
+            yield ""
+            yield f"[[data.transforms]]  # {column.note}"
+            yield from (f"{key_} = {_toml(value)}" for key_, value in transform.items())
+            yield f"variables = {_toml([variables[column.name]])}"
     for column in columns:
         if column.plugin:
             yield ""
@@ -374,11 +569,18 @@ def _variables(used: Sequence[Column]) -> dict[str, str]:
     found: dict[str, str] = {}
     for column in used:
         name = re.sub(r"[^A-Za-z0-9_-]+", "_", column.name).strip("_-")
-        name = name if name[:1].isalpha() and name not in ("type", "forward", "train") else f"x_{name}"
+        name = name[:60] if name[:1].isalpha() and not reserved(name) else f"x_{name}"[:60]
         while name in found.values():
             name += "_"
         found[column.name] = name
     return found
+
+
+def reserved(name: str) -> bool:
+    """Whether a variable cannot be called so: torch has the name already, or the training its sum of losses."""
+    from torch import nn
+
+    return hasattr(nn.ModuleDict, name) or name in ("training", "total")
 
 
 def _size(used: Sequence[Column]) -> tuple[tuple[int, int] | None, bool]:
@@ -407,8 +609,15 @@ def _elements(column: Column, size: tuple[int, int] | None) -> int:
 
 def _codes(column: Column, size: tuple[int, int] | None) -> int:
     if column.plugin == "mask" and size:
-        return math.prod(size) * (1 if column.options["classes"] == 2 else column.options["classes"])
-    return column.options["classes"] if column.plugin == "label" else _elements(column, size)
+        classes = _classes(column)
+        return math.prod(size) * (1 if classes == 2 else classes)
+    return column.options.get("classes", 2) if column.plugin == "label" else _elements(column, size)
+
+
+def _classes(column: Column) -> int:
+    """Of a mask."""
+    options = column.options
+    return options.get("classes") or len(options.get("values") or options.get("colours") or (0, 1))
 
 
 def _backbone(used: Sequence[Column], size: tuple[int, int] | None, *, small: bool) -> Iterator[str]:

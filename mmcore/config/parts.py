@@ -70,7 +70,8 @@ def read_part(
     try:
         how, made = reading.registry.make(kind, plugin, files.json_copy(sound))
     except MmcoreError as error:
-        reading.refused(error, place, options, signature.options)
+        named = (*place, key) if key in table else place
+        reading.refused(error, place, options, signature.options, named=named)
         return None
     if problems:
         return None

@@ -9,7 +9,7 @@ from torch import nn
 
 from mmcore.config.build import below, placed
 from mmcore.config.check import dotted
-from mmcore.errors import MISSING, MmcoreError, Problem
+from mmcore.errors import MISSING, MmcoreError, PluginError, Problem
 from mmcore.plugins import Registry
 from mmcore.plugins.metadata import one_line
 
@@ -38,9 +38,22 @@ class Reading:
         self.problems.append(Problem(key, text, value))
 
     def refused(
-        self, error: Exception, place: Sequence[str], given: Mapping[str, Any], options: Iterable[str] = ()
+        self,
+        error: Exception,
+        place: Sequence[str],
+        given: Mapping[str, Any],
+        options: Iterable[str] = (),
+        *,
+        named: Sequence[str] = (),
     ) -> None:
-        """A constructor refused something; arguments as :func:`mmcore.config.build.placed`."""
+        """A constructor refused something; arguments as :func:`mmcore.config.build.placed`.
+
+        A plugin that is broken is told of where it is ``named``: no other values of its options would mend it.
+        """
+        if named and isinstance(error, PluginError):
+            if not self.broken(*place):
+                self.say(dotted(*named), one_line(str(error)))
+            return
         self.problems += placed(error, place, given, options, self.problems)
 
     def broken(self, *place: str) -> bool:

@@ -26,7 +26,7 @@ from mmcore.plugins import Registry, discover
 
 @attrs.frozen(eq=False)
 class Setup:
-    """A configuration that is known to be right, and what it names.
+    """A checked configuration with its plugins resolved, ready to build.
 
     Attributes:
         config: resolved.
@@ -78,7 +78,7 @@ class Setup:
             raise ConfigError(self.where, placed(error, ("data",), tables)) from error
 
     def measured(self, rows: Dataset) -> "Setup":
-        """The same with the statistics of its data in its modalities' options, where these do not say them.
+        """The same setup with the data's statistics, such as mean and deviation, in its modalities' options where these lack them.
 
         Args:
             rows: of the training part.

@@ -20,7 +20,7 @@ from mmcore.training import TrainOptions
 
 @attrs.frozen
 class Part:
-    """A plugin's offer and its options.
+    """A plugin's name and options in a configuration.
 
     Attributes:
         plugin: the offer's name, or ``distribution:name``.
@@ -33,7 +33,7 @@ class Part:
 
 @attrs.frozen
 class TaskPart:
-    """A task.
+    """A prediction head in a configuration: a target and the weight of its loss.
 
     Attributes:
         target: a composed modality's name; or a modality that is predicted and never encoded.

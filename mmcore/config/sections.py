@@ -124,7 +124,7 @@ def read_named(reading: Reading, kind: str, section: str, option: str) -> list[d
                 try:
                     reading.registry.make(kind, table["kind"], full)
                 except MmcoreError as error:
-                    reading.refused(error, place, own, signature.options)
+                    reading.refused(error, place, own, signature.options, named=(*place, "kind"))
                 parts.append({"kind": table["kind"], **full})
     return parts
 

@@ -10,7 +10,37 @@ import attrs
 
 from mmcore.errors import RequestError
 
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+_FORMATS = {
+    "PNG": ".png .apng",
+    "JPEG": ".jpg .jpeg .jpe .jfif .mpo",
+    "BMP": ".bmp .dib",
+    "GIF": ".gif",
+    "PPM": ".ppm .pgm .pbm .pnm .pfm",
+    "TIFF": ".tif .tiff",
+    "WEBP": ".webp",
+    "JPEG2000": ".jp2 .j2k .jpx .jpf .jpc .j2c",
+    "AVIF": ".avif",
+    "TGA": ".tga",
+    "PCX": ".pcx",
+    "QOI": ".qoi",
+    "SGI": ".sgi .bw .rgb .rgba",
+    "ICO": ".ico",
+    "DDS": ".dds",
+}
+"""Image formats that are opened, and the suffixes of their files. Those that run other programs (EPS, WMF) or hold no pixels are not among them."""
+_COMMON = ("PNG", "JPEG", "BMP", "GIF", "PPM")
+IMAGES = tuple(suffix for suffixes in _FORMATS.values() for suffix in suffixes.split())
+_TURNED = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
+"""Where a file says how its picture is to be turned."""
+_BEGINS = {
+    b"\x89PNG\r\n\x1a\n": ".png",
+    b"\xff\xd8\xff": ".jpg",
+    b"GIF8": ".gif",
+    b"II*\0": ".tif",
+    b"MM\0*": ".tif",
+    b"\x93NUMPY": ".npy",
+}
+"""How bytes without a name begin, and the suffix that they would have."""
 
 
 @attrs.frozen
@@ -27,13 +57,21 @@ class Encoded:
 
 
 def _image(data: bytes) -> Any:
-    from PIL import Image
+    from PIL import Image, ImageOps
 
-    image = Image.open(io.BytesIO(data))
+    try:
+        image: Any = Image.open(io.BytesIO(data), formats=_COMMON)
+    except Image.UnidentifiedImageError:
+        Image.init()
+        image = Image.open(io.BytesIO(data), formats=[name for name in _FORMATS if name in Image.OPEN])
     image.load()
     # A PNG's last chunk, without which Pillow takes what there is.
     if image.format == "PNG" and data.rfind(b"IEND", -4096) < 0:
         raise ValueError("the file ends before the image does")
+    if _TURNED & image.info.keys() and image.getexif().get(0x0112, 1) in range(2, 9):
+        kind = image.format
+        image = ImageOps.exif_transpose(image)
+        image.format, image.info["turned"] = kind, True
     return image
 
 
@@ -60,9 +98,16 @@ READERS: dict[str, tuple[str, Callable[[bytes], Any]]] = {
 def decode(raw: Any) -> Any:
     """What a path or bytes of a known kind hold; anything else as it is.
 
+    A picture is upright: a camera's turn, which its file only notes (EXIF), is done. Of an animation it is the first frame.
+
+    Args:
+        raw: a path, :class:`Encoded` bytes, the bytes of an image or array, or a table of ``bytes`` and ``path`` as Hugging Face has them.
+
     Raises:
         RequestError: no such file, or its contents are not what its suffix says.
     """
+    if isinstance(raw, dict | bytes):
+        raw = _encoded(raw)
     if not isinstance(raw, Path | Encoded):
         return raw
     suffix = raw.suffix.lower()
@@ -71,6 +116,23 @@ def decode(raw: Any) -> Any:
             raise RequestError(f"found no file {raw}, expected one")
         return raw if isinstance(raw, Path) else raw.data
     return _held(raw, *READERS[suffix])
+
+
+def _encoded(raw: Any) -> Any:
+    """Bytes that begin as an image or array does, with a suffix; anything else as it is."""
+    if isinstance(raw, dict):
+        if not {"bytes"} <= raw.keys() <= {"bytes", "path"}:
+            return raw
+        data, path = raw["bytes"], raw.get("path")
+        if data is None:
+            return Path(path) if isinstance(path, str) else None
+        suffix = Path(path).suffix if isinstance(path, str) else ""
+        return Encoded(data, suffix) if isinstance(data, bytes) and suffix else _encoded(data)
+    if raw[:4] == b"RIFF" and raw[8:12] == b"WEBP":
+        return Encoded(raw, ".webp")
+    if raw[:2] == b"BM" and len(raw) > 26 and int.from_bytes(raw[2:6], "little") == len(raw):
+        return Encoded(raw, ".bmp")
+    return next((Encoded(raw, suffix) for begin, suffix in _BEGINS.items() if raw.startswith(begin)), raw)
 
 
 def picture(path: str | Path) -> Any:

@@ -1,6 +1,6 @@
 """What a model will see of data: a table of figures and a picture of rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,14 @@ from mmcore.modality.base import ModalityProtocol
 
 CLASSES = 64
 """The most classes whose shares are told."""
+RARE = 1e-4
+"""The share below which a class is hardly there."""
+FAR = 4.0
+"""How many times above or below 1 a code's variance is far from it."""
+CLIPPED = 0.05
+"""The share of values at an end of the limits above which clipping takes much away."""
+ENDS = 0.95
+"""The share of a picture's values at the ends of its range from which it is hardly a picture."""
 
 
 @attrs.frozen
@@ -33,6 +41,10 @@ class Seen:
         classes: each class's share of the elements, void apart; empty for real values.
         code_variance: of the code's elements over rows and elements; about 1 is what the process assumes.
         code_range: the smallest and largest variance of one element of the code over rows.
+        void: the share of the elements that are void.
+        flat: how many of the rows read that have it are pictures of one value.
+        ends: the shares of the elements at the lower and upper end of the range.
+        clipped: whether values beyond the range are taken for its ends.
     """
 
     name: str
@@ -46,6 +58,33 @@ class Seen:
     classes: tuple[float, ...]
     code_variance: float
     code_range: tuple[float, float]
+    void: float = 0.0
+    flat: int = 0
+    ends: tuple[float, float] = (0.0, 0.0)
+    clipped: bool = False
+
+    def warnings(self) -> Iterator[str]:
+        """What is hardly ever right."""
+        if not self.present:
+            yield f"{self.name} is in no row"
+            return
+        rare = [f"{k} ({share:.2%})" for k, share in enumerate(self.classes) if share < RARE]
+        if rare:
+            some = ", ".join(rare[:8]) + (" …" if len(rare) > 8 else "")
+            yield f"{self.name}: {len(rare)} of {len(self.classes)} classes are hardly there or nowhere: {some}; are there so many?"
+        if self.void > 0.9:
+            yield f"{self.name}: {self.void:.1%} of the elements are void, and count for nothing; is that value no class?"
+        if self.low == self.high:
+            yield f"{self.name} is {self.low:.4g} everywhere: there is nothing to learn"
+            return
+        if self.flat:
+            yield f"{self.name}: {self.flat} of the pictures read are of one value; are they empty or unreadable?"
+        if self.clipped and max(self.ends) > CLIPPED:
+            yield f"{self.name}: {self.ends[0]:.1%} and {self.ends[1]:.1%} of the values are at the ends of its limits, many of them clipped; are the limits right?"
+        elif sum(self.ends) >= ENDS:
+            yield f"{self.name}: {sum(self.ends):.1%} of the values are at the ends of its range; is it a class map, or are its limits too narrow?"
+        if not 1 / FAR <= self.code_variance <= FAR:
+            yield f"{self.name}: its code has the variance {self.code_variance:.3g}, expected about 1; let it be measured (data.measure), or mend its options"
 
 
 @attrs.frozen
@@ -66,8 +105,15 @@ class Summary:
     variables: tuple[Seen, ...]
     bad: tuple[str, ...]
 
+    def warnings(self) -> Iterator[str]:
+        """What is hardly ever right."""
+        if len(self.variables) > 1 and not self.together:
+            yield "no row has every variable: do their names or keys meet?"
+        for seen in self.variables:
+            yield from seen.warnings()
+
     def text(self) -> str:
-        """A table for a terminal."""
+        """A table for a terminal, with a line for each warning."""
         parts = ", ".join(f"{count:,} {part}" for part, count in self.rows.items())
         lines = [
             f"rows: {parts}; {self.read:,} read, {self.together:.1%} of them with every variable, {len(self.bad)} bad"
@@ -95,6 +141,9 @@ class Summary:
                 lines.append(
                     f"classes of {seen.name}: " + "  ".join(f"{k} {p:.1%}" for k, p in enumerate(seen.classes))
                 )
+            if seen.void:
+                lines[-1] += f"  void {seen.void:.1%} of all" if seen.classes else ""
+        lines += [f"warning: {warning}" for warning in self.warnings()]
         lines += [f"bad: {problem}" for problem in self.bad]
         return "\n".join(lines)
 
@@ -148,7 +197,20 @@ def _seen(modality: ModalityProtocol, x: Tensor) -> Seen:
         _classes(spec, x),
         float((code - code.mean()).square().mean()),
         (float(each.min()), float(each.max())),
+        *_pixels(modality, x),
     )
+
+
+def _pixels(modality: ModalityProtocol, x: Tensor) -> tuple[float, int, tuple[float, float], bool]:
+    """The share of void, how many pictures are of one value, and the shares at the ends of the range."""
+    spec = modality.spec
+    if not spec.dtype.is_floating_point:
+        return (0.0 if spec.void is None else float((x == spec.void).double().mean())), 0, (0.0, 0.0), False
+    if len(spec.shape) < 2:
+        return 0.0, 0, (0.0, 0.0), False
+    low, high = x.flatten(1).aminmax(dim=1)
+    ends = [0.0 if end is None else float((x == end).double().mean()) for end in (spec.low, spec.high)]
+    return 0.0, int((low == high).sum()), (ends[0], ends[1]), bool(getattr(modality, "clip", False))
 
 
 def _classes(spec: Any, x: Tensor) -> tuple[float, ...]:

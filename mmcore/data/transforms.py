@@ -313,6 +313,10 @@ class Threshold(_OfPixels):
         return lambda plane, name: plane.above(self.level)
 
 
+_GREY = 2
+"""How far the channels of a grey pixel may be apart: JPEG rounds each by itself."""
+
+
 @attrs.frozen(eq=False)
 class _Plane:
     """A PIL image, or an array whose height and width are at ``axes``."""
@@ -342,8 +346,7 @@ class _Plane:
         if size == self.size:
             return self.raw
         if isinstance(self.raw, Image.Image):
-            # Pillow interpolates no palette: its indices would become other colours.
-            image = self.raw.convert("RGB") if self.raw.mode == "P" and not nearest else self.raw
+            image = self.raw if nearest else _smooth(self.raw)
             return image.resize((size[1], size[0]), _filter(nearest))
         if nearest:
             rows, columns = (((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(size, self.size, strict=True))
@@ -373,20 +376,32 @@ class _Plane:
         return np.flip(self.raw, self.axes[1] if axis == "horizontal" else self.axes[0])
 
     def above(self, level: float) -> np.ndarray:
-        """A map of 0 and 1; of several channels the last, which is the alpha of two or four.
+        """A map of 0 and 1; of several channels the last, which is the alpha of two or four; three must be grey.
 
         Raises:
             RequestError: colours without an alpha, which have no one value.
         """
-        values = np.asarray(self.raw)
+        raw = self.raw
+        if isinstance(raw, Image.Image) and raw.mode in ("P", "1"):
+            raw = raw.convert("RGB" if raw.mode == "P" else "L")  # a palette's numbers are no grey values
+        values = np.asarray(raw)
         if values.ndim == 3:
             channel = 3 - sum(self.axes)
+            if values.shape[channel] == 3 and not np.ptp(values.astype(np.float64), channel).max(initial=0) > _GREY:
+                return (values.take(0, channel) >= level).astype(np.uint8)
             if values.shape[channel] not in (1, 2, 4):
                 raise RequestError(
                     f"found {values.shape[channel]} channels, expected grey values or an alpha to threshold"
                 )
             values = values.take(-1, channel)
         return (values >= level).astype(np.uint8)
+
+
+def _smooth(image: Image.Image) -> Image.Image:
+    """The image in a mode that Pillow interpolates: of palettes it would mix indices, of bits and a transparent colour nothing."""
+    if "transparency" in image.info or image.mode == "PA":
+        return image.convert("LA" if image.mode == "L" else "RGBA")
+    return image.convert({"P": "RGB", "1": "L"}.get(image.mode, image.mode))
 
 
 def _filter(nearest: bool) -> Image.Resampling:

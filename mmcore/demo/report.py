@@ -36,7 +36,11 @@ PICTURES = [
         "Only a test image was given. The mask comes from the same model, by the same sampler.",
     ),
     ("confusion.png", "How well it reads", "The label generated for each test image."),
-    ("curves.png", "How it learned", "Each task's loss over random clocks and roles: grey as measured, red smoothed."),
+    (
+        "curves.png",
+        "How it learned",
+        "Each task's loss over random timesteps and roles: grey as measured, red smoothed.",
+    ),
 ]
 
 

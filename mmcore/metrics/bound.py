@@ -1,9 +1,9 @@
-r"""Evaluation: the variational bound of data, by its parts, with the error of its estimate.
+r"""Evaluation: the negative ELBO of data, by its terms, with the error of its estimate.
 
 .. math:: -\log p(X) \le L_0 + \sum_{t=2}^T L_{1,t} + L_2
 
 ``L0`` is exact, the sum over ``t`` a Monte Carlo estimate, stratified and by importance, ``L2`` one over the noise at ``z_1``. All
-blocks' clocks go down together.
+blocks' timesteps go down together.
 """
 
 import math
@@ -25,7 +25,7 @@ from mmcore.rng import Rng
 
 @attrs.frozen
 class Estimate:
-    """A mean over rows, in nats.
+    """A mean over rows in nats, with its Monte Carlo error.
 
     Attributes:
         nats: per row.
@@ -38,14 +38,14 @@ class Estimate:
 
 @attrs.frozen
 class Terms:
-    """The bound of one variable, or of all of them.
+    """The negative ELBO of one variable, or of all of them, by its terms.
 
     Attributes:
         rows: how many rows generate it.
         dimensions: numbers per row.
-        L0: the prior's share.
-        L1: the steps' share.
-        L2: of the recovery from ``z_1``.
+        L0: the prior term.
+        L1: the diffusion term, summed over timesteps.
+        L2: the reconstruction term, from ``z_1``.
         total: their sum.
     """
 
@@ -65,7 +65,7 @@ class Terms:
 
 @attrs.frozen
 class Bound:
-    """The bound on ``-log p(what is generated | what is observed)``, a mean over rows.
+    """The negative ELBO of data, by its terms: a bound on ``-log p(what is generated | what is observed)``, a mean over rows.
 
     Attributes:
         rows: how many.
@@ -112,7 +112,7 @@ def evaluate(
     seed: int = 0,
     batch_size: int = 500,
 ) -> Bound:
-    """The variational bound of rows.
+    """Estimate the negative ELBO of data, by its terms.
 
     A row's missing variables are absent; what no task recovers is observed. Rows with nothing else are left out.
 
@@ -135,16 +135,16 @@ def evaluate(
             raise RequestError(f"evaluate: observed names {name!r}, expected one of {', '.join(names)}")
         if not bool(model.driver.encoded[names.index(name)]):
             raise RequestError(f"evaluate: {name!r} is observed, but it has no encoding: it can only be predicted")
-    found = rows_for(rows, model.variables)
-    table = found if isinstance(found, Table) else Table.read(found)
+    readable = rows_for(rows, model.variables)
+    table = readable if isinstance(readable, Table) else Table.read(readable)
     present = table.rows.present
-    told = torch.tensor([name in observed for name in names]) | ~model.driver.generable.cpu()
-    roles = torch.where(present, torch.where(told, Role.OBSERVE, Role.GENERATE), int(Role.ABSENT))
+    conditioned = torch.tensor([name in observed for name in names]) | ~model.driver.generable.cpu()
+    roles = torch.where(present, torch.where(conditioned, Role.OBSERVE, Role.GENERATE), int(Role.ABSENT))
     asks = ((roles == Role.GENERATE) & model.driver.encoded.cpu()).any(1).nonzero()[:, 0]
     if not len(asks):
         raise RequestError("evaluate: no row has a modality to generate, expected one at least")
     parts: list[tuple[Tensor, ...]] = []
-    clocks = _Clocks.of(model)
+    timesteps = _Timesteps.of(model)
     training = model.training
     model.eval()
     try:
@@ -152,20 +152,20 @@ def evaluate(
             for chosen in asks.split(batch_size):
                 values = {name: x[chosen].to(model.device) for name, x in table.rows.values.items()}
                 rng = Rng(seed, chosen.to(model.device)).of("evaluate")
-                parts.append(_Rows(model, values, roles[chosen].to(model.device), rng, clocks).parts(draws))
+                parts.append(_Rows(model, values, roles[chosen].to(model.device), rng, timesteps).parts(draws))
     finally:
         model.train(training)
     L0, space, L1, L2 = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
     generates = roles[asks] == Role.GENERATE
     sizes = torch.tensor([float(torch.Size(m.spec.shape).numel()) for m in model.variables], dtype=torch.float64)
     variables = {
-        name: _terms(L0[mine, i], L1[mine, ..., i], L2[mine, ..., i], float(sizes[i]))
-        for i, (name, mine) in enumerate(zip(names, generates.T, strict=True))
-        if mine.any()
+        name: _terms(L0[generating, i], L1[generating, ..., i], L2[generating, ..., i], float(sizes[i]))
+        for i, (name, generating) in enumerate(zip(names, generates.T, strict=True))
+        if generating.any()
     }
-    whole = _terms(L0.sum(1) + space, L1.sum(-1), L2.sum(-1), float((generates * sizes).sum(1).mean()))
+    total = _terms(L0.sum(1) + space, L1.sum(-1), L2.sum(-1), float((generates * sizes).sum(1).mean()))
     seen = tuple(name for i, name in enumerate(names) if (roles[asks, i] == Role.OBSERVE).any())
-    return Bound(len(asks), seen, whole, variables, float(space.mean()))
+    return Bound(len(asks), seen, total, variables, float(space.mean()))
 
 
 def _terms(L0: Tensor, L1: Tensor, L2: Tensor, dimensions: float) -> Terms:
@@ -189,7 +189,7 @@ def _terms(L0: Tensor, L1: Tensor, L2: Tensor, dimensions: float) -> Terms:
 
 
 @attrs.frozen(eq=False)
-class _Clocks:
+class _Timesteps:
     """How ``t`` is drawn from ``2 … T``: most often where ``L1_t`` is large, at small ``t``.
 
     ``L1_t`` is about ``½ (SNR_{t-1} - SNR_t)`` times the square of the prediction's error. A third of the draws go by that fall
@@ -226,7 +226,7 @@ class _Rows:
     values: dict[str, Tensor]
     roles: Tensor
     rng: Rng
-    clocks: "_Clocks"
+    timesteps: "_Timesteps"
 
     def parts(self, draws: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """``L0 (R, V)``, the space's own share of it ``(R,)``, ``L1 (R, draws / 2, 2, V)`` and ``L2 (R, 2, V)``."""
@@ -237,7 +237,7 @@ class _Rows:
         for part in range(strata):
             for twin in range(2):
                 rng = self.rng.of("L1").at(2 * part + twin)
-                t, weight = self.clocks.at((part + rng.of("t").uniform(dtype=torch.float64)) / strata)
+                t, weight = self.timesteps.at((part + rng.of("t").uniform(dtype=torch.float64)) / strata)
                 L1[:, part, twin] = weight[:, None] * self._at(t, rng)
         L2 = [
             self._at(torch.ones(len(L0), dtype=torch.int64, device=L0.device), self.rng.of("L2").at(k)) for k in (0, 1)
@@ -251,11 +251,11 @@ class _Rows:
         roles = torch.where(self.roles == Role.OBSERVE, int(Role.ABSENT), self.roles)
         level = model.drive(torch.full((len(roles),), model.process.steps, device=roles.device), roles).level
         placed = model.frame.place(model.encode(self.values)).double()
-        whole = bound.prior(model.process, None, h=model.frame.weighted(placed, level.W), level=level)
+        total = bound.prior(model.process, None, h=model.frame.weighted(placed, level.W), level=level)
         weighted = placed * model.frame.spread(level.W)
         coded = bound.shares(torch.where(weighted != 0, weighted, 0.0), model.frame) / 2
         uncoded = coded.new_zeros(len(coded), len(model.variables) - coded.shape[1])
-        return torch.cat([coded, uncoded], dim=1), whole - coded.sum(1)
+        return torch.cat([coded, uncoded], dim=1), total - coded.sum(1)
 
     def _at(self, t: Tensor, rng: Rng) -> Tensor:
         """The bound's term at ``t (R,)`` for each variable, ``(R, V)``."""

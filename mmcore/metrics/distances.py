@@ -1,6 +1,6 @@
 r"""Distances between sets of samples, in the features of any extractor.
 
-Each takes features ``(n, d)`` of made samples and ``(m, d)`` of real ones. All depend on how many samples there are, the Fréchet
+Each takes features ``(n, d)`` of generated samples and ``(m, d)`` of real ones. All depend on how many samples there are, the Fréchet
 distance strongly: compare at equal ``n`` and ``m``.
 """
 
@@ -19,20 +19,20 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     return float(_between(*(_fitted(x, x.new_ones(len(x))) for x in (a, b))))
 
 
-def frechet(made: Tensor, real: Tensor, *, seed: int = 0, resamples: int = 100) -> Figure:
-    """:func:`frechet_distance` with a centred bootstrap over both sets' rows.
+def frechet(generated: Tensor, real: Tensor, *, seed: int = 0, resamples: int = 100) -> Figure:
+    """The Fréchet distance (FID in Inception features): :func:`frechet_distance` with a centred bootstrap over both sets' rows.
 
     The fitted covariances' noise enlarges the distance, resampling does so once more; so the interval is for the distance
     that is to be expected at this ``n`` and ``m``.
     """
-    made, real = _checked(made, real, least=2)
+    generated, real = _checked(generated, real, least=2)
 
     def statistic(*counts: Tensor) -> Tensor:
         pairs = zip(*counts, strict=True)
-        return torch.stack([_between(_fitted(made, c), _fitted(real, w)) for c, w in pairs])
+        return torch.stack([_between(_fitted(generated, c), _fitted(real, w)) for c, w in pairs])
 
     bounds = (0.0, torch.inf)
-    return bootstrap(statistic, len(made), len(real), seed=seed, resamples=resamples, centred=True, bounds=bounds)
+    return bootstrap(statistic, len(generated), len(real), seed=seed, resamples=resamples, centred=True, bounds=bounds)
 
 
 def _fitted(x: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,7 +51,7 @@ def _between(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tensor:
     return (mean_a - mean_b).square().sum() + A.square().sum() + B.square().sum() - 2 * cross
 
 
-def kernel(made: Tensor, real: Tensor, *, seed: int = 0, resamples: int = 200) -> Figure:
+def kernel(generated: Tensor, real: Tensor, *, seed: int = 0, resamples: int = 200) -> Figure:
     r"""The kernel distance KID: the unbiased MMD² with ``k(x, y) = (x·y/d + 1)³`` (Bińkowski et al. 2018).
 
     .. math:: \frac{\sum_{i \ne j} k(x_i, x_j)}{n (n - 1)} + \frac{\sum_{i \ne j} k(y_i, y_j)}{m (m - 1)} - \frac{2 \sum_{i, j} k(x_i, y_j)}{n m}
@@ -59,7 +59,7 @@ def kernel(made: Tensor, real: Tensor, *, seed: int = 0, resamples: int = 200) -
     Over all pairs, not over random subsets. It is 0 on average for equal distributions, and so below 0 half the time. In a resample a
     row's copies are no pairs of each other. For equal distributions the interval is wider than it need be.
     """
-    x, y = _checked(made, real, least=2)
+    x, y = _checked(generated, real, least=2)
 
     def pairs(a: Tensor, b: Tensor, left: Tensor, right: Tensor) -> Tensor:
         """``Σ_ij left_i k(a_i, b_j) right_j`` of counts ``(B, n)`` and ``(B, m)``: ``(B,)``."""
@@ -82,25 +82,25 @@ def _cubic(products: Tensor, d: int) -> Tensor:
     return (products / d + 1).pow(3)
 
 
-def precision_recall(made: Tensor, real: Tensor, k: int = 3) -> tuple[float, float]:
+def precision_recall(generated: Tensor, real: Tensor, k: int = 3) -> tuple[float, float]:
     """k-NN precision and recall (Kynkäänniemi et al. 2019) of features ``(n, d)``."""
-    made, real = _checked(made, real, least=k + 1)
-    return float(_covered(made, real, k).mean()), float(_covered(real, made, k).mean())
+    generated, real = _checked(generated, real, least=k + 1)
+    return float(_covered(generated, real, k).mean()), float(_covered(real, generated, k).mean())
 
 
-def precision(made: Tensor, real: Tensor, *, k: int = 3, seed: int = 0, resamples: int = RESAMPLES) -> Figure:
+def precision(generated: Tensor, real: Tensor, *, k: int = 3, seed: int = 0, resamples: int = RESAMPLES) -> Figure:
     """The share of generated samples within the ``k``-NN distance of some real one (Kynkäänniemi et al. 2019).
 
     Each real sample is the centre of a ball that reaches to its ``k``-th neighbour among the real. The interval is that of the samples
     tested; the balls stay.
     """
-    made, real = _checked(made, real, least=k + 1)
-    return average(_covered(made, real, k), seed=seed, resamples=resamples)
+    generated, real = _checked(generated, real, least=k + 1)
+    return average(_covered(generated, real, k), seed=seed, resamples=resamples)
 
 
-def recall(made: Tensor, real: Tensor, *, k: int = 3, seed: int = 0, resamples: int = RESAMPLES) -> Figure:
-    """:func:`precision` the other way round: the share of real samples that the generated ones cover; its ``n`` is the real ones' number."""
-    return precision(real, made, k=k, seed=seed, resamples=resamples)
+def recall(generated: Tensor, real: Tensor, *, k: int = 3, seed: int = 0, resamples: int = RESAMPLES) -> Figure:
+    """The recall of generated samples, :func:`precision` the other way round: the share of real samples that the generated ones cover; its ``n`` is the real ones' number."""
+    return precision(real, generated, k=k, seed=seed, resamples=resamples)
 
 
 def _covered(points: Tensor, centres: Tensor, k: int) -> Tensor:
@@ -110,15 +110,15 @@ def _covered(points: Tensor, centres: Tensor, k: int) -> Tensor:
     return torch.cat([(torch.cdist(x, centres) <= radius).any(1) for x in points.split(_ROWS)]).double()
 
 
-def _checked(made: Tensor, real: Tensor, *, least: int) -> tuple[Tensor, Tensor]:
-    for what, x in (("made", made), ("real", real)):
+def _checked(generated: Tensor, real: Tensor, *, least: int) -> tuple[Tensor, Tensor]:
+    for label, x in (("generated", generated), ("real", real)):
         if x.ndim != 2 or x.shape[1] != real.shape[-1] or not x.is_floating_point():
             raise RequestError(
-                f"metrics: {what} features are {x.dtype} {tuple(x.shape)}, expected floats (n, d) of one width"
+                f"metrics: {label} features are {x.dtype} {tuple(x.shape)}, expected floats (n, d) of one width"
             )
         if len(x) < least:
-            raise RequestError(f"metrics: {len(x)} {what} samples, expected at least {least}")
+            raise RequestError(f"metrics: {len(x)} {label} samples, expected at least {least}")
         if not x.isfinite().all():
             row = int((~x.isfinite()).any(1).nonzero()[0])
-            raise RequestError(f"metrics: {what} features have NaN or infinity in row {row}, expected finite values")
-    return made.detach().cpu().double(), real.detach().cpu().double()
+            raise RequestError(f"metrics: {label} features have NaN or infinity in row {row}, expected finite values")
+    return generated.detach().cpu().double(), real.detach().cpu().double()

@@ -79,13 +79,13 @@ class Asked:
     def every(cls, model: JointModel) -> list[Self]:
         """Each variable that a task recovers, from all others."""
         encoded = [m.name for m in model.modalities]
-        found = []
+        questions = []
         for m in model.variables:
             others = tuple(name for name in encoded if name != m.name)
             # Something that has an encoding must be left to generate.
             if model.heads.reads(m.name) and m.name in encoded and others:
-                found.append(cls(others, (m.name,)))
-        return found
+                questions.append(cls(others, (m.name,)))
+        return questions
 
     def __str__(self) -> str:
         return f"{','.join(self.given)}->{','.join(self.asked)}" if self.given else "joint"
@@ -100,9 +100,9 @@ def report(
     features: Mapping[str, Extractor] | None = None,
     seed: int = 0,
     resamples: int | None = None,
-    **how: Any,
+    **sampling: Any,
 ) -> dict[str, Figure]:
-    """All figures that fit the questions' answers, as ``{"image->label label.accuracy": …}``.
+    """Evaluate a model: every metric that fits each question's answers, as ``{"image->label label.accuracy": …}``.
 
     A row takes part in a question where it has all that is given, and in a variable's figures where it has the variable too. Joint samples
     are as many as rows.
@@ -117,7 +117,7 @@ def report(
             SqueezeNet's.
         seed: of the samples and the intervals.
         resamples: of every interval; by default each figure's own number.
-        how: options of :func:`mmcore.sample`, such as ``steps``.
+        sampling: options of :func:`mmcore.sample`, such as ``steps``.
 
     Raises:
         RequestError: a question that makes no sense, for which there are no rows, or that no figure fits; weights that
@@ -144,24 +144,24 @@ def report(
     options = {"seed": seed} | ({} if resamples is None else {"resamples": resamples})
     measure = _Measure(model, table, network, extractors, options)
     answers: dict[tuple[str, ...], dict[str, Tensor]] = {}
-    found: dict[str, Figure] = {}
+    figures: dict[str, Figure] = {}
     for question in asked:
         if question.given not in answers:
             values = measure.rows(question.given)
             given = {name: values[name] for name in question.given}
             count = len(next(iter(values.values())))
-            answers[question.given] = sample(model, count, given=given, seed=seed, **how)
-        mine = {
+            answers[question.given] = sample(model, count, given=given, seed=seed, **sampling)
+        answered = {
             f"{question} {name}.{figure}": value
             for name in question.asked
             for figure, value in measure(question.given, name, answers[question.given]).items()
         }
-        if not mine:
+        if not answered:
             raise RequestError(
                 f"question '{question}': no figure fits {', '.join(question.asked)}; give weights or features to measure by"
             )
-        found |= mine
-    return found
+        figures |= answered
+    return figures
 
 
 @attrs.frozen(eq=False)
@@ -198,25 +198,25 @@ class _Measure:
         if not given:
             return self._sets(m, answers[name], truth)
         answer = answers[name][known]
-        found = self._own(m, answer, truth)
+        figures = self._own(m, answer, truth)
         for figure, value in self._by_spec(m, answer, truth).items():
-            found.setdefault(figure, value)
+            figures.setdefault(figure, value)
         if _is_class(m) and (p := self._probabilities(given, name, values)) is not None:
-            found["classifier_accuracy"] = scores.accuracy(p[known].argmax(1) + _low(m), truth, **self.options)
-            found["calibration_error"] = scores.calibration_error(p[known], truth - _low(m), **self.options)
-        return found | self._sets(m, answer, truth)
+            figures["classifier_accuracy"] = scores.accuracy(p[known].argmax(1) + _low(m), truth, **self.options)
+            figures["calibration_error"] = scores.calibration_error(p[known], truth - _low(m), **self.options)
+        return figures | self._sets(m, answer, truth)
 
     def _own(self, m: Modality, answer: Tensor, truth: Tensor) -> dict[str, Figure]:
-        found = {}
+        figures = {}
         for figure, metric in m.metrics().items():
             values = metric(answer, truth)
             if not isinstance(values, Tensor) or values.shape != (len(truth),):
-                what = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+                returned = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
                 raise PluginError(
-                    f"modality {m.name!r}: its metric {figure!r} gave {what}, expected one figure for each of {len(truth)} samples"
+                    f"modality {m.name!r}: its metric {figure!r} gave {returned}, expected one figure for each of {len(truth)} samples"
                 )
-            found[figure] = average(values, **self.options)
-        return found
+            figures[figure] = average(values, **self.options)
+        return figures
 
     def _by_spec(self, m: Modality, answer: Tensor, truth: Tensor) -> dict[str, Figure]:
         spec = m.spec
@@ -225,20 +225,20 @@ class _Measure:
             classes = int(spec.high or 0) - low + 1
             return {"mean_iou": scores.mean_iou(answer - low, truth - low, classes, void=void, **self.options)}
         if spec.dtype.is_floating_point and len(spec.shape) == 1:
-            found = {"cosine": scores.cosine(answer, truth, **self.options)}
+            figures = {"cosine": scores.cosine(answer, truth, **self.options)}
             for top in _TOPS:
                 if len(truth) > top:
-                    found[f"top{top}"] = scores.retrieval(answer, truth, top=top, **self.options)
-            return found
+                    figures[f"top{top}"] = scores.retrieval(answer, truth, top=top, **self.options)
+            return figures
         if _is_image(m) and self.network is not None and len(self.network.linear):
-            made, real = (_pixels(m, x).to(self.model.device) for x in (answer, truth))
-            return {"lpips": lpips(made, real, self.network, **self.options)}
+            generated, real = (_pixels(m, x).to(self.model.device) for x in (answer, truth))
+            return {"lpips": lpips(generated, real, self.network, **self.options)}
         return {}
 
-    def _sets(self, m: Modality, made: Tensor, real: Tensor) -> dict[str, Figure]:
+    def _sets(self, m: Modality, generated: Tensor, real: Tensor) -> dict[str, Figure]:
         if m.name not in self.extractors:
             return {}
-        a, b = (extract(self.extractors[m.name], x) for x in (made, real))
+        a, b = (extract(self.extractors[m.name], x) for x in (generated, real))
         if min(len(a), len(b)) <= _NEIGHBOURS:
             raise RequestError(
                 f"metrics: {min(len(a), len(b))} samples of {m.name!r} to compare as sets, expected more than {_NEIGHBOURS}"
@@ -259,7 +259,7 @@ class _Measure:
 def class_probabilities(
     model: JointModel, given: Mapping[str, Tensor], name: str, *, seed: int = 0, batch_size: int = 500
 ) -> Tensor:
-    """The network's probabilities of a variable's classes, given others: ``(n, K)``, by one call of it for each row.
+    """The model as a classifier: probabilities of a variable's classes given others, ``(n, K)``, by one call of the network for each row.
 
     At ``t = T`` the space holds nothing but noise and what is observed, so that the predicted distribution is the conditional one. It
     is read by the modality's loss term, ``p_k ∝ exp(-loss(params, k))``.

@@ -82,16 +82,16 @@ def mean_iou(
     _same(prediction, target, "maps")
     a, b = prediction.cpu().flatten(1), target.cpu().flatten(1)
     valid = torch.ones_like(b, dtype=torch.bool) if void is None else b != void
-    for what, x in (("prediction", a), ("truth", b)):
+    for label, x in (("prediction", a), ("truth", b)):
         if (wrong := valid & ((x < 0) | (x >= classes))).any():
-            raise RequestError(f"metrics: the {what} has class {int(x[wrong][0])}, expected 0 … {classes - 1}")
+            raise RequestError(f"metrics: the {label} has class {int(x[wrong][0])}, expected 0 … {classes - 1}")
     if not valid.any():
         raise RequestError("metrics: the truth is void everywhere, expected some element that is not")
     both, either = [], []
     for k in range(classes):
-        mine, its = (a == k) & valid, (b == k) & valid
-        both.append((mine & its).sum(1))
-        either.append((mine | its).sum(1))
+        predicted, true = (a == k) & valid, (b == k) & valid
+        both.append((predicted & true).sum(1))
+        either.append((predicted | true).sum(1))
     intersection, union = torch.stack(both, 1).double(), torch.stack(either, 1).double()
 
     def statistic(counts: Tensor) -> Tensor:
@@ -117,17 +117,17 @@ def retrieval(prediction: Tensor, target: Tensor, *, top: int = 1, seed: int = 0
     _same(prediction, target, "vectors")
     query, gallery = (F.normalize(x.detach().cpu().double(), dim=1) for x in (prediction, target))
     own = (query * gallery).sum(1)
-    found = []
+    scores = []
     for rows in torch.arange(len(query)).split(1024):
         gap = query[rows] @ gallery.T - own[rows, None]
         gap[torch.arange(len(rows)), rows] = 0
         nearer, equal = (gap > _TIE).sum(1), (gap.abs() <= _TIE).sum(1)
-        found.append(((top - nearer).double() / equal).clamp(0, 1))
-    return average(torch.cat(found), seed=seed, resamples=resamples)
+        scores.append(((top - nearer).double() / equal).clamp(0, 1))
+    return average(torch.cat(scores), seed=seed, resamples=resamples)
 
 
-def _same(prediction: Tensor, target: Tensor, what: str) -> None:
+def _same(prediction: Tensor, target: Tensor, label: str) -> None:
     if prediction.shape != target.shape or not len(target):
         raise RequestError(
-            f"metrics: predicted {what} {tuple(prediction.shape)} and true ones {tuple(target.shape)}, expected the same shape"
+            f"metrics: predicted {label} {tuple(prediction.shape)} and true ones {tuple(target.shape)}, expected the same shape"
         )

@@ -44,7 +44,7 @@ def _pool() -> nn.Module:
 
 
 class SqueezeNet(nn.Module):
-    """Features ``(n, 512)`` of images, and the distance of pairs; made by :meth:`load`.
+    """SqueezeNet: features of images ``(n, 512)``, and the LPIPS distance of pairs; made by :meth:`load`.
 
     Images are floats in -1 … 1, ``(n, 3, H, W)``, or grey, ``(n, 1, H, W)``. Those of fewer than 32 pixels a side
     are enlarged to 64 (bilinear): the network halves an image four times.
@@ -93,8 +93,8 @@ class SqueezeNet(nn.Module):
             # No memory and no random numbers for weights that are about to be replaced.
             network = cls()
         wanted = network.state_dict()
-        found = {name: _weight(path, tensors, name, x.shape) for name, x in wanted.items()}
-        network.load_state_dict(found, assign=True)
+        weights = {name: _weight(path, tensors, name, x.shape) for name, x in wanted.items()}
+        network.load_state_dict(weights, assign=True)
         if any(name.startswith("lin") for name in tensors):
             network.linear.extend(
                 _weight(path, tensors, f"lin{i}.weight", torch.Size([width])) for i, width in enumerate(TAPS.values())
@@ -177,20 +177,26 @@ def extract(extractor: Callable[[Tensor], Tensor], samples: Tensor, *, batch_siz
         parts = [extractor(batch) for batch in samples.split(batch_size)]
     for part, batch in zip(parts, samples.split(batch_size), strict=True):
         if not isinstance(part, Tensor) or part.ndim < 2 or len(part) != len(batch):
-            found = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
+            returned = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
             raise RequestError(
-                f"features: the extractor gave {found} for {len(batch)} samples, expected ({len(batch)}, d)"
+                f"features: the extractor gave {returned} for {len(batch)} samples, expected ({len(batch)}, d)"
             )
     return torch.cat([part.cpu().float().flatten(1) for part in parts])
 
 
 def lpips(
-    made: Tensor, real: Tensor, network: SqueezeNet, *, seed: int = 0, resamples: int = RESAMPLES, batch_size: int = 64
+    generated: Tensor,
+    real: Tensor,
+    network: SqueezeNet,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    batch_size: int = 64,
 ) -> Figure:
-    """The mean of :meth:`SqueezeNet.distance` over pairs of images."""
-    if made.shape != real.shape:
-        raise RequestError(f"lpips: images {tuple(made.shape)} and {tuple(real.shape)}, expected the same shape")
-    pairs: Sequence[tuple[Tensor, Tensor]] = list(zip(made.split(batch_size), real.split(batch_size), strict=True))
+    """The mean LPIPS distance over pairs of images, by :meth:`SqueezeNet.distance`."""
+    if generated.shape != real.shape:
+        raise RequestError(f"lpips: images {tuple(generated.shape)} and {tuple(real.shape)}, expected the same shape")
+    pairs: Sequence[tuple[Tensor, Tensor]] = list(zip(generated.split(batch_size), real.split(batch_size), strict=True))
     with torch.inference_mode():
         distances = torch.cat([network.distance(a, b).cpu() for a, b in pairs])
     return average(distances, seed=seed, resamples=resamples)

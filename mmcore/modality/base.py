@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Spec:
-    """What one sample of a modality is as a tensor.
+    """Shape, dtype and range of one sample.
 
     Attributes:
         shape: of one sample, without the batch.
@@ -41,22 +41,22 @@ class Spec:
     unit_norm: bool = False
     void: int | None = None
 
-    def check(self, x: Tensor, what: str) -> None:
-        """Raise unless ``x (B, *shape)`` fits.
+    def check(self, x: Tensor, label: str) -> None:
+        """Raise unless a batch ``x (B, *shape)`` fits.
 
         Raises:
-            RequestError: naming ``what``, what was found and what was expected.
+            RequestError: naming the batch by its ``label``, what was found and what was expected.
         """
         if not isinstance(x, Tensor):
-            raise RequestError(f"{what}: found {type(x).__name__}, expected a tensor (B, {_join(self.shape)})")
+            raise RequestError(f"{label}: found {type(x).__name__}, expected a tensor (B, {_join(self.shape)})")
         if x.shape[1:] != self.shape or x.ndim != len(self.shape) + 1:
-            raise RequestError(f"{what}: found shape {tuple(x.shape)}, expected (B, {_join(self.shape)})")
+            raise RequestError(f"{label}: found shape {tuple(x.shape)}, expected (B, {_join(self.shape)})")
         if x.dtype != self.dtype:
-            raise RequestError(f"{what}: found dtype {x.dtype}, expected {self.dtype}")
+            raise RequestError(f"{label}: found dtype {x.dtype}, expected {self.dtype}")
         if x.numel() == 0 or self._plainly_inside(x):
             return
         if x.is_floating_point() and not x.isfinite().all():
-            raise RequestError(f"{what}: found NaN or infinity in row {_row(~x.isfinite())}, expected finite values")
+            raise RequestError(f"{label}: found NaN or infinity in row {_row(~x.isfinite())}, expected finite values")
         for bound, outside in ((self.low, lambda b: x < b - 1e-6), (self.high, lambda b: x > b + 1e-6)):
             if bound is None:
                 continue
@@ -64,11 +64,11 @@ class Spec:
             if wrong.any():
                 void = "" if self.void is None else f" or void {self.void}"
                 raise RequestError(
-                    f"{what}: found {x[wrong][0].item():.6g} in row {_row(wrong)}, expected {self.low} … {self.high}{void}"
+                    f"{label}: found {x[wrong][0].item():.6g} in row {_row(wrong)}, expected {self.low} … {self.high}{void}"
                 )
         if self.unit_norm and (wrong := (x.norm(dim=-1) - 1).abs() > 1e-3).any():
             raise RequestError(
-                f"{what}: found norm {x.norm(dim=-1)[wrong][0].item():.6g} in row {_row(wrong)}, expected 1 (± 0.001)"
+                f"{label}: found norm {x.norm(dim=-1)[wrong][0].item():.6g} in row {_row(wrong)}, expected 1 (± 0.001)"
             )
 
     def _plainly_inside(self, x: Tensor) -> bool:
@@ -82,7 +82,7 @@ class Spec:
         return inside and (not x.is_floating_point() or bool(low.isfinite() & high.isfinite()))
 
     def placeholder(self, count: int) -> Tensor:
-        """``(count, *shape)`` of a valid value, for rows that lack the modality."""
+        """A batch of one valid value, ``(count, *shape)``, for rows that lack the modality."""
         fill = 0.0
         if self.unit_norm:
             fill = self.shape[-1] ** -0.5
@@ -102,47 +102,47 @@ def _row(wrong: Tensor) -> int:
 
 
 class Encoder(nn.Module, ABC):
-    """The light map into the diffusion space, applied at every training step."""
+    """Turns a sample into its latent, of about unit variance; light, as it runs at every training step."""
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
-        """``x (B, *spec.shape)`` to its code ``(B, *code)``, of about unit variance per element."""
+        """Encode ``x (B, *spec.shape)`` to its latent ``(B, *code)``, of about unit variance per element."""
 
 
 class Decoder(nn.Module, ABC):
-    """``p(x | features)``: the head for one target."""
+    """Predicts one target's distribution from the backbone's features, ``p(x | features)``."""
 
     @abstractmethod
     def forward(self, features: Tensor, t: Tensor) -> Tensor:
-        """``features (B, width, *Z[1:])`` and steps ``t (B,)`` to distribution parameters ``(B, ...)``."""
+        """Distribution parameters ``(B, ...)`` from ``features (B, width, *Z[1:])`` at timesteps ``t (B,)``."""
 
     @abstractmethod
     def point(self, params: Tensor) -> Tensor:
-        """The mean or mode, inside the spec: ``(B, *spec.shape)``."""
+        """The distribution's mean or mode, inside the spec: ``(B, *spec.shape)``."""
 
     @abstractmethod
     def sample(self, params: Tensor, rng: Rng) -> Tensor:
-        """A draw, inside the spec: ``(B, *spec.shape)``; row ``k`` by the rng's row ``k`` alone."""
+        """A draw from the distribution, inside the spec: ``(B, *spec.shape)``; row ``k`` by the rng's row ``k`` alone."""
 
 
 class LossTerm(Protocol):
-    """``-log p(target | params)`` per sample."""
+    """Negative log-likelihood of a target under the decoder's parameters, per sample in nats."""
 
     def __call__(self, params: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
-        """``(B,)`` nats; ``where (B, *spec.shape)`` selects the elements that count."""
+        """The loss of each sample, ``(B,)`` nats; ``where (B, *spec.shape)`` is a mask of the elements that count."""
         ...
 
 
 class Metric(Protocol):
-    """A figure per sample."""
+    """A score of each sample against the truth."""
 
     def __call__(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """``(B,)``, larger or smaller is better as its name says."""
+        """The scores ``(B,)``; larger or smaller is better as the metric's name says."""
         ...
 
 
 class ModalityProtocol(Protocol):
-    """All that the engine asks of a modality."""
+    """All that training and sampling ask of a modality."""
 
     name: str
     made: Made | None
@@ -166,14 +166,14 @@ class ModalityProtocol(Protocol):
 
 
 class Modality(ABC):
-    """A kind of data: how a sample looks, enters the space, is predicted and is scored.
+    """A kind of data, such as images or labels: how it is read, encoded to a latent, decoded and scored.
 
     Subclasses set ``spec`` and ``code`` in their constructors.
 
     Attributes:
         name: what a composition calls it.
         spec: one sample as a tensor.
-        code: the shape of its code, ``(C, H, W)`` spatial or ``(K,)`` flat.
+        code: the shape of its latent, ``(C, H, W)`` spatial or ``(K,)`` flat.
         made: how a registry made it; None for one made by hand.
     """
 
@@ -182,7 +182,7 @@ class Modality(ABC):
     code: tuple[int, ...]
     made: Made | None = None
     discrete: ClassVar[bool] = False
-    """Whether its values are classes, whose codes have no meaning in between."""
+    """Whether its values are classes, whose latents have no meaning in between."""
     arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
     """What its constructor was given, for messages that show how to make it again."""
 
@@ -202,18 +202,18 @@ class Modality(ABC):
 
     @abstractmethod
     def encoder(self) -> Encoder:
-        """A new encoder."""
+        """Make a new encoder."""
 
     @abstractmethod
     def decoder(self, width: int, space: Space) -> Decoder:
-        """A new decoder reading features ``(B, width, *space.grid)``."""
+        """Make a new decoder, which reads features ``(B, width, *space.grid)``."""
 
     @abstractmethod
     def loss(self) -> LossTerm:
-        """The loss term of recovering it."""
+        """The loss term of predicting it."""
 
     def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
-        """``E[encode(x)]`` under ``p(x | params)``: ``(B, *code)``.
+        """The predicted clean latent: the mean ``E[encode(x)]`` under ``p(x | params)``, ``(B, *code)``.
 
         The default encodes the decoder's point, which is right for an affine encoder of a real-valued modality only.
 
@@ -228,11 +228,11 @@ class Modality(ABC):
 
     @property
     def divisible(self) -> bool:
-        """Whether a sample can be observed in part: whether :meth:`code_where` can tell the known code elements."""
+        """Whether it can be inpainted: a sample observed in part, so that :meth:`code_where` can tell the known latent elements."""
         return self.code == self.spec.shape and not self.spec.unit_norm
 
     def code_where(self, where: Tensor) -> Tensor:
-        """Which elements of the code are known when the elements ``where (B, *spec.shape)`` of a sample are.
+        """The inpainting mask of the latent: which of its elements are known when ``where (B, *spec.shape)`` of a sample are.
 
         The default is for encoders that map element by element.
 
@@ -248,14 +248,14 @@ class Modality(ABC):
 
     @abstractmethod
     def read(self, raw: Any) -> Tensor:
-        """One raw value (array, path, PIL image, int …) as a tensor of the spec.
+        """Read one raw value (array, path, PIL image, int …) into a tensor of the spec.
 
         Raises:
             RequestError: what was found and what was expected.
         """
 
     def read_many(self, raws: Sequence[Any]) -> Tensor:
-        """The tensors that :meth:`read` gives for each of ``raws``, at least one, as ``(len(raws), *spec.shape)``.
+        """Read many raw values at once, as :meth:`read` does each: ``(len(raws), *spec.shape)``, at least one.
 
         To define it is optional, and saves time where what is done for each value can be done for all of them at once.
 
@@ -266,14 +266,14 @@ class Modality(ABC):
 
     @abstractmethod
     def show(self, x: Tensor) -> "Image.Image | str":
-        """One sample for a person's eye."""
+        """One sample as a picture or text, for people."""
 
     def metrics(self) -> Mapping[str, Metric]:
-        """Figures that compare a prediction with the truth."""
+        """Scores that compare a prediction with the truth, by name."""
         return {}
 
     def measured(self, samples: Tensor) -> Mapping[str, Any]:
-        """Options of the constructor that say how ``samples (B, *spec.shape)`` of the data are spread, for codes of unit variance.
+        """Constructor options that standardise the data, such as mean and deviation of ``samples (B, *spec.shape)``, for latents of unit variance.
 
         They are measured once on training data, and kept with the model; none by default.
         """
@@ -281,12 +281,12 @@ class Modality(ABC):
 
     @abstractmethod
     def typical(self, n: int, seed: int) -> Tensor:
-        """``n`` samples like real data, by ``seed`` alone: ``(n, *spec.shape)``."""
+        """Synthetic samples like real data, for tests: ``(n, *spec.shape)``, by ``seed`` alone."""
 
 
 @attrs.frozen(eq=False)
 class Task:
-    """A prediction of one target.
+    """A prediction head: a decoder and a loss for one target.
 
     Attributes:
         name: unlike any other task's.

@@ -11,7 +11,7 @@ from mmcore.space import Space
 
 
 class SpatialHead(nn.Module):
-    """Features on the space's grid to a map of any size with as many axes.
+    """A head from features on the latent grid to a map of any size with as many axes.
 
     Each place of the grid predicts a cell of the map (as many elements as are needed to cover
     it), and the middle is kept; a map smaller than the grid is averaged down.
@@ -38,7 +38,7 @@ class SpatialHead(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """``(B, width, *grid)`` to ``(B, channels, *size)``."""
+        """Features ``(B, width, *grid)`` to a map ``(B, channels, *size)``."""
         grid, axes = features.shape[2:], len(self.size)
         places = features.flatten(2).transpose(1, 2)
         y = self.out(F.silu(self.mix(places)) + places).transpose(1, 2).unflatten(2, grid)
@@ -57,7 +57,7 @@ class SpatialHead(nn.Module):
 
 
 class PooledHead(nn.Module):
-    """Features on the space's grid to a flat vector.
+    """A head from features on the latent grid to a flat vector, by learned pooling.
 
     A few learned weightings of the places pool the features; their concatenation passes one
     hidden layer.
@@ -80,6 +80,6 @@ class PooledHead(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """``(B, width, *grid)`` to ``(B, out)``."""
+        """Features ``(B, width, *grid)`` to a vector ``(B, out)``."""
         pooled = features.flatten(2) @ self.pool.to(features.dtype)
         return self.out(F.silu(self.hidden(pooled.flatten(1))))

@@ -11,21 +11,21 @@ LOG_SCALE = (-4.0, 3.0)
 
 
 def bounded_log_scale(raw: Tensor) -> Tensor:
-    """An unbounded number as a log standard deviation inside ``LOG_SCALE``, smoothly; 0 stays 0."""
+    """Bound a raw output smoothly to a log standard deviation inside ``LOG_SCALE``; 0 stays 0."""
     low, high = LOG_SCALE
     # Near 0 the slope is 1 on both sides; far out the bounds are approached, never crossed.
     return torch.where(raw < 0, low * torch.tanh(raw / low), high * torch.tanh(raw / high))
 
 
 def total(terms: Tensor, where: Tensor | None = None) -> Tensor:
-    """Sum ``terms (B, ...)`` over all but the batch, counting only elements in ``where``: ``(B,)``."""
+    """Sum ``terms (B, ...)`` over all but the batch, of the elements in the mask ``where`` alone: ``(B,)``."""
     if where is not None:
         terms = torch.where(where, terms, torch.zeros_like(terms))
     return terms.reshape(len(terms), -1).sum(1)
 
 
 def gaussian(mean: Tensor, log_scale: Tensor, x: Tensor, *, bin_width: float = 0.0) -> Tensor:
-    """``-log p`` of each element under ``N(mean, exp(log_scale)²)``, nats.
+    """Gaussian negative log-likelihood of each element under ``N(mean, exp(log_scale)²)``, nats.
 
     With ``bin_width = δ > 0``, ``x`` is the middle of a bin of that width and the value is the bound of
     uniform dequantisation (Theis, van den Oord and Bethge 2016), ``-E_u log N(x + u) - log δ`` with ``u`` uniform in
@@ -37,10 +37,10 @@ def gaussian(mean: Tensor, log_scale: Tensor, x: Tensor, *, bin_width: float = 0
 
 
 def categorical(logits: Tensor, x: Tensor) -> Tensor:
-    """``-log p`` of classes ``x (B, *shape)`` under ``logits (B, K, *shape)``, nats: ``(B, *shape)``."""
+    """Cross-entropy of classes ``x (B, *shape)`` under ``logits (B, K, *shape)``, nats: ``(B, *shape)``."""
     return F.cross_entropy(logits, x, reduction="none")
 
 
 def bernoulli(logits: Tensor, x: Tensor) -> Tensor:
-    """``-log p`` of booleans ``x`` under ``logits`` of the same shape, nats, element by element."""
+    """Binary cross-entropy of booleans ``x`` under ``logits`` of the same shape, nats, element by element."""
     return F.binary_cross_entropy_with_logits(logits, x.to(logits.dtype), reduction="none")

@@ -1,4 +1,4 @@
-"""Encoders that learn, with the variance of their codes kept by construction."""
+"""Trained encoders, which keep the variance of their latents by construction."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ LARGEST = 256
 
 
 class Turned(Encoder):
-    """A fixed encoder's code, turned by a learned orthogonal matrix.
+    """A fixed encoder followed by a learned orthogonal matrix.
 
     A loss can lower itself by making codes large, so that no noise hides them, or small, so that nothing is left to
     predict; a turn can do neither. Whatever the weights, the code's length is the fixed code's, element by element of a
@@ -47,11 +47,11 @@ class Turned(Encoder):
             self.turn.weight = torch.eye(size)
 
     def forward(self, x: Tensor) -> Tensor:
-        """As the fixed encoder's."""
+        """Encode by the fixed encoder, and turn."""
         return self.turned(self.inner(x))
 
     def turned(self, code: Tensor) -> Tensor:
-        """A code of the fixed encoder, or a mean of such codes, turned."""
+        """Multiply a latent of the fixed encoder, or a mean of such, by the matrix."""
         weight = cast(Tensor, self.turn.weight).to(code.dtype)
         rows = code.flatten(1) if self.whole else code.movedim(1, -1)
         turned = F.linear(rows, weight)

@@ -1,1 +1,1 @@
-"""The joint model: encoders, one shared network, and a decoder for each task around one diffusion process."""
+"""The joint model: encoders, one denoising network, and a decoder for each task around one diffusion process."""

@@ -1,4 +1,4 @@
-"""Composition: from modalities and tasks to a joint model."""
+"""Building a joint model from modalities, a noise schedule and a backbone."""
 
 import math
 import warnings
@@ -39,14 +39,14 @@ def compose(
     seed: int = 0,
     registry: Registry | None = None,
 ) -> JointModel:
-    """Compose a joint model.
+    """Build a joint diffusion model from modalities, a noise schedule and a backbone.
 
     Args:
         modalities: at least one; names differ.
         tasks: by default each modality's recovery. A modality that no task recovers is only observed.
         gains: ``g_i`` of a named schedule, one per modality.
         powers: ``p_i`` of a named schedule, one per modality.
-        layout: ``"shared"`` (one block and clock for all, the article's process), ``"separate"`` (one block each, with a clock
+        layout: ``"shared"`` (one block and timestep for all, the article's process), ``"separate"`` (one block each, with a timestep
             each), or groups of modality names, one block each.
         space: ``(C, *grid)``; by default the smallest with room for all codes.
         overlap: let codes overlap where there is no room, with a warning.
@@ -74,10 +74,10 @@ def compose(
         "layout": layout,
     }
     listed["trained_encoders"] = () if isinstance(trained_encoders, str) else trained_encoders
-    for what, given in listed.items():
-        may_lack = what in ("tasks", "gains", "powers", "space")
-        if not (isinstance(given, Iterable) or (given is None and may_lack)):
-            raise OptionError("compose", what, given, "a list")
+    for option, value in listed.items():
+        may_lack = option in ("tasks", "gains", "powers", "space")
+        if not (isinstance(value, Iterable) or (value is None and may_lack)):
+            raise OptionError("compose", option, value, "a list")
     if isinstance(trained_encoders, str):
         raise OptionError("compose", "trained_encoders", trained_encoders, "a list of names")
     if not isinstance(schedule, str | Schedule):
@@ -102,29 +102,27 @@ def compose(
     check_trained(trained_encoders, names)
     codes = [m.code for m in modalities]
     members = Layout.groups(layout, names)
-    where = Space.for_codes(codes, members) if space is None else Space(tuple(space))
-    blocks = Layout.fit(members, codes, where, overlap=overlap)
-    placement = place(codes, where, layout=blocks, overlap=overlap)
+    latent_space = Space.for_codes(codes, members) if space is None else Space(tuple(space))
+    blocks = Layout.fit(members, codes, latent_space, overlap=overlap)
+    placement = place(codes, latent_space, layout=blocks, overlap=overlap)
     if isinstance(schedule, str) or isinstance(backbone, str):
         registry = registry or discover()
     scheduled: Made | None = None
     if isinstance(schedule, str):
         assert registry is not None
         options = {k: list(v) for k, v in (("gains", gains), ("powers", powers)) if v is not None}
-        for what, values in options.items():
+        for option, values in options.items():
             if len(values) != len(modalities):
-                raise OptionError("compose", what, values, f"{len(modalities)} numbers, one per modality")
+                raise OptionError("compose", option, values, f"{len(modalities)} numbers, one per modality")
         # One schedule for the composition, of which each block has its modalities: N is the composition's, whatever the layout.
-        whole: Schedule
-        scheduled, whole = registry.make(
-            "schedule", schedule, {"steps": STEPS, "modalities": len(modalities)} | options
-        )
-        schedules = [whole.select(block) for block in members]
+        full: Schedule
+        scheduled, full = registry.make("schedule", schedule, {"steps": STEPS, "modalities": len(modalities)} | options)
+        schedules = [full.select(block) for block in members]
     elif gains is not None or powers is not None:
-        what, values = ("powers", powers) if gains is None else ("gains", gains)
+        option, values = ("powers", powers) if gains is None else ("gains", gains)
         raise OptionError(
             "compose",
-            what,
+            option,
             values,
             "none with a schedule that is given as an object",
             mend="put them into the Schedule",
@@ -136,20 +134,20 @@ def compose(
     else:
         schedules = [schedule.select(block) for block in members]
     process = Blocks(schedules, members, blocks.channels)
-    for one, block, channels in zip(schedules, members, blocks.channels, strict=True):
-        _warn_of_prior(one, [modalities[i] for i in block], Space((channels, *where.grid)))
+    for block_schedule, block, channels in zip(schedules, members, blocks.channels, strict=True):
+        _warn_of_prior(block_schedule, [modalities[i] for i in block], Space((channels, *latent_space.grid)))
     # Initial weights by the seed alone; the global generator is left as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if isinstance(backbone, str):
             assert registry is not None
-            given = dict(backbone_options or {})
+            chosen_options = dict(backbone_options or {})
             parts = {
-                "space": where,
+                "space": latent_space,
                 "modalities": len(modalities),
                 "steps": process.steps,
                 "blocks": process.blocks,
-                **given,
+                **chosen_options,
             }
             with about("backbone_options"):
                 made, backbone = registry.make("backbone", backbone, parts)
@@ -158,12 +156,12 @@ def compose(
                 raise PluginError(
                     f"backbone {made.offer!r} of {made.distribution} {made.version}: {'; '.join(missing)}"
                 )
-            mark(backbone, made._replace(options=given))
+            mark(backbone, made._replace(options=chosen_options))
         features = cast(int, backbone.features)
         model = JointModel(
             modalities,
             tasks,
-            space=where,
+            space=latent_space,
             placement=placement,
             process=process,
             backbone=backbone,
@@ -171,7 +169,7 @@ def compose(
             trained_encoders=trained_encoders,
         )
     groups = layout if isinstance(layout, str) else [list(group) for group in layout]
-    model.config = Composition(groups, where.shape, overlap, list(trained_encoders), scheduled)
+    model.config = Composition(groups, latent_space.shape, overlap, list(trained_encoders), scheduled)
     return model
 
 
@@ -207,15 +205,15 @@ def _check_modality(m: object, *, encoded: bool) -> None:
         raise RequestError(f"compose: modality {kind} is no subclass of mmcore.Modality{without}")
     spec, code = getattr(m, "spec", None), getattr(m, "code", None)
     if not isinstance(spec, Spec):
-        found = "has no spec" if spec is None else f"has a {type(spec).__name__} as spec"
+        fault = "has no spec" if spec is None else f"has a {type(spec).__name__} as spec"
         raise RequestError(
-            f"compose: modality {m.name!r}, a {kind}, {found}, expected a mmcore.Spec set in its constructor"
+            f"compose: modality {m.name!r}, a {kind}, {fault}, expected a mmcore.Spec set in its constructor"
         )
     sizes = code if isinstance(code, Sequence) and not isinstance(code, str) else ()
     if encoded and not (sizes and all(isinstance(n, int) and n >= 1 for n in sizes)):
-        found = "has no code" if code is None else f"has code = {code!r}"
+        fault = "has no code" if code is None else f"has code = {code!r}"
         raise RequestError(
-            f"compose: modality {m.name!r}, a {kind}, {found}, expected its code's shape, such as (8,), set in its constructor"
+            f"compose: modality {m.name!r}, a {kind}, {fault}, expected its code's shape, such as (8,), set in its constructor"
         )
 
 
@@ -231,12 +229,12 @@ def check_trained(trained_encoders: Iterable[str], names: Sequence[str]) -> None
             raise OptionError("compose", "trained_encoders", list(trained_encoders), expected)
 
 
-def _check_name(what: str, name: object) -> None:
+def _check_name(option: str, name: object) -> None:
     """Refuse a name that no module of torch's can be stored under."""
     if not isinstance(name, str) or not name or "." in name:
-        raise OptionError("compose", what, name, "names without dots")
+        raise OptionError("compose", option, name, "names without dots")
     if hasattr(nn.ModuleDict, name):
-        raise OptionError("compose", what, name, "other names than those of torch's own containers")
+        raise OptionError("compose", option, name, "other names than those of torch's own containers")
 
 
 def _check_names(modalities: Sequence[Modality], tasks: Sequence[Task]) -> None:
@@ -264,9 +262,9 @@ def _check_names(modalities: Sequence[Modality], tasks: Sequence[Task]) -> None:
     extra: dict[str, Modality] = {}
     for task in tasks:
         _check_name("tasks", task.name)
-        here = f"tasks.{task.name}"
+        option = f"tasks.{task.name}"
         if not isinstance(task.weight, Real) or not 0 <= float(task.weight) < math.inf:
-            raise OptionError("compose", f"{here}.weight", task.weight, "a number of at least 0")
+            raise OptionError("compose", f"{option}.weight", task.weight, "a number of at least 0")
         if titles.count(task.name) > 1:
             raise OptionError(
                 "compose",
@@ -277,11 +275,11 @@ def _check_names(modalities: Sequence[Modality], tasks: Sequence[Task]) -> None:
         if isinstance(task.target, str):
             if task.target not in names:
                 expected = f"one of {', '.join(names)}, or a Modality object"
-                raise OptionError("compose", f"{here}.target", task.target, expected, tuple(names))
+                raise OptionError("compose", f"{option}.target", task.target, expected, tuple(names))
         elif task.target.name in names or extra.setdefault(task.target.name, task.target) is not task.target:
             raise OptionError(
                 "compose",
-                f"{here}.target",
+                f"{option}.target",
                 task.target,
                 f"another name for it than {task.target.name!r}, which is taken",
                 mend="for a composed modality give its name as the target",

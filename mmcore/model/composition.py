@@ -1,4 +1,4 @@
-"""What a model was composed of, beside the parts that tell of themselves."""
+"""What a model was built from, beside the parts that tell of themselves."""
 
 import attrs
 

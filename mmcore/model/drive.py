@@ -1,4 +1,4 @@
-"""From roles and timesteps to coefficients: what drives the space, what is told beside it, and which losses count."""
+"""From roles and timesteps to the coefficients of every block, what the network is told, and which losses count."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -14,7 +14,7 @@ from mmcore.space import Space
 
 @attrs.frozen(eq=False)
 class Drive:
-    """How the rows' roles and timesteps drive the space.
+    """Coefficients of every block for a batch, by its rows' timesteps and roles.
 
     Attributes:
         t: ``(B, K)``, each block's timestep as the network is told: 0 where all the block has is observed, ``T`` where
@@ -41,7 +41,7 @@ class Drive:
 
 
 class Driver(nn.Module):
-    """What follows from roles and timesteps for each block of the space; knows no network.
+    """Looks up every block's noise-schedule coefficients, from timesteps and roles; knows no network.
 
     Args:
         process: the forward process, of ``K`` blocks.
@@ -92,7 +92,7 @@ class Driver(nn.Module):
             self.register_buffer(name, table, persistent=False)
 
     def forward(self, t: Tensor, roles: Tensor, known: Tensor | None = None) -> Drive:
-        """What follows for each block of the space.
+        """Noise-schedule coefficients of every block, from timesteps and roles.
 
         A block that generates something runs at its timestep; what is observed in it is told beside it. A block
         of which all that is there is observed holds the clean codes at timestep 0; one of which nothing is there holds
@@ -132,7 +132,7 @@ class Driver(nn.Module):
         )
 
     def beginning(self, drive: Drive) -> Drive:
-        """As sampling begins: nothing but noise, ``N(0, I)``, and the clean codes of observed blocks."""
+        """The coefficients where sampling begins: pure noise, ``N(0, I)``, and the clean latents of observed blocks."""
         sigma = drive.level.sigma
         still = sigma.index_select(1, cast(Tensor, self._block_of)) == 0
         level = Level(drive.level.root_A, torch.where(still, drive.level.W, 0.0), (sigma != 0).to(sigma.dtype))
@@ -143,16 +143,16 @@ class Driver(nn.Module):
         return roles[:, : self.modalities] == role
 
     def counts(self, roles: Tensor) -> Tensor:
-        """Which losses count, ``(B, tasks)`` bool, for ``roles (B, V)``."""
+        """Which task losses count in which row, ``(B, tasks)`` bool, for ``roles (B, V)``."""
         return roles.index_select(1, cast(Tensor, self._targets)) == Role.GENERATE
 
     def by_task(self, values: Tensor, uncoded: float) -> Tensor:
-        """The modalities' ``values (B, N)`` for the tasks that predict them, ``(B, tasks)``; ``uncoded`` for targets without a code."""
+        """Reorder per-modality ``values (B, N)`` to the tasks that predict them, ``(B, tasks)``; ``uncoded`` for targets without a latent."""
         rest = values.new_full((len(values), 1), uncoded)
         return torch.cat([values, rest], dim=1).index_select(1, cast(Tensor, self._coded))
 
     def to_first_task(self, values: Tensor) -> Tensor:
-        """The modalities' ``values (B, N)``, each for the first task that recovers it, ``(B, tasks)``; zero for other tasks."""
+        """Reorder per-modality ``values (B, N)`` to the first task that predicts each, ``(B, tasks)``; zero for other tasks."""
         return torch.cat([values, values.new_zeros(len(values), 1)], dim=1).index_select(1, cast(Tensor, self._first))
 
     def _by_block(self, values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where codes lie in the diffusion space: placing them, taking them up again, and which elements are known."""
+"""Where the modalities' latents lie in the diffused tensor: packing them, taking them up again, and which elements are known."""
 
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -13,7 +13,7 @@ Seen = Mapping[str, Tensor]
 
 
 class Frame(nn.Module):
-    """The places of the modalities' codes in the space.
+    """Packs the modalities' latents into the one tensor that is diffused.
 
     Codes are concatenated, ``(B, D)``. At their places they are ``(B, layers, dim Z)``, each element still one modality's own; there is
     one layer, unless codes overlap. As such they are what :class:`mmcore.process.bound.Placed` asks for.
@@ -33,11 +33,16 @@ class Frame(nn.Module):
         self.register_buffer("_scale", placement.scale, persistent=False)
         self.register_buffer("_owner", placement.owner.flatten(), persistent=False)
         self.layers = len(placement.owner)
+        # Codes that fill the space in its own order, as a single image's do, need no placing.
+        in_order = torch.equal(placement.source, torch.arange(space.size)[None])
+        self._as_they_are = in_order and bool((placement.scale == 1).all())
 
     # ---- from codes to the space ----
 
     def place(self, codes: Tensor) -> Tensor:
-        """Codes ``(B, D)`` at their places: ``(B, layers, dim Z)``."""
+        """Pack concatenated latents ``(B, D)`` into the space: ``(B, layers, dim Z)``."""
+        if self._as_they_are:
+            return codes.unflatten(1, (1, self.space.size))
         if not torch.is_grad_enabled():
             # Where there is no code, the first element of all stands in, and its factor is 0: the same values by fewer operations.
             placed = codes.index_select(1, cast(Tensor, self._stand_in)).unflatten(1, (self.layers, self.space.size))
@@ -60,12 +65,12 @@ class Frame(nn.Module):
         return sums[:, : len(self.sizes)]
 
     def join(self, placed: Tensor) -> Tensor:
-        """The space that placed codes add up to: ``(B, *Z)``."""
-        one = placed[:, 0] if self.layers == 1 else placed.sum(1)
-        return one.reshape(-1, *self.space.shape)
+        """The latent tensor that packed latents add up to: ``(B, *Z)``."""
+        joined = placed[:, 0] if self.layers == 1 else placed.sum(1)
+        return joined.reshape(-1, *self.space.shape)
 
     def weighted(self, placed: Tensor, weight: Tensor, known: Tensor | None = None) -> Tensor:
-        """``Σ_i w_i E_i`` of placed codes: ``(B, *Z)``.
+        """The weighted sum ``Σ_i w_i E_i`` of packed latents: ``(B, *Z)``.
 
         Args:
             placed: ``(B, layers, dim Z)``.
@@ -82,11 +87,11 @@ class Frame(nn.Module):
     # ---- concatenated codes ----
 
     def split(self, codes: Tensor) -> tuple[Tensor, ...]:
-        """Concatenated codes ``(B, D)`` by modality, flat."""
+        """Split concatenated latents ``(B, D)`` by modality, flat."""
         return codes.split(self.sizes, dim=1)
 
     def known(self, seen: Seen, generate: Tensor) -> Tensor:
-        """Which code elements of generated modalities are known: ``(B, D)`` bool.
+        """Which latent elements of generated modalities are known (inpainting): ``(B, D)`` bool.
 
         Args:
             seen: ``(B, *spec.shape)`` bool by name, the elements that are observed.

@@ -1,4 +1,4 @@
-"""The heads: each task's decoder and loss term, and what predictions say of codes."""
+"""The heads: each task's decoder and loss term, and the clean latents that they predict."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
@@ -16,7 +16,9 @@ Predictions = Mapping[str, Tensor]
 
 
 class Heads:
-    """Who recovers what. The modules themselves are the model's: they are seen from here, not kept.
+    """The tasks' decoders and losses, and the clean latents that they predict.
+
+    The modules themselves are the model's: they are seen from here, not kept.
 
     Args:
         variables: all that a batch may hold; the first are the modalities.
@@ -47,21 +49,21 @@ class Heads:
     # ---- who recovers what ----
 
     def reads(self, name: str) -> bool:
-        """Whether a task recovers this variable, so that it can be generated."""
+        """Whether some task predicts this variable, so that it can be generated."""
         return name in self._first
 
     def decoder(self, name: str) -> Decoder:
-        """The decoder that recovers this variable: that of its first task."""
+        """The decoder that predicts this variable: that of its first task."""
         return cast(Decoder, self.decoders[self._first[name].name])
 
     def params(self, predictions: Predictions, name: str) -> Tensor:
-        """The distribution parameters that recover this variable."""
+        """The decoder's distribution parameters for a variable."""
         return predictions[self._first[name].name]
 
     # ---- from features to losses and codes ----
 
     def predict(self, features: Tensor, timesteps: Tensor) -> dict[str, Tensor]:
-        """Each task's distribution parameters.
+        """Run all decoders: each task's distribution parameters.
 
         Args:
             features: ``(B, features, *grid)`` of the backbone.
@@ -76,16 +78,18 @@ class Heads:
         """Each task's loss term on each row, ``(B, tasks)`` nats; elements that are ``seen`` do not count."""
         columns = []
         for task, target, loss in zip(self.tasks, self.targets, self.losses, strict=True):
-            where = None if seen is None or target.name not in seen else ~seen[target.name]
-            columns.append(loss(predictions[task.name], batch[target.name], where))
+            counts = None if seen is None or target.name not in seen else ~seen[target.name]
+            columns.append(loss(predictions[task.name], batch[target.name], counts))
         return torch.stack(columns, dim=1)
 
     def expected_codes(self, predictions: Predictions, rng: Rng | None = None, *, draw_all: bool = False) -> Tensor:
-        """``Ê_i`` of all modalities, concatenated ``(B, D)``; zero for those that no task recovers.
+        """The predicted clean latents (x0-prediction) of all modalities, ``Ê_i``, concatenated ``(B, D)``.
+
+        They are zero for modalities that no task predicts.
 
         Args:
             predictions: as :meth:`predict` gives.
-            rng: where given, discrete modalities enter by the code of a draw instead of the mean code.
+            rng: if given, discrete modalities enter by the latent of a draw instead of the mean latent.
             draw_all: then real-valued modalities too.
         """
         some = next(iter(predictions.values()))
@@ -108,4 +112,4 @@ class Heads:
             if isinstance(encoder, Turned):
                 code = encoder.turned(code)
             parts.append(code.flatten(1))
-        return torch.cat(parts, dim=1)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)

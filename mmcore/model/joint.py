@@ -1,4 +1,4 @@
-r"""The joint model: encoders, one shared backbone, one decoder per task.
+r"""The joint model: encoders, one denoising network, one decoder per task.
 
 A batch meets its loss in :meth:`JointModel.forward`. With the encodings :math:`E_i(x_i)` placed in
 the space, for each row's roles,
@@ -31,20 +31,20 @@ Batch = Mapping[str, Tensor]
 
 
 class JointModel(nn.Module):
-    """N modalities and M tasks around one diffusion space; made by :func:`mmcore.compose`.
+    """The trainable model: encoders, one denoising network, and a decoder for each task.
 
-    Rows carry one role for each of ``variables``: the ``N`` modalities in order, then targets
+    It has N modalities and M tasks around one latent tensor that is diffused, and is made by :func:`mmcore.compose`. Rows carry one role for each of ``variables``: the ``N`` modalities in order, then targets
     that tasks predict but nothing encodes.
 
     Attributes:
         modalities: those with an encoding, in the order of the process's weights.
         variables: all that a batch may hold.
         tasks: in the order of the losses' columns.
-        space: the diffusion space.
+        space: the shape of the latent tensor that is diffused.
         process: the forward process, of ``K`` blocks.
-        frame: where the codes lie in the space.
+        frame: packs the modalities' latents into the space.
         driver: what follows from roles and timesteps.
-        heads: who recovers what, and how it is read.
+        heads: the tasks' decoders and losses.
         encoders: by modality.
         backbone: the shared network.
         features: how many channels its output has.
@@ -104,11 +104,11 @@ class JointModel(nn.Module):
         noise: Tensor,
         seen: Seen | None = None,
         *,
-        blur: Tensor | None = None,
+        condition_noise: Tensor | None = None,
         objective: str = "recovery",
         drive: Drive | None = None,
     ) -> Tensor:
-        """Each task's loss on each row, at the timesteps ``t``.
+        """Training losses: each task's on each row, at the timesteps ``t``.
 
         Args:
             batch: ``(B, *spec.shape)`` by variable; placeholders where a row lacks one.
@@ -116,7 +116,7 @@ class JointModel(nn.Module):
             roles: ``(B, V)``.
             noise: ``(B, *Z)`` standard normal.
             seen: ``(B, *spec.shape)`` bool by name, the elements of generated modalities that are observed.
-            blur: ``(B, D)``, added to what the network is told of the observed codes; None adds nothing.
+            condition_noise: ``(B, D)``, added to the observed codes that the network is told (conditioning augmentation); None adds nothing.
             objective: ``"recovery"``, the tasks' loss terms at every ``t``; or ``"bound"``, the parts of the variational bound:
                 ``L2``, the loss terms, at ``t = 1`` and the shares of ``L1_t`` elsewhere.
             drive: :meth:`drive` of ``t``, ``roles`` and ``seen``, where it is at hand.
@@ -126,7 +126,7 @@ class JointModel(nn.Module):
         """
         placed = self.frame.place(self.encode(batch))
         drive = self.drive(t, roles, seen) if drive is None else drive
-        told = placed if blur is None else placed + self.frame.place(blur.to(placed.dtype))
+        told = placed if condition_noise is None else placed + self.frame.place(condition_noise.to(placed.dtype))
         z = self.noisy(self._held(placed, told, drive), drive, noise)
         predictions = self.predict(self.scaled(z, drive), drive.t, drive.timesteps, roles, self.condition(told, drive))
         losses = self.heads.loss(predictions, batch, seen)
@@ -141,25 +141,31 @@ class JointModel(nn.Module):
         return torch.where(drive.counts, losses, 0.0)
 
     def encode(self, batch: Batch) -> Tensor:
-        """The modalities' codes, concatenated: ``(B, D)``."""
+        """Encode every modality to its latent, concatenated: ``(B, D)``."""
         return torch.cat([self.encoders[m.name](batch[m.name]).flatten(1) for m in self.modalities], dim=1)
 
     def drive(self, t: Tensor, roles: Tensor, seen: Seen | None = None) -> Drive:
-        """What follows from timesteps and roles for each block of the space; arguments as :meth:`forward`'s."""
+        """Noise-schedule coefficients of every block, from timesteps and roles; arguments as :meth:`forward`'s."""
         known = None if seen is None else self.frame.known(seen, self.driver.are(roles, Role.GENERATE))
         return self.driver(t, roles, known)
 
     def noisy(self, placed: Tensor, drive: Drive, noise: Tensor) -> Tensor:
-        """A draw of the space at the drive's timesteps, ``z_t = h_t + σ_t ε``: ``(B, *Z)``."""
+        """Add noise: ``z_t = h_t + σ_t ε`` at the given timesteps, ``(B, *Z)``.
+
+        Args:
+            placed: the clean latents, packed as ``frame.place`` does.
+            drive: of the timesteps, as :meth:`drive` gives it.
+            noise: ``(B, *Z)`` standard normal.
+        """
         h = self.frame.weighted(placed, drive.level.W, drive.known)
         return self.process.marginal(None, drive.level, h=h).draw(noise)
 
     def scaled(self, z: Tensor, drive: Drive) -> Tensor:
-        """The noisy space ``(B, *Z)`` as the network reads it, of about unit variance."""
+        """Scale noisy latents ``(B, *Z)`` to about unit variance, as the network reads them."""
         return z * self.process.widen(drive.scale, z)
 
     def condition(self, placed: Tensor, drive: Drive) -> Tensor:
-        """What is told beside the space, ``(B, 2 C, *grid)``: the observed clean codes, then flags where they are."""
+        """The network's conditioning input: observed clean latents, then a mask of where they are, ``(B, 2 C, *grid)``."""
         told = self.frame.spread(drive.condition)
         if drive.known is not None:
             told = told | self.frame.marks(drive.known)
@@ -171,12 +177,12 @@ class JointModel(nn.Module):
     def predict(
         self, scaled: Tensor, t: Tensor, timesteps: Tensor, roles: Tensor, condition: Tensor
     ) -> dict[str, Tensor]:
-        """Each task's distribution parameters: one call of the network, and all heads.
+        """Run the network and all decoders: each task's distribution parameters.
 
         Args:
-            scaled: the noisy space as :meth:`scaled` gives it, ``(B, *Z)``.
-            t: ``(B, K)``, the blocks' timesteps as the network is told them, :attr:`Drive.t`.
-            timesteps: ``(B, tasks)``, as the heads are told them, :attr:`Drive.timesteps`.
+            scaled: the noisy latents as :meth:`scaled` gives them, ``(B, *Z)``.
+            t: ``(B, K)``, the blocks' timesteps as the network is told them, ``drive.t``.
+            timesteps: ``(B, tasks)``, as the heads are told them, ``drive.timesteps``.
             roles: ``(B, V)``.
             condition: as :meth:`condition` gives it.
         """
@@ -184,9 +190,9 @@ class JointModel(nn.Module):
         expected = (len(scaled), self.features, *self.space.shape[1:])
         if getattr(features, "shape", None) != expected:
             kind = type(features).__name__
-            found = f"features of shape {tuple(features.shape)}" if isinstance(features, Tensor) else f"a {kind}"
+            returned = f"features of shape {tuple(features.shape)}" if isinstance(features, Tensor) else f"a {kind}"
             raise RequestError(
-                f"the backbone, a {type(self.backbone).__name__}, returned {found}, expected {expected}: "
+                f"the backbone, a {type(self.backbone).__name__}, returned {returned}, expected {expected}: "
                 "(B, features, *grid) as mmcore.Backbone says"
             )
         return self.heads.predict(features, timesteps)
@@ -202,12 +208,12 @@ class JointModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device that the model is on."""
         # A network need not have parameters.
         return cast(Tensor, self.frame._scale).device
 
     def divisible(self, m: Modality) -> bool:
-        """Whether a sample of this modality can be observed in part: element by element, and not turned as a whole."""
+        """Whether this modality can be inpainted: a sample observed in part, element by element, and not turned as a whole."""
         return m.divisible and m.name not in self.trained_encoders
 
     def variable(self, name: str) -> Modality:

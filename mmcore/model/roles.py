@@ -1,4 +1,4 @@
-"""Roles: what each modality is to each sample, and how training draws them."""
+"""Roles: whether each modality is denoised, conditioned on or left out, and how training draws this."""
 
 from collections.abc import Sequence
 from enum import IntEnum
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class Role(IntEnum):
-    """What a modality is to a sample."""
+    """Whether a modality is denoised, conditioned on, or left out."""
 
     GENERATE = 0
-    """Its encoding drives ``z_t``, the model must recover it, its loss counts."""
+    """Denoised: its latent is in ``z_t``, the model must predict it, its loss counts."""
     OBSERVE = 1
-    """Known: its clean code and a flag are given to the network; no loss."""
+    """Conditioned on: its clean latent and a mask are given to the network; no loss."""
     ABSENT = 2
-    """Not there: neither in ``z_t``, nor in the condition, nor in the loss."""
+    """Left out: neither in ``z_t``, nor in the condition, nor in the loss."""
 
 
 _AT_MOST_ALL = Together(("joint", "single"), lambda joint, single: joint + single <= 1, "shares of at most 1 together")
@@ -31,7 +31,7 @@ _AT_MOST_ALL = Together(("joint", "single"), lambda joint, single: joint + singl
 
 @attrs.frozen
 class RoleMix:
-    """How training draws roles.
+    """How often training asks for joint, conditional, marginal and inpainting rows.
 
     Attributes:
         joint: the share of samples whose present modalities are all generated.
@@ -50,7 +50,7 @@ class RoleMix:
         check(self, "roles", _AT_MOST_ALL)
 
     def draw(self, rng: Rng, present: Tensor, generable: Tensor, encoded: Tensor) -> Tensor:
-        """Roles for a batch: ``(B, V)`` int64.
+        """Draw the roles of a batch: ``(B, V)`` int64.
 
         Outside the joint and single shares, each modality is generated with a probability that is itself
         drawn for the sample, so that questions with few and with many observations are as frequent.
@@ -68,9 +68,9 @@ class RoleMix:
         # The one that a sample observes, evenly among those that it has and that have a code.
         eligible = present & encoded
         count = eligible.cumsum(1)
-        one = eligible & (count == (u[:, 2:3] * count[:, -1:]).long() + 1)
+        observed = eligible & (count == (u[:, 2:3] * count[:, -1:]).long() + 1)
         single = (kind < self.joint + self.single) & ~joint
-        generate = torch.where(single, ~one, joint | (pick < u[:, 1:2])) & can
+        generate = torch.where(single, ~observed, joint | (pick < u[:, 1:2])) & can
         none = ~(generate & encoded).any(1, keepdim=True)
         generate = generate | ((none | ~encoded) & can)
         hidden = torch.where((drop < self.absent) & ~single, Role.ABSENT, Role.OBSERVE)
@@ -78,7 +78,7 @@ class RoleMix:
         return torch.where(present, roles, Role.ABSENT)
 
     def draw_seen(self, rng: Rng, modalities: Sequence["Modality"]) -> dict[str, Tensor] | None:
-        """Which elements of generated modalities are observed, ``(B, *spec.shape)`` bool by name; None for none.
+        """Draw inpainting masks: which elements of generated modalities are observed, ``(B, *spec.shape)`` bool by name; None for none.
 
         In the ``partial`` share of the rows, squares (segments, cubes) of a drawn size are seen, each with
         a probability that is itself drawn, all channels alike.
@@ -91,13 +91,13 @@ class RoleMix:
             return None
         seen = {}
         for m in modalities:
-            here = rng.of("seen").of(m.name)
+            mask_rng = rng.of("seen").of(m.name)
             # The axes of places: those of a spatial code behind its channels, all of a flat one's.
             grid = m.code[1:] if len(m.code) > 1 else m.code
-            u = here.of("choice").uniform(3)
+            u = mask_rng.of("choice").uniform(3)
             sizes = [size for size in (1, 2, 4) if size <= max(grid)]
             chance, pick = u[:, 1], (u[:, 2] * len(sizes)).long()
-            cells = here.of("cells").uniform(*grid)
+            cells = mask_rng.of("cells").uniform(*grid)
             hit = torch.zeros(len(u), *grid, dtype=torch.bool, device=u.device)
             for choice, size in enumerate(sizes):
                 coarse = cells

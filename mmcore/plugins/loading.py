@@ -136,19 +136,19 @@ def tell(line: str) -> None:
 _told: set[str] = set()
 
 
-def _check_offer(offer: object, where: str) -> None:
+def _check_offer(offer: object, plugin: str) -> None:
     if not isinstance(offer, Offer):
         raise PluginError(
-            f"{where} offers a {type(offer).__name__}, expected mmcore.Offer(name, 'package.module:callable')"
+            f"{plugin} offers a {type(offer).__name__}, expected mmcore.Offer(name, 'package.module:callable')"
         )
     parts = offer.factory.split(":") if isinstance(offer.factory, str) else []
     if not isinstance(offer.name, str) or len(parts) != 2 or not all(parts):
         raise PluginError(
-            f"{where} offers name {_quoted(offer.name)} with factory {_quoted(offer.factory)}, "
+            f"{plugin} offers name {_quoted(offer.name)} with factory {_quoted(offer.factory)}, "
             "expected two strings, the second like 'package.module:callable'"
         )
     if not isinstance(offer.summary, str):
-        raise PluginError(f"{where} offers {offer.name!r} with summary {_quoted(offer.summary)}, expected a string")
+        raise PluginError(f"{plugin} offers {offer.name!r} with summary {_quoted(offer.summary)}, expected a string")
 
 
 def _quoted(value: object) -> str:

@@ -38,7 +38,7 @@ NAME = re.compile(r"\w[\w.\-]*")
 
 
 class Fault(NamedTuple):
-    """Why a plugin cannot be used.
+    """Why a plugin cannot be used, and what to do.
 
     Attributes:
         status: ``broken`` or ``incompatible``.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def discover(
     *, only: Collection[str] | None = None, without: Collection[str] = (), strict: bool | None = None
 ) -> "Registry":
-    """A fresh registry of what is installed now; no plugin is imported.
+    """Find the installed plugins: a fresh registry of them; none is imported.
 
     A plugin that its metadata alone shows to be unusable is named on stderr, and left out. Where its entry
     points cannot be read at all, they count as none for the rest of this process: torch's import would fail on them.

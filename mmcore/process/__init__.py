@@ -1,4 +1,4 @@
-"""The mathematics, and what runs: noise schedules, the diffusion process in closed form, and the variational bound.
+"""The mathematics that runs: noise schedules, the diffusion process in closed form, and the variational bound.
 
 No module here knows of networks, files, devices or plugins. Training, sampling and evaluation call these very functions.
 """

@@ -1,4 +1,4 @@
-"""Processes side by side: a space of several blocks, each with its modalities and a timestep of its own.
+"""Diffusion processes side by side: groups of latent channels (blocks), each with its modalities and a timestep of its own.
 
 The blocks are ranges of the space's channels. Nothing couples them but the data, so every closed form of
 :class:`Process` holds block by block; only the shape of timesteps and how a coefficient is widened differ.
@@ -15,9 +15,9 @@ from mmcore.process.schedule import Schedule
 
 
 class Blocks(Process):
-    """One process per block of the space.
+    """Diffusion processes side by side: groups of latent channels, each with a timestep of its own.
 
-    Methods are :class:`Process`'s with timesteps ``t (B, K)``, one per block (or one integer for all), and encodings
+    One process per block of the space. Methods are :class:`Process`'s with timesteps ``t (B, K)``, one per block (or one integer for all), and encodings
     ``(B, N, *Z)`` that are zero outside their modality's block. Coefficients of :meth:`level` and :meth:`jump` are ``(B, K)``.
 
     Args:
@@ -34,8 +34,8 @@ class Blocks(Process):
     def __init__(
         self, schedules: Sequence[Schedule], members: Sequence[Sequence[int]], channels: Sequence[int]
     ) -> None:
-        found = sorted(i for block in members for i in block)
-        if not schedules or not len(schedules) == len(members) == len(channels) or found != list(range(len(found))):
+        columns = sorted(i for block in members for i in block)
+        if not schedules or not len(schedules) == len(members) == len(channels) or columns != list(range(len(columns))):
             raise ValueError(
                 f"blocks: found {len(schedules)} schedules, members {[list(b) for b in members]} and channels "
                 f"{list(channels)}, expected one of each per block and every modality in exactly one block"
@@ -46,13 +46,14 @@ class Blocks(Process):
                     f"blocks: block {b} has a schedule of {schedule.steps} steps and {schedule.modalities} modalities, "
                     f"expected {schedules[0].steps} steps and {len(block)} modalities"
                 )
-        W = torch.zeros(schedules[0].steps + 1, len(found), dtype=torch.float64)
+        W = torch.zeros(schedules[0].steps + 1, len(columns), dtype=torch.float64)
         for schedule, block in zip(schedules, members, strict=True):
             W[:, list(block)] = schedule.W
         # The first block's schedule stands for all where only its name, its length or its start is asked.
-        super().__init__(Schedule(schedules[0].log_A, W, schedules[0].name, schedules[0].eta))
+        first = Schedule(schedules[0].log_A, W, schedules[0].name, schedules[0].eta)
+        super().__init__(first, torch.stack([schedule.log_A for schedule in schedules], dim=1))
         self.schedules, self.members, self.channels = tuple(schedules), tuple(map(tuple, members)), tuple(channels)
-        block_of = [next(b for b, m in enumerate(members) if i in m) for i in range(len(found))]
+        block_of = [next(b for b, m in enumerate(members) if i in m) for i in range(len(columns))]
         self._block_of = torch.tensor(block_of, dtype=torch.int64)
         self._block_of_channel = torch.arange(len(channels)).repeat_interleave(torch.tensor(self.channels))
         self._indices: dict[torch.device, tuple[Tensor, Tensor]] = {}
@@ -62,7 +63,7 @@ class Blocks(Process):
 
     @property
     def blocks(self) -> int:
-        """``K``."""
+        """The number of blocks, ``K``."""
         return len(self.schedules)
 
     @property
@@ -71,7 +72,7 @@ class Blocks(Process):
         return self._block_of
 
     def widen(self, coefficient: Tensor, like: Tensor) -> Tensor:
-        """Give ``coefficient (B, K)`` the rank and dtype of ``like (B, C, *grid)``, by the channels' blocks."""
+        """Reshape per-row coefficients ``(B, K)`` to broadcast over a latent tensor ``like (B, C, *grid)``, by the channels' blocks; in its dtype."""
         if like.ndim < 2 or like.shape[1] != sum(self.channels):
             raise ValueError(
                 f"blocks: found a tensor of shape {tuple(like.shape)}, expected (B, {sum(self.channels)}, …), as the blocks have "
@@ -81,13 +82,10 @@ class Blocks(Process):
         return super().widen(by_channel, like)
 
     def by_modality(self, coefficient: Tensor) -> Tensor:
-        """Each modality's block's ``coefficient (B, K)``: ``(B, N)``."""
+        """For each modality the ``coefficient (B, K)`` of its block: ``(B, N)``."""
         if self.blocks == 1:
             return super().by_modality(coefficient[:, 0]).expand(-1, self.modalities)
         return coefficient[:, self._index(coefficient.device)[0]]
-
-    def _log_A(self) -> Tensor:
-        return torch.stack([s.log_A for s in self.schedules], dim=1)
 
     def _look(self, table: Tensor, t: Tensor) -> Tensor:
         return table.gather(0, t)
@@ -112,7 +110,7 @@ class Blocks(Process):
         return (*super().timestep_shape(rows), self.blocks)
 
     def half_log_snr(self, t: Timestep) -> Tensor:
-        """As :meth:`Process.half_log_snr`, each block's from its own modalities: ``(B, K)``."""
+        """Half the log signal-to-noise ratio as :meth:`Process.half_log_snr`, each block's from its own modalities: ``(B, K)``."""
         if isinstance(t, int):
             return super().half_log_snr(t)
         tables = self._on(t.device)

@@ -1,4 +1,4 @@
-r"""The variational bound :math:`-\log p(X) \le L_0 + \sum_{t=2}^T L_{1,t} + L_2`, per row and in nats.
+r"""The variational bound (negative ELBO) :math:`-\log p(X) \le L_0 + \sum_{t=2}^T L_{1,t} + L_2`, per row and in nats.
 
 ``L0`` is :func:`prior`, ``L1_t`` is :func:`posterior`; ``L2`` is the sum of the tasks' own loss terms at ``z_1``. A random base state would
 add ``L3``, the cost of recovering it from ``z_1`` less its entropy; a known or constant one adds nothing, and the engine has no other.
@@ -18,7 +18,10 @@ from mmcore.process.process import Process
 
 
 class Placed(Protocol):
-    """Codes of several modalities side by side, so that no copy of the space per modality is needed: ``(B, layers, *Z)``."""
+    """How latents of several modalities lie side by side in one tensor ``(B, layers, *Z)``.
+
+    So no copy of the space per modality is needed.
+    """
 
     def spread(self, values: Tensor) -> Tensor:
         """A number for each modality, ``(B, N)``, at the elements that are the modality's: ``(B, layers, *Z)``."""
@@ -30,7 +33,7 @@ class Placed(Protocol):
 
 
 class Stack:
-    """The plain form: encodings ``(B, N, *Z)``, one copy of the space for each modality.
+    """Latents of several modalities stacked, ``(B, N, *Z)``: one copy of the space for each modality.
 
     Args:
         axes: of the space, with its channels.
@@ -40,16 +43,16 @@ class Stack:
         self.axes = axes
 
     def spread(self, values: Tensor) -> Tensor:
-        """``(B, N)`` to ``(B, N, 1, …)``."""
+        """A number for each modality, ``(B, N)``, reshaped to broadcast: ``(B, N, 1, …)``."""
         return values.reshape(*values.shape, *[1] * self.axes)
 
     def collect(self, values: Tensor) -> Tensor:
-        """``(B, N, *Z)`` to ``(B, N)``."""
+        """Sums of ``(B, N, *Z)`` over each modality's elements: ``(B, N)``."""
         return values.reshape(*values.shape[:2], math.prod(values.shape[2:])).sum(2)
 
 
 def shares(d: Tensor, placed: Placed | None = None) -> Tensor:
-    r"""``‖Σ_i d_i‖²`` divided among the modalities: ``⟨d_i, Σ_j d_j⟩``, ``(B, N)``.
+    r"""Each modality's share of a squared norm ``‖Σ_i d_i‖²``: ``⟨d_i, Σ_j d_j⟩``, ``(B, N)``.
 
     It is each modality's own square where they do not overlap.
 
@@ -69,7 +72,9 @@ def prior(
     h: Tensor | None = None,
     level: Level | None = None,
 ) -> Tensor:
-    """``L0 = KL(q(z_T | X) ‖ N(0, I))``: ``(B,)`` nats; arguments as :meth:`Process.marginal`.
+    """The ELBO's prior term, in nats: ``L0 = KL(q(z_T | X) ‖ N(0, I))``, ``(B,)``.
+
+    Arguments are as :meth:`Process.marginal`'s.
 
     Args:
         process: the process.
@@ -79,11 +84,14 @@ def prior(
         level: other coefficients than those of ``T``, as where some rows have blocks in which nothing is generated.
     """
     q = process.marginal(encodings, process.steps if level is None else level, z0, h=h)
-    return q.kl(Gaussian(torch.zeros_like(q.mean), torch.ones_like(q.variance)))
+    return q.kl(Gaussian(torch.zeros_like(q.mean), torch.ones_like(q.deviation)))
 
 
 def coefficients(process: Process, t: Tensor) -> Tensor:
-    """``c_i = (W_{t-1}^(i) - k_t W_t^(i)) / sqrt(2 β_t)`` at timesteps ``t ≥ 2``, values unchecked: ``(B, N)``."""
+    """Each modality's scale in the diffusion term, ``c_i = (W_{t-1}^(i) - k_t W_t^(i)) / sqrt(2 β_t)``: ``(B, N)``.
+
+    Timesteps are ``t ≥ 2``; their values are not checked.
+    """
     jump = process.jump(t - 1, t)
     difference = process.level(t - 1).W - process.by_modality(jump.k) * process.level(t).W
     return difference / process.by_modality((2 * jump.beta).sqrt())
@@ -92,7 +100,9 @@ def coefficients(process: Process, t: Tensor) -> Tensor:
 def posterior(
     process: Process, gap: Tensor, t: Tensor, *, counts: Tensor | None = None, placed: Placed | None = None
 ) -> Tensor:
-    r"""``L1_t``, the KL from the true posterior to the one with predicted encodings, by modality: ``(B, N)`` nats.
+    r"""The ELBO's diffusion term at timestep t, in nats and by modality: ``L1_t (B, N)``.
+
+    It is the KL from the true posterior to the one with predicted encodings.
 
     .. math:: \| \sum_i c_i (E_i(x_i) - \hat E_i) \|^2, \quad
         c_i = (W_{t-1}^{(i)} - k_t W_t^{(i)}) / \sqrt{2 \beta_t}, \quad k_t = \sqrt{a_t} \sigma_{t-1}^2 / \sigma_t^2

@@ -16,8 +16,8 @@ def like(process: "Coefficients", encodings: Tensor | None, h: Tensor | None, z0
         ValueError: they do not.
     """
     if (encodings is None) == (h is None) and not (encodings is None and process.modalities == 0 and z0 is not None):
-        given = "both" if h is not None else "neither"
-        raise ValueError(f"process: {given} of encodings and h given, expected exactly one")
+        count = "both" if h is not None else "neither"
+        raise ValueError(f"process: {count} of encodings and h given, expected exactly one")
     if encodings is not None:
         if encodings.ndim < 2 or encodings.shape[1] != process.modalities:
             raise ValueError(
@@ -45,14 +45,14 @@ def alike(**tensors: Tensor | None) -> None:
     Raises:
         ValueError: naming the tensor.
     """
-    given = {name: x for name, x in tensors.items() if x is not None}
-    for name, x in given.items():
+    present = {name: x for name, x in tensors.items() if x is not None}
+    for name, x in present.items():
         if not x.is_floating_point():
             raise ValueError(f"process: {name} has dtype {x.dtype}, expected a floating-point dtype")
-    first = next(iter(given))
-    for name, x in given.items():
-        if x.dtype != given[first].dtype:
-            raise ValueError(f"process: {name} has dtype {x.dtype}, expected {given[first].dtype} as that of {first}")
+    first = next(iter(present))
+    for name, x in present.items():
+        if x.dtype != present[first].dtype:
+            raise ValueError(f"process: {name} has dtype {x.dtype}, expected {present[first].dtype} as that of {first}")
 
 
 def same_shape(like: Tensor, **tensors: Tensor) -> None:
@@ -64,6 +64,19 @@ def same_shape(like: Tensor, **tensors: Tensor) -> None:
     for name, x in tensors.items():
         if x.shape != like.shape:
             raise ValueError(f"process: {name} has shape {tuple(x.shape)}, expected (B, *Z) = {tuple(like.shape)}")
+
+
+def both(h: object) -> tuple[Tensor, Tensor]:
+    """The pair ``(h_s, h_t)``: one of them alone would leave the other's mean at zero.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if isinstance(h, tuple | list) and len(h) == 2 and all(isinstance(part, Tensor) for part in h):
+        return h[0], h[1]
+    kinds = [type(part).__name__ for part in h] if isinstance(h, tuple | list) else []
+    found = f"({', '.join(kinds)})" if kinds else type(h).__name__
+    raise ValueError(f"process: h = {found}, expected the pair (h_s, h_t)")
 
 
 def timestep(process: "Coefficients", name: str, t: "Timestep", rows: int) -> "Timestep":
@@ -86,7 +99,7 @@ def timestep(process: "Coefficients", name: str, t: "Timestep", rows: int) -> "T
         raise ValueError(f"process: {name} has shape {tuple(t.shape)}, expected {process.timesteps} = {expected}")
     if t.numel():
         low, high = t.aminmax()
-        if low < 0 or high > process.steps:
+        if low.item() < 0 or high.item() > process.steps:
             row = int(((t < 0) | (t > process.steps)).nonzero()[0, 0])
             raise ValueError(f"process: {name} = {t[row].tolist()} in row {row}, expected 0 … T = {process.steps}")
     return t.long()

@@ -21,16 +21,18 @@ MOST_KEPT = 1 << 14
 
 
 def widen(coefficient: Tensor, like: Tensor) -> Tensor:
-    """Give ``coefficient (B,)``, or ``(B, C)`` by channel, the rank and dtype of ``like (B, *Z)``.
+    """Reshape per-row coefficients to broadcast over a latent tensor: ``(B,)``, or ``(B, C)`` by channel, to the rank of ``like (B, *Z)``.
 
-    The one place that widens a timestep's coefficient.
+    The result has the dtype of ``like``. This is the one place that widens a timestep's coefficient.
     """
     return coefficient.to(like.dtype).reshape(*coefficient.shape, *[1] * (like.ndim - coefficient.ndim))
 
 
 @attrs.frozen(eq=False)
 class Level:
-    """The marginal's coefficients at timesteps ``t (B,)``, float64; ``(1,)`` for one integer ``t``.
+    """Signal and noise scales of ``q(z_t | X)`` at timestep t.
+
+    Float64, one row per timestep: ``B`` is 1 for one integer ``t``.
 
     Attributes:
         root_A: ``sqrt(A_t) (B,)``.
@@ -45,7 +47,9 @@ class Level:
 
 @attrs.frozen(eq=False)
 class Jump:
-    """The coefficients of a jump between ``s`` and ``t``, each ``(B,)`` float64.
+    """Coefficients of a denoising step from timestep t to s.
+
+    Each is ``(B,)`` float64.
 
     Attributes:
         a: ``sqrt(A_t / A_s)``.
@@ -67,7 +71,7 @@ def rows_of(of: Any) -> list[Any]:
 
 
 def stacked(rows: list[Any]) -> Any:
-    """The opposite of :func:`rows_of`."""
+    """Rows of :func:`rows_of`, put together again."""
     fields = [field.name for field in attrs.fields(type(rows[0]))]
     return type(rows[0])(*(torch.cat([getattr(row, name) for row in rows]) for name in fields))
 
@@ -87,31 +91,54 @@ class _Tables:
     columns: Tensor
 
 
+class _Kept(OrderedDict[Any, Any]):
+    """What one integer or a pair of them fixes, computed once; a path visits few of them, again and again."""
+
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What is kept under a key, or what is made now."""
+        found = self.get(key)
+        if found is None:
+            # A normal tensor, for whoever asks next, though the first may ask while nothing is recorded.
+            with torch.inference_mode(False), torch.no_grad():
+                found = make()
+            self.keep(key, found)
+        return found
+
+    def keep(self, key: Any, value: Any) -> None:
+        """Keep it, and let go of the oldest where there are many."""
+        self[key] = value
+        if len(self) > MOST_KEPT:
+            self.popitem(last=False)
+
+
 class Coefficients:
-    """What a :class:`Schedule` says at its timesteps. Values of timesteps are not checked here.
+    """The coefficients of a noise schedule at its timesteps.
+
+    Values of timesteps are not checked here.
 
     Args:
         schedule: the tables.
+        log_A: ``(T+1, K)``, of several blocks; the schedule's own by default.
     """
 
     timesteps = "(B,)"
     """The shape of a batch's timesteps, in words."""
 
-    def __init__(self, schedule: Schedule) -> None:
-        self.schedule = schedule
+    def __init__(self, schedule: Schedule, log_A: Tensor | None = None) -> None:
+        self.schedule, self._log_A = schedule, schedule.log_A if log_A is None else log_A
         self._tables: dict[torch.device, _Tables] = {}
-        self._kept: OrderedDict[Any, Any] = OrderedDict()
+        self._kept = _Kept()
         self.pairs: list[tuple[int, int]] = []
         """The jumps of the path that was prepared last, each from its end back to its start."""
 
     @property
     def steps(self) -> int:
-        """``T``, the number of timesteps."""
+        """The number of timesteps, ``T``."""
         return self.schedule.steps
 
     @property
     def modalities(self) -> int:
-        """``N``."""
+        """The number of modalities, ``N``."""
         return self.schedule.modalities
 
     def timestep_shape(self, rows: int) -> tuple[int, ...]:
@@ -119,7 +146,7 @@ class Coefficients:
         return (rows,)
 
     def widen(self, coefficient: Tensor, like: Tensor) -> Tensor:
-        """Give a timestep's ``coefficient (B,)`` the rank and dtype of ``like (B, *Z)``."""
+        """Reshape per-row coefficients ``(B,)`` to broadcast over a latent tensor ``like (B, *Z)``, in its dtype."""
         return widen(coefficient, like)
 
     def by_modality(self, coefficient: Tensor) -> Tensor:
@@ -127,15 +154,15 @@ class Coefficients:
         return coefficient[:, None]
 
     def level(self, t: Timestep, device: torch.device | None = None) -> Level:
-        """The marginal's coefficients at ``t (B,)``, or at one integer on a ``device``."""
+        """Signal and noise scales at timesteps ``t (B,)``, or at one integer on a ``device``."""
         if isinstance(t, int):
-            return self._once(("level", t, device), lambda: self.level(self._everywhere(t, device)))
+            return self._kept.once(("level", t, device), lambda: self.level(self._everywhere(t, device)))
         return self._level(self._on(t.device), t)
 
     def jump(self, s: Timestep, t: Timestep, device: torch.device | None = None) -> Jump:
-        """The coefficients between ``s (B,)`` and ``t (B,)``, or between two integers on a ``device``."""
+        """Coefficients of a denoising step from ``t (B,)`` to ``s (B,)``, or between two integers on a ``device``."""
         if isinstance(s, int) and isinstance(t, int):
-            return self._once(
+            return self._kept.once(
                 ("jump", s, t, device),
                 lambda: self.jump(self._everywhere(s, device), self._everywhere(t, device)),
             )
@@ -148,16 +175,19 @@ class Coefficients:
         return Jump(a, v, a * variance_s / variance_t, variance_s * v / variance_t)
 
     def half_log_snr(self, t: Timestep) -> Tensor:
-        """``λ_t = ½ log(Σ_i (W_t^(i))² / σ_t²)`` (``½ log(A_t/σ_t²)`` where ``N = 0``), in the shape of ``t``, float64."""
+        """Half the log signal-to-noise ratio, ``λ_t = ½ log(Σ_i (W_t^(i))² / σ_t²)``, in the shape of ``t``, float64.
+
+        Where ``N = 0`` it is ``½ log(A_t/σ_t²)``.
+        """
         if isinstance(t, int):
-            return self._once(("half_log_snr", t), lambda: self.half_log_snr(self._everywhere(t, None)))
+            return self._kept.once(("half_log_snr", t), lambda: self.half_log_snr(self._everywhere(t, None)))
         tables = self._on(t.device)
         log_A, W = self._look(tables.log_A, t), self._weights(tables.marginal.W, t)
         signal = W.square().sum(1).log() if self.modalities else log_A
         return 0.5 * (signal - (-torch.expm1(log_A)).log())
 
     def extrapolation(self, s: int, t: int, before: int) -> Tensor:
-        """``c = (λ_s - λ_t) / (2 (λ_t - λ_before))``: how far a second-order multistep goes beyond its last prediction.
+        """How far a second-order multistep sampler extrapolates its last prediction: ``c = (λ_s - λ_t) / (2 (λ_t - λ_before))``.
 
         After "DPM-Solver++" (Lu et al. 2022), in the process's own ``λ`` of :meth:`half_log_snr`: with the codes
         ``Ê + c (Ê - Ê_before)`` a deterministic step is of order two.
@@ -168,22 +198,23 @@ class Coefficients:
             before: where the step before it started.
 
         Returns:
-            one number, or one for each block: ``(1,)`` or ``(1, K)``, float64.
+            ``(1,)``, or ``(1, K)`` with one for each block, float64.
         """
         ratio = self.half_log_snr
-        return self._once(
+        return self._kept.once(
             ("extrapolation", s, t, before), lambda: (ratio(s) - ratio(t)) / (2 * (ratio(t) - ratio(before)))
         )
 
     def prepare(self, path: Sequence[int], device: torch.device | None = None) -> None:
-        """Work out at once what the timesteps of a decreasing path fix; else each is worked out when it is met.
+        """Compute the coefficients of a sampler's timesteps all at once; else each is computed when it is first met.
 
         Args:
             path: the timesteps that will be asked for as integers, and the jumps between neighbours.
             device: where.
         """
         pairs = list(zip(path[1:], path, strict=False))
-        if pairs == self.pairs and all(("jump", *pair, device) in self._kept for pair in pairs):
+        if all(("jump", *pair, device) in self._kept for pair in pairs):
+            self.pairs = pairs
             return
         t = torch.tensor(list(path), device=device)
         t = t.reshape(-1, *[1] * (len(self.timestep_shape(1)) - 1)).expand(self.timestep_shape(len(path)))
@@ -191,17 +222,13 @@ class Coefficients:
             levels, jumps = rows_of(self.level(t)), rows_of(self.jump(t[1:], t[:-1]))
             ratios = self.half_log_snr(t.cpu()).split(1)
         for step, level, ratio in zip(path, levels, ratios, strict=True):
-            self._keep(("level", step, device), level)
-            self._keep(("half_log_snr", step), ratio)
+            self._kept.keep(("level", step, device), level)
+            self._kept.keep(("half_log_snr", step), ratio)
         self.pairs = pairs
         for pair, jump in zip(pairs, jumps, strict=True):
-            self._keep(("jump", *pair, device), jump)
+            self._kept.keep(("jump", *pair, device), jump)
 
     # ---- how a timestep is looked up ----
-
-    def _log_A(self) -> Tensor:
-        """``log A`` of every timestep, in each block."""
-        return self.schedule.log_A
 
     def _look(self, table: Tensor, t: Tensor) -> Tensor:
         """A ``table`` at ``t``, in its shape."""
@@ -219,26 +246,13 @@ class Coefficients:
     def _on(self, device: torch.device) -> _Tables:
         """The tables on a device."""
         if device not in self._tables:
-            log_A = self._log_A().to(device)
-            marginal = Level((0.5 * log_A).exp(), self.schedule.W.to(device), (-torch.expm1(log_A)).sqrt())
-            side = [x[:, :1] if x.ndim > 1 else x[:, None] for x in (marginal.root_A, marginal.sigma)]
-            self._tables[device] = _Tables(log_A, marginal, torch.cat([*side, marginal.W], dim=1))
+            # Normal tensors, also where the first to ask is in inference mode.
+            with torch.inference_mode(False):
+                log_A = self._log_A.to(device)
+                marginal = Level((0.5 * log_A).exp(), self.schedule.W.to(device), (-torch.expm1(log_A)).sqrt())
+                side = [x[:, :1] if x.ndim > 1 else x[:, None] for x in (marginal.root_A, marginal.sigma)]
+                self._tables[device] = _Tables(log_A, marginal, torch.cat([*side, marginal.W], dim=1))
         return self._tables[device]
 
     def _everywhere(self, t: int, device: torch.device | None) -> Tensor:
         return torch.full(self.timestep_shape(1), t, device=device)
-
-    def _once(self, key: Any, make: Callable[[], Any]) -> Any:
-        """What one integer or a pair of them fixes is computed once; a path visits few of them, again and again."""
-        found = self._kept.get(key)
-        if found is None:
-            # A normal tensor, for whoever asks next, though the first may ask while nothing is recorded.
-            with torch.inference_mode(False), torch.no_grad():
-                found = make()
-            self._keep(key, found)
-        return found
-
-    def _keep(self, key: Any, value: Any) -> None:
-        self._kept[key] = value
-        if len(self._kept) > MOST_KEPT:
-            self._kept.popitem(last=False)

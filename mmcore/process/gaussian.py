@@ -12,18 +12,31 @@ from torch import Tensor
 class Gaussian:
     """A Gaussian with independent elements, one per row of a batch.
 
-    Attributes:
+    Args:
         mean: ``(B, *Z)``.
         variance: broadcastable to ``mean``; zero is a point mass.
-        deviation: its root, for draws; given where it is known to more digits than the variance has.
+        deviation: its root; either suffices, and where both are given neither loses digits.
     """
 
     mean: Tensor
-    variance: Tensor
-    deviation: Tensor | None = attrs.field(default=None, kw_only=True)
+    _variance: Tensor | None = attrs.field(default=None, alias="variance")
+    _deviation: Tensor | None = attrs.field(default=None, alias="deviation", kw_only=True)
+
+    @property
+    def variance(self) -> Tensor:
+        """Broadcastable to ``mean``."""
+        if self._variance is not None:
+            return self._variance
+        assert self._deviation is not None, "a Gaussian needs a variance or a deviation"
+        return self._deviation.square()
+
+    @property
+    def deviation(self) -> Tensor:
+        """The variance's root, broadcastable to ``mean``."""
+        return self.variance.sqrt() if self._deviation is None else self._deviation
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density at ``x (B, *Z)``, summed over ``Z``: ``(B,)`` nats.
+        """The log-density at ``x (B, *Z)``, summed over ``Z``: ``(B,)`` nats.
 
         The variance must be positive.
         """
@@ -32,12 +45,18 @@ class Gaussian:
         return total(terms)
 
     def draw(self, noise: Tensor) -> Tensor:
-        """The draw ``mean + deviation noise`` for standard normal ``noise (B, *Z)``."""
-        deviation = self.variance.sqrt() if self.deviation is None else self.deviation
-        return (deviation * noise).add_(self.mean)
+        """A draw by reparameterisation, ``mean + deviation · noise``, for standard normal ``noise (B, *Z)``.
+
+        Raises:
+            ValueError: noise of another shape or dtype than the mean's: rows would share it.
+        """
+        if noise.shape != self.mean.shape or noise.dtype != self.mean.dtype:
+            found, expected = (f"{x.dtype} {tuple(x.shape)}" for x in (noise, self.mean))
+            raise ValueError(f"process: noise is {found}, expected (B, *Z) = {expected}")
+        return (self.deviation * noise).add_(self.mean)
 
     def kl(self, other: Self) -> Tensor:
-        """``KL(self ‖ other)``, summed over ``Z``: ``(B,)`` nats.
+        """The divergence ``KL(self ‖ other)``, summed over ``Z``: ``(B,)`` nats.
 
         Two point masses, and equal variances in general, give the limit
         ``‖mean difference‖² / (2 variance)``, which is 0 where the means agree too.

@@ -1,4 +1,4 @@
-r"""The N-modality diffusion process: marginal, transition, posterior and the sampler's step in one form.
+r"""The diffusion process over several modalities: marginal, transition, posterior and the sampler's step in closed form.
 
 With the mean :math:`m_t = \sqrt{A_t} z_0 + h_t`, :math:`h_t = \sum_i W_t^{(i)} E_i(x_i)`,
 :math:`\sigma_t^2 = 1 - A_t`, and for :math:`0 \le s < t \le T`
@@ -15,6 +15,8 @@ Training draws :math:`z_t` from :meth:`Process.marginal`; samplers go from :math
 :meth:`Process.posterior`. There is no other implementation of either.
 """
 
+from numbers import Real
+
 import attrs
 import torch
 from torch import Tensor
@@ -25,13 +27,13 @@ from mmcore.process.gaussian import Gaussian
 
 
 class Process(Coefficients):
-    """The forward process of a :class:`Schedule`, in closed form.
+    """The forward diffusion process of a noise schedule, in closed form.
 
     Timesteps are integers or integer tensors ``(B,)``, and are checked. Where they are known to be right, and checking values would wait
     for a device, :meth:`marginal` takes the coefficients of :meth:`level` in their place.
 
     Args:
-        schedule: the process's tables.
+        schedule: the noise schedule.
     """
 
     def __repr__(self) -> str:
@@ -40,7 +42,7 @@ class Process(Coefficients):
     def marginal(
         self, encodings: Tensor | None, t: Timestep | Level, z0: Tensor | None = None, *, h: Tensor | None = None
     ) -> Gaussian:
-        """``q(z_t | z_0, X)``, the noisy space at one timestep.
+        """The distribution of noisy latents at timestep t, ``q(z_t | z_0, X)``.
 
         Args:
             encodings: ``(B, N, *Z)``, or None with ``h`` or ``z0`` given.
@@ -57,7 +59,7 @@ class Process(Coefficients):
         like = check.like(self, encodings, h, z0)
         check.alike(encodings=encodings, z0=z0, h=h)
         wide = self._wide(t if isinstance(t, Level) else check.timestep(self, "t", t, len(like)), like)
-        return Gaussian(self._mean(encodings, h, z0, wide, like), wide.variance, deviation=wide.deviation)
+        return Gaussian(self._mean(encodings, h, z0, wide, like), deviation=wide.sigma)
 
     def transition(
         self,
@@ -69,7 +71,10 @@ class Process(Coefficients):
         *,
         h: tuple[Tensor, Tensor] | None = None,
     ) -> Gaussian:
-        """``q(z_t | z_s, X)`` for ``s < t``; arguments as :meth:`posterior`, with ``z_s (B, *Z)``."""
+        """The forward transition from timestep s to t, ``q(z_t | z_s, X)`` for ``s < t``.
+
+        Arguments are as :meth:`posterior`'s, with ``z_s (B, *Z)``.
+        """
         m_s, m_t, jump = self._pair(z_s, encodings, s, t, z0, h)
         return Gaussian(m_t + self.widen(jump.a, z_s) * (z_s - m_s), self.widen(jump.v, z_s))
 
@@ -83,7 +88,7 @@ class Process(Coefficients):
         *,
         h: tuple[Tensor, Tensor] | None = None,
     ) -> Gaussian:
-        """``q(z_s | z_t, z_0, X)`` for ``s < t``.
+        """The forward process's posterior, ``q(z_s | z_t, z_0, X)`` for ``s < t``.
 
         Args:
             z_t: ``(B, *Z)``.
@@ -113,7 +118,7 @@ class Process(Coefficients):
         noise: Tensor | None = None,
         eta: float = 0.0,
     ) -> Tensor:
-        r"""One step of DDIM's family from ``t`` to ``s``: ``(B, *Z)``.
+        r"""One denoising step of DDIM's family, from timestep t to s: ``(B, *Z)``.
 
         .. math:: z_s = \hat h_s + \sqrt{\sigma_s^2 - \tau^2}\, \hat\epsilon + \tau \xi, \quad
             \hat\epsilon = (z_t - \hat h_t) / \sigma_t, \quad \tau^2 = \eta^2 \beta_{t,s}
@@ -133,12 +138,13 @@ class Process(Coefficients):
         Raises:
             ValueError: as :meth:`posterior`; ``η`` outside 0 … 1, or above 0 without noise.
         """
-        check.same_shape(z_t, h_s=h_s, h_t=h_t)
-        check.alike(z=z_t, h_s=h_s, h_t=h_t)
+        tensors = {"h_s": h_s, "h_t": h_t} | ({} if noise is None else {"noise": noise})
+        check.same_shape(z_t, **tensors)
+        check.alike(z=z_t, **tensors)
         s, t = check.pair(self, s, t, len(z_t))
-        if not 0 <= eta <= 1 or (eta and noise is None):
-            found = f"eta = {eta}" + ("" if noise is not None else " without noise")
-            raise ValueError(f"process: {found}, expected 0 … 1, and noise where it is above 0")
+        if not isinstance(eta, Real) or not 0 <= eta <= 1 or (eta and noise is None):
+            noiseless = "" if noise is not None else " without noise"
+            raise ValueError(f"process: eta = {eta}{noiseless}, expected 0 … 1, and noise where it is above 0")
         kept, added = self._stride(s, t, float(eta), z_t)
         z_s = torch.sub(z_t, h_t).mul_(kept).add_(h_s)
         return z_s if noise is None or not eta else z_s + added * noise
@@ -149,18 +155,18 @@ class Process(Coefficients):
         if not (isinstance(s, int) and isinstance(t, int)):
             return self._strides(self.jump(s, t, like.device), *self._sigmas(s, t, like), eta, like)
         how = (eta, like.device, like.dtype, like.ndim)
-        found = self._kept.get(("stride", s, t, *how))
-        if found is None:
+        factors = self._kept.get(("stride", s, t, *how))
+        if factors is None:
             # All steps of a path that is known to come are worked out together.
             coming = self.pairs if (s, t) in self.pairs else [(s, t)]
             with torch.inference_mode(False), torch.no_grad():
                 jumps = stacked([self.jump(*pair, like.device) for pair in coming])
                 sigma_s, sigma_t = map(torch.cat, zip(*(self._sigmas(*pair, like) for pair in coming), strict=True))
                 kept, added = self._strides(jumps, sigma_s, sigma_t, eta, like)
-            for (end, begin), factors in zip(coming, zip(kept.split(1), added.split(1), strict=True), strict=True):
-                self._keep(("stride", end, begin, *how), factors)
-            found = self._kept["stride", s, t, *how]
-        return found
+            for (end, begin), each in zip(coming, zip(kept.split(1), added.split(1), strict=True), strict=True):
+                self._kept.keep(("stride", end, begin, *how), each)
+            factors = self._kept["stride", s, t, *how]
+        return factors
 
     def _sigmas(self, s: Timestep, t: Timestep, like: Tensor) -> tuple[Tensor, Tensor]:
         return self.level(s, like.device).sigma, self.level(t, like.device).sigma
@@ -179,7 +185,7 @@ class Process(Coefficients):
         z0: Tensor | None,
         h: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor, Jump]:
-        h_s, h_t = (None, None) if h is None else h
+        h_s, h_t = (None, None) if h is None else check.both(h)
         if encodings is None and h is None and z0 is None and self.modalities == 0:
             z0 = torch.zeros_like(z)
         like = check.like(self, encodings, h_t, z0)
@@ -195,15 +201,10 @@ class Process(Coefficients):
         """The coefficients at a timestep as wide as ``like``."""
         if isinstance(t, int):
             key = ("wide", t, like.device, like.dtype, like.ndim)
-            return self._once(key, lambda: self._wide(self.level(t, like.device), like))
+            return self._kept.once(key, lambda: self._wide(self.level(t, like.device), like))
         level = t if isinstance(t, Level) else self.level(t)
         W = level.W.to(like.dtype)
-        return _Wide(
-            self.widen(level.root_A, like),
-            W.reshape(*W.shape, *[1] * (like.ndim - 1)),
-            self.widen(level.sigma, like),
-            self.widen(level.sigma.square(), like),
-        )
+        return _Wide(level, W.reshape(*W.shape, *[1] * (like.ndim - 1)), self.widen(level.sigma, like))
 
     def _mean(
         self, encodings: Tensor | None, h: Tensor | None, z0: Tensor | None, wide: "_Wide", like: Tensor
@@ -215,14 +216,13 @@ class Process(Coefficients):
                 h = torch.addcmul(h, wide.W[:, i], encodings[:, i])
         if h is None:
             h = torch.zeros_like(like)
-        return h if z0 is None else h + wide.root_A * z0
+        return h if z0 is None else h + self.widen(wide.level.root_A, like) * z0
 
 
 @attrs.frozen(eq=False)
 class _Wide:
-    """Coefficients with the rank and dtype of the space: ``W`` is ``(B, N, 1, …)``, the others ``(B, 1, …)`` or by channel."""
+    """A level, and of its coefficients with the rank and dtype of the space: ``W (B, N, 1, …)`` and ``σ (B, 1, …)``, or by channel."""
 
-    root_A: Tensor
+    level: Level
     W: Tensor
-    deviation: Tensor
-    variance: Tensor
+    sigma: Tensor

@@ -1,4 +1,4 @@
-r"""Schedules: the two tables that fix a forward process.
+r"""Noise schedules: the two tables that fix a forward process.
 
 One step of the process (notation page, "Forward process"),
 
@@ -22,7 +22,7 @@ Numbers = Tensor | Sequence[float]
 
 
 class ScheduleError(ValueError):
-    """An argument of a named schedule cannot be used.
+    """An argument of a named noise schedule that cannot be used.
 
     Attributes:
         option: the argument's name.
@@ -37,9 +37,9 @@ class ScheduleError(ValueError):
 
 @attrs.frozen(eq=False)
 class Schedule:
-    """The cumulative tables of a process of ``T`` steps and ``N`` modalities.
+    """A noise schedule: cumulative signal ``A_t`` and each modality's weight ``W_t``.
 
-    Make one by :meth:`from_cumulative`, :meth:`from_steps` or by name
+    Tables of ``T`` timesteps and ``N`` modalities. Make one by :meth:`from_cumulative`, :meth:`from_steps` or by name
     (:func:`cosine`, :func:`linear`, :func:`paper`, :func:`paper_steps`).
 
     Attributes:
@@ -56,7 +56,7 @@ class Schedule:
 
     @classmethod
     def from_cumulative(cls, log_A: Numbers, W: Tensor, *, name: str = "custom", eta: float = 1.0) -> Self:
-        """A schedule from ``log A (T+1,)`` and ``W (T+1, N)``.
+        """A noise schedule from its cumulative tables ``log A (T+1,)`` and ``W (T+1, N)``.
 
         Raises:
             ValueError: wrong lengths, NaN or inf, ``log A_0 ≠ 0``, or ``log A`` not decreasing.
@@ -84,7 +84,7 @@ class Schedule:
     def from_steps(
         cls, a: Numbers, w: Tensor, W0: Numbers | None = None, *, name: str = "custom", eta: float = 1.0
     ) -> Self:
-        """A schedule from the steps' ``a (T,)`` and ``w (T, N)``, and ``W_0 (N,)``, zero by default.
+        """A noise schedule from each step's ``a (T,)`` and ``w (T, N)``, and ``W_0 (N,)``, zero by default.
 
         Raises:
             ValueError: wrong lengths, or an ``a_t`` outside ``0 < a_t < 1``.
@@ -111,60 +111,60 @@ class Schedule:
 
     @property
     def steps(self) -> int:
-        """``T``."""
+        """The number of timesteps, ``T``."""
         return len(self.log_A) - 1
 
     @property
     def modalities(self) -> int:
-        """``N``."""
+        """The number of modalities, ``N``."""
         return self.W.shape[1]
 
     @property
     def a(self) -> Tensor:
-        """``a_t = A_t / A_{t-1}`` for ``t = 1 … T``: ``(T,)``."""
+        """Each step's signal, ``a_t = A_t / A_{t-1}`` (DDPM's ``α_t``) for ``t = 1 … T``: ``(T,)``."""
         return self.log_A.diff().exp()
 
     @property
     def w(self) -> Tensor:
-        """``w_t = W_t / sqrt(a_t) - W_{t-1}`` for ``t = 1 … T``: ``(T, N)``."""
+        """Each step's weights of the modalities, ``w_t = W_t / sqrt(a_t) - W_{t-1}`` for ``t = 1 … T``: ``(T, N)``."""
         return self.W[1:] * (-0.5 * self.log_A.diff()).exp()[:, None] - self.W[:-1]
 
     @property
     def W0(self) -> Tensor:
-        """``W_0``: ``(N,)``; nonzero starts the process at the aggregate of the encodings."""
+        """The weights ``W_0 (N,)`` at ``t = 0``; nonzero, the process starts at the modalities' weighted sum."""
         return self.W[0]
 
     @property
     def variance(self) -> Tensor:
-        """``σ_t² = 1 - A_t`` for ``t = 0 … T``: ``(T+1,)``."""
+        """The noise variance ``σ_t² = 1 - A_t`` for ``t = 0 … T``: ``(T+1,)``."""
         return -torch.expm1(self.log_A)
 
     @property
     def terminal_snr(self) -> Tensor:
-        """``(W_T^(i))² / σ_T²``, what is left of each modality at the prior: ``(N,)``."""
+        """Each modality's signal-to-noise ratio at ``T``, ``(W_T^(i))² / σ_T²``: ``(N,)``; 0 is pure noise."""
         return self.W[-1].square() / self.variance[-1]
 
     def select(self, columns: Sequence[int]) -> "Schedule":
-        """The same clock with only these modalities' weights, in this order."""
+        """The same schedule with these modalities' weights alone, in this order."""
         return attrs.evolve(self, W=self.W[:, list(columns)])
 
 
-def _per_modality(what: str, values: Numbers | None, modalities: int) -> Tensor:
+def _per_modality(option: str, values: Numbers | None, modalities: int) -> Tensor:
     table = (
         torch.ones(modalities, dtype=torch.float64) if values is None else torch.as_tensor(values, dtype=torch.float64)
     )
     if table.shape != (modalities,):
-        found = f"has shape {tuple(table.shape)}"
-        raise ScheduleError(what, table.tolist(), f"one number per modality, ({modalities},)", found)
+        shape = f"has shape {tuple(table.shape)}"
+        raise ScheduleError(option, table.tolist(), f"one number per modality, ({modalities},)", shape)
     if not (table.isfinite() & (table > 0)).all():
-        raise ScheduleError(what, table.tolist(), "finite numbers above 0", f"is {table.tolist()}")
+        raise ScheduleError(option, table.tolist(), "finite numbers above 0", f"is {table.tolist()}")
     return table
 
 
 def _check_size(steps: int, modalities: int) -> None:
-    for what, value, least in (("steps", steps, 1), ("modalities", modalities, 0)):
+    for option, value, least in (("steps", steps, 1), ("modalities", modalities, 0)):
         if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-            raise ScheduleError(what, value, f"a whole number of at least {least}")
+            raise ScheduleError(option, value, f"a whole number of at least {least}")
 
 
 def _cosine_a(steps: int) -> Tensor:
@@ -189,7 +189,7 @@ def _aggregate(name: str, a: Tensor, modalities: int, gains: Numbers | None, pow
 
 
 def cosine(steps: int, modalities: int, gains: Numbers | None = None, powers: Numbers | None = None) -> Schedule:
-    """The cosine schedule, ``W_t^(i) = g_i A_t^{p_i/2}``.
+    """The cosine schedule (Nichol and Dhariwal 2021), ``W_t^(i) = g_i A_t^{p_i/2}``.
 
     Args:
         steps: ``T``.
@@ -205,13 +205,15 @@ def cosine(steps: int, modalities: int, gains: Numbers | None = None, powers: Nu
 
 
 def linear(steps: int, modalities: int, gains: Numbers | None = None, powers: Numbers | None = None) -> Schedule:
-    """The linear schedule, ``1 - a_t`` from 1e-4 to 0.02 times ``1000/T``; arguments as :func:`cosine`."""
+    """The linear schedule (Ho et al. 2020), ``1 - a_t`` from 1e-4 to 0.02 times ``1000/T``; arguments as :func:`cosine`."""
     _check_size(steps, modalities)
     return _aggregate("linear", _linear_a(steps), modalities, gains, powers)
 
 
 def paper(steps: int, modalities: int, gains: Numbers | None = None) -> Schedule:
-    """The article's ``a_t = α_t / (N + 1)`` with ``W_t^(i) = g_i sqrt(SNR_t) σ_t``, SNR the cosine schedule's.
+    """The article's schedule by signal-to-noise ratio: ``a_t = α_t / (N + 1)``, ``W_t^(i) = g_i sqrt(SNR_t) σ_t``.
+
+    ``α_t`` and ``SNR_t`` are the cosine schedule's.
 
     Ancestral steps with mean predictions have an error under it that no number of steps
     removes, so it is sampled with ``η = 0``.
@@ -228,7 +230,7 @@ def paper(steps: int, modalities: int, gains: Numbers | None = None) -> Schedule
 
 
 def paper_steps(steps: int, modalities: int, gains: Numbers | None = None) -> Schedule:
-    """The article's ``a_t = α_t / (N + 1)`` with step weights ``w_t^(i) = g_i sqrt(ᾱ_t)``."""
+    """The article's schedule by step weights: ``a_t = α_t / (N + 1)``, ``w_t^(i) = g_i sqrt(ᾱ_t)``."""
     _check_size(steps, modalities)
     g = _per_modality("gains", gains, modalities)
     alpha = _cosine_a(steps)
@@ -242,4 +244,4 @@ NAMED: dict[str, Callable[..., Schedule]] = {
     "paper": paper,
     "paper-steps": paper_steps,
 }
-"""The schedules by name; others come as plugins."""
+"""The built-in noise schedules by name; others come as plugins."""

@@ -52,7 +52,7 @@ class DryRun:
         lines += [f"{name:24}{learns:>12,}{fixed:>12,}" for name, (learns, fixed) in self.parameters.items()]
         learns, fixed = (sum(column) for column in zip(*self.parameters.values(), strict=True))
         lines += [f"{'all':24}{learns:>12,}{fixed:>12,}", ""]
-        what = {
+        values = {
             "data": f"{self.rows:,} rows",
             "space": " × ".join(map(str, self.space)),
             "device": f"{self.device}, {self.threads} CPU thread{'s' * (self.threads > 1)}",
@@ -61,7 +61,7 @@ class DryRun:
             "one sample": f"{self.sampling * 1000:.0f} ms",
             "peak memory": f"{self.memory / 2**20:,.0f} MB",
         }
-        return "\n".join([*lines, *(f"{name:16}{text}" for name, text in what.items())])
+        return "\n".join([*lines, *(f"{name:16}{text}" for name, text in values.items())])
 
 
 def dry_run(setup: Setup) -> DryRun:
@@ -110,13 +110,13 @@ def dry_run(setup: Setup) -> DryRun:
 
 def parameters(model: JointModel) -> dict[str, tuple[int, int]]:
     """Of the backbone, each encoder and each head: how many parameters learn, and how many do not."""
-    parts: dict[str, Any] = {f"encoder {name}": one for name, one in model.encoders.items()}
-    parts |= {"backbone": model.backbone} | {f"head {name}": one for name, one in model.decoders.items()}
-    found = {}
+    parts: dict[str, Any] = {f"encoder {name}": module for name, module in model.encoders.items()}
+    parts |= {"backbone": model.backbone} | {f"head {name}": module for name, module in model.decoders.items()}
+    counts = {}
     for name, module in parts.items():
         sizes = [(p.numel(), p.requires_grad) for p in module.parameters()]
-        found[name] = (sum(n for n, learns in sizes if learns), sum(n for n, learns in sizes if not learns))
-    return found
+        counts[name] = (sum(n for n, learns in sizes if learns), sum(n for n, learns in sizes if not learns))
+    return counts
 
 
 def peak_memory(device: torch.device) -> int:

@@ -32,11 +32,11 @@ def sheet(variables: Sequence["Modality"], answer: Mapping[str, "Tensor"], limit
     """
     from PIL import Image, ImageDraw
 
-    here = [m for m in variables if m.name in answer]
+    shown = [m for m in variables if m.name in answer]
     count = min(limit, len(next(iter(answer.values()))))
-    cells: list[dict[str, Any]] = [{m.name: m.show(answer[m.name][i]) for m in here} for i in range(count)]
-    pictures = [m.name for m in here if not isinstance(cells[0][m.name], str)]
-    words = [m.name for m in here if m.name not in pictures and (m.discrete or not pictures)]
+    cells: list[dict[str, Any]] = [{m.name: m.show(answer[m.name][i]) for m in shown} for i in range(count)]
+    pictures = [m.name for m in shown if not isinstance(cells[0][m.name], str)]
+    words = [m.name for m in shown if m.name not in pictures and (m.discrete or not pictures)]
     sizes = {name: _enlarged(cells[0][name].size) for name in pictures}
     width = max(sum(w + 2 for w, _ in sizes.values()), SIDE if pictures else 3 * SIDE)
     tall = max((h for _, h in sizes.values()), default=0)
@@ -63,7 +63,7 @@ def grid(m: "Modality", x: "Tensor", limit: int = 64) -> "Image | None":
     """The pictures of one modality, eight in a row, pixel by pixel; None for one that shows itself in words."""
     from PIL import Image
 
-    shown = [m.show(one) for one in x[:limit]]
+    shown = [m.show(sample) for sample in x[:limit]]
     if isinstance(shown[0], str):
         return None
     width, height = shown[0].size

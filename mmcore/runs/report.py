@@ -51,11 +51,11 @@ def page(title: str, heading: str, lead: str, body: str) -> str:
 """
 
 
-def card(name: str, value: str, what: str = "") -> str:
+def card(name: str, value: str, note: str = "") -> str:
     """One figure, large."""
     return (
         f"<div class=card><span>{html.escape(name)}</span><b>{html.escape(value)}</b>"
-        f"<small>{html.escape(what)}</small></div>"
+        f"<small>{html.escape(note)}</small></div>"
     )
 
 
@@ -137,8 +137,8 @@ def sizes(weights: Path) -> dict[str, int]:
     with safe_open(weights, "numpy") as file:
         for name in file.keys():  # noqa: SIM118 - the file is no mapping
             head, _, rest = name.partition(".")
-            what = {"encoders": "encoder", "decoders": "head"}.get(head, head)
-            part = f"{what} {rest.partition('.')[0]}" if what != head else head
+            kind = {"encoders": "encoder", "decoders": "head"}.get(head, head)
+            part = f"{kind} {rest.partition('.')[0]}" if kind != head else head
             count = 1
             for side in file.get_slice(name).get_shape():
                 count *= side
@@ -149,13 +149,13 @@ def sizes(weights: Path) -> dict[str, int]:
 def _curves(path: Path, last: dict[str, Any]) -> str:
     from mmcore.runs.pictures import curves
 
-    rows = [(name, "" if one["loss"] is None else float(one["loss"])) for name, one in last["tasks"].items()]
+    rows = [(name, "" if task["loss"] is None else float(task["loss"])) for name, task in last["tasks"].items()]
     text = f"<h2>How it learned</h2>{table(rows, ('task', 'nats per sample, last'))}"
     try:
         picture = curves(path)
     except RequestError:
         return f"{text}<p class=note>Curves need matplotlib: pip install 'mmcore-diffusion[report]'.</p>"
-    note = "Each task's loss over random clocks and roles: grey as measured, red smoothed."
+    note = "Each task's loss over random timesteps and roles: grey as measured, red smoothed."
     return f"{text}<p class=note>{note}</p><figure>{image(picture, 'curves')}</figure>"
 
 
@@ -169,8 +169,8 @@ def _samples(folder: Path) -> str:
         text += f"<figure class=pixels>{image((folder / 'samples.png').read_bytes(), 'samples')}</figure>"
     if sheets:
         steps = "".join(
-            f"<figure class=pixels>{image(one.read_bytes(), one.stem)}<br>step {int(one.stem.split('-')[1]):,}</figure>"
-            for one in sheets
+            f"<figure class=pixels>{image(sheet.read_bytes(), sheet.stem)}<br>step {int(sheet.stem.split('-')[1]):,}</figure>"
+            for sheet in sheets
         )
         text += f"<h2>On the way</h2><div class=sheets>{steps}</div>"
     return text
@@ -186,13 +186,13 @@ def _question(path: Path) -> str:
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     """The lines of a log; one that was cut off while it was written is left out."""
-    found = []
+    lines = []
     for line in path.read_text().splitlines() if path.is_file() else []:
         try:
-            found.append(json.loads(line))
+            lines.append(json.loads(line))
         except ValueError:
             break
-    return found
+    return lines
 
 
 def _duration(seconds: float) -> str:

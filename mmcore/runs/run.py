@@ -50,8 +50,8 @@ class Run:
         """
         folder = Path(folder)
         if not (folder / CONFIG).is_file():
-            found = "there is no such folder" if not folder.is_dir() else f"it holds no {CONFIG}"
-            raise RequestError(f"run {folder}: {found}, expected what mmcore train made")
+            fault = "there is no such folder" if not folder.is_dir() else f"it holds no {CONFIG}"
+            raise RequestError(f"run {folder}: {fault}, expected what mmcore train made")
         tables = files.read(folder / CONFIG)
         # A run may go on on another machine.
         tables["device"] = "auto"
@@ -59,12 +59,12 @@ class Run:
 
     def model(self, device: str = "auto") -> JointModel:
         """The trained model, in evaluation mode."""
-        where = self.folder / "model"
-        if not where.is_dir():
+        model_folder = self.folder / "model"
+        if not model_folder.is_dir():
             raise RequestError(
                 f"run {self.folder}: there is no model yet; go on with the training (mmcore train --resume)"
             )
-        return load(where, registry=self.setup.registry, device=str(pick_device(device)))
+        return load(model_folder, registry=self.setup.registry, device=str(pick_device(device)))
 
     def held_out(self) -> tuple[Dataset, str]:
         """Rows that training has not seen, and the name of their part: the test rows, or where there are none the validation rows.
@@ -111,8 +111,8 @@ def train(
     rows = setup.rows()
     setup = setup.measured(rows)
     config, folder = setup.config, Path(setup.config.out)
-    how = config.sampling.how()
-    held = _held_out(setup) if config.training.validate_every else None
+    sampling = config.sampling.how()
+    validation = _held_out(setup) if config.training.validate_every else None
     model = setup.model()
     written = files.text(setup.tables()).encode()
     first = int(os.environ.get("RANK", "0")) == 0
@@ -127,7 +127,7 @@ def train(
             written = b""
 
     def draw(model: JointModel, step: int) -> dict[str, Any]:
-        return {"sheet": pictures.sheet(model.variables, sample(model, min(config.sampling.n, 64), **how))}
+        return {"sheet": pictures.sheet(model.variables, sample(model, min(config.sampling.n, 64), **sampling))}
 
     fit(
         model,
@@ -135,7 +135,7 @@ def train(
         out=folder,
         options=config.training,
         device=config.device,
-        validation=held,
+        validation=validation,
         loading=config.data,
         pictures=draw,
         watch=[keep],
@@ -146,8 +146,8 @@ def train(
         accept_changes=accept_changes,
     )
     if first:
-        answer = sample(model, config.sampling.n, **how)
-        write_samples(folder / "samples", model, answer, {"n": config.sampling.n, **how})
+        answer = sample(model, config.sampling.n, **sampling)
+        write_samples(folder / "samples", model, answer, {"n": config.sampling.n, **sampling})
         report.write(folder)
     return folder
 
@@ -196,21 +196,21 @@ def write_samples(
         the files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    made = {"samples.png": pictures.png(pictures.sheet(model.variables, answer))}
+    written = {"samples.png": pictures.png(pictures.sheet(model.variables, answer))}
     words = {}
     for m in model.variables:
         if m.name not in answer:
             continue
         grid = pictures.grid(m, answer[m.name])
         if grid is not None:
-            made[f"grid-{m.name}.png"] = pictures.png(grid)
+            written[f"grid-{m.name}.png"] = pictures.png(grid)
         else:
             words[m.name] = [m.show(x) for x in answer[m.name]]
-    made["samples.json"] = (json.dumps({**question, "answers": words}, indent=2) + "\n").encode()
-    made["samples.safetensors"] = to_bytes({name: x.contiguous() for name, x in answer.items()})
-    for name, data in made.items():
+    written["samples.json"] = (json.dumps({**question, "answers": words}, indent=2) + "\n").encode()
+    written["samples.safetensors"] = to_bytes({name: x.contiguous() for name, x in answer.items()})
+    for name, data in written.items():
         replace_file(folder / name, data)
-    return [folder / name for name in made]
+    return [folder / name for name in written]
 
 
 def use_threads(wanted: int) -> None:

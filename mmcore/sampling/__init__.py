@@ -1,4 +1,4 @@
-"""Sampling: from a question to its samples; samplers and guidance, and the protocol that both are written against."""
+"""Sampling: :func:`sample`, the samplers, guidance, and the protocol that both are written against."""
 
 from mmcore.sampling.ask import sample
 from mmcore.sampling.denoiser import Asked, Denoiser, Here

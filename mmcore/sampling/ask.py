@@ -1,4 +1,4 @@
-r"""Sampling: from a question to its samples.
+r"""Sampling: jointly, conditioned on given values, or inpainted.
 
 :func:`sample` visits decreasing timesteps from ``T`` to 1. At each the sampler asks the :class:`~mmcore.sampling.denoiser.Denoiser` for the
 codes that the model predicts and moves on by :meth:`mmcore.Process.step`; the answer is read at the last timestep.
@@ -10,13 +10,13 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
-from mmcore.errors import OptionError
+from mmcore.errors import OptionError, RequestError
 from mmcore.model.joint import JointModel
 from mmcore.model.roles import Role
 from mmcore.plugins import Registry
 from mmcore.process import Process
 from mmcore.rng import Rng
-from mmcore.sampling.denoiser import Asked, Denoiser, Here
+from mmcore.sampling.denoiser import Asked, Denoiser, Here, given_back
 from mmcore.sampling.guidance import ClassifierFree, Guidance, Guided, Pinned
 from mmcore.sampling.question import Question
 from mmcore.sampling.rejection import by_rejection, check_discrete
@@ -44,9 +44,9 @@ def sample(
     batch_size: int = 500,
     registry: Registry | None = None,
 ) -> dict[str, Tensor]:
-    """Samples of every variable that is not absent.
+    """Draw samples: jointly, conditioned on given values, or inpainted.
 
-    Sample ``k`` depends on ``(seed, k)`` only, to rounding, whatever the batch size (with ``"rejection"``, on what is given to all rows).
+    Every variable that is not absent is answered. Sample ``k`` depends on ``(seed, k)`` only, to rounding, whatever the batch size (with ``"rejection"``, on what is given to all rows).
 
     Args:
         model: a joint model.
@@ -85,13 +85,13 @@ def sample(
     Raises:
         RequestError: a question, sampler or option that makes no sense, before any work.
     """
-    n, batch_size = (_whole(value, what) for what, value in (("n", n), ("batch_size", batch_size)))
+    n, batch_size = (_whole(value, option) for option, value in (("n", n), ("batch_size", batch_size)))
     mappings: dict[str, object] = {"given": given, "where": where, "start": start}
     if not isinstance(guidance, Guidance):
         mappings["guidance"] = guidance
-    for what, value in mappings.items():
+    for option, value in mappings.items():
         if value is not None and not isinstance(value, Mapping):
-            raise OptionError("sample", what, value, "a mapping by modality name")
+            raise OptionError("sample", option, value, "a mapping by modality name")
     if not isinstance(absent, Collection) or isinstance(absent, str):
         raise OptionError("sample", "absent", absent, "a list of names, or a mapping from name to rows")
     begin = None if start is None else _begin(model.process, strength)
@@ -109,9 +109,9 @@ def sample(
     if conditioning == "rejection":
         check_discrete(model, given or {}, where or {})
         if start is not None or isinstance(absent, Mapping):
-            what = "start" if start is not None else "absent by row"
+            excluded = "start" if start is not None else "absent by row"
             raise OptionError(
-                "sample", "conditioning", conditioning, f"roles, or no {what} beside it", beside=["start", "absent"]
+                "sample", "conditioning", conditioning, f"roles, or no {excluded} beside it", beside=["start", "absent"]
             )
     guide = _guidance(model, question, guidance or {}, conditioning)
     if start is not None:
@@ -120,31 +120,31 @@ def sample(
     def answers(question: Question, at: int, first: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
         """Of the samples from ``at`` on, as many as the question has rows."""
         rng = Rng.for_rows(seed, len(question.roles), start=at, device=model.device).of("sample")
-        found = _walk(
+        values = _walk(
             Denoiser(model, question.to(model.device), path, chosen.codes), chosen, path, guide, rng, first, draw
         )
-        return {name: x.cpu() for name, x in found.items()}
+        return {name: x.cpu() for name, x in values.items()}
 
     # What is absent in every row is left out; of the rest every batch answers, also one whose rows all lack it.
-    gone = (question.roles == Role.ABSENT).all(0)
-    names = [m.name for m, left_out in zip(model.variables, gone.tolist(), strict=True) if not left_out]
+    absent_everywhere = (question.roles == Role.ABSENT).all(0)
+    names = [m.name for m, left_out in zip(model.variables, absent_everywhere.tolist(), strict=True) if not left_out]
     training = model.training
     model.eval()
     try:
         with torch.inference_mode():
             if conditioning == "rejection":
                 joint = Question.ask(model, batch_size, given={}, where={}, absent=absent)
-                found = by_rejection(lambda at: answers(joint, at, None), given or {}, n)
+                values = by_rejection(lambda at: answers(joint, at, None), given or {}, n)
             else:
                 parts = []
                 for at in range(0, n, batch_size):
                     rows = slice(at, min(n, at + batch_size))
                     first = None if start is None else {name: x[rows].to(model.device) for name, x in start.items()}
                     parts.append(answers(question.rows(rows), at, first))
-                found = {name: torch.cat([part[name] for part in parts]) for name in names}
+                values = {name: torch.cat([part[name] for part in parts]) for name in names}
     finally:
         model.train(training)
-    answer = {name: found[name] for name in names}
+    answer = {name: values[name] for name in names}
     return answer | {name: x for name, x in (given or {}).items() if name not in (where or {})}
 
 
@@ -166,7 +166,8 @@ def _walk(
     here = Here(denoiser.begin(path[0], noise, start), path[0])
     memory: dict[str, object] = {}
     for to in path[1:]:
-        here = Here(sampler.step(asked, here, to, rng.at(to), memory), to)
+        z = sampler.step(asked, here, to, rng.at(to), memory)
+        here = Here(given_back(sampler, "sampler", "noisy latents", z, here.z), to)
     return denoiser.read(denoiser.at(here), rng, draw=draw)
 
 
@@ -175,7 +176,11 @@ def _guidance(
 ) -> Guidance | None:
     """Guidance that fits the question; None for none."""
     names = [m.name for m in model.modalities]
-    for name in guidance.names() if isinstance(guidance, Guidance) else guidance:
+    told = guidance.names() if isinstance(guidance, Guidance) else guidance
+    if not isinstance(told, Collection) or isinstance(told, str):
+        kind = type(guidance).__name__
+        raise RequestError(f"sample: the guidance {kind} has the names {told!r}, expected a list of modality names")
+    for name in told:
         if name not in names:
             raise OptionError("sample", "guidance", name, choices=names)
         column = names.index(name)
@@ -191,9 +196,9 @@ def _guidance(
     return guide if guide.names() else None
 
 
-def _whole(value: int, what: str) -> int:
+def _whole(value: int, option: str) -> int:
     if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise OptionError("sample", what, value, "a whole number of at least 1")
+        raise OptionError("sample", option, value, "a whole number of at least 1")
     return int(value)
 
 

@@ -1,4 +1,4 @@
-"""A model asked one question: from noise to predictions, codes, the next timestep, and the answer."""
+"""The denoiser: a model with its conditioning, from noise to predictions, codes, the next timestep, and the answer."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
@@ -7,6 +7,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from mmcore.errors import RequestError
 from mmcore.model.heads import Predictions
 from mmcore.model.joint import JointModel
 from mmcore.model.roles import Role
@@ -15,17 +16,17 @@ from mmcore.rng import Rng
 from mmcore.sampling.question import Question
 
 CODES = ("mean", "draw", "draw-all")
-"""How modalities enter a step: by their mean codes, or discrete ones, or all, by the code of a draw."""
+"""How predictions enter a step: by their mean codes; or of discrete modalities, or of all, by the code of a draw."""
 MOST_AHEAD = 1 << 22
 """How many elements of the space are worked out ahead, over several timesteps."""
 
 
 @attrs.frozen(eq=False)
 class Here:
-    """Where a sampler is.
+    """Where a sampler is: noisy latents and their timestep.
 
     Attributes:
-        z: the noisy space, ``(B, *Z)``.
+        z: the noisy latents, ``(B, *Z)``.
         t: its timestep, one for all rows.
     """
 
@@ -34,7 +35,10 @@ class Here:
 
 
 class Asked(Protocol):
-    """What a sampler moves: a :class:`Denoiser`, or one that wraps it."""
+    """What a sampler calls: predict the clean latents, take a step, draw noise.
+
+    A :class:`Denoiser`, or one that wraps it, as guidance does.
+    """
 
     @property
     def process(self) -> Blocks:
@@ -42,7 +46,7 @@ class Asked(Protocol):
         ...
 
     def codes(self, here: Here, rng: Rng) -> Tensor:
-        """``Ê_i``, the codes that drive a step from here, concatenated ``(B, D)``: one call of the network.
+        """The predicted clean latents of a step from here, ``Ê_i``, concatenated ``(B, D)``: one call of the network.
 
         Args:
             here: where the sampler is.
@@ -51,7 +55,7 @@ class Asked(Protocol):
         ...
 
     def move(self, here: Here, codes: Tensor, to: int, noise: Tensor | None = None, eta: float = 0.0) -> Tensor:
-        """The space at the timestep ``to``, by :meth:`mmcore.Process.step` with these codes: ``(B, *Z)``.
+        """Step to the timestep ``to`` with these predicted latents, by :meth:`mmcore.Process.step`: ``(B, *Z)``.
 
         With ``eta = 1`` it is a draw from :meth:`mmcore.Process.posterior`.
 
@@ -73,9 +77,30 @@ class Asked(Protocol):
         ...
 
 
+def given_back(who: object, kind: str, what: str, found: object, like: Tensor) -> Tensor:
+    """What a sampler or a guidance of one's own returned, where it is as the tensor it began from.
+
+    Args:
+        who: the object that was called.
+        kind: what it is, in a word.
+        what: what it should give, in a word or two.
+        found: what it gave.
+        like: of the shape and dtype that are expected.
+
+    Raises:
+        RequestError: another type, shape or dtype.
+    """
+    if isinstance(found, Tensor) and found.shape == like.shape and found.dtype == like.dtype:
+        return found
+    gave = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+    raise RequestError(
+        f"sample: the {kind} {type(who).__name__} gave {gave}, expected {what} {like.dtype} {tuple(like.shape)}"
+    )
+
+
 @attrs.frozen(eq=False)
 class _Path:
-    """What a timestep fixes, whatever the noisy space is."""
+    """What a timestep fixes, whatever the noisy latents are."""
 
     t: Tensor
     timesteps: Tensor
@@ -84,9 +109,9 @@ class _Path:
 
 
 class Denoiser:
-    """A model asked one question, for some rows.
+    """A model with its conditioning: predicts clean latents from noisy ones, and takes the sampler's steps.
 
-    What follows from a timestep alone (how roles drive the space, its scale, the codes' weights) is worked out once for each
+    It is asked one question, for some rows. What follows from a timestep alone (how roles drive the space, its scale, the codes' weights) is worked out once for each
     timestep; what follows from the question alone, once. So a step is a call of the network and a few operations.
 
     Args:
@@ -121,7 +146,7 @@ class Denoiser:
     # ---- on the way ----
 
     def begin(self, t: int, noise: Tensor, start: Mapping[str, Tensor] | None = None) -> Tensor:
-        """The noisy space where sampling begins, ``(B, *Z)``.
+        """The noisy latents where sampling begins, ``(B, *Z)``.
 
         Args:
             t: the first timestep.
@@ -144,12 +169,12 @@ class Denoiser:
         return self.model.predict(here.z * path.scale, path.t, path.timesteps, self.question.told, self._condition)
 
     def codes(self, here: Here, rng: Rng) -> Tensor:
-        """``Ê_i`` as predicted here, by their means or by draws: ``(B, D)``."""
+        """The predicted clean latents ``Ê_i``, by their means or by draws: ``(B, D)``."""
         draws = None if self._codes == "mean" else rng.of("codes")
         return self.model.heads.expected_codes(self.at(here), draws, draw_all=self._codes == "draw-all")
 
     def move(self, here: Here, codes: Tensor, to: int, noise: Tensor | None = None, eta: float = 0.0) -> Tensor:
-        """The space at the timestep ``to``; blocks that generate nothing hold what they held."""
+        """Step to the timestep ``to`` with these predicted latents; blocks that generate nothing stay as they are."""
         placed, frame = self.model.frame.place(codes), self.model.frame
         # What is not generated has weight 0, and a predicted code is finite: no mask is needed but for elements that are known.
         known = self._known
@@ -179,7 +204,7 @@ class Denoiser:
     # ---- beside it, and at the end ----
 
     def without(self, column: int, rng: Rng) -> "Denoiser":
-        """The same question, one variable's observation left out.
+        """The same denoiser with one variable's observation left out, as guidance needs it.
 
         Args:
             column: the variable's place among the variables.
@@ -188,7 +213,7 @@ class Denoiser:
         return _Without(self, column, rng)
 
     def read(self, predictions: Predictions, rng: Rng, *, draw: bool = False) -> dict[str, Tensor]:
-        """The answer: values ``(B, *spec.shape)`` of every variable, placeholders where a row lacks one.
+        """Decode the last prediction to values ``(B, *spec.shape)`` of every variable; placeholders where a row lacks one.
 
         Args:
             predictions: at the last timestep.

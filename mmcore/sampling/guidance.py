@@ -12,24 +12,24 @@ from torch import Tensor
 from mmcore.errors import OptionError
 from mmcore.process import Blocks
 from mmcore.rng import Rng
-from mmcore.sampling.denoiser import Asked, Denoiser, Here
+from mmcore.sampling.denoiser import Asked, Denoiser, Here, given_back
 
 
 class Guidance(ABC):
-    """How answers are drawn towards what is observed, from predictions with and without it."""
+    """How guidance combines predictions with and without what is observed."""
 
     @abstractmethod
     def names(self) -> Collection[str]:
-        """The observed modalities without which the model is asked too, one call of the network each."""
+        """The observed modalities that are dropped in turn for an unguided prediction, one call of the network each."""
 
     @abstractmethod
     def combine(self, codes: Tensor, without: Mapping[str, Tensor], here: Here) -> Tensor:
-        """The codes that drive a step.
+        """The guided prediction of the clean latents.
 
         Args:
             codes: ``(B, D)``, as predicted with all that is observed.
             without: the same without one observation, by its modality's name.
-            here: the noisy space and its timestep.
+            here: the noisy latents and their timestep.
 
         Returns:
             ``(B, D)``.
@@ -54,11 +54,11 @@ class ClassifierFree(Guidance):
                 raise OptionError("sample", f"guidance.{name}", scale, "a finite number")
 
     def names(self) -> Collection[str]:
-        """Those with another scale than 1."""
+        """The modalities with another scale than 1."""
         return [name for name, scale in self.scales.items() if scale != 1]
 
     def combine(self, codes: Tensor, without: Mapping[str, Tensor], here: Here) -> Tensor:
-        """The sum."""
+        """The sum of the guided differences."""
         guided = codes
         for name, bare in without.items():
             guided = guided + (float(self.scales[name]) - 1) * (codes - bare)
@@ -81,24 +81,24 @@ class Wrapped:
         return self.denoiser.process
 
     def codes(self, here: Here, rng: Rng) -> Tensor:
-        """As the wrapped denoiser's."""
+        """The predicted clean latents, as the wrapped denoiser's."""
         return self.denoiser.codes(here, rng)
 
     def move(self, here: Here, codes: Tensor, to: int, noise: Tensor | None = None, eta: float = 0.0) -> Tensor:
-        """As the wrapped denoiser's."""
+        """A step, as the wrapped denoiser's."""
         return self.denoiser.move(here, codes, to, noise, eta)
 
     def noise(self, rng: Rng) -> Tensor:
-        """As the wrapped denoiser's."""
+        """Noise, as the wrapped denoiser's."""
         return self.denoiser.noise(rng)
 
     def by_code(self, coefficient: Tensor) -> Tensor:
-        """As the wrapped denoiser's."""
+        """A coefficient by code element, as the wrapped denoiser's."""
         return self.denoiser.by_code(coefficient)
 
 
 class Guided(Wrapped):
-    """A denoiser under guidance.
+    """A denoiser under guidance: it predicts with and without observations, and combines.
 
     Args:
         denoiser: of the whole question.
@@ -115,11 +115,12 @@ class Guided(Wrapped):
     def codes(self, here: Here, rng: Rng) -> Tensor:
         """The combination of what is predicted with and without observations."""
         full = self.denoiser.codes(here, rng)
-        return self.guidance.combine(full, {name: bare.codes(here, rng) for name, bare in self.without.items()}, here)
+        without = {name: bare.codes(here, rng) for name, bare in self.without.items()}
+        return given_back(self.guidance, "guidance", "codes", self.guidance.combine(full, without, here), full)
 
 
 class Pinned(Wrapped):
-    """The article's conditioning: known codes replace predicted ones in the posterior.
+    """The article's conditioning: known latents replace predicted ones in the posterior (a replacement method).
 
     Args:
         denoiser: told that all is generated.

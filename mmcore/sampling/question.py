@@ -1,4 +1,4 @@
-"""Questions: what is known, what is asked, and by what conditioning; as data, checked against a model."""
+"""Questions: what a conditional query gives and asks for, as data, checked against a model."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Self
@@ -19,7 +19,7 @@ Absent = Collection[str] | Mapping[str, Tensor]
 
 @attrs.frozen(eq=False)
 class Question:
-    """What each row knows and asks.
+    """A conditional query: what is given, absent and asked for in each row.
 
     Attributes:
         roles: ``(B, V)``, what each variable is to each row.
@@ -49,7 +49,7 @@ class Question:
         absent: Absent,
         conditioning: str = "roles",
     ) -> Self:
-        """The question of ``n`` samples; arguments as :func:`mmcore.sample`'s.
+        """Check the arguments of :func:`mmcore.sample` against a model, and make them a query of ``n`` rows.
 
         Raises:
             RequestError: unknown names, values or masks that do not fit, a wrong batch size, a modality both given
@@ -59,10 +59,10 @@ class Question:
             raise OptionError("sample", "n", n, "at least 1")
         if conditioning not in CONDITIONING:
             raise OptionError("sample", "conditioning", conditioning, choices=CONDITIONING)
-        gone = (
+        absent_rows = (
             dict(absent) if isinstance(absent, Mapping) else {name: torch.ones(n, dtype=torch.bool) for name in absent}
         )
-        _check_names(model, given, where, gone, n)
+        _check_names(model, given, where, absent_rows, n)
         names = [m.name for m in model.variables]
         roles = torch.full((n, len(names)), int(Role.GENERATE))
         known, seen, elements = {}, {}, {}
@@ -86,12 +86,12 @@ class Question:
                     if not model.heads.reads(m.name):
                         raise RequestError(f"sample: no task recovers {m.name!r}, expected all of it to be given")
                     seen[m.name] = mask & ~whole.reshape(-1, *[1] * (mask.ndim - 1))
-            if m.name in gone:
-                if m.name in elements and (both := gone[m.name] & elements[m.name].reshape(n, -1).any(1)).any():
+            if m.name in absent_rows:
+                if m.name in elements and (both := absent_rows[m.name] & elements[m.name].reshape(n, -1).any(1)).any():
                     raise RequestError(
                         f"sample: {m.name} both given and absent in row {int(both.nonzero()[0])}, expected at most one"
                     )
-                roles[gone[m.name], column] = Role.ABSENT
+                roles[absent_rows[m.name], column] = Role.ABSENT
         asks = ((roles == Role.GENERATE) & model.driver.encoded.cpu()).any(1)
         if not asks.all():
             raise RequestError(
@@ -110,18 +110,18 @@ class Question:
         return cls(roles, told, known, seen, fixed, elements)
 
     def without(self, column: int) -> Self:
-        """The same, one variable's observation left out."""
-        gone = self.roles[:, column] == Role.OBSERVE
+        """The same query, one variable's observation left out."""
+        observed = self.roles[:, column] == Role.OBSERVE
         told = self.told.clone()
-        told[gone, column] = Role.ABSENT
+        told[observed, column] = Role.ABSENT
         return attrs.evolve(self, told=told)
 
     def rows(self, rows: slice) -> Self:
-        """The same for some rows."""
+        """The same query for some rows."""
         return self._map(lambda x: x[rows])
 
     def to(self, device: torch.device) -> Self:
-        """The same on a device."""
+        """The same query on a device."""
         return self._map(lambda x: x.to(device))
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
@@ -131,22 +131,26 @@ class Question:
 
 
 def _check_names(
-    model: JointModel, given: Mapping[str, Tensor], where: Mapping[str, Tensor], gone: Mapping[str, Tensor], n: int
+    model: JointModel,
+    given: Mapping[str, Tensor],
+    where: Mapping[str, Tensor],
+    absent_rows: Mapping[str, Tensor],
+    n: int,
 ) -> None:
     names = [m.name for m in model.variables]
     encoded = [m.name for m in model.modalities]
-    for what, group in (("given", given), ("where", where), ("absent", gone)):
+    for option, group in (("given", given), ("where", where), ("absent", absent_rows)):
         for name in group:
             if name not in names:
-                raise RequestError(f"sample: {what} names {name!r}, expected one of {', '.join(names)}")
-            if what == "given" and name not in encoded:
+                raise RequestError(f"sample: {option} names {name!r}, expected one of {', '.join(names)}")
+            if option == "given" and name not in encoded:
                 raise RequestError(f"sample: {name!r} is given, but it has no encoding: it can only be predicted")
-            if what == "where" and name not in given:
+            if option == "where" and name not in given:
                 raise RequestError(f"sample: where names {name!r}, which is not given; expected its values too")
-    for name, mask in gone.items():
+    for name, mask in absent_rows.items():
         if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != (n,):
-            found = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
-            raise RequestError(f"sample: absent {name!r} is {found}, expected booleans ({n},), one per row")
+            description = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+            raise RequestError(f"sample: absent {name!r} is {description}, expected booleans ({n},), one per row")
         if name in given and name not in where and mask.any():
             raise RequestError(f"sample: {name} both given and absent, expected at most one")
 
@@ -157,9 +161,9 @@ def _elements(m: Modality, mask: Tensor | None, n: int) -> Tensor:
     if mask is None:
         return torch.ones(shape, dtype=torch.bool)
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape not in ((n,), shape):
-        found = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+        description = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
         raise RequestError(
-            f"sample: where {m.name!r} is {found}, expected booleans {shape}, True where observed, or ({n},), one per row"
+            f"sample: where {m.name!r} is {description}, expected booleans {shape}, True where observed, or ({n},), one per row"
         )
     return mask.reshape(n, *[1] * len(m.spec.shape)).expand(shape) if mask.shape == (n,) else mask
 

@@ -1,4 +1,4 @@
-"""Conditioning by rejection: of a model's joint samples, those that are as given."""
+"""Conditioning by rejection sampling: of a model's joint samples, those that are as given."""
 
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -43,7 +43,9 @@ def check_discrete(model: JointModel, given: Mapping[str, Tensor], where: Mappin
 
 
 def by_rejection(propose: Callable[[int], dict[str, Tensor]], given: Mapping[str, Tensor], n: int) -> dict[str, Tensor]:
-    """Joint samples in their order, each put into the first free row that has its values given; what no row wants is left out.
+    """Rejection sampling: joint samples in their order, each for the first free row that has its values given.
+
+    What no row wants is left out.
 
     Args:
         propose: some joint samples, from a place on; the answer does not depend on how many.
@@ -63,9 +65,9 @@ def by_rejection(propose: Callable[[int], dict[str, Tensor]], given: Mapping[str
     rows: list[int] = []
     at = unused = 0
     while len(rows) < n:
-        found = propose(at)
+        proposed = propose(at)
         chosen = []
-        keys = _keys(found, given)
+        keys = _keys(proposed, given)
         for place, key in enumerate(keys):
             if len(rows) == n:
                 break
@@ -74,7 +76,7 @@ def by_rejection(propose: Callable[[int], dict[str, Tensor]], given: Mapping[str
                 rows.append(free[key].popleft())
                 chosen.append(place)
                 unused = 0
-        for name, x in found.items():
+        for name, x in proposed.items():
             kept.setdefault(name, []).append(x[chosen])
         at += len(keys)
         if unused >= PATIENCE:

@@ -1,4 +1,4 @@
-"""Samplers: how to go from one timestep to the next. Each is a class with one method, and one's own is too.
+"""Samplers: how to go from noise to samples. Each is a class with one method, and one's own is too.
 
 class Mine(mmcore.sampling.Sampler):
     def step(self, denoiser, here, to, rng, memory):
@@ -8,15 +8,15 @@ mmcore.sample(model, 64, sampler=Mine(steps=30))
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from numbers import Integral
+from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import attrs
 import torch
 from torch import Tensor
 
-from mmcore.errors import OptionError
+from mmcore.errors import OptionError, RequestError
 from mmcore.plugins import Registry, discover
 from mmcore.process import Process
 from mmcore.rng import Rng
@@ -30,7 +30,7 @@ Memory = dict[str, Any]
 
 @attrs.frozen
 class Sampler(ABC):
-    """How samples are drawn from noise: which timesteps are visited, and what is done between two of them.
+    """How samples are drawn from noise: which timesteps are visited, and the step between two of them.
 
     Attributes:
         steps: how many timesteps are visited, from ``T`` to 1; or the decreasing timesteps themselves.
@@ -45,18 +45,18 @@ class Sampler(ABC):
 
     @abstractmethod
     def step(self, denoiser: Asked, here: Here, to: int, rng: Rng, memory: Memory) -> Tensor:
-        """Go from where the sampler is to the next timestep.
+        """Take one sampling step: from noisy latents at a timestep to those at the next.
 
         Args:
             denoiser: the model asked a question: :meth:`~mmcore.sampling.Asked.codes` calls the network,
                 :meth:`~mmcore.sampling.Asked.move` goes.
-            here: the noisy space ``here.z (B, *Z)`` at timestep ``here.t``.
+            here: the noisy latents ``here.z (B, *Z)`` at timestep ``here.t``.
             to: the next timestep, below ``here.t``.
             rng: random numbers of this step, each row's its own.
             memory: what this sampler keeps from step to step.
 
         Returns:
-            the noisy space at ``to``, ``(B, *Z)``.
+            the noisy latents at ``to``, ``(B, *Z)``.
         """
 
     def path(self, process: Process, begin: int | None = None) -> list[int]:
@@ -84,19 +84,19 @@ class Ddim(Sampler):
     eta: float | None = None
 
     def step(self, denoiser: Asked, here: Here, to: int, rng: Rng, memory: Memory) -> Tensor:
-        """One step of :meth:`mmcore.Process.step`."""
+        """One DDIM step, by :meth:`mmcore.Process.step`."""
         codes = denoiser.codes(here, rng)
         eta = self.of(denoiser.process)
         return denoiser.move(here, codes, to, denoiser.noise(rng) if eta else None, eta)
 
     def of(self, process: Process) -> float:
-        """``η`` for this process."""
+        """DDIM's ``η`` for this process: the option's, or else the noise schedule's own."""
         return process.schedule.eta if self.eta is None else self.eta
 
     def path(self, process: Process, begin: int | None = None) -> list[int]:
-        """As :meth:`Sampler.path`; refuses an ``eta`` that is none, and drawn codes without noise."""
+        """The timesteps to visit, as :meth:`Sampler.path`; refuses an ``eta`` that is none, and drawn codes without noise."""
         eta = self.of(process)
-        if not 0 <= eta <= 1:
+        if not isinstance(eta, Real) or not 0 <= eta <= 1:
             raise OptionError("sample", "eta", eta, "0 … 1")
         if self.codes in CODES[1:] and eta == 0:
             raise _drawn(self.codes, beside=["eta", "sampler"])
@@ -112,12 +112,12 @@ class Ancestral(Ddim):
 
 @attrs.frozen
 class Deterministic(Sampler):
-    """Samplers of second order: they add no noise, and need a signal-to-noise ratio that falls with ``t``."""
+    """A deterministic sampler of second order; it needs a signal-to-noise ratio that falls with ``t``."""
 
     codes: str = attrs.field(default="mean", init=False)
 
     def path(self, process: Process, begin: int | None = None) -> list[int]:
-        """As :meth:`Sampler.path`; refuses a path along which the ratio does not rise."""
+        """The timesteps to visit, as :meth:`Sampler.path`; refuses a path along which the signal-to-noise ratio does not rise."""
         path = super().path(process, begin)
         checked_snr(process, path, "sampler", NAMES.get(type(self), type(self).__name__))
         return path
@@ -130,7 +130,7 @@ class Multistep(Deterministic):
     steps: int | Sequence[int] = 20
 
     def step(self, denoiser: Asked, here: Here, to: int, rng: Rng, memory: Memory) -> Tensor:
-        """A DDIM step with codes extrapolated along the process's own ``λ``."""
+        """A DDIM step with predicted latents extrapolated along the process's own ``λ``."""
         codes, before = denoiser.codes(here, rng), memory.get("before")
         memory["before"] = (codes, here.t)
         if before is not None:
@@ -146,14 +146,14 @@ class Heun(Deterministic):
     steps: int | Sequence[int] = 10
 
     def step(self, denoiser: Asked, here: Here, to: int, rng: Rng, memory: Memory) -> Tensor:
-        """A DDIM step, and the same again with the mean of the codes at both ends."""
+        """A DDIM step, and the same again with the mean of the predicted latents at both ends."""
         codes = denoiser.codes(here, rng)
         there = denoiser.codes(Here(denoiser.move(here, codes, to), to), rng)
         return denoiser.move(here, (codes + there) / 2, to)
 
 
 SAMPLERS: dict[str, type[Sampler]] = {"ddim": Ddim, "ancestral": Ancestral, "2m": Multistep, "heun": Heun}
-"""The samplers by name; others come as objects or by plugin."""
+"""The built-in samplers by name; others come as objects or by plugin."""
 NAMES = {kind: name for name, kind in SAMPLERS.items()}
 
 
@@ -176,12 +176,13 @@ def visited(
     begin = process.steps if begin is None else begin
     if spacing not in SPACINGS:
         raise OptionError("sample", "spacing", spacing, choices=SPACINGS)
-    if isinstance(steps, Sequence | torch.Tensor) and not isinstance(steps, str):
-        path = [int(t) for t in steps if isinstance(t, Integral)] if isinstance(steps, Sequence) else steps.tolist()
-        if not path or path != sorted(set(path), reverse=True) or len(path) != len(steps) or path[-1] < 1:
-            raise OptionError("sample", "steps", list(steps), f"decreasing whole numbers inside 1 … {begin}")
+    told = steps.tolist() if isinstance(steps, torch.Tensor) and steps.ndim else steps
+    if isinstance(told, Sequence) and not isinstance(told, str):
+        path = decreasing(told)
+        if path is None:
+            raise OptionError("sample", "steps", list(told), f"decreasing whole numbers inside 1 … {begin}")
         if path[0] != begin:
-            raise OptionError("sample", "steps", list(steps), f"{begin} first, where what they start from is")
+            raise OptionError("sample", "steps", path, f"{begin} first, where what they start from is")
         return path
     if not isinstance(steps, int | Integral) or isinstance(steps, bool) or int(steps) < 1:
         raise OptionError("sample", "steps", steps, "a whole number of at least 1, or the steps themselves")
@@ -194,6 +195,29 @@ def visited(
     wanted = torch.linspace(float(levels[0]), float(levels[-1]), count, dtype=torch.float64)
     chosen = torch.searchsorted(levels, wanted).clamp(max=len(levels) - 1)
     return sorted({begin - int(i) for i in chosen} | {begin, 1}, reverse=True)
+
+
+def decreasing(steps: Iterable[object]) -> list[int] | None:
+    """Timesteps as plain integers; None where they are no decreasing whole numbers of at least 1, or none at all."""
+    whole = [int(t) if isinstance(t, Integral) and not isinstance(t, bool) else 0 for t in steps]
+    return whole if whole and whole[-1] >= 1 and whole == sorted(set(whole), reverse=True) else None
+
+
+def _visits(sampler: Sampler, process: Process, begin: int | None) -> list[int]:
+    """A sampler's own path, which may be anything where it is not :func:`visited`'s.
+
+    Raises:
+        RequestError: it does not begin where sampling does, or is no path.
+    """
+    told: Any = sampler.path(process, begin)
+    first = process.steps if begin is None else begin
+    path = decreasing(told.tolist() if isinstance(told, torch.Tensor) else told) if isinstance(told, Iterable) else None
+    if path is None or path[0] != first:
+        raise RequestError(
+            f"sample: the sampler {type(sampler).__name__} has the path {told!r}, expected decreasing whole numbers "
+            f"from {first}, none below 1"
+        )
+    return path
 
 
 def checked_snr(process: Process, path: list[int], option: str, value: str) -> Tensor:
@@ -235,7 +259,9 @@ def plan(
     begin: int | None = None,
     registry: Registry | None = None,
 ) -> tuple[Sampler, list[int]]:
-    """A sampler, and the timesteps that it visits; all that can be wrong with them is told here.
+    """The sampler that a name and options stand for, and the timesteps that it visits.
+
+    All that can be wrong with them is told here.
 
     Args:
         process: the forward process.
@@ -251,13 +277,13 @@ def plan(
         OptionError: an unknown name, or options that do not fit.
         PluginError: a plugin's sampler that is broken.
     """
-    given: dict[str, Any] = {"steps": steps, "spacing": spacing, "eta": eta, "codes": codes}
-    given = {name: value for name, value in given.items() if value is not None}
+    options: dict[str, Any] = {"steps": steps, "spacing": spacing, "eta": eta, "codes": codes}
+    options = {name: value for name, value in options.items() if value is not None}
     if isinstance(sampler, Sampler):
-        for name, value in given.items():
+        for name, value in options.items():
             kind = type(sampler).__name__
             raise OptionError("sample", name, value, f"none beside a sampler given as an object, but {kind}({name}=…)")
-        return sampler, sampler.path(process, begin)
+        return sampler, _visits(sampler, process, begin)
     if not isinstance(sampler, str):
         raise OptionError("sample", "sampler", sampler, "a name or a mmcore.sampling.Sampler object")
     if sampler == "auto":
@@ -271,20 +297,25 @@ def plan(
             raise OptionError(
                 "sample", "eta", eta, f"none with the sampler {sampler!r} (it is DDIM's)", beside=["sampler"]
             )
-        if sampler in ("2m", "heun") and given.pop("codes", "mean") != "mean":
+        if sampler in ("2m", "heun") and options.pop("codes", "mean") != "mean":
             raise _drawn(codes, beside=["sampler"])
-        made = SAMPLERS[sampler](**given)
+        chosen = SAMPLERS[sampler](**options)
     else:
-        made = _by_plugin(sampler, given, registry)
-    return made, made.path(process, begin)
+        registry = registry or discover()
+        check_name(sampler, registry)
+        chosen = registry.make("sampler", sampler, options)[1]
+    return chosen, _visits(chosen, process, begin)
 
 
-def _by_plugin(name: str, given: dict[str, Any], registry: Registry | None) -> Sampler:
-    registry = registry or discover()
-    own = {entry.name for entry in registry.entries if entry.kind == "sampler"}
-    if name.rpartition(":")[2] not in own:
+def check_name(name: str, registry: Registry) -> None:
+    """Refuse a sampler's name that neither mmcore nor a plugin knows.
+
+    Raises:
+        OptionError: naming those there are.
+    """
+    own = {entry.name for entry in registry.entries if entry.kind == "sampler"} | SAMPLERS.keys()
+    if name.rpartition(":")[2] not in own | {"auto"}:
         raise OptionError("sample", "sampler", name, choices=("auto", *SAMPLERS, *sorted(own - SAMPLERS.keys())))
-    return registry.make("sampler", name, given)[1]
 
 
 def _check_codes(codes: str | None) -> None:

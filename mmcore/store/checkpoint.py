@@ -52,12 +52,12 @@ class Checkpoint:
 
 def folders(root: Path) -> list[tuple[int, Path]]:
     """Steps and folders of the checkpoints in ``root``, the newest first."""
-    found = []
+    checkpoints = []
     if root.is_dir():
         for path in root.iterdir():
             if match := _FOLDER.fullmatch(path.name):
-                found.append((int(match[1]), path))
-    return sorted(found, reverse=True)
+                checkpoints.append((int(match[1]), path))
+    return sorted(checkpoints, reverse=True)
 
 
 def write(root: Path, step: int, files: Files, keep: int) -> Path:
@@ -93,8 +93,8 @@ def write(root: Path, step: int, files: Files, keep: int) -> Path:
             final.rename(root / f"{_ASIDE}old-{name}")
         aside.rename(final)
         _flush(root)
-        whole = [path for s, path in folders(root) if s <= step]
-        for path in [*whole[keep:], *(path for s, path in folders(root) if s > step)]:
+        earlier = [path for s, path in folders(root) if s <= step]
+        for path in [*earlier[keep:], *(path for s, path in folders(root) if s > step)]:
             path.rename(root / f"{_ASIDE}old-{path.name}")
         sweep(root)
     except OSError as error:
@@ -190,14 +190,14 @@ def newest(root: Path, tell: Callable[[str], object]) -> Checkpoint:
     Raises:
         RequestError: there is none.
     """
-    found = folders(root)
-    for _, folder in found:
+    checkpoints = folders(root)
+    for _, folder in checkpoints:
         try:
             return read(folder)
         except DamagedError as error:
             tell(f"{error}; the checkpoint before it is tried")
-    if found:
+    if checkpoints:
         raise RequestError(
-            f"resume: none of the {len(found)} checkpoints in {root} is whole; start anew in another folder"
+            f"resume: none of the {len(checkpoints)} checkpoints in {root} is whole; start anew in another folder"
         )
     raise RequestError(f"resume: there is no checkpoint in {root}; leave out resume to start the run")

@@ -35,7 +35,7 @@ def claimed(out: Path, *, resume: bool, replace: bool) -> Iterator[Path]:
         raise RequestError(f"resume: there is no checkpoint in {out / CHECKPOINTS}; leave out resume to start the run")
     if there and not (resume or replace):
         raise RequestError(
-            f"training: {out} holds a run with a checkpoint of step {there[0][0]}; resume it, choose another folder, or replace it"
+            f"training: {out} holds a run with a checkpoint of step {there[0][0]}; resume it (--resume, resume=True), choose another folder, or replace it (--replace, replace=True)"
         )
     with ExitStack() as stack:
         try:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import save as to_bytes
@@ -35,10 +35,14 @@ from mmcore.store.parts import (
 )
 from mmcore.store.reading import DamagedError, read_json, read_tensors
 
+_T = TypeVar("_T")
+
 FORMAT = 2
-"""1 had no parts given as objects, and mmcore's own distribution under its former name."""
+"""1 had no parts given as objects; mmcore's own distribution, and weights of its backbones, had other names."""
 _FORMER = "mmcore"
 _NETWORK = "backbone."
+_WEIGHTS = {"backbone.clock.": "backbone.timestep."}
+"""How names of weights of mmcore's own backbones began in format 1, and how they begin now."""
 
 
 def describe(model: JointModel) -> dict[str, Any]:
@@ -77,14 +81,16 @@ def _plain(key: str, value: Any) -> Any:
 
 
 def save(model: JointModel, folder: str | Path, *, tensors: Mapping[str, torch.Tensor] | None = None) -> Path:
-    """Write a model folder; each of its files is whole, the old or the new one, at any moment.
+    """Save a trained model to a folder.
+
+    Each of its files is whole, the old or the new one, at any moment.
 
     Parts that were given as objects are recorded by what can be compared; :func:`load` is given them again.
 
     Args:
         model: to describe, and whose weights are written.
         folder: made where it is missing.
-        tensors: the weights, where the model's own are divided among ranks.
+        tensors: the weights, where the model's own are sharded over ranks.
 
     Raises:
         RequestError: an option or a state that no file can hold.
@@ -116,13 +122,13 @@ def save(model: JointModel, folder: str | Path, *, tensors: Mapping[str, torch.T
 
 def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Tensors on the CPU, each in memory of its own, where a network uses one weight under two names."""
-    found, taken = {}, set()
+    separate, taken = {}, set()
     for name, x in tensors.items():
         x = x.detach().contiguous().cpu()
         place = x.untyped_storage().data_ptr()
-        found[name] = x.clone() if place in taken else x
+        separate[name] = x.clone() if place in taken else x
         taken.add(place)
-    return found
+    return separate
 
 
 def load(
@@ -134,7 +140,7 @@ def load(
     registry: Registry | None = None,
     device: str = "cpu",
 ) -> JointModel:
-    """Read a model folder.
+    """Load a trained model from a folder.
 
     Plugins' parts are made by their names. What was given to :func:`mmcore.compose` as an object is given here again, and compared
     with what the folder recorded of it before any weight is put in. No file holds code, so none can make the object.
@@ -167,13 +173,15 @@ def load(
     folder = Path(folder)
     given = Given.of(backbone, modalities, tasks)
     path, weights = folder / "config.json", folder / "model.safetensors"
-    config = _read_config(path)
+    former = _read_config(path)
     with _stated(path):
-        config = upgraded(config)
+        config = upgraded(former)
         given.check(config, folder)
     registry = registry or discover()
     _check_distributions(folder, config, registry)
     tensors = _told(read_tensors, weights)
+    if config is not former:
+        tensors = upgraded_names(tensors, config["backbone"])
     if backbone is not None:
         saved = {name.removeprefix(_NETWORK): x for name, x in tensors.items() if name.startswith(_NETWORK)}
         if lines := unlike(saved, backbone.state_dict()):
@@ -198,8 +206,8 @@ def _stated(path: Path) -> Iterator[None]:
     except (KeyError, TypeError, AttributeError) as error:
         raise RequestError(f"load: {path} lacks or misstates {error}") from error
     except (RuntimeError, MemoryError, OverflowError) as error:
-        what = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RequestError(f"load: {path} asks for a model that cannot be made: {what}") from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RequestError(f"load: {path} asks for a model that cannot be made: {reason}") from error
 
 
 def upgraded(config: dict[str, Any]) -> dict[str, Any]:
@@ -227,6 +235,22 @@ def upgraded(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, **parts}
 
 
+def upgraded_names(named: Mapping[str, _T], backbone: Mapping[str, Any]) -> dict[str, _T]:
+    """What lies under names of weights of a former format, under today's.
+
+    Args:
+        named: by weight, or by what begins with a weight's name.
+        backbone: the model's, as its configuration tells of it; only mmcore's own have renamed weights.
+    """
+    own = backbone.get("distribution") in (_FORMER, DISTRIBUTION)
+
+    def today(name: str) -> str:
+        old = next((old for old in _WEIGHTS if own and name.startswith(old)), "")
+        return _WEIGHTS.get(old, "") + name.removeprefix(old)
+
+    return {today(name): x for name, x in named.items()}
+
+
 def _read_config(path: Path) -> dict[str, Any]:
     config = _told(read_json, path)
     number = config.get("format")
@@ -244,8 +268,8 @@ def _told(read: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any]:
         strangers = sorted(
             p.name for p in path.parent.glob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
         )
-        there = f"; {', '.join(strangers)} there may be a pickle, which is never read" if strangers else ""
-        raise RequestError(f"load: {error}{there}") from error
+        hint = f"; {', '.join(strangers)} there may be a pickle, which is never read" if strangers else ""
+        raise RequestError(f"load: {error}{hint}") from error
 
 
 def _distributions(config: dict[str, Any]) -> dict[str, str]:
@@ -261,16 +285,16 @@ def _check_distributions(folder: Path, config: dict[str, Any], registry: Registr
     made_with = config.get("distributions")
     if not isinstance(made_with, dict):
         raise RequestError(f"load: {folder / 'config.json'} does not say which distributions it was made with")
-    here = {canonical(e.distribution): e.version for e in registry.entries} | {DISTRIBUTION: __version__}
-    missing = {name: version for name, version in made_with.items() if canonical(name) not in here}
+    installed = {canonical(e.distribution): e.version for e in registry.entries} | {DISTRIBUTION: __version__}
+    missing = {name: version for name, version in made_with.items() if canonical(name) not in installed}
     if missing:
-        what = ", ".join(f"{name} {version}" for name, version in missing.items())
+        lacking = ", ".join(f"{name} {version}" for name, version in missing.items())
         line = pip("install", *(f"{name}=={version}" for name, version in missing.items()))
-        raise RequestError(f"load: {folder} was made with {what}, not installed here: {line}")
+        raise RequestError(f"load: {folder} was made with {lacking}, not installed here: {line}")
     for name, version in made_with.items():
-        found = here[canonical(name)]
-        if found != version:
-            warnings.warn(f"load: {folder} was made with {name} {version}, here is {name} {found}", stacklevel=3)
+        current = installed[canonical(name)]
+        if current != version:
+            warnings.warn(f"load: {folder} was made with {name} {version}, here is {name} {current}", stacklevel=3)
 
 
 def _card(model: JointModel, config: dict[str, Any]) -> str:

@@ -47,8 +47,8 @@ def of_modality(m: Modality) -> Record:
 def of_task(task: Task) -> Record:
     """A task; a decoder or loss of its own by name."""
     target = task.target if isinstance(task.target, str) else of_modality(task.target)
-    own = {part: class_name(thing) for part in ("decoder", "loss") if (thing := getattr(task, part)) is not None}
-    return {"name": task.name, "target": target, "weight": task.weight, **own}
+    own_parts = {part: class_name(thing) for part in ("decoder", "loss") if (thing := getattr(task, part)) is not None}
+    return {"name": task.name, "target": target, "weight": task.weight, **own_parts}
 
 
 def of_backbone(backbone: nn.Module) -> Record:
@@ -64,11 +64,11 @@ def of_schedule(made: Made | None, schedule: Schedule) -> Record:
         for table in (schedule.log_A, schedule.W):
             digest.update(table.cpu().contiguous().numpy().tobytes())
         return {"tables": schedule.name, "eta": schedule.eta, "sha256": digest.hexdigest()}
-    return {**made.where(), **{key: value for key, value in made.options.items() if key != "modalities"}}
+    return {**made.record(), **{key: value for key, value in made.options.items() if key != "modalities"}}
 
 
 def _made(made: Made) -> Record:
-    return {**made.where(), "options": made.options}
+    return {**made.record(), "options": made.options}
 
 
 def _network(backbone: nn.Module) -> Record:

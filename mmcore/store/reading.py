@@ -58,13 +58,13 @@ def parse_json(data: bytes, path: Path) -> dict[str, Any]:
         DamagedError: it is none, or nested too deep to be one of ours.
     """
     try:
-        found = json.loads(data)
+        content = json.loads(data)
     except (ValueError, RecursionError) as error:
-        what = "nested too deep" if isinstance(error, RecursionError) else str(error)
-        raise DamagedError(f"{path} cannot be read: no JSON: {what}") from error
-    if not isinstance(found, dict):
-        raise DamagedError(f"{path}: found {type(found).__name__}, expected a JSON object")
-    return found
+        fault = "nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise DamagedError(f"{path} cannot be read: no JSON: {fault}") from error
+    if not isinstance(content, dict):
+        raise DamagedError(f"{path}: found {type(content).__name__}, expected a JSON object")
+    return content
 
 
 def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:

@@ -155,6 +155,10 @@ def distinct(c: Context) -> None:
         pairs.append((x, _neighbours(x, spec.high)))
     for a, b in pairs:
         apart = (a != b).reshape(len(a), -1).any(1)
+        if spec.dtype.is_floating_point:
+            # Of few real numbers two may happen to be nearly equal.
+            spread = x.double().std(0) if len(x) > 1 else x.double().abs()
+            apart = ((a - b).double().abs() > 0.01 * spread).reshape(len(a), -1).any(1)
         if not apart.any():
             continue
         a, b = a[apart], b[apart]

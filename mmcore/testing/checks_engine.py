@@ -37,7 +37,7 @@ def _shuffled(batch: dict[str, Tensor], other: dict[str, Tensor], turn: int) -> 
 )
 def chain(c: Context) -> None:
     """The transitions' chain, encoding anew at each step and in other company, arrives at the marginal at every step."""
-    for where, modalities, layout in c.compositions():
+    for composition, modalities, layout in c.compositions():
         model = c.compose(modalities, layout)
         process, n = model.process, 5
         batch, other = c.batch(modalities, n), c.batch(modalities, n, 1)
@@ -52,7 +52,7 @@ def chain(c: Context) -> None:
             h = (aggregate(model, now, t - 1, roles), aggregate(model, now, t, roles))
             z = process.transition(z, None, t - 1, t, h=h).mean
             want = process.marginal(None, t, h=aggregate(model, placed, t, roles)).mean
-            c.same(z, want, f"{where}: the chain's mean at step {t}")
+            c.same(z, want, f"{composition}: the chain's mean at step {t}")
 
 
 @check(
@@ -63,11 +63,11 @@ def chain(c: Context) -> None:
 def bayes(c: Context) -> None:
     """Forward and back is one joint density: posterior times marginal is transition times marginal, encoding anew for each."""
     n = 5
-    for where, modalities, layout in c.compositions():
+    for composition, modalities, layout in c.compositions():
         model = c.compose(modalities, layout)
         noise = c.rng(n, "noise").normal(2, *model.space.shape, dtype=torch.float64)
         back, ahead = _back_and_ahead(model, c.batch(modalities, n), c.batch(modalities, n, 1), noise)
-        c.same(back / model.space.size, ahead / model.space.size, f"{where}: nats per element, back and ahead")
+        c.same(back / model.space.size, ahead / model.space.size, f"{composition}: nats per element, back and ahead")
 
 
 def _back_and_ahead(
@@ -98,7 +98,7 @@ def posterior(c: Context) -> None:
     """The posterior rebuilt from the expected codes is the mean of those rebuilt from the codes of draws."""
     n = c.profile.draws // 2
     own = c.settled_params(1)
-    for where, modalities, layout in c.compositions():
+    for composition, modalities, layout in c.compositions():
         model = c.compose(modalities, layout)
         process = model.process
         params, drawn = {}, {}
@@ -124,7 +124,7 @@ def posterior(c: Context) -> None:
         if (gap > bound).any():
             e = int((gap - bound).argmax())
             c.fail(
-                f"{where}: a posterior mean of {float(means['expected'][0, e]):.4g} in element {e} of the space",
+                f"{composition}: a posterior mean of {float(means['expected'][0, e]):.4g} in element {e} of the space",
                 f"{means['drawn'][:, e].mean():.4g} (± {bound[e]:.2g}), the mean over {n} draws",
             )
 
@@ -141,7 +141,7 @@ def order(c: Context) -> None:
     """Its codes and expected codes are the same alone, first or last in a composition, and beside itself under another name."""
     p = c.params(4)
     alone: list[Tensor] = []
-    for where, modalities, layout in c.compositions():
+    for composition, modalities, layout in c.compositions():
         seen: list[tuple[Tensor, Tensor]] = []
         batch = c.batch(modalities, 4)
         for arranged in (modalities, modalities[::-1]):
@@ -152,27 +152,27 @@ def order(c: Context) -> None:
             start = sum(math.prod(m.code) for m in arranged[: arranged.index(modalities[0])])
             stop = start + math.prod(modalities[0].code)
             seen.append((both[0][:, start:stop], both[1][:, start:stop]))
-        c.same(seen[1][0], seen[0][0], f"{where}: its codes when it comes last")
-        c.same(seen[1][1], seen[0][1], f"{where}: its expected codes when it comes last")
+        c.same(seen[1][0], seen[0][0], f"{composition}: its codes when it comes last")
+        c.same(seen[1][1], seen[0][1], f"{composition}: its expected codes when it comes last")
         # The first composition is that of the modality alone.
         alone = alone or list(seen[0])
-        c.same(seen[0][0], alone[0], f"{where}: its codes, unlike alone")
-        c.same(seen[0][1], alone[1], f"{where}: its expected codes, unlike alone")
+        c.same(seen[0][0], alone[0], f"{composition}: its codes, unlike alone")
+        c.same(seen[0][1], alone[1], f"{composition}: its expected codes, unlike alone")
 
 
 @check("engine.rows", fault="a loss or a head that looks at its neighbours in the batch", tolerance=1e-4)
 def rows(c: Context) -> None:
     """In the model a sample's losses are its own: permuting the batch permutes them."""
-    for where, modalities, layout in c.compositions():
+    for composition, modalities, layout in c.compositions():
         model = c.compose(modalities, layout)
         batch, roles = c.batch(modalities, 6), _generate(model, 6)
         t, noise = torch.arange(1, 7), c.rng(6, "noise").normal(*model.space.shape)
         whole = model(batch, t, roles, noise)
         if not whole.isfinite().all():
-            c.fail(f"{where}: losses with NaN or infinity", "finite nats")
+            c.fail(f"{composition}: losses with NaN or infinity", "finite nats")
         way = torch.tensor([4, 0, 5, 2, 1, 3])
         moved = model({k: x[way] for k, x in batch.items()}, t[way], roles[way], noise[way])
-        c.same(moved, whole[way], f"{where}: losses of the permuted batch")
+        c.same(moved, whole[way], f"{composition}: losses of the permuted batch")
 
 
 @check(
@@ -182,7 +182,7 @@ def rows(c: Context) -> None:
 )
 def absent(c: Context) -> None:
     """Where it is absent it changes nothing: any value gives the neighbours' same losses and gradients, all finite."""
-    for where, modalities, layout in c.compositions():
+    for composition, modalities, layout in c.compositions():
         if len(modalities) == 1:
             continue
         model = c.compose(modalities, layout)
@@ -202,31 +202,31 @@ def absent(c: Context) -> None:
             losses.sum().backward()
             slopes = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
             if not losses.isfinite().all() or not slopes.isfinite().all():
-                c.fail(f"{where}: losses or gradients with NaN or infinity", "finite ones")
+                c.fail(f"{composition}: losses or gradients with NaN or infinity", "finite ones")
             outcomes.append((losses.detach(), slopes))
         scale = outcomes[0][1].abs().max().clamp(min=1)
         for losses, slopes in outcomes[1:]:
-            c.same(losses, outcomes[0][0], f"{where}: losses after the absent value changed")
-            c.same(slopes / scale, outcomes[0][1] / scale, f"{where}: gradients after the absent value changed")
+            c.same(losses, outcomes[0][0], f"{composition}: losses after the absent value changed")
+            c.same(slopes / scale, outcomes[0][1] / scale, f"{composition}: gradients after the absent value changed")
 
 
 @check("roles.observed", fault="an encoder that edits its input, which is then the user's own tensor", tolerance=0.0)
 def observed(c: Context) -> None:
     """Observed, it comes back from `sample` untouched, and a training step leaves the batch as it was."""
-    for where, modalities, layout in c.compositions():
+    for composition, modalities, layout in c.compositions():
         if len(modalities) == 1:
             continue
         model = c.compose(modalities, layout)
         x = c.typical(3)
         kept = x.clone()
         answer = sample(model, 3, given={"subject": x}, steps=3, seed=c.seed)
-        c.same(answer["subject"], kept, f"{where}: the observed value in the answer")
-        c.same(x, kept, f"{where}: the tensor given as observed")
+        c.same(answer["subject"], kept, f"{composition}: the observed value in the answer")
+        c.same(x, kept, f"{composition}: the tensor given as observed")
         batch = {**c.batch(modalities, 3), "subject": x}
         roles = _generate(model, 3)
         roles[:, 0] = Role.OBSERVE
         model(batch, torch.tensor([1, 4, 8]), roles, c.rng(3, "noise").normal(*model.space.shape))
-        c.same(x, kept, f"{where}: the batch's value after a training step")
+        c.same(x, kept, f"{composition}: the batch's value after a training step")
 
 
 @check(
@@ -236,7 +236,7 @@ def observed(c: Context) -> None:
 )
 def generated(c: Context) -> None:
     """Generated, its samples fit the spec, in every role of the others, and do not depend on the batch size."""
-    for where, modalities, layout in c.compositions():
+    for composition, modalities, layout in c.compositions():
         model = c.compose(modalities, layout)
         questions: list[dict] = [{}]
         if len(modalities) > 1:
@@ -244,10 +244,10 @@ def generated(c: Context) -> None:
             questions += [{"absent": [last.name]}, {"given": {last.name: last.typical(4, c.seed)}}]
         for question in questions:
             answer = sample(model, 4, steps=3, seed=c.seed, **question)["subject"]
-            c.modality.spec.check(answer, f"{where}: generated")
+            c.modality.spec.check(answer, f"{composition}: generated")
         if not c.modality.discrete:
             # Classes may flip where a uniform number falls on a rounded probability.
-            c.same(sample(model, 4, steps=3, seed=c.seed, batch_size=3)["subject"], sample(model, 4, steps=3, seed=c.seed)["subject"], f"{where}: samples in batches of 3")  # fmt: skip
+            c.same(sample(model, 4, steps=3, seed=c.seed, batch_size=3)["subject"], sample(model, 4, steps=3, seed=c.seed)["subject"], f"{composition}: samples in batches of 3")  # fmt: skip
 
 
 @check(
@@ -257,7 +257,7 @@ def generated(c: Context) -> None:
 )
 def gradient(c: Context) -> None:
     """The loss's gradient reaches the code, the whole backbone and every weight of the head."""
-    for where, modalities, layout in c.compositions():
+    for composition, modalities, layout in c.compositions():
         model = c.compose(modalities, layout)
         n = 4
         batch, roles = c.batch(modalities, n), _generate(model, n)
@@ -271,17 +271,17 @@ def gradient(c: Context) -> None:
         ]
         loss = c.modality.loss()(params, batch["subject"]).sum()
         if not loss.requires_grad:
-            c.fail(f"{where}: a loss without a gradient", "one to the code, the backbone and the head")
+            c.fail(f"{composition}: a loss without a gradient", "one to the code, the backbone and the head")
         loss.backward()
         size = math.prod(modalities[0].code)
         if codes.grad is None or not codes.grad[:, :size].abs().sum() > 0:
-            c.fail(f"{where}: no gradient at the code", "one that is not zero")
+            c.fail(f"{composition}: no gradient at the code", "one that is not zero")
         for part, module in (("backbone", model.backbone), ("head", model.heads.decoder("subject"))):
             for name, p in module.named_parameters():
                 if p.grad is None:
-                    c.fail(f"{where}: no gradient at {name} of the {part}", "one that is not zero")
+                    c.fail(f"{composition}: no gradient at {name} of the {part}", "one that is not zero")
             if not sum(float(p.grad.abs().sum()) for p in module.parameters() if p.grad is not None) > 0:
-                c.fail(f"{where}: a gradient of 0 at the {part}", "one that is not zero")
+                c.fail(f"{composition}: a gradient of 0 at the {part}", "one that is not zero")
 
 
 @check(

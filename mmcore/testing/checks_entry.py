@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmcore.errors import MmcoreError, RequestError
 from mmcore.modality.base import Spec
-from mmcore.plugins import Entry
+from mmcore.plugins import Entry, discover
 from mmcore.testing.check import NotRun, check
 from mmcore.testing.context import SPACES, WIDTH, Context
 from mmcore.testing.strategies import limits, samples
@@ -26,7 +26,7 @@ def _entries(c: Context) -> list[Entry]:
     made = getattr(c.thing, "made", None)
     found = [
         e
-        for e in c.registry().entries
+        for e in discover().entries
         if e.kind == "modality"
         and (
             (made is not None and (e.distribution, e.name) == (made.distribution, made.offer))
@@ -61,7 +61,7 @@ def torch_free(c: Context) -> None:
 )
 def agrees(c: Context) -> None:
     """What the hooks offer is what the metadata says, and its factory is there."""
-    registry = c.registry()
+    registry = discover()
     for entry in _entries(c):
         try:
             module, _, attribute = registry.offer(entry).factory.partition(":")

@@ -38,7 +38,7 @@ def _backbone(
 def _given(
     c: Context, n: int, space: Space = SPACES[1], modalities: int = 2, blocks: int = 2
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What the engine gives a backbone: ``z``, clocks, roles and condition, the known codes and the flags where they are."""
+    """What the engine gives a backbone: ``z``, timesteps, roles and condition, the known codes and the flags where they are."""
     z = c.rng(n, "z").normal(*space.shape)
     known = (c.rng(n, "known").uniform(*space.shape) < 0.5).to(z.dtype)
     condition = torch.cat([known * c.rng(n, "condition").normal(*space.shape), known], dim=1)
@@ -47,7 +47,7 @@ def _given(
 
 @check("backbone.features", kind="backbone", fault="another width than `features` says, or one grid only")
 def features(c: Context) -> None:
-    """In spaces of one to three axes, for one or more modalities and clocks, the features are `(B, features, *grid)` and finite."""
+    """In spaces of one to three axes, for one or more modalities and timesteps, the features are `(B, features, *grid)` and finite."""
     for space in SPACES:
         for n in (1, 3):
             backbone = _backbone(c, space, n, n)
@@ -84,9 +84,9 @@ def backbone_deterministic(c: Context) -> None:
         c.fail("numbers drawn from torch's global generator", "none, or training cannot be resumed exactly")
 
 
-@check("backbone.reads", kind="backbone", fault="a network that ignores a clock, its roles or what is observed")
+@check("backbone.reads", kind="backbone", fault="a network that ignores a timestep, its roles or what is observed")
 def reads(c: Context) -> None:
-    """The features depend on each of `z`, every block's clock, the roles, the known codes and the flags where they are."""
+    """The features depend on each of `z`, every block's timestep, the roles, the known codes and the flags where they are."""
     backbone, given = _backbone(c), list(_given(c, 4))
     given[1] = torch.full((4, 2), 2)
     given[2] = torch.zeros(4, 2, dtype=torch.int64)
@@ -94,8 +94,8 @@ def reads(c: Context) -> None:
     codes, flags = given[3].chunk(2, dim=1)
     others = {
         "z": (0, given[0] + 1),
-        "the first block's clock": (1, torch.tensor([[STEPS, 2]]).expand(4, -1)),
-        "the second block's clock": (1, torch.tensor([[2, STEPS]]).expand(4, -1)),
+        "the first block's timestep": (1, torch.tensor([[STEPS, 2]]).expand(4, -1)),
+        "the second block's timestep": (1, torch.tensor([[2, STEPS]]).expand(4, -1)),
         "the roles": (2, torch.ones(4, 2, dtype=torch.int64)),
         "the known codes": (3, torch.cat([codes + flags, flags], dim=1)),
         "the flags": (3, torch.cat([codes, 1 - flags], dim=1)),
@@ -143,7 +143,9 @@ def backbone_device(c: Context) -> None:
 
 
 @check(
-    "backbone.composes", kind="backbone", fault="a batch size, grid or number of modalities or clocks fixed in the code"
+    "backbone.composes",
+    kind="backbone",
+    fault="a batch size, grid or number of modalities or timesteps fixed in the code",
 )
 def composes(c: Context) -> None:
     """A model around it, alone and of three modalities in one block or three, gives finite losses and samples that fit."""

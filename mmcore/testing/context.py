@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmcore.modality.base import Decoder, Modality
 from mmcore.model.compose import compose
 from mmcore.model.joint import JointModel
-from mmcore.plugins import Registry, discover
+from mmcore.plugins import discover
 from mmcore.process import Schedule, schedule
 from mmcore.rng import Rng
 from mmcore.space import Space
@@ -34,8 +34,8 @@ COMPANIES = ("alone", "beside a reference", "beside itself twice")
 
 
 @attrs.define(eq=False)
-class Context:
-    """One run of one check.
+class Trial:
+    """One run of one check: what it is about, how it is put to examples, and how it fails.
 
     Attributes:
         thing: the plugin: a modality, or what makes a backbone, a schedule or a source.
@@ -116,9 +116,10 @@ class Context:
         more()
         self.inputs = {}
 
-    def corners(self, **more: Any) -> list[dict[str, Any]]:
-        """First examples ``x`` for :meth:`forall`: samples at the spec's corners, each with these other inputs."""
-        return [{"x": x, **more} for x in corners(self.modality.spec)]
+
+@attrs.define(eq=False)
+class Context(Trial):
+    """A trial of a plugin, with the parts that its checks ask for."""
 
     # ---- a modality's parts ----
 
@@ -126,6 +127,10 @@ class Context:
     def modality(self) -> Modality:
         """The modality under test."""
         return self.thing
+
+    def corners(self, **more: Any) -> list[dict[str, Any]]:
+        """First examples ``x`` for :meth:`forall`: samples at the spec's corners, each with these other inputs."""
+        return [{"x": x, **more} for x in corners(self.modality.spec)]
 
     def cast(self, x: Tensor) -> Tensor:
         """``x`` on the check's device, real values in its dtype."""
@@ -229,7 +234,7 @@ class Context:
                 backbone="transformer",
                 backbone_options={"width": 32, "depth": 1, "heads": 2, "features": 16},
                 seed=self.seed,
-                registry=self.registry(),
+                registry=discover(),
             )
         # What starts at zero would hide from these checks what depends on it.
         with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -237,10 +242,6 @@ class Context:
             for p in model.parameters():
                 p += 0.05 * torch.randn_like(p)
         return model
-
-    def registry(self) -> Registry:
-        """What is installed."""
-        return discover()
 
     def batch(self, modalities: Sequence[Modality], n: int, more: int = 0) -> dict[str, Tensor]:
         """``n`` rows of typical samples; copies of one modality get different ones."""

@@ -1,4 +1,4 @@
-"""Training: the state, one step, and the loop that reads like its description."""
+"""Training: :func:`fit`, its options and state, one optimizer step, and trackers."""
 
 from mmcore.training.loop import fit
 from mmcore.training.options import TrainOptions

@@ -1,4 +1,4 @@
-"""What training draws for a step's rows, and what follows from that alone: clocks, roles, and how they drive the space."""
+"""What training draws for a step's rows, and what follows from that alone: timesteps, roles, and how they drive the space."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,10 +24,10 @@ class Draws:
 
     Attributes:
         rng: the rows' random numbers, of the step.
-        t: ``(B, K)``, the clocks.
+        t: ``(B, K)``, the timesteps.
         roles: ``(B, V)``.
         seen: the elements of generated modalities that are observed, by name; None for none.
-        drive: what follows from clocks, roles and these.
+        drive: what follows from timesteps, roles and these.
         factors: ``(B, tasks)``, ``λ_k(t)``.
         level: ``(B, 1)``, the noise on observed codes, as a share of the most.
     """
@@ -50,7 +50,7 @@ class Drawing:
 
     Attributes:
         model: for which.
-        weighting: draws the clocks.
+        weighting: draws the timesteps.
         roles: how roles are drawn.
         rng: of the rows, of any step.
     """
@@ -66,15 +66,15 @@ class Drawing:
         """The draws of a step for its batch."""
         if not self._first <= step < self._first + len(self._ahead):
             self._draw_ahead(step)
-        found = self._ahead[step - self._first]
+        draws = self._ahead[step - self._first]
         model = self.model
-        seen = self.roles.draw_seen(found.rng, [m for m in model.modalities if model.divisible(m)])
+        seen = self.roles.draw_seen(draws.rng, [m for m in model.modalities if model.divisible(m)])
         if batch.complete and seen is None:
-            return found
-        roles = found.roles
+            return draws
+        roles = draws.roles
         if not batch.complete:
-            roles = self.roles.draw(found.rng, batch.present, model.driver.generable, model.driver.encoded)
-        return attrs.evolve(found, roles=roles, seen=seen, drive=model.drive(found.t, roles, seen))
+            roles = self.roles.draw(draws.rng, batch.present, model.driver.generable, model.driver.encoded)
+        return attrs.evolve(draws, roles=roles, seen=seen, drive=model.drive(draws.t, roles, seen))
 
     def _draw_ahead(self, step: int) -> None:
         """Draw for complete rows, from this step on."""
@@ -89,6 +89,7 @@ class Drawing:
             "roles": roles,
             "drive": model.drive(t, roles),
             "factors": self.weighting.factors(model, t),
+            # The name of a stream of random numbers, which would change with it.
             "level": rng.of("blur level").uniform(1),
         }
         self._first = step
@@ -100,9 +101,9 @@ class Drawing:
 
 def draws_globally(model: JointModel) -> bool:
     """Whether a part may draw from torch's global generator, as dropout does: one that no plugin made, of which nobody asks that it does not."""
-    made = [maker(model.backbone), *(m.made for m in model.variables)]
-    own = any(task.decoder is not None or task.loss is not None for task in model.tasks)
-    return own or any(how is None or how.registered for how in made)
+    makers = [maker(model.backbone), *(m.made for m in model.variables)]
+    own_parts = any(task.decoder is not None or task.loss is not None for task in model.tasks)
+    return own_parts or any(origin is None or origin.registered for origin in makers)
 
 
 def split(x: Any, sizes: Sequence[int]) -> list[Any]:

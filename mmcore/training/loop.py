@@ -19,13 +19,13 @@ from mmcore.model.joint import JointModel
 from mmcore.progress import Progress
 from mmcore.store.checkpoint import Checkpoint, newest
 from mmcore.store.folder import CHECKPOINTS, claimed
-from mmcore.store.model import describe, save, upgraded
+from mmcore.store.model import describe, save
 from mmcore.training.draws import draws_globally
 from mmcore.training.logs import SAME, Logs, mark, total
 from mmcore.training.options import TrainOptions
-from mmcore.training.precision import arranged
-from mmcore.training.ranks import Ranks, whole
-from mmcore.training.saving import Saver, differences, restore, tell
+from mmcore.training.precision import backbone_execution
+from mmcore.training.ranks import Ranks, full_cpu_copy
+from mmcore.training.saving import Saver, differences, restore, tell, upgraded
 from mmcore.training.state import TrainState
 from mmcore.training.step import StepReport, training_step
 from mmcore.training.trackers import Tracker, Trackers, trackers_for
@@ -47,6 +47,8 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
+        if device.type == "meta":
+            raise RuntimeError("it holds no values")
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)
     except (RuntimeError, AssertionError) as error:
@@ -72,7 +74,7 @@ def fit(
     replace: bool = False,
     **changes: Any,
 ) -> TrainState:
-    """Train a model; it ends with the averaged weights.
+    """Train a model; it ends with its EMA weights.
 
     Under ``torchrun`` every process calls this with the same arguments, and they train together.
 
@@ -117,22 +119,22 @@ def fit(
     table = rows_for(rows, model.variables)
     check_together(table)
     held = None if validation is None else at_hand(rows_for(validation, model.variables), loading)
-    where = pick_device(device)
+    torch_device = pick_device(device)
     folder = Path(out) if out is not None else None
     listening = trackers_for(options.trackers if trackers is None else trackers, folder)
     with ExitStack() as stack:
-        ranks = stack.enter_context(Ranks.here(where, options.timeout))
+        ranks = stack.enter_context(Ranks.here(torch_device, options.timeout))
         quiet = quiet or not ranks.first
         _check(model, options, ranks, held=held is not None, pictures=pictures is not None)
         if folder is not None:
             stack.enter_context(_alike(ranks, folder, resume=resume, replace=replace))
-        model.to(where).train()
+        model.to(torch_device).train()
         stack.enter_context(
-            arranged(
+            backbone_execution(
                 model.backbone,
                 precision=options.precision,
                 compiled=options.compile,
-                recompute=options.recompute,
+                activation_checkpointing=options.activation_checkpointing,
                 draws=draws_globally(model),
             )
         )
@@ -144,7 +146,7 @@ def fit(
             configuration = json.loads(json.dumps(configuration | {"model": describe(model)}))
         after = None
         if resume and folder is not None:
-            checkpoint = newest(folder / CHECKPOINTS, tell if ranks.first else lambda line: None)
+            checkpoint = upgraded(newest(folder / CHECKPOINTS, tell if ranks.first else lambda line: None))
             _compare(checkpoint, configuration, folder, ranks, accept_changes)
             restore(state, loader, checkpoint)
             after = state.step
@@ -200,9 +202,12 @@ class _Lines:
 def _check(model: JointModel, options: TrainOptions, ranks: Ranks, *, held: bool, pictures: bool) -> None:
     """Refuse what cannot work, before anything is made."""
     check_best([task.name for task in model.tasks], options)
-    for every, given, what in (("validate_every", held, "validation"), ("pictures_every", pictures, "pictures")):
-        if getattr(options, every) and not given:
-            raise RequestError(f"fit: {every} = {getattr(options, every)}, but {what} is not given")
+    for option, available, missing in (
+        ("validate_every", held, "validation"),
+        ("pictures_every", pictures, "pictures"),
+    ):
+        if getattr(options, option) and not available:
+            raise RequestError(f"fit: {option} = {getattr(options, option)}, but {missing} is not given")
     if options.batch_size % ranks.count:
         raise RequestError(
             f"training: batch_size = {options.batch_size} over {ranks.count} ranks, expected a multiple of {ranks.count}"
@@ -233,17 +238,11 @@ def _compare(
 ) -> None:
     """Refuse a changed configuration unless told, and say what else is not as it was."""
     told = checkpoint.files.get("state.json", {})
-    before = told.get("configuration")
-    if isinstance(before, dict) and isinstance(before.get("model"), dict):
-        try:
-            before = {**before, "model": upgraded(before["model"])}
-        except (KeyError, TypeError, AttributeError) as error:
-            raise RequestError(f"{checkpoint.folder / 'state.json'}: lacks or misstates {error}") from error
-    changed = differences(before, configuration)
+    changed = differences(told.get("configuration"), configuration)
     if changed and not accept_changes:
         raise RequestError(
             f"resume: the configuration is not that of {checkpoint.folder}: {'; '.join(changed)}; "
-            "put it back, or accept the changes (accept_changes)"
+            "put it back, or accept the changes (--accept-changes, accept_changes=True)"
         )
     step = torch.tensor([checkpoint.step, -checkpoint.step], device=torch.device("cpu"))
     if ranks.count > 1:
@@ -276,6 +275,6 @@ def _save(model: JointModel, folder: Path | None, ranks: Ranks) -> None:
     """Write the model folder; every rank calls, the first one writes."""
     if folder is None:
         return
-    tensors = {name: whole(x) for name, x in model.state_dict().items()}
+    tensors = {name: full_cpu_copy(x) for name, x in model.state_dict().items()}
     if ranks.first:
         save(model, folder, tensors=tensors)

@@ -1,4 +1,4 @@
-"""How to train: the options, checked when they are made."""
+"""Training options, checked when they are made."""
 
 import math
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _ROLES = Rule("a RoleMix", lambda value: isinstance(value, RoleMix))
 
 @attrs.frozen
 class TrainOptions:
-    """How to train.
+    """Training options: optimizer, EMA, precision, parallelism, validation and checkpoints.
 
     Attributes:
         steps: of the optimizer.
@@ -37,16 +37,16 @@ class TrainOptions:
         ema: decay of the weights' average for each step; early on, less of the past is kept.
         ema_every: steps between two updates of the average, each by the decays of all steps since.
         roles: how roles are drawn.
-        condition_noise: the largest standard deviation of noise on the codes that are observed, in training alone; each row's is drawn evenly
-            up to it. With few rows, answers to what was never seen are better (conditioning augmentation, Ho et al. 2022, section 4).
+        condition_noise: conditioning augmentation (Ho et al. 2022, section 4), the largest standard deviation of noise on the codes that are observed, in
+            training alone; each row's is drawn evenly up to it. With few rows, answers to what was never seen are better.
         weighting: of the steps, ``"simple"``, ``"snr"`` or ``"elbo"`` (:mod:`mmcore.training.weighting`).
         task_weights: ``"fixed"``, as the tasks say, or ``"learned"``, by their homoscedastic uncertainty.
-        seed: of the data's order, noise, clocks and roles.
+        seed: of the data's order, noise, timesteps and roles.
         log_every: steps between two lines of ``metrics.jsonl``.
         accumulate: micro-batches that a rank's rows of a step are computed in, one after the other; the step is the same.
         precision: of the backbone, ``"float32"``, ``"bf16"`` or ``"fp16"``.
         compile: the backbone by ``torch.compile``.
-        recompute: the activations of the backbone's blocks in the backward pass, in place of keeping them.
+        activation_checkpointing: compute the activations of the backbone's blocks again in the backward pass, for less memory.
         parallel: of several ranks, ``"ddp"`` or ``"fsdp"``.
         validate_every: steps between two validations; 0 for none.
         best: what the best model is chosen by, ``"total"`` or a task's name; the lowest validation loss wins.
@@ -78,7 +78,7 @@ class TrainOptions:
     accumulate: int = option(1, rule=whole(1))
     precision: str = option("float32", rule=one_of(*PRECISIONS))
     compile: bool = False
-    recompute: bool = False
+    activation_checkpointing: bool = False
     parallel: str = option("ddp", rule=one_of(*PARALLEL))
     validate_every: int = option(0, rule=whole(0))
     best: str = "total"
@@ -97,8 +97,8 @@ class TrainOptions:
     def deciding(self) -> dict[str, Any]:
         """The options on which a run's result depends, in JSON's types; the others may change from one session to the next."""
         free = {field.name for field in attrs.fields(type(self)) if not field.metadata.get("decides", True)}
-        found = attrs.asdict(self, filter=lambda field, _: field.name not in free)
-        return found | {"betas": list(self.betas)}
+        decisive = attrs.asdict(self, filter=lambda field, _: field.name not in free)
+        return decisive | {"betas": list(self.betas)}
 
     def rate(self, step: int) -> float:
         """The learning rate of step ``0 … steps - 1``."""
@@ -108,5 +108,5 @@ class TrainOptions:
         return self.lr * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, self.steps - rising)))
 
     def ema_decay(self, step: int) -> float:
-        """The average's decay at a step: it forgets the initial weights fast, then settles at ``ema``."""
+        """The EMA's decay at a step: it forgets the initial weights fast, then settles at ``ema``."""
         return min(self.ema, (1 + step) / (10 + step))

@@ -1,4 +1,4 @@
-"""How the backbone computes: precision, compilation, and activations computed again in place of being kept."""
+"""How the backbone computes: mixed precision, compilation, and activation checkpointing."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,16 +19,16 @@ Call = Callable[..., Any]
 
 
 def dtype_of(model: JointModel) -> torch.dtype:
-    """The numbers that the space is made of: those of the heads, whatever the network's weights are."""
+    """The dtype of the diffused tensor: that of the heads, whatever the network's weights are."""
     learned = (p.dtype for p in model.decoders.parameters() if p.is_floating_point())
     return next(learned, torch.get_default_dtype())
 
 
 @contextmanager
-def arranged(
-    backbone: nn.Module, *, precision: str, compiled: bool, recompute: bool, draws: bool = False
+def backbone_execution(
+    backbone: nn.Module, *, precision: str, compiled: bool, activation_checkpointing: bool, draws: bool = False
 ) -> Iterator[None]:
-    """The backbone computes so within; afterwards as before.
+    """Within, the backbone runs in mixed precision, compiled or with activation checkpointing; afterwards as before.
 
     Precision is lowered around the backbone and nowhere else: the process, the heads and the losses keep theirs.
 
@@ -36,22 +36,22 @@ def arranged(
         backbone: the network.
         precision: of :data:`PRECISIONS`.
         compiled: by ``torch.compile``.
-        recompute: its blocks' activations.
+        activation_checkpointing: of its blocks: activations are computed again in the backward pass.
         draws: it may draw from torch's global generator, as dropout does; activations computed again draw the same.
     """
     with ExitStack() as stack:
-        if recompute:
+        if activation_checkpointing:
             for block in blocks(backbone) or [backbone]:
-                stack.enter_context(_around(block, lambda call: _recomputed(call, draws)))
+                stack.enter_context(_forward_wrapped(block, lambda call: _checkpointed(call, draws)))
         if compiled:
-            stack.enter_context(_around(backbone, torch.compile))
+            stack.enter_context(_forward_wrapped(backbone, torch.compile))
         if (dtype := PRECISIONS[precision]) is not None:
-            stack.enter_context(_around(backbone, lambda call: _lowered(call, dtype)))
+            stack.enter_context(_forward_wrapped(backbone, lambda call: _autocast(call, dtype)))
         yield
 
 
 @contextmanager
-def _around(module: nn.Module, wrap: Callable[[Call], Call]) -> Iterator[None]:
+def _forward_wrapped(module: nn.Module, wrap: Callable[[Call], Call]) -> Iterator[None]:
     """``module.forward`` wrapped; the module stays where it is, so that no parameter changes its name."""
     before = module.__dict__.get("forward")
     module.forward = wrap(module.forward)
@@ -63,7 +63,7 @@ def _around(module: nn.Module, wrap: Callable[[Call], Call]) -> Iterator[None]:
             module.forward = before
 
 
-def _recomputed(call: Call, draws: bool) -> Call:
+def _checkpointed(call: Call, draws: bool) -> Call:
     @wraps(call)
     def forward(*args: Any, **options: Any) -> Any:
         return checkpoint(call, *args, use_reentrant=False, preserve_rng_state=draws, **options)
@@ -71,7 +71,7 @@ def _recomputed(call: Call, draws: bool) -> Call:
     return forward
 
 
-def _lowered(call: Call, dtype: torch.dtype) -> Call:
+def _autocast(call: Call, dtype: torch.dtype) -> Call:
     @wraps(call)
     def forward(z: Tensor, *rest: Any) -> Tensor:
         with torch.autocast(z.device.type, dtype):

@@ -96,18 +96,18 @@ def lost() -> Iterator[None]:
         raise
 
 
-def spread(model: nn.Module, ranks: Ranks, how: str, device: torch.device) -> nn.Module:
-    """What to call for a forward pass that all ranks share: the model itself, DDP around it, or the model made FSDP2.
+def parallelize(model: nn.Module, ranks: Ranks, strategy: str, device: torch.device) -> nn.Module:
+    """Parallelize a model over the ranks: DDP around it, or FSDP2 in place; returns what to call for a forward pass.
 
     Args:
         model: with equal weights on every rank.
         ranks: who shares it.
-        how: ``"ddp"``, a copy on every rank; or ``"fsdp"``, every parameter, average and optimizer state in parts.
+        strategy: ``"ddp"``, a copy on every rank; or ``"fsdp"``, every parameter, average and optimizer state in parts.
         device: this rank's.
     """
     if ranks.count == 1:
         return model
-    if how == "ddp":
+    if strategy == "ddp":
         ids = [device] if device.type == "cuda" else None
         with lost(), warnings.catch_warnings():
             # Buffers are tables, equal everywhere; torch is renaming the argument.
@@ -117,19 +117,19 @@ def spread(model: nn.Module, ranks: Ranks, how: str, device: torch.device) -> nn
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(device.type, (ranks.count,))
-    # A scalar cannot be divided; its gradient is summed like those of the task weights.
-    whole = {p for p in model.parameters() if p.ndim == 0}
+    # A scalar cannot be sharded; its gradient is summed like those of the task weights.
+    scalars = {p for p in model.parameters() if p.ndim == 0}
     for part in (*blocks(model.get_submodule("backbone")), model):
-        fully_shard(part, mesh=mesh, ignored_params=whole & set(part.parameters()))
+        fully_shard(part, mesh=mesh, ignored_params=scalars & set(part.parameters()))
     return model
 
 
 def blocks(network: nn.Module) -> list[nn.Module]:
     """The blocks of a network: the members of its outermost module lists, in whatever lists they lie; none where it has no such list."""
-    found: list[nn.Module] = []
+    members: list[nn.Module] = []
     for child in network.children():
-        found += _members(child) if isinstance(child, nn.ModuleList) else blocks(child)
-    return found
+        members += _members(child) if isinstance(child, nn.ModuleList) else blocks(child)
+    return members
 
 
 def _members(part: nn.Module) -> list[nn.Module]:
@@ -140,8 +140,8 @@ def _members(part: nn.Module) -> list[nn.Module]:
 
 
 @contextmanager
-def together(network: nn.Module, last: bool) -> Iterator[None]:
-    """A backward pass whose gradients are summed over the ranks only if it is the step's ``last``."""
+def gradient_synchronisation(network: nn.Module, last: bool) -> Iterator[None]:
+    """A backward pass whose gradients are synchronised, summed over the ranks, only if it is the step's ``last``."""
     if isinstance(network, DistributedDataParallel):
         with lost(), nullcontext() if last else network.no_sync():
             yield
@@ -153,33 +153,36 @@ def together(network: nn.Module, last: bool) -> Iterator[None]:
         yield
 
 
-def divided(x: Tensor) -> bool:
-    """Whether a tensor lies in parts on several ranks."""
+def is_sharded(x: Tensor) -> bool:
+    """Whether a tensor is sharded: it lies in parts on several ranks."""
     # Half of torch's own import time again, so not imported for the question.
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(x, module.DTensor)
 
 
-def local(x: Tensor) -> Tensor:
-    """This rank's part of a divided tensor, or the tensor."""
-    return cast(Any, x).to_local() if divided(x) else x
+def local_shard(x: Tensor) -> Tensor:
+    """This rank's shard of a tensor, or the tensor where it is not sharded."""
+    return cast(Any, x).to_local() if is_sharded(x) else x
 
 
-def entire(x: Tensor) -> Tensor:
-    """All of a tensor; where it is divided every rank must ask."""
-    return cast(Any, x).full_tensor() if divided(x) else x
+def full_tensor(x: Tensor) -> Tensor:
+    """All of a tensor, gathered from its shards; where it is sharded every rank must ask."""
+    return cast(Any, x).full_tensor() if is_sharded(x) else x
 
 
-def whole(x: Tensor) -> Tensor:
-    """All of a tensor, a copy on the CPU; where it is divided every rank must ask."""
-    return entire(x.detach()).to("cpu", copy=True)
+def full_cpu_copy(x: Tensor) -> Tensor:
+    """All of a tensor, a copy on the CPU; where it is sharded every rank must ask."""
+    return full_tensor(x.detach()).to("cpu", copy=True)
 
 
-def like(x: Tensor, other: Tensor) -> Tensor:
-    """``x``, whole on every rank, placed and divided as ``other`` is, in the same order of memory: fused kernels go by that."""
-    if not divided(other):
+def shard_like(x: Tensor, other: Tensor) -> Tensor:
+    """``x``, whole on every rank, placed and sharded as ``other`` is.
+
+    Its order of memory is also that of ``other``: fused kernels go by that.
+    """
+    if not is_sharded(other):
         return torch.empty_like(other.detach(), dtype=x.dtype).copy_(x)
     from torch.distributed.tensor import distribute_tensor
 
-    placed = cast(Any, other)
-    return distribute_tensor(x.to(other.device), placed.device_mesh, placed.placements, src_data_rank=None)
+    sharded = cast(Any, other)
+    return distribute_tensor(x.to(other.device), sharded.device_mesh, sharded.placements, src_data_rank=None)

@@ -18,12 +18,16 @@ from torch import Tensor
 from mmcore._version import __version__
 from mmcore.errors import MmcoreError, RequestError
 from mmcore.store.checkpoint import Checkpoint, Files, write
+from mmcore.store.model import upgraded as upgraded_model
+from mmcore.store.model import upgraded_names
 from mmcore.store.parts import unlike
-from mmcore.training.ranks import like, local, whole
+from mmcore.training.ranks import full_cpu_copy, local_shard, shard_like
 from mmcore.training.state import TrainState
 from mmcore.training.step import StepReport
 
-FORMAT = 1
+FORMAT = 2
+"""1 had other names for the option ``activation_checkpointing`` and for weights of mmcore's own backbones."""
+_OPTIONS = {"recompute": "activation_checkpointing"}
 
 
 class Stateful(Protocol):
@@ -58,8 +62,38 @@ def snapshot(state: TrainState, loader: Stateful, facts: Mapping[str, Any]) -> F
         # No gradient has reached these yet: a network of one's own may leave some unused.
         told["idle"] = idle
     # By name, as the ranks must gather the same tensor at the same time, and a file's own order is not even that of its last reading.
-    files = {file: {name: whole(x) for name, x in sorted(part.items())} for file, part in tensors.items()}
+    files = {file: {name: full_cpu_copy(x) for name, x in sorted(part.items())} for file, part in tensors.items()}
     return files | {"state.json": {**told, "ranks": state.ranks.count, "versions": versions, **facts}}
+
+
+def upgraded(checkpoint: Checkpoint) -> Checkpoint:
+    """A checkpoint of a former format in today's; any other as it is.
+
+    Raises:
+        RequestError: it lacks something that every checkpoint of its format has.
+    """
+    told = _part(checkpoint, "state.json")
+    if told.get("format") != 1:
+        return checkpoint
+    try:
+        configuration = told["configuration"]
+        options = {_OPTIONS.get(name, name): value for name, value in configuration["options"].items()}
+        model = upgraded_model(configuration["model"])
+        names = upgraded_names(dict.fromkeys(told.get("idle", [])), model["backbone"])
+        told = {
+            **told,
+            "format": FORMAT,
+            "configuration": {**configuration, "options": options, "model": model},
+            **({"idle": [*names]} if names else {}),
+        }
+        tensors = {
+            file: upgraded_names(part, model["backbone"])
+            for file, part in checkpoint.files.items()
+            if file.endswith(".safetensors")
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RequestError(f"{checkpoint.folder / 'state.json'}: lacks or misstates {error}") from error
+    return attrs.evolve(checkpoint, files={**checkpoint.files, **tensors, "state.json": told})
 
 
 def restore(state: TrainState, loader: Stateful, checkpoint: Checkpoint) -> None:
@@ -90,7 +124,7 @@ def restore(state: TrainState, loader: Stateful, checkpoint: Checkpoint) -> None
             if lines := unlike(saved, into):
                 raise RequestError(f"{checkpoint.folder / file}: does not fit the model: {lines}")
             for name, x in into.items():
-                local(x).copy_(local(like(saved[name], x)))
+                local_shard(x).copy_(local_shard(shard_like(saved[name], x)))
     _restore_optimizer(state, checkpoint)
 
 
@@ -109,7 +143,7 @@ def _restore_optimizer(state: TrainState, checkpoint: Checkpoint) -> None:
         for key, x in parts.items():
             if x.shape not in (p.shape, torch.Size([])):
                 raise RequestError(f"{path}: {name}/{key} has shape {tuple(x.shape)}, expected {tuple(p.shape)}")
-            state.optimizer.state[p][key] = like(x, p) if x.shape == p.shape else x.to(p.device)
+            state.optimizer.state[p][key] = shard_like(x, p) if x.shape == p.shape else x.to(p.device)
 
 
 def _part(checkpoint: Checkpoint, file: str) -> dict[str, Any]:
@@ -118,27 +152,27 @@ def _part(checkpoint: Checkpoint, file: str) -> dict[str, Any]:
     return checkpoint.files[file]
 
 
-def _check_names(path: Path, found: set[str], expected: set[str]) -> None:
-    for names, what in ((expected - found, "lacks"), (found - expected, "has, and the model has not,")):
+def _check_names(path: Path, present: set[str], expected: set[str]) -> None:
+    for names, verb in ((expected - present, "lacks"), (present - expected, "has, and the model has not,")):
         if names:
-            first = sorted(names)
-            raise RequestError(f"{path}: {what} {', '.join(first[:5])}{' …' if len(first) > 5 else ''}")
+            listed = sorted(names)
+            raise RequestError(f"{path}: {verb} {', '.join(listed[:5])}{' …' if len(listed) > 5 else ''}")
 
 
-def differences(old: Any, new: Any, where: str = "") -> list[str]:
+def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
     """What differs between two configurations, a line each: ``options.lr: 0.001 before, 0.002 now``."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [*old, *(key for key in new if key not in old)]
         return [
             line
             for key in keys
-            for line in differences(old.get(key), new.get(key), f"{where}.{key}" if where else str(key))
+            for line in differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else str(key))
         ]
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         return [
-            line for i, pair in enumerate(zip(old, new, strict=True)) for line in differences(*pair, f"{where}[{i}]")
+            line for i, pair in enumerate(zip(old, new, strict=True)) for line in differences(*pair, f"{prefix}[{i}]")
         ]
-    return [] if old == new else [f"{where}: {old!r} before, {new!r} now"]
+    return [] if old == new else [f"{prefix}: {old!r} before, {new!r} now"]
 
 
 @attrs.define(eq=False)
@@ -177,12 +211,12 @@ class Saver:
         by_steps = options.save_steps > 0 and state.step % options.save_steps == 0
         waited = options.save_seconds > 0 and time.monotonic() - self._saved >= options.save_seconds
         busy = self._thread is not None and self._thread.is_alive()
-        # The first rank's clock and disk decide for all, as a copy of divided tensors takes all of them.
+        # The first rank's clock and disk decide for all, as a copy of sharded tensors takes all of them.
         due = ranks.first and (by_steps or (waited and not busy))
         wishes = [bool(self._asked), due, self._failure is not None]
         if ranks.count > 1:
-            found = torch.tensor(wishes, dtype=torch.int64, device=state.model.device)
-            wishes = [bool(n) for n in ranks.sum(found).tolist()]
+            wishes_here = torch.tensor(wishes, dtype=torch.int64, device=state.model.device)
+            wishes = [bool(n) for n in ranks.sum(wishes_here).tolist()]
         stop, due, failed = wishes
         if failed:
             raise self._failure or MmcoreError("training: rank 0 could not write a checkpoint; its message says why")
@@ -243,10 +277,10 @@ class Saver:
     def listening(self) -> Iterator["Saver"]:
         """SIGTERM and SIGINT end the training after the step they come in; a second one ends it at once."""
         before: dict[int, Any] = {}
-        mine = os.getpid()
+        process = os.getpid()
 
         def ask(number: int, frame: FrameType | None) -> None:
-            if os.getpid() != mine:  # a worker, which ends with this process
+            if os.getpid() != process:  # a worker, which ends with this process
                 return
             self._asked.append(number)
             tell("training: stopping after this step; the same signal again stops at once")

@@ -1,4 +1,4 @@
-"""What a training run is made of between two steps."""
+"""The training state: model, optimizer, EMA and step."""
 
 import math
 from collections.abc import Iterator
@@ -16,19 +16,19 @@ from mmcore.rng import Rng
 from mmcore.training.draws import Drawing, Draws, draws_globally
 from mmcore.training.options import TASK_WEIGHTS, TrainOptions
 from mmcore.training.precision import Scaler
-from mmcore.training.ranks import Ranks, divided, local, spread
+from mmcore.training.ranks import Ranks, is_sharded, local_shard, parallelize
 from mmcore.training.weighting import WEIGHTINGS, FixedWeights, LearnedWeights
 
 
 @attrs.define(eq=False)
 class TrainState:
-    """The model, its optimizer and average, and how far training has come.
+    """Model, optimizer, EMA and step: what a checkpoint holds.
 
     Attributes:
         model: being trained.
         network: what to call for the model's forward pass: the model, or DDP around it.
         optimizer: AdamW over the trainable weights.
-        ema: the average, by parameter name.
+        ema: the exponential moving average of the weights, by parameter name.
         task_weights: the factors of the tasks' losses.
         options: how to train.
         ranks: who trains together.
@@ -52,7 +52,7 @@ class TrainState:
     _drawing: Drawing | None = attrs.field(default=None, init=False, repr=False)
 
     def draws(self, batch: TensorBatch) -> Draws:
-        """What is drawn for this step's rows on this rank."""
+        """Draw timesteps, roles and conditioning augmentation of this step, for this rank's rows."""
         count, device, options = len(batch), batch.present.device, self.options
         drawing = self._drawing
         if drawing is None or len(drawing.rng.rows) != count or drawing.rng.rows.device != device:
@@ -62,7 +62,7 @@ class TrainState:
 
     @contextmanager
     def seeded(self) -> Iterator[None]:
-        """What is drawn from torch's global generators in this step belongs to it, so that a run that goes on draws it again."""
+        """Seed torch's global generators for this step, so that a resumed run draws the same numbers again."""
         if not self.draws_globally:
             yield
             return
@@ -74,26 +74,26 @@ class TrainState:
 
     @classmethod
     def start(cls, model: JointModel, options: TrainOptions, ranks: Ranks | None = None) -> Self:
-        """The state before the first step; several ranks start it together, with equal weights.
+        """The training state before the first step; several ranks start it together, with equal weights.
 
         Raises:
             RequestError: nothing of the model learns.
         """
         ranks = ranks or Ranks()
         weights = TASK_WEIGHTS[options.task_weights](model).to(model.device)
-        network = spread(model, ranks, options.parallel, model.device)
+        network = parallelize(model, ranks, options.parallel, model.device)
         trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not trainable:
             raise RequestError(
                 "training: no weight of the model learns, expected one at least with requires_grad = True"
             )
-        parts = [p for p in trainable.values() if divided(p)]
-        undivided = [*(p for p in trainable.values() if not divided(p)), *weights.parameters()]
+        sharded = [p for p in trainable.values() if is_sharded(p)]
+        unsharded = [*(p for p in trainable.values() if not is_sharded(p)), *weights.parameters()]
         matrices = {id(p) for p in trainable.values() if p.ndim > 1}
-        # The optimizer's fused kernels take divided and undivided tensors, but not at once.
+        # The optimizer's fused kernels take sharded and other tensors, but not at once.
         groups = [
             {"params": group, "weight_decay": decay}
-            for kind in (parts, undivided)
+            for kind in (sharded, unsharded)
             for decay, chosen in ((options.weight_decay, True), (0.0, False))
             if (group := [p for p in kind if (id(p) in matrices) == chosen])
         ]
@@ -103,20 +103,20 @@ class TrainState:
         return cls(model, network, optimizer, ema, weights, options, ranks, scaler, own)
 
     def named(self) -> dict[str, nn.Parameter]:
-        """What the optimizer trains: the model's parameters, and ``task_weights/…``."""
-        found = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-        return found | {f"task_weights/{name}": p for name, p in self.task_weights.named_parameters()}
+        """Trainable parameters by name: the model's, and ``task_weights/…``."""
+        trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        return trained | {f"task_weights/{name}": p for name, p in self.task_weights.named_parameters()}
 
     def use_average(self) -> None:
-        """Put the averaged weights into the model."""
+        """Copy the EMA weights into the model."""
         with torch.no_grad():
             for name, p in self.model.named_parameters():
                 if name in self.ema:
-                    local(p).copy_(local(self.ema[name]))
+                    local_shard(p).copy_(local_shard(self.ema[name]))
 
     @contextmanager
     def averaged(self) -> Iterator[JointModel]:
-        """The model with the averaged weights, ready to be asked; the trained ones come back afterwards, bit by bit."""
+        """Within, the model in evaluation mode with its EMA weights; the trained weights come back afterwards, bit by bit."""
         kept = {name: p.detach().clone() for name, p in self.model.named_parameters() if name in self.ema}
         training = self.model.training
         self.use_average()
@@ -128,4 +128,4 @@ class TrainState:
             with torch.no_grad():
                 for name, p in self.model.named_parameters():
                     if name in kept:
-                        local(p).copy_(local(kept[name]))
+                        local_shard(p).copy_(local_shard(kept[name]))

@@ -14,19 +14,19 @@ from mmcore.data import TensorBatch
 from mmcore.errors import MmcoreError
 from mmcore.training.draws import Draws, split
 from mmcore.training.precision import dtype_of
-from mmcore.training.ranks import divided, entire, local, lost, together
+from mmcore.training.ranks import full_tensor, gradient_synchronisation, is_sharded, local_shard, lost
 from mmcore.training.state import TrainState
 from mmcore.training.weighting import WEIGHTINGS
 
 
 @attrs.frozen(eq=False)
 class StepReport:
-    """What a step saw; nothing is summed before it can be logged.
+    """Losses, counts and gradient norm of one training step.
 
     Attributes:
         losses: ``(B, tasks)`` nats of this rank's rows, zero where not counted.
         counts: ``(B, tasks)`` bool.
-        t: ``(B, K)`` the rows' steps, one per block of the space.
+        t: ``(B, K)`` the rows' timesteps, one per block of the space.
         weights: ``(tasks,)`` of the tasks in this step.
         grad_norm: of the whole gradient, before clipping.
         sums: ``(tasks,)`` the losses' sums over all ranks.
@@ -42,16 +42,16 @@ class StepReport:
     rows: Tensor
 
     def by_task(self) -> Tensor:
-        """Each task's mean over the rows of all ranks that count, ``(tasks,)``; NaN where none does."""
+        """Each task's mean loss over the rows of all ranks that count, ``(tasks,)``; NaN where none does."""
         return self.sums / self.rows
 
 
 def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
-    """Draw clocks, roles and noise by counter, and take one optimizer step on ``batch``, this rank's rows.
+    """One optimizer step: draw timesteps, roles and noise, compute the losses, update weights and EMA.
 
     The loss is each task's mean, over the rows of all ranks where it counts, of ``λ_k(t) l_k`` (:mod:`mmcore.training.weighting`),
-    weighted and summed. Every number is drawn for a row's place in the whole step, and every mean is over the whole step, so
-    ranks and micro-batches change nothing but the order of sums.
+    weighted and summed. ``batch`` has this rank's rows. Every number is drawn by counter for a row's place in the whole step, and every
+    mean is over the whole step, so ranks and micro-batches change nothing but the order of sums.
 
     Raises:
         MmcoreError: an input, a loss or the gradient is not finite on some rank, memory is short, or a rank is lost; no rank takes
@@ -64,10 +64,10 @@ def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
             losses, weights = _backward(state, batch, draws, rows)
         norm = _gradient(state)
         # Summed over the ranks, what is not finite on one is so on all: they stop, or try again, together.
-        found = state.ranks.sum(torch.cat([losses.sum(0), norm[None].to(losses.dtype)]))
-        sums = found[:-1]
+        summed = state.ranks.sum(torch.cat([losses.sum(0), norm[None].to(losses.dtype)]))
+        sums = summed[:-1]
         # The one place where a step waits for the device, but for the inputs' check.
-        *totals, total_norm, length = torch.cat([found, norm[None]]).tolist()
+        *totals, total_norm, length = torch.cat([summed, norm[None]]).tolist()
         finite = all(map(math.isfinite, totals))
         if finite and math.isfinite(total_norm):
             break
@@ -111,15 +111,22 @@ def _backward(state: TrainState, batch: TensorBatch, draws: Draws, rows: Tensor)
         pieces = list(zip(split(batch.values, sizes), split(draws, sizes), strict=True))
     # Before the forward pass: the old gradient and the new activations are not in memory together.
     state.optimizer.zero_grad(set_to_none=True)
-    found, weights = [], rows
+    all_losses, weights = [], rows
     scale = ranks.count * state.scaler.scale
-    for k, (values, mine) in enumerate(pieces, start=1):
-        noise, blur = _noise(state, mine, dtype)
-        with enough_memory(state, len(noise)), together(state.network, last=k == len(pieces)):
+    for k, (values, piece) in enumerate(pieces, start=1):
+        noise, condition_noise = _noise(state, piece, dtype)
+        with enough_memory(state, len(noise)), gradient_synchronisation(state.network, last=k == len(pieces)):
             losses = state.network(
-                values, mine.t, mine.roles, noise, mine.seen, blur=blur, objective=objective, drive=mine.drive
+                values,
+                piece.t,
+                piece.roles,
+                noise,
+                piece.seen,
+                condition_noise=condition_noise,
+                objective=objective,
+                drive=piece.drive,
             )
-            means = (losses * mine.factors).sum(0) / rows.clamp(min=1)
+            means = (losses * piece.factors).sum(0) / rows.clamp(min=1)
             weights, offset = state.task_weights(means)
             loss = (means * weights).sum()
             if offset is not None:
@@ -127,42 +134,44 @@ def _backward(state: TrainState, batch: TensorBatch, draws: Draws, rows: Tensor)
                 loss = loss + (offset * (rows > 0)).sum() * (len(noise) / (len(batch) * ranks.count))
             # The ranks' gradients are averaged, and their sum is wanted.
             (loss if scale == 1 else loss * scale).backward()
-        found.append(losses.detach())
-    return torch.cat(found) if len(found) > 1 else found[0], weights.detach()
+        all_losses.append(losses.detach())
+    return torch.cat(all_losses) if len(all_losses) > 1 else all_losses[0], weights.detach()
 
 
 def _noise(state: TrainState, draws: Draws, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
     """Noise of the space, ``(B, *Z)``, and for the observed codes, ``(B, D)``, in one draw; None for none."""
     model, largest = state.model, state.options.condition_noise
     size = sum(math.prod(m.code) for m in model.modalities) if largest else 0
-    noise, blur = (
+    noise, condition_noise = (
         draws.rng.of("noise").normal(model.space.size + size, dtype=dtype).split([model.space.size, size], dim=1)
     )
     noise = noise.reshape(-1, *model.space.shape)
-    return noise, largest * draws.level.to(dtype) * blur if largest else None
+    return noise, largest * draws.level.to(dtype) * condition_noise if largest else None
 
 
 def _gradient(state: TrainState) -> Tensor:
     """Finish the gradient, the sum over all ranks and without the scaler's factor; returns its norm."""
     ranks = state.ranks
     grads = [p.grad for group in state.optimizer.param_groups for p in group["params"] if p.grad is not None]
-    parts, undivided = [], grads
+    sharded, unsharded = [], grads
     if ranks.count > 1:
-        # FSDP2 divides some of the weights, DDP none.
-        parts, undivided = [g for g in grads if divided(g)], [g for g in grads if not divided(g)]
-        # What lies outside the wrapped model, or could not be divided, has this rank's share alone.
-        mine = undivided if parts else [p.grad for p in state.task_weights.parameters() if p.grad is not None]
-        for g in mine:
+        # FSDP2 shards some of the weights, DDP none.
+        sharded, unsharded = [g for g in grads if is_sharded(g)], [g for g in grads if not is_sharded(g)]
+        # What lies outside the wrapped model, or could not be sharded, has this rank's share alone.
+        unsynchronised = (
+            unsharded if sharded else [p.grad for p in state.task_weights.parameters() if p.grad is not None]
+        )
+        for g in unsynchronised:
             g.copy_(ranks.sum(g) / ranks.count)
     if state.scaler.scale != 1:
-        torch._foreach_mul_([local(g) for g in grads], 1 / state.scaler.scale)  # type: ignore[reportPrivateImportUsage]
+        torch._foreach_mul_([local_shard(g) for g in grads], 1 / state.scaler.scale)  # type: ignore[reportPrivateImportUsage]
     norm = torch.zeros((), device=state.model.device)
-    if undivided:
+    if unsharded:
         # As torch's total norm, without sorting the gradients by device first: these are on one.
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(undivided)))  # type: ignore[reportPrivateImportUsage]
-    if parts:
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(unsharded)))  # type: ignore[reportPrivateImportUsage]
+    if sharded:
         with lost():
-            norm = torch.hypot(norm, entire(torch.nn.utils.get_total_norm(parts, foreach=True)))
+            norm = torch.hypot(norm, full_tensor(torch.nn.utils.get_total_norm(sharded, foreach=True)))
     return norm
 
 
@@ -174,8 +183,10 @@ def _update(state: TrainState, norm: Tensor, *, long: bool) -> None:
         if state.ranks.count == 1 and longer.dtype == torch.float32:
             # What torch's gradient scaler sets: the fused kernel divides by it as it reads, which spares a pass over the gradient.
             optimizer.grad_scale = longer  # type: ignore[attr-defined]
-        else:  # the kernel takes it in single precision only, and not beside divided tensors
-            grads = [local(p.grad) for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        else:  # the kernel takes it in single precision only, and not beside sharded tensors
+            grads = [
+                local_shard(p.grad) for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+            ]
             torch._foreach_div_(grads, longer)  # type: ignore[reportPrivateImportUsage]
     for group in optimizer.param_groups:
         group["lr"] = options.rate(state.step)
@@ -192,23 +203,23 @@ def _average(state: TrainState) -> None:
     if since < options.ema_every and done < options.steps:
         return
     decay = math.prod(options.ema_decay(step) for step in range(done - since, done))
-    live = [local(p.detach()) for name, p in state.model.named_parameters() if name in state.ema]
+    live = [local_shard(p.detach()) for name, p in state.model.named_parameters() if name in state.ema]
     torch._foreach_lerp_(  # type: ignore[reportPrivateImportUsage]
-        [local(x) for x in state.ema.values()], live, 1 - decay
+        [local_shard(x) for x in state.ema.values()], live, 1 - decay
     )
 
 
 def _explain(state: TrainState, losses: Tensor, sums: Tensor, norm: Tensor) -> NoReturn:
-    what = []
+    faults = []
     for k, task in enumerate(state.model.tasks):
         wrong = ~losses[:, k].isfinite()
         if at := _place(state, wrong):
-            what.append(f"task {task.name!r} has loss {losses[wrong, k][0].item()} in row {at} of the batch")
-    if not what and not sums.isfinite().all():
-        what.append("a loss is not finite on another rank")
-    if not what:
-        what.append(f"the gradient's norm is {norm.item()}, every loss being finite")
-    _stop(state, "; ".join(what), "try a lower lr")
+            faults.append(f"task {task.name!r} has loss {losses[wrong, k][0].item()} in row {at} of the batch")
+    if not faults and not sums.isfinite().all():
+        faults.append("a loss is not finite on another rank")
+    if not faults:
+        faults.append(f"the gradient's norm is {norm.item()}, every loss being finite")
+    _stop(state, "; ".join(faults), "try a lower lr")
 
 
 def _place(state: TrainState, wrong: Tensor) -> str:
@@ -217,9 +228,9 @@ def _place(state: TrainState, wrong: Tensor) -> str:
     return ", ".join(map(str, at[:8])) + (", …" if len(at) > 8 else "")
 
 
-def _stop(state: TrainState, what: str, mend: str) -> NoReturn:
+def _stop(state: TrainState, fault: str, mend: str) -> NoReturn:
     who = f" on rank {state.ranks.rank}" if state.ranks.count > 1 else ""
-    raise MmcoreError(f"training: at step {state.step}{who}, {what}; the step was not taken ({mend})")
+    raise MmcoreError(f"training: at step {state.step}{who}, {fault}; the step was not taken ({mend})")
 
 
 @contextmanager
@@ -233,7 +244,7 @@ def enough_memory(state: TrainState, rows: int) -> Iterator[None]:
             raise
         options = state.options
         if rows == 1:
-            mend = "not even one row fits: try a smaller model, recompute = true or precision = 'bf16'"
+            mend = "not even one row fits: try a smaller model, activation_checkpointing = true or precision = 'bf16'"
         else:
             mend = (
                 f"try batch_size = {max(state.ranks.count, options.batch_size // 2)}, or accumulate = {2 * options.accumulate}, "

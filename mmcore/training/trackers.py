@@ -34,7 +34,7 @@ class Tracker(ABC):
     """
 
     def begin(self, folder: Path | None, configuration: Mapping[str, Any], after: int | None) -> None:  # noqa: B027
-        """Before the first step.
+        """Called before the first step.
 
         Args:
             folder: of the run; None for a run that keeps none.
@@ -49,7 +49,7 @@ class Tracker(ABC):
 
     @abstractmethod
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Figures of the model after ``step`` steps.
+        """Called with figures of the model after ``step`` steps.
 
         Args:
             step: of the optimizer, from 1.
@@ -58,10 +58,10 @@ class Tracker(ABC):
         """
 
     def pictures(self, step: int, pictures: Mapping[str, "Image.Image"]) -> None:  # noqa: B027
-        """Pictures of what the model makes after ``step`` steps, by name, every ``pictures_every`` steps."""
+        """Called with pictures of what the model makes after ``step`` steps, by name, every ``pictures_every`` steps."""
 
     def end(self) -> None:  # noqa: B027
-        """After the last step, or when the run is stopped or fails."""
+        """Called after the last step, or when the run is stopped or fails."""
 
 
 class TensorBoard(Tracker):
@@ -83,8 +83,8 @@ class TensorBoard(Tracker):
             raise RequestError("tensorboard: TensorBoard is not installed; pip install tensorboard")
         from torch.utils.tensorboard.writer import SummaryWriter
 
-        where = self.folder if self.folder is not None else Path(folder or "") / "tensorboard"
-        self._writer = SummaryWriter(str(where), purge_step=None if after is None else after + 1)
+        log_folder = self.folder if self.folder is not None else Path(folder or "") / "tensorboard"
+        self._writer = SummaryWriter(str(log_folder), purge_step=None if after is None else after + 1)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -171,15 +171,15 @@ def trackers_for(
         return [TensorBoard()] if folder is not None and _installed() else []
     if isinstance(trackers, str | Mapping) or not isinstance(trackers, Iterable):
         raise RequestError(f"fit: trackers is a {type(trackers).__name__}, expected a list of trackers")
-    found = []
+    chosen = []
     for place, tracker in enumerate(trackers):
         if isinstance(tracker, str | Mapping):
             options = {"kind": tracker} if isinstance(tracker, str) else dict(tracker)
             registry = registry or discover()
-            found.append(registry.make("tracker", options.pop("kind", ""), options)[1])
+            chosen.append(registry.make("tracker", options.pop("kind", ""), options)[1])
         else:
-            found.append(_checked(tracker, f"trackers[{place}]"))
-    return found
+            chosen.append(_checked(tracker, f"trackers[{place}]"))
+    return chosen
 
 
 def _checked(tracker: Any, place: str) -> Tracker:

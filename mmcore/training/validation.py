@@ -31,7 +31,7 @@ Pictures = Callable[[JointModel, int], Mapping[str, "Image.Image"]]
 class Validation:
     """Losses of the averaged weights, by task; a watcher.
 
-    Clocks, roles and noise are those of the run's seed and the row's number, the same at every validation, so that two differ by
+    Timesteps, roles and noise are those of the run's seed and the row's number, the same at every validation, so that two differ by
     the weights alone.
 
     Attributes:
@@ -130,7 +130,7 @@ class Sketches:
     trackers: Trackers
 
     def __call__(self, state: TrainState, report: StepReport) -> None:
-        """Where it is time for some; a divided model needs every rank to draw, and the first one writes."""
+        """Where it is time for some; a sharded model needs every rank to draw, and the first one writes."""
         options = state.options
         if state.step % options.pictures_every and state.step != options.steps:
             return

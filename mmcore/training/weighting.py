@@ -1,6 +1,7 @@
-"""How training weighs steps and tasks: which clocks are drawn, and the factors ``λ_k(t)`` of the losses.
+"""How timesteps are sampled in training, and how losses are weighted over timesteps and tasks.
 
-All three weightings estimate an average over ``t`` of ``Σ_k λ_k(t) l_k``; :data:`WEIGHTINGS` has them by name.
+All three weightings estimate an average over ``t`` of ``Σ_k λ_k(t) l_k``, with factors ``λ_k(t)`` of the tasks' losses.
+:data:`WEIGHTINGS` has them by name.
 """
 
 from typing import Protocol
@@ -18,7 +19,7 @@ REACH = 3.0
 
 
 class Weighting(Protocol):
-    """One way to weigh.
+    """How timesteps are sampled and losses weighted over them.
 
     Attributes:
         objective: what the model is asked for, as in :meth:`mmcore.model.joint.JointModel.forward`.
@@ -27,37 +28,38 @@ class Weighting(Protocol):
     objective: str
 
     def draw(self, model: JointModel, rng: Rng) -> Tensor:
-        """Clocks ``(B, K)`` for a batch."""
+        """Sample timesteps ``(B, K)`` for a batch."""
         ...
 
     def factors(self, model: JointModel, t: Tensor) -> Tensor:
-        """``λ_k(t)`` at clocks ``(B, K)``: ``(B, tasks)``."""
+        """The loss weights ``λ_k(t)`` at timesteps ``(B, K)``: ``(B, tasks)``."""
         ...
 
 
 class Simple:
-    """``simple``: the tasks' losses at clocks drawn evenly, balanced over ``t``."""
+    """``simple``: uniform timesteps, with losses balanced over them."""
 
     objective = "recovery"
 
     def draw(self, model: JointModel, rng: Rng) -> Tensor:
-        """Evenly in ``1 … T``, each block's by itself."""
+        """Timesteps ``(B, K)``, uniform in ``1 … T``, each block's by itself."""
         return rng.integers(1, model.process.steps + 1, model.process.blocks)
 
     def factors(self, model: JointModel, t: Tensor) -> Tensor:
-        """:func:`balance`."""
+        """The loss weights of :func:`balance`."""
         return balance(model, t)
 
 
 class ClippedSnr(Simple):
-    """``snr``: as ``simple``, times the target's own signal-to-noise ratio, clipped.
+    """``snr``: min-SNR loss weighting.
 
-    After "Efficient Diffusion Training via Min-SNR Weighting Strategy" (Hang et al. 2023) for predictions of the clean code:
-    ``min((W_t^(i) / σ_t)², 5)``, divided by its mean over ``t``. Targets without a code keep the factor 1.
+    After "Efficient Diffusion Training via Min-SNR Weighting Strategy" (Hang et al. 2023), for predictions of the clean latent.
+    It is ``simple`` times the target's own signal-to-noise ratio, clipped: ``min((W_t^(i) / σ_t)², 5)``, divided by its mean over ``t``.
+    Targets without a code keep the factor 1.
     """
 
     def factors(self, model: JointModel, t: Tensor) -> Tensor:
-        """:func:`balance` times the clipped ratio."""
+        """The loss weights of :func:`balance` times the clipped ratio."""
         process = model.process
         every = torch.arange(1, process.steps + 1, device=t.device)[:, None].expand(-1, process.blocks)
         mean = self._clipped(model, every).mean(0)
@@ -71,17 +73,17 @@ class ClippedSnr(Simple):
 
 
 class Elbo:
-    """``elbo``: the bound itself, without its constant ``L0``.
+    """``elbo``: train on the ELBO itself, without its constant prior term ``L0``.
 
-    Half of the clocks are 1, where the loss is ``L2``; the others are drawn evenly in ``2 … T``, where it is ``L1_t``.
-    The factors are the inverse probabilities, so the mean over draws is ``L2 + Σ_t L1_t``. All blocks' clocks go down
+    Half of the timesteps are 1, where the loss is ``L2``; the others are drawn evenly in ``2 … T``, where it is ``L1_t``.
+    The factors are the inverse probabilities, so the mean over draws is ``L2 + Σ_t L1_t``. All blocks' timesteps go down
     together, as in sampling: the bound is that of one chain.
     """
 
     objective = "bound"
 
     def draw(self, model: JointModel, rng: Rng) -> Tensor:
-        """1 with probability ½, else evenly in ``2 … T``, for all blocks."""
+        """Timesteps ``(B, K)``: 1 with probability ½, else uniform in ``2 … T``; the same for all blocks."""
         steps, blocks = model.process.steps, model.process.blocks
         t = torch.ones(len(rng.rows), 1, dtype=torch.int64, device=rng.rows.device)
         if steps > 1:
@@ -90,7 +92,7 @@ class Elbo:
         return t.expand(-1, blocks)
 
     def factors(self, model: JointModel, t: Tensor) -> Tensor:
-        """The inverse of each clock's probability."""
+        """The loss weights: the inverse of each timestep's probability."""
         steps = model.process.steps
         if steps == 1:
             return torch.ones(len(t), len(model.tasks), device=t.device)
@@ -98,11 +100,11 @@ class Elbo:
 
 
 WEIGHTINGS: dict[str, Weighting] = {"simple": Simple(), "snr": ClippedSnr(), "elbo": Elbo()}
-"""By the names that the option ``weighting`` takes."""
+"""The weightings, by the names that the option ``weighting`` takes."""
 
 
 def balance(model: JointModel, t: Tensor) -> Tensor:
-    """``λ_k(t)`` of the ``simple`` objective at ``t (B, K)``, ``(B, tasks)``.
+    """The loss weight at each timestep, ``λ_k(t)`` at ``t (B, K)``: ``(B, tasks)``.
 
     A real-valued target's likelihood has a learned deviation, whose square falls with the noise
     about as ``σ_t² / (σ_t² + W_t²)``, the posterior variance of a standard normal code. This factor undoes it:
@@ -116,7 +118,7 @@ def balance(model: JointModel, t: Tensor) -> Tensor:
 
 
 class FixedWeights(nn.Module):
-    """The tasks' own weights."""
+    """Fixed task weights: the tasks' own."""
 
     def __init__(self, model: JointModel) -> None:
         super().__init__()
@@ -124,12 +126,12 @@ class FixedWeights(nn.Module):
         self.register_buffer("weights", torch.tensor([task.weight for task in model.tasks]))
 
     def forward(self, losses: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The factors of the tasks' mean losses ``(tasks,)``, and what is added to each; None for nothing."""
+        """The weights of the tasks' mean losses ``(tasks,)``, and what is added to each; None for nothing."""
         return self.weights, None
 
 
 class LearnedWeights(FixedWeights):
-    """Weights by the tasks' homoscedastic uncertainty, times their own.
+    """Learned task weights, by homoscedastic uncertainty, times the tasks' own.
 
     After "Multi-Task Learning Using Uncertainty to Weigh Losses" (Kendall, Gal and Cipolla 2018): with a log variance ``s_k`` per task
     the loss is ``Σ_k w_k (exp(-s_k) l_k / d_k + s_k)``, ``d_k`` the number of the target's elements, so that ``exp(s_k)`` settles at the loss per
@@ -144,6 +146,6 @@ class LearnedWeights(FixedWeights):
         self.register_buffer("sizes", torch.tensor(sizes, dtype=torch.get_default_dtype()))
 
     def forward(self, losses: Tensor) -> tuple[Tensor, Tensor]:
-        """The factors, and the log variances with their weights."""
+        """The weights of the tasks' mean losses, and the weighted log variances that are added."""
         s = REACH * torch.tanh(self.raw / REACH)
         return self.weights * (-s).exp() / self.sizes, self.weights * s

@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import mmcore
-from mmcore import Rng
+from mmcore import JointModel, Rng
 from mmcore.cli import program
 from mmcore.config.guess import configuration
 from mmcore.config.resolve import configured
@@ -208,14 +208,93 @@ def test_samples_on_request(
     assert Image.open(out / "grid-image.png").crop((0, 0, 4, 4)).tobytes() == picture.tobytes()
 
 
+def asked_of(files: Path, model: JointModel) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Options of ``mmcore sample``, and the same question in Python."""
+    image = model.variable("image").read(arrays()["image"][0])[None].expand(3, -1, -1, -1)
+    known = torch.zeros(3, 3, 4, 4, dtype=torch.bool)
+    known[..., :2] = True
+    label = torch.full((3,), 1)
+    picture, mask, array = files / "a.png", files / "mask.png", files / "mask.npy"
+    Image.fromarray(arrays()["image"][0]).save(picture)
+    Image.fromarray((known[0, 0].numpy() * 255).astype(np.uint8)).save(mask)
+    np.save(array, known[0].numpy())
+    inpainted = {"given": {"image": image}, "where": {"image": known}}
+    edit = {"image": image, "label": label, "vector": torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5]).expand(3, -1)}
+    start = f"--start image={picture} --start label=b --start vector=[0.1,0.2,0.3,0.4,0.5]"
+    return {
+        "inpainting": (f"--given image={picture} --where image={mask}", inpainted),
+        "inpainting by an array": (f"--given image={picture} --where image={array}", inpainted),
+        "posterior": (
+            "--given label=b --conditioning posterior",
+            {"given": {"label": label}, "conditioning": "posterior"},
+        ),
+        "guidance": (
+            "--given label=b --guidance label=2 --guide classifier-free",
+            {"given": {"label": label}, "guidance": {"label": 2.0}},
+        ),
+        "drawn": ("--absent vector --draw", {"absent": ["vector"], "draw": True}),
+        "half ancestral": (
+            "--sampler ddim --eta 0.5 --codes draw --steps 4",
+            {"sampler": "ddim", "eta": 0.5, "codes": "draw", "steps": 4},
+        ),
+        "spacing": ("--sampler 2m --spacing snr --steps 4", {"sampler": "2m", "spacing": "snr", "steps": 4}),
+        "edit": (f"{start} --strength 0.5", {"start": edit, "strength": 0.5}),
+    }
+
+
+QUESTIONS = (
+    *("inpainting", "inpainting by an array", "posterior", "guidance", "drawn", "half ancestral", "spacing", "edit"),
+)
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_the_command_line_asks_what_python_asks(
+    name: str,
+    here: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    registry: mmcore.Registry,
+) -> None:
+    model = mmcore.load(here / "model", registry=registry)
+    questions = asked_of(tmp_path, model)
+    assert questions.keys() == set(QUESTIONS)
+    line, asked = questions[name]
+    status, _, told = call(f"sample run -n 3 --seed 5 {line} --out {tmp_path / 's'}", capsys, monkeypatch)
+    assert (status, told) == (0, "")
+    answer = load_file(tmp_path / "s" / "samples.safetensors")
+    expected = mmcore.sample(model, 3, **{"seed": 5, "steps": 2, **asked})
+    assert answer.keys() == expected.keys()
+    for variable, x in expected.items():
+        torch.testing.assert_close(answer[variable], x, rtol=0, atol=0)
+
+
+def test_a_sampler_without_an_option_is_not_given_it(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = f"sample run -n 1 --steps 2 --sampler mmcore-diffusion:2m --out {tmp_path}"
+    assert call(asked, capsys, monkeypatch)[0] == 0
+
+
 @pytest.mark.parametrize(
     ("line", "match"),
     [
+        ("sample run --given label=a --where label=gone.png", "--where label=gone.png: found no file gone.png"),
+        ("sample run --given vector=[0.1,0.2,0.3,0.4,0.5] --where vector=rows.npz", "--where vector=rows.npz: "),
+        ("sample run --given label=a --where label=empty.npy", "--where label=empty.npy: "),
+        ("sample run --given label=a --where label=zip.npy", "--where label=zip.npy: found an archive of arrays"),
+        ("sample run --given label=a --given label=b", "--given label twice, expected it once"),
+        ("sample run --given label=a --guidance label=2 --guidance label=3", "--guidance label twice"),
+        ("sample run --device meta", "device 'meta' cannot be used: it holds no values"),
+        ("sample run --strength 0.5", "--strength without --start"),
+        ("sample run --guide classifier-free", "--guide without --guidance"),
+        ("sample run --given label=a --guidance label=2 --guide mine", "no guidance 'mine' is installed"),
+        ("sample run --conditioning poster", "did you mean 'posterior'?"),
         ("sample run --given label=d", "--given label=d: found 'd', expected one of a, b, 3"),
         ("sample run --given lable=1", "no variable 'lable' in the model; it has image, label, vector"),
         ("sample run --given label", "--given 'label', expected name=value"),
         ("sample run --guidance label=x", "--guidance label=x, expected a number"),
-        ("sample run --sampler heum", "sampler 'heum', expected one of"),
+        ("sample run --sampler heum", "sampler = 'heum', expected one of"),
         ("sample run --absent nothing", "absent names 'nothing'"),
         ("sample nowhere", "run nowhere: there is no such folder, expected what mmcore train made"),
         ("report nowhere", "holds no config.toml"),
@@ -238,6 +317,9 @@ def test_samples_on_request(
 def test_wrong_requests_end_with_2_and_a_line(
     line: str, match: str, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (here.parent / "empty.npy").write_bytes(b"")
+    with (here.parent / "zip.npy").open("wb") as file:
+        np.savez(file, known=np.ones((), bool))
     status, _, told = call(line, capsys, monkeypatch)
     assert status == 2
     assert match in told
@@ -426,7 +508,7 @@ EXPECTED: dict[str, dict[str, dict[str, Any]]] = {
     },
     "table": {
         "image": {"plugin": "image", "size": [24, 32], "channels": 1},
-        "label": {"plugin": "label", "classes": 5},
+        "label": {"plugin": "label", "classes": 4, "names": ["1", "2", "3", "4"]},
         "vector": {"plugin": "clip", "width": 6, "unit_norm": False},
     },
     "shards": {"image": {"plugin": "image", "size": 8, "channels": 3}, "label": {"plugin": "label", "classes": 5}},
@@ -435,7 +517,7 @@ EXPECTED: dict[str, dict[str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("layout", EXPECTED)
 def test_init_finds_what_is_there(layout: str, tmp_path: Path, registry: mmcore.Registry) -> None:
-    text = configuration(write(layout, tmp_path), registry)
+    text = configuration(write(layout, tmp_path), registry).text
     tables = tomllib.loads(text)
     assert tables["modalities"] == EXPECTED[layout]
     setup = configured(tables, registry=registry)
@@ -466,7 +548,7 @@ def test_init_takes_the_parts_that_the_data_name(
 ) -> None:
     lines = [f"{i % 3},{words[i // 3 % len(words)]}" for i in range(90)]
     (tmp_path / "a.csv").write_text("\n".join(["label,split", *lines]) + "\n")
-    tables = tomllib.loads(configuration(tmp_path / "a.csv", registry))
+    tables = tomllib.loads(configuration(tmp_path / "a.csv", registry).text)
     if values is None:
         assert not {"by", "values"} & tables["data"]["split"].keys()
         return
@@ -478,6 +560,67 @@ def test_init_takes_the_parts_that_the_data_name(
         source = setup.rows(part).source
         assert set(source.column("split")) == set(said)
         assert len(source) == sum(line.split(",")[1] in said for line in lines)
+
+
+def masked(at: Path, values: tuple[int, ...], rows: int = 24) -> Path:
+    rng = np.random.Generator(np.random.Philox(0))
+    for name in ("images", "masks"):
+        (at / name).mkdir(parents=True)
+    for i in range(rows):
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(at / "images" / f"{i}.png")
+        Image.fromarray(rng.choice(np.asarray(values, np.uint8), (8, 8))).save(at / "masks" / f"{i}.png")
+    return at
+
+
+def test_init_says_what_it_decided_and_on_what_evidence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (masked(tmp_path / "d", (0, 255)) / "notes.csv").write_text(
+        "file,note\n" + "".join(f"{i},text {i}\n" for i in range(24))
+    )
+    status, told, said = call("init d -o c.toml", capsys, monkeypatch)
+    assert (status, said) == (0, "")
+    assert "d: read by the source folder, 24 rows" in told
+    line = next(line for line in told.splitlines() if line.startswith("  mask: "))
+    assert re.search(r"two values, 0 \(\d+\.\d%\), 255 \(\d+\.\d%\), so two classes: were 255 void", line)
+    assert "to change: values, void or ignore" in line
+    assert "left out:\n  note: texts, 24 different ones" in told
+    assert tomllib.loads(Path("c.toml").read_text())["modalities"]["mask"]["values"] == [0, 255]
+
+
+def test_init_asks_in_one_line_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    masked(tmp_path / "d", (0, 128, 255))
+    status, told, said = call("init d -o c.toml", capsys, monkeypatch)
+    assert (status, told) == (2, "")
+    assert said.count("\n") == 1
+    assert "say which: --assume mask.values=0,128,255 (3 classes); --assume mask.void=255 (255 is void)" in said
+    assert not Path("c.toml").exists()
+    assert call("init d -o c.toml --assume mask.void=255", capsys, monkeypatch)[0] == 0
+    assert tomllib.loads(Path("c.toml").read_text())["modalities"]["mask"]["void"] == 255
+    assert call("init d -o none.toml --assume mask=none", capsys, monkeypatch)[0] == 0
+    assert list(tomllib.loads(Path("none.toml").read_text())["modalities"]) == ["image"]
+    for pair, words in (
+        ("maks=image", "--assume maks: expected a column among image, mask; did you mean 'mask'?"),
+        ("mask", "--assume 'mask', expected COLUMN=MODALITY or COLUMN.OPTION=VALUE"),
+        ("mask.void=255 --assume image.sise=3", "modality 'image' has no 'sise', expected one of channels, size"),
+    ):
+        status, _, said = call(f"init d -o x.toml --assume {pair}", capsys, monkeypatch)
+        assert status == 2
+        assert words in said
+    (tmp_path / "classes").mkdir()
+    for name in ("cat", "dog"):
+        (tmp_path / "d" / "images").rename(tmp_path / "classes" / name)
+        masked(tmp_path / "d2" / name, (0, 1))
+        (tmp_path / "d2" / name / "images").rename(tmp_path / "d" / "images")
+    status, _, said = call("init classes -o y.toml", capsys, monkeypatch)
+    assert (status, said.count("\n")) == (2, 1)
+    assert "--assume layout=classes or --assume layout=modalities" in said
+    assert call("init classes -o y.toml --assume layout=classes", capsys, monkeypatch)[0] == 0
+    assert tomllib.loads(Path("y.toml").read_text())["modalities"]["label"]["names"] == ["cat", "dog"]
 
 
 @pytest.mark.parametrize("layout", ["idx", "npz", "folder"])

@@ -53,7 +53,7 @@ def test_the_resolved_configuration_is_a_fixed_point_also_through_toml(registry:
 
 def test_every_default_is_stated_but_what_data_say(registry: mmcore.Registry) -> None:
     tables = configured(SMALL, registry=registry).tables()
-    assert tables["modalities"]["image"] == {"plugin": "image", "channels": 1, "size": 8, "levels": 256}
+    assert tables["modalities"]["image"] == {"plugin": "image", "channels": 1, "size": 8, "levels": 256, "clip": False}
     assert tables["model"]["space"] == [2, 8, 8]
     assert tables["model"]["schedule_options"] == {"steps": 1000}
     assert tables["tasks"] == {name: {"target": name, "weight": 1.0} for name in ("image", "label")}

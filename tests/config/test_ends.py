@@ -58,7 +58,7 @@ CASES: dict[str, tuple[Mapping[str, Any], str, str]] = {
     "codes drawn by a sampler without noise": (
         changed("sampling", {"sampler": "ddim", "eta": 0.0, "codes": "draw"}),
         "sampling",
-        "codes = 'draw'",
+        "expected 'mean' with a deterministic sampler",
     ),
     "a folder that is a file": (changed("out", "taken"), "out", "expected a folder, "),
     "a folder below a file": (changed("out", "taken/run"), "out", "expected a folder, "),

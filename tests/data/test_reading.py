@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 from mmcore import PluginError, RequestError
 from mmcore.data import Dataset, Rows, Table
+from mmcore.data.decode import IMAGES, Encoded, decode
 from mmcore.data.sources.manifest import Manifest
 from mmcore.modality.base import Modality, ModalityProtocol, Spec
 from mmcore_image import ImageModality
@@ -94,7 +96,7 @@ def test_images_read_together_are_those_read_one_by_one(data: st.DataObject, cha
 @settings(max_examples=60)
 def test_masks_read_together_are_those_read_one_by_one(data: st.DataObject, kind: tuple[int, int | None]) -> None:
     raws = data.draw(st.lists(maps(*kind), min_size=1, max_size=7))
-    assert_reads_alike(MaskModality((H, W), kind[0], void=kind[1]), raws)
+    assert_reads_alike(MaskModality((H, W), kind[0], void=kind[1], channel="alpha"), raws)
 
 
 def test_pixels_are_scaled_as_by_hand() -> None:
@@ -102,6 +104,64 @@ def test_pixels_are_scaled_as_by_hand() -> None:
     read = ImageModality(1, 16).read_many([pixels, pixels.T])
     want = torch.arange(256).reshape(16, 16) / 255 * 2 - 1
     assert torch.equal(read, torch.stack([want, want.T])[:, None])
+
+
+TURNS = {
+    1: lambda x: x,
+    2: np.fliplr,
+    3: lambda x: np.rot90(x, 2),
+    4: np.flipud,
+    5: lambda x: x.T,
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: np.rot90(x, 2).T,
+    8: np.rot90,
+}
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
+@pytest.mark.parametrize("turn", list(TURNS))
+def test_pictures_are_upright_as_their_files_say(suffix: str, turn: int, tmp_path: Path) -> None:
+    stored = np.kron(_rng(1).integers(0, 2, (2, 3)) * 255, np.ones((16, 16))).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    Image.fromarray(stored).save(
+        tmp_path / f"a.{suffix}", exif=exif, **({} if suffix != "webp" else {"lossless": True})
+    )
+    upright = TURNS[turn](stored)
+    for raw in (tmp_path / f"a.{suffix}", Encoded((tmp_path / f"a.{suffix}").read_bytes(), f".{suffix}")):
+        assert np.array_equal(np.asarray(decode(raw).convert("L")) > 127, upright > 127)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "gif", "tif", "webp", "npy"])
+def test_bytes_without_a_name_are_what_they_begin_as(suffix: str) -> None:
+    pixels, file = np.zeros((4, 4), np.uint8), BytesIO()
+    if suffix == "npy":
+        np.save(file, pixels)
+    else:
+        Image.fromarray(pixels).save(file, format={"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix))
+    for raw in (
+        file.getvalue(),
+        {"bytes": file.getvalue(), "path": None},
+        {"bytes": file.getvalue(), "path": f"a.{suffix}"},
+    ):
+        found = decode(raw)
+        assert isinstance(found, np.ndarray if suffix == "npy" else Image.Image)
+        assert (np.asarray(found.convert("L") if suffix != "npy" else found) == 0).all()
+
+
+def test_other_bytes_and_tables_are_left_as_they_are(tmp_path: Path) -> None:
+    Image.new("L", (2, 3)).save(tmp_path / "a.png")
+    for raw in (b"BM is no bitmap", b"", {"bytes": 1, "other": 2}, {"x": b""}):
+        assert decode(raw) == raw
+    assert decode({"bytes": None, "path": str(tmp_path / "a.png")}).size == (2, 3)
+    assert decode({"bytes": None, "path": None}) is None
+
+
+def test_no_other_program_is_run_to_open_a_picture() -> None:
+    """Pillow would hand PostScript to Ghostscript."""
+    assert ".eps" not in IMAGES
+    with pytest.raises(RequestError, match="no image format that is known"):
+        decode(Encoded(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\n", ".png"))
 
 
 class Negative(ImageModality):

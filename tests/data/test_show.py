@@ -151,6 +151,58 @@ def test_classes_are_told_from_the_lowest_and_only_if_few(high: int | None, told
     assert list(summarize({"all": data}).variables[0].classes) == told
 
 
+def told(registry: Registry, rows: list[dict[str, Any]], **variables: dict[str, Any]) -> list[str]:
+    made = [registry.modality(o.pop("plugin", name), name=name, **o) for name, o in variables.items()]
+    return list(summarize({"train": Dataset(rows, made)}).warnings())
+
+
+def test_what_is_hardly_ever_right_is_warned_of(registry: Registry) -> None:
+    rng = np.random.Generator(np.random.Philox(1))
+    pixels = rng.integers(1, 255, (20, 8, 8), np.uint8)
+    mask = rng.integers(0, 2, (20, 8, 8))
+    fine = [{"image": pixels[i], "mask": mask[i]} for i in range(20)]
+    image, two = {"channels": 1, "size": 8}, {"size": 8}
+    assert told(registry, fine, image=dict(image), mask=dict(two)) == []
+    # A class that occurs nowhere, and one below 1 in 10,000.
+    assert told(registry, fine, mask=two | {"classes": 3}) == [
+        "mask: 1 of 3 classes are hardly there or nowhere: 2 (0.00%); are there so many?"
+    ]
+    rare = np.zeros((20, 40, 40), int)
+    rare[0, 0, 0] = rare[1, 0, 0] = 1
+    assert "1 (0.01%)" in told(registry, [{"mask": x} for x in rare], mask={"size": 40})[0]
+    rare[2:4, 0, 0] = 1
+    assert not any("hardly there" in one for one in told(registry, [{"mask": x} for x in rare], mask={"size": 40}))
+    # Nothing but one value; void; rows that never meet; a variable in no row.
+    assert "mask is 0 everywhere" in " ".join(told(registry, [{"mask": x * 0} for x in mask], mask=dict(two)))
+    void = np.where(rng.random(mask.shape) < 0.95, 255, mask)
+    assert "of the elements are void" in told(registry, [{"mask": x} for x in void], mask=two | {"void": 255})[0]
+    apart = [{"image": pixels[0]}, {"mask": mask[0]}]
+    assert told(registry, apart, image=dict(image), mask=dict(two))[0].startswith("no row has every variable")
+    assert "image is in no row" in told(registry, [{"mask": x} for x in mask], image=dict(image), mask=dict(two))
+
+
+def test_pictures_that_are_hardly_pictures_are_warned_of(registry: Registry) -> None:
+    rng = np.random.Generator(np.random.Philox(1))
+    pixels = rng.integers(1, 255, (20, 8, 8), np.uint8)
+    image = {"channels": 1, "size": 8}
+    flat = [{"image": x if i > 2 else x * 0 + 7} for i, x in enumerate(pixels)]
+    assert told(registry, flat, image=dict(image)) == [
+        "image: 3 of the pictures read are of one value; are they empty or unreadable?"
+    ]
+    bits = [{"image": (x > 100) * np.uint8(255)} for x in pixels]
+    assert "100.0% of the values are at the ends" in told(registry, bits, image=dict(image))[0]
+    deep = [{"image": x.astype(int) * 16} for x in pixels]
+    assert told(registry, deep, image=image | {"limits": [0, 4095]}) == []
+    clipped = told(registry, deep, image=image | {"limits": [0, 2000], "clip": True})[0]
+    share = (pixels.astype(int) * 16 >= 2000).mean()
+    assert clipped.startswith(
+        f"image: 0.0% and {share:.1%} of the values are at the ends of its limits, many of them clipped"
+    )
+    dark = told(registry, deep, image=image | {"limits": [0, 65535]})[0]
+    assert dark.startswith("image: its code has the variance 0.00")
+    assert "expected about 1" in dark
+
+
 def test_the_picture_has_each_value_in_its_cell_and_grey_where_there_is_none(
     variables: list[Modality], tmp_path: Path
 ) -> None:

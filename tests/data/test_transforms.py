@@ -150,6 +150,30 @@ def test_image_and_mask_move_together(kind: str, registry: Registry) -> None:
     assert len(seen) > 8
 
 
+def test_a_threshold_is_of_grey_values_whatever_holds_them() -> None:
+    grey = PIXELS[0]
+    rows = {"grey": grey, "equal": np.dstack([grey, grey, grey + 2]), "bits": Image.fromarray(grey >= 20)}
+    palette = Image.fromarray(255 - grey, "P")
+    palette.putpalette([255 - k // 3 for k in range(768)])
+    for name, raw in {**rows, "palette": palette}.items():
+        made = Threshold(20, ["mask"])({"mask": raw}, Rng.for_rows(0, 1))["mask"]
+        assert np.array_equal(made, grey >= 20), name
+    with pytest.raises(RequestError, match="found 3 channels, expected grey values or an alpha"):
+        Threshold(20, ["mask"])({"mask": np.dstack([grey, grey, grey + 3])}, Rng.for_rows(0, 1))
+
+
+def test_a_transparent_palette_is_resized_as_its_colours() -> None:
+    palette = Image.new("P", (4, 4), 1)
+    palette.putpalette([0, 0, 0, 255, 0, 0])
+    palette.paste(0, (0, 0, 2, 4))
+    palette.info["transparency"] = 0
+    made = Resize(2, variables=["image"])({"image": palette}, Rng.for_rows(0, 1))["image"]
+    assert np.array_equal(
+        np.asarray(made), np.asarray(palette.convert("RGBA").resize((2, 2), Image.Resampling.BILINEAR))
+    )
+    assert np.asarray(made)[0].tolist()[1][:3] == [255, 0, 0]  # no black of the hidden colour is mixed in
+
+
 def test_a_threshold_makes_a_map_of_an_alpha_however_it_comes(registry: Registry) -> None:
     alpha = np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8)
     colours = np.stack([np.full_like(alpha, 7)] * 3 + [alpha], axis=2)
@@ -161,7 +185,7 @@ def test_a_threshold_makes_a_map_of_an_alpha_however_it_comes(registry: Registry
         np.testing.assert_array_equal(changed["mask"], wanted)
         assert changed["image"] is image
     with pytest.raises(RequestError, match="found 3 channels, expected grey values or an alpha"):
-        step({"mask": colours[..., :3]}, draws(0))
+        step({"mask": colours[..., 1:]}, draws(0))
 
 
 def test_masks_are_resized_to_the_nearest_pixel_and_images_are_not(registry: Registry) -> None:

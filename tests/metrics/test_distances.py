@@ -186,9 +186,13 @@ def test_precision_and_recall_by_brute_force(seed: int, n: int, m: int, k: int) 
 @pytest.mark.parametrize(
     ("made", "real", "match"),
     [
-        (torch.ones(5, 2), torch.ones(5, 3), r"made features are torch.float32 \(5, 2\), expected floats \(n, d\)"),
+        (
+            torch.ones(5, 2),
+            torch.ones(5, 3),
+            r"generated features are torch.float32 \(5, 2\), expected floats \(n, d\)",
+        ),
         (torch.ones(5, 2), torch.ones(5, 2).long(), "real features are torch.int64"),
-        (torch.ones(3, 2), torch.ones(5, 2), "3 made samples, expected at least 4"),
+        (torch.ones(3, 2), torch.ones(5, 2), "3 generated samples, expected at least 4"),
         (torch.ones(5, 2), torch.tensor([[1.0, torch.nan]] * 5), "real features have NaN or infinity in row 0"),
     ],
 )

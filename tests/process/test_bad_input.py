@@ -1,6 +1,7 @@
 """What is refused, and that the message says what was found and what was expected."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -148,6 +149,46 @@ def test_base_state_of_a_process_that_starts_at_the_encodings(method, name):
         ValueError, match=rf"z0 given, but the schedule '{name}' starts at the encodings .*expected one"
     ):
         call(process, method, codes(), z0=codes(B, *Z))
+
+
+@pytest.mark.parametrize("method", CASES[1:])
+@pytest.mark.parametrize(("encodings", "parts"), [(None, "h_t"), (None, "h_s"), (codes(), "h_s"), (codes(), "h_t")])
+def test_one_of_h_s_and_h_t_alone(process, method, encodings, parts):
+    h = (codes(B, *Z), None) if parts == "h_s" else (None, codes(B, *Z))
+    with pytest.raises(ValueError, match=r"process: h = .*, expected the pair \(h_s, h_t\)"):
+        call(process, method, encodings, h=h)
+    with pytest.raises(ValueError, match=r"process: h = Tensor, expected the pair \(h_s, h_t\)"):
+        call(process, method, None, h=codes(B, *Z))
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+@pytest.mark.parametrize("shape", [(B, 1, 1), (1, *Z), (3, B, *Z), (*Z,), ()])
+def test_shape_of_noise(process, shape, eta):
+    z = codes(B, *Z)
+    message = re.escape(f"process: noise has shape {shape}, expected (B, *Z) = {(B, *Z)}")
+    with pytest.raises(ValueError, match=message):
+        process.step(z, z, z, 2, 5, torch.zeros(shape), eta)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.int64])
+def test_dtype_of_noise(process, dtype):
+    z = codes(B, *Z)
+    with pytest.raises(ValueError, match=f"process: noise has dtype {dtype}, expected"):
+        process.step(z, z, z, 2, 5, torch.zeros(B, *Z, dtype=dtype), 0.5)
+
+
+@pytest.mark.parametrize("noise", [torch.zeros(1, *Z), torch.zeros(B, *Z, dtype=torch.float64), torch.zeros(3, B, *Z)])
+@pytest.mark.parametrize("method", CASES)
+def test_noise_of_a_draw(process, method, noise):
+    with pytest.raises(ValueError, match=r"process: noise is torch.float.* expected \(B, \*Z\) = torch.float32"):
+        call(process, method, codes(), torch.tensor([2, 3]), torch.tensor([5, 6])).draw(noise)
+
+
+@pytest.mark.parametrize("eta", ["1", None, math.nan, -0.1, 1.1, torch.tensor(0.5)])
+def test_eta(process, eta):
+    z = codes(B, *Z)
+    with pytest.raises(ValueError, match=r"process: eta = .*, expected 0 … 1"):
+        process.step(z, z, z, 2, 5, z, eta)
 
 
 @pytest.mark.parametrize("method", CASES)

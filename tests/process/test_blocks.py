@@ -13,7 +13,7 @@ F64 = torch.float64
 
 @st.composite
 def cases(draw):
-    """Blocks with unlike schedules, modalities in any order, and a batch with a clock per block."""
+    """Blocks with unlike schedules, modalities in any order, and a batch with a timestep per block."""
     T, K, rows = draw(st.integers(2, 9)), draw(st.integers(1, 4)), draw(st.integers(1, 4))
     rng = np.random.default_rng(draw(st.integers(0, 2**20)))
     counts = [draw(st.integers(0 if K > 1 else 1, 3)) for _ in range(K)]
@@ -94,7 +94,7 @@ def test_widening_reaches_just_the_blocks_channels(case):
 
 
 @given(cases(), st.integers(1, 2))
-def test_one_integer_is_every_blocks_clock(case, t):
+def test_one_integer_is_every_blocks_timestep(case, t):
     process, _, times, z, encodings = case
     everywhere = torch.full(times.shape[:2], t)
     for q, r in zip(
@@ -143,7 +143,7 @@ def test_schedules_of_unlike_lengths_are_refused():
         (1, torch.tensor([[2, 2], [2, 2], [1, 2]]), r"s = \[1, 1\] and t = \[1, 2\] in row 2, expected s < t"),
     ],
 )
-def test_clocks_that_do_not_fit_are_refused(s, t, match):
+def test_timesteps_that_do_not_fit_are_refused(s, t, match):
     process = Blocks([schedule.cosine(5, 1)] * 2, [[0], [1]], [1, 2])
     with pytest.raises(ValueError, match=match):
         process.posterior(torch.zeros(3, 3, 2), torch.zeros(3, 2, 3, 2), s, t)

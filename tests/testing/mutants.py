@@ -492,8 +492,8 @@ class TwoModalities(Transformer):
         return super().forward(z, t, roles[:, :2].reshape(len(z), 2), condition)
 
 
-class OneClock(Transformer):
-    """Two clocks are the least by which the other checks tell clocks apart, so those it takes."""
+class OneTimestep(Transformer):
+    """Two timesteps are the least by which the other checks tell timesteps apart, so those it takes."""
 
     def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
         return super().forward(z, t.reshape(len(z), 2) if t.shape[1] == 2 else t.reshape(len(z), 1), roles, condition)
@@ -650,15 +650,15 @@ MUTANTS = [
     Mutant("backbone.rows", "an input normalised by the batch", backbone(forward=_forward(lambda self, z, *rest: (z - z.mean(0), *rest))), "backbone"),
     Mutant("backbone.deterministic", "dropout", backbone(forward=_forward(lambda self, z, *rest: (F.dropout(z, 0.1, self.training), *rest))), "backbone"),
     Mutant("backbone.reads", "a network that ignores its roles", backbone(forward=_forward(lambda self, z, t, roles, c: (z, t, 0 * roles, c))), "backbone"),
-    Mutant("backbone.reads", "a network that ignores its clock", backbone(forward=_forward(lambda self, z, t, roles, c: (z, 0 * t + 1, roles, c))), "backbone"),
-    Mutant("backbone.reads", "a network that reads the first clock only", backbone(forward=_forward(lambda self, z, t, roles, c: (z, t[:, :1].expand_as(t), roles, c))), "backbone"),
+    Mutant("backbone.reads", "a network that ignores its timestep", backbone(forward=_forward(lambda self, z, t, roles, c: (z, 0 * t + 1, roles, c))), "backbone"),
+    Mutant("backbone.reads", "a network that reads the first timestep only", backbone(forward=_forward(lambda self, z, t, roles, c: (z, t[:, :1].expand_as(t), roles, c))), "backbone"),
     Mutant("backbone.reads", "a network that ignores the flags", backbone(forward=_forward(lambda self, z, t, roles, c: (z, t, roles, torch.cat([c[:, : z.shape[1]], 0 * z], dim=1)))), "backbone"),
     Mutant("backbone.reads", "a network that ignores what is observed", backbone(forward=_forward(lambda self, z, t, roles, c: (z, t, roles, 0 * c))), "backbone"),
     Mutant("backbone.gradient", "a layer that nothing uses", lambda _: Unused, "backbone"),
     Mutant("backbone.gradient", "a detached condition", backbone(forward=_forward(lambda self, z, t, roles, c: (z, t, roles, c.detach()))), "backbone"),
     Mutant("backbone.state", "weights that no state dict has", lambda _: PlainWeights, "backbone"),
     Mutant("backbone.device", "a tensor made on the CPU", backbone(forward=_forward(lambda self, z, *rest: (z + torch.zeros(z.shape), *rest))), "backbone"),
-    Mutant("backbone.composes", "one clock always", lambda _: OneClock, "backbone"),
+    Mutant("backbone.composes", "one timestep always", lambda _: OneTimestep, "backbone"),
     Mutant("backbone.composes", "two modalities always", lambda _: TwoModalities, "backbone"),
     Mutant("schedule.tables", "tables in float32", cosine_but(lambda log_A, W: (log_A.float(), W.float())), "schedule"),
     Mutant("schedule.tables", "a step too few", cosine_but(lambda log_A, W: (log_A[:-1], W[:-1])), "schedule"),

@@ -15,7 +15,7 @@ from mmcore.model.roles import RoleMix
 from mmcore.rng import Rng
 from mmcore.store.checkpoint import folders
 from mmcore.training import TrainOptions, TrainState, training_step
-from mmcore.training.precision import Scaler, arranged
+from mmcore.training.precision import Scaler, backbone_execution
 from mmcore.training.ranks import Ranks, blocks
 from mmcore.training.validation import validation_losses
 from tests.training.runs import fit, rows, small
@@ -64,7 +64,7 @@ def test_recomputed_activations_change_nothing(registry: Registry, backbone: str
     for block in blocks(model.backbone):
         block.register_forward_hook(lambda *_: calls.append(1))
     names = list(model.state_dict())
-    with arranged(model.backbone, precision="float32", compiled=False, recompute=True):
+    with backbone_execution(model.backbone, precision="float32", compiled=False, activation_checkpointing=True):
         again, same = after(model, batch)
         assert list(model.state_dict()) == names
     assert len(blocks(model.backbone)) == 2
@@ -82,7 +82,7 @@ def test_precision_is_lowered_around_the_backbone_alone(registry: Registry, prec
     model.decoders["label"].register_forward_pre_hook(lambda m, i: found.update(features=i[0].dtype))
     batch = rows(model, 8).rows
     state = TrainState.start(model, TrainOptions(precision=precision))
-    with arranged(model.backbone, precision=precision, compiled=False, recompute=False):
+    with backbone_execution(model.backbone, precision=precision, compiled=False, activation_checkpointing=False):
         low = training_step(state, batch)
     assert found == {"inside": dtype, "features": torch.float32}
     assert low.losses.dtype == torch.float32
@@ -97,7 +97,7 @@ def test_an_overflowing_gradient_is_computed_again_at_a_lower_scale(registry: Re
     model = stirred(registry).train()
     state = TrainState.start(model, TrainOptions(precision="fp16"))
     state.scaler.scale = 2.0**126
-    with arranged(model.backbone, precision="fp16", compiled=False, recompute=False):
+    with backbone_execution(model.backbone, precision="fp16", compiled=False, activation_checkpointing=False):
         report = training_step(state, rows(model, 8).rows)
     assert state.step == 1
     assert report.grad_norm.isfinite()

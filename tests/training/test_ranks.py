@@ -15,7 +15,7 @@ from mmcore import JointModel, MmcoreError, Registry, RequestError
 from mmcore.data import Table, TensorBatch
 from mmcore.store.checkpoint import folders, read
 from mmcore.training import TrainOptions, TrainState, training_step
-from mmcore.training.ranks import Ranks, divided, local
+from mmcore.training.ranks import Ranks, is_sharded, local_shard
 from tests.training.processes import ranks
 from tests.training.runs import digests, fit, rows, small
 
@@ -92,7 +92,7 @@ def test_ranks_whose_rows_hold_different_modalities(registry: Registry, parallel
 
     def work(rank: int) -> None:
         state = starting(registry, parallel)
-        parts = [divided(p) for p in state.model.parameters() if p.requires_grad]
+        parts = [is_sharded(p) for p in state.model.parameters() if p.requires_grad]
         assert all(parts) if parallel == "fsdp" else not any(parts)
         table = rows(small(registry))
         for step in range(steps):
@@ -137,8 +137,8 @@ def test_nan_on_one_rank_stops_all_before_the_update(registry: Registry, paralle
             state = starting(registry, parallel)
             batch = rows(small(registry)).__getitems__(range(4))
             training_step(state, batch)
-            before = [local(p).clone() for p in state.model.parameters()]
-            average = [local(x).clone() for x in state.ema.values()]
+            before = [local_shard(p).clone() for p in state.model.parameters()]
+            average = [local_shard(x).clone() for x in state.ema.values()]
             batch = rows(small(registry)).__getitems__(range(4))
             batch.present[:, 0] = True
             if rank == 1:
@@ -147,8 +147,8 @@ def test_nan_on_one_rank_stops_all_before_the_update(registry: Registry, paralle
                 training_step(state, batch)
             assert said in str(caught.value) or (rank == 0 and "on another rank" in str(caught.value))
             assert state.step == 1
-            assert all(torch.equal(a, local(p)) for a, p in zip(before, state.model.parameters(), strict=True))
-            assert all(torch.equal(a, local(x)) for a, x in zip(average, state.ema.values(), strict=True))
+            assert all(torch.equal(a, local_shard(p)) for a, p in zip(before, state.model.parameters(), strict=True))
+            assert all(torch.equal(a, local_shard(x)) for a, x in zip(average, state.ema.values(), strict=True))
 
     assert ranks(2, work) == [0, 0]
 

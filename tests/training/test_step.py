@@ -49,13 +49,15 @@ def by_hand(model: JointModel, batch: TensorBatch, options: TrainOptions) -> tup
                 continue
             assert bool(batch.present[k, column])
             size, codes = model.space.size, (4 + 6 if options.condition_noise else 0)
-            noise, blur = rng.of("noise").normal(size + codes, dtype=torch.float64).split([size, codes], dim=1)
+            noise, condition_noise = (
+                rng.of("noise").normal(size + codes, dtype=torch.float64).split([size, codes], dim=1)
+            )
             noise = noise.reshape(1, *model.space.shape)
             if options.condition_noise:
-                blur = options.condition_noise * rng.of("blur level").uniform(1).double() * blur
+                condition_noise = options.condition_noise * rng.of("blur level").uniform(1).double() * condition_noise
             else:
-                blur = None
-            loss = model(row, t, roles, noise, seen, blur=blur)[0, column]
+                condition_noise = None
+            loss = model(row, t, roles, noise, seen, condition_noise=condition_noise)[0, column]
             block = 0 if model.process.blocks == 1 else column
             variance = 1 - math.exp(float(schedule.log_A[t[0, block]]))
             signal = float(schedule.W[t[0, block], column]) ** 2
@@ -99,7 +101,7 @@ def test_the_gradient_is_that_of_the_loss_written_out(
 
 @pytest.mark.parametrize("layout", ["shared", "separate"])
 def test_noise_on_what_is_observed_is_that_of_other_observations(layout: str) -> None:
-    """Codes are the vectors themselves, so ``blur`` is the same as observing ``x + blur``; what is generated keeps its own loss."""
+    """Codes are the vectors themselves, so ``condition_noise`` is the same as observing ``x + condition_noise``; what is generated keeps its own loss."""
     parts = [Reference(3), Reference(2)]
     for name, part in zip("ab", parts, strict=True):
         part.name = name
@@ -110,13 +112,16 @@ def test_noise_on_what_is_observed_is_that_of_other_observations(layout: str) ->
     draw = Rng.for_rows(0, 6).of("test")
     size = {"a": 3, "b": 2}
     x = {name: draw.of(name).normal(n, dtype=torch.float64) for name, n in size.items()}
-    blur = draw.of("blur").normal(5, dtype=torch.float64)
+    condition_noise = draw.of("blur").normal(5, dtype=torch.float64)
     roles = torch.tensor([[Role.GENERATE, Role.OBSERVE], [Role.OBSERVE, Role.GENERATE]] * 2 + [[Role.GENERATE] * 2] * 2)
     observed = roles == Role.OBSERVE
-    other = {"a": x["a"] + observed[:, :1] * blur[:, :3], "b": x["b"] + observed[:, 1:] * blur[:, 3:]}
+    other = {
+        "a": x["a"] + observed[:, :1] * condition_noise[:, :3],
+        "b": x["b"] + observed[:, 1:] * condition_noise[:, 3:],
+    }
     t = draw.of("t").integers(1, model.process.steps + 1, model.process.blocks)
     noise = draw.of("noise").normal(*model.space.shape, dtype=torch.float64)
-    found = model(x, t, roles, noise, blur=blur)
+    found = model(x, t, roles, noise, condition_noise=condition_noise)
     torch.testing.assert_close(found, model(other, t, roles, noise))
     changed = (found != model(x, t, roles, noise)).any(1)
     assert changed.tolist() == observed.any(1).tolist()

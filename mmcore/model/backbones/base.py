@@ -13,7 +13,7 @@ _ORIGIN = "_mmcore_origin"
 
 
 class Backbone(Protocol):
-    """The network at the centre of a joint model: it reads the noisy space and writes the features that all decoders read.
+    """The denoising network: it reads noisy latents and writes the features that all decoders read.
 
     Any ``torch.nn.Module`` with these two members will do; there is nothing to inherit from. Its rows are apart: a
     row's features must not depend on the others of its batch, so it has no batch normalisation.
@@ -26,10 +26,10 @@ class Backbone(Protocol):
     def features(self) -> int: ...
 
     def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
-        """The features.
+        """The features that decoders read, from noisy latents, timesteps, roles and conditioning.
 
         Args:
-            z: ``(B, *Z)``, the noisy space, scaled to about unit variance; ``Z = (C, *grid)`` with one to three axes in the grid.
+            z: ``(B, *Z)``, the noisy latents, scaled to about unit variance; ``Z = (C, *grid)`` with one to three axes in the grid.
             t: ``(B, K)`` int64, the timestep of each of the space's ``K`` blocks, ``0`` (clean) to ``T`` (noise); ``K`` is 1 in a shared layout.
             roles: ``(B, N)`` int64, a :class:`mmcore.Role` for each modality: absent, observed or generated.
             condition: ``(B, 2 C, *grid)``: the clean codes that are observed, zero elsewhere; then, in as many channels, 1 where
@@ -43,15 +43,15 @@ class Backbone(Protocol):
 
 def lacks(module: nn.Module) -> list[str]:
     """What a module lacks to be a :class:`Backbone`, each in words; nothing of it is run."""
-    found = []
+    missing = []
     features = getattr(module, "features", None)
     if not isinstance(features, int) or isinstance(features, bool) or features < 1:
         plain = isinstance(features, bool | int | float | str)
         known = f"features = {features!r}" if plain else f"a {type(features).__name__} as features"
         known = "no attribute features" if features is None else known
-        found.append(f"it has {known}, expected the number of its output's channels")
+        missing.append(f"it has {known}, expected the number of its output's channels")
     if getattr(module.forward, "__func__", None) is nn.Module.forward:
-        found.append("it has no forward, expected forward(z, t, roles, condition)")
+        missing.append("it has no forward, expected forward(z, t, roles, condition)")
     else:
         try:
             signature = inspect.signature(module.forward)
@@ -61,10 +61,10 @@ def lacks(module: nn.Module) -> list[str]:
             if signature is not None:
                 signature.bind(None, None, None, None)
         except TypeError:
-            found.append(f"its forward takes {signature}, expected (z, t, roles, condition)")
+            missing.append(f"its forward takes {signature}, expected (z, t, roles, condition)")
     if any(is_lazy(p) for p in module.parameters()):
-        found.append("some of its parameters have no shape yet, expected a lazy module to have been called once")
-    return found
+        missing.append("some of its parameters have no shape yet, expected a lazy module to have been called once")
+    return missing
 
 
 @attrs.frozen

@@ -1,4 +1,4 @@
-"""A residual perceptron over the whole space, with adaptive layer norm from the clock and the roles.
+"""A residual MLP over all latent elements, with adaptive layer norm from the timestep and the roles.
 
 For small spaces: every layer sees every place, which a transformer over patches has to learn. The blocks
 share one modulation (adaLN-single, "PixArt-α", Chen et al. 2024), to which each adds one of low rank (adaLN-LoRA, "Cosmos", NVIDIA 2025).
@@ -11,23 +11,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmcore.errors import OptionError, refuse
-from mmcore.model.backbones.parts import Clock, Local, wrong_sizes
+from mmcore.model.backbones.parts import Local, TimestepEmbedding, wrong_sizes
 from mmcore.space import Space
 
 
 class Mlp(nn.Module):
-    """The shared network: noisy space, clock, roles and condition to features.
+    """A residual MLP as denoising network: noisy latents, timesteps, roles and conditioning to features.
 
     Args:
         space: the diffusion space, of one to three axes after the channels.
         modalities: ``N``.
         steps: ``T``.
-        blocks: ``K``, the number of clocks.
+        blocks: ``K``, the number of timesteps.
         width: of the hidden state.
         depth: the number of blocks.
         features: channels of the output at each place.
         rank: of what each block adds to the shared modulation.
-        gates: whether what is read of the space and of the condition is scaled by clock and roles. Near ``T`` the noisy space says nothing,
+        gates: whether what is read of the space and of the condition is scaled by timestep and roles. Near ``T`` the noisy space says nothing,
             but fills as much of the hidden state as the condition does.
     """
 
@@ -50,7 +50,7 @@ class Mlp(nn.Module):
         places = space.size // space.shape[0]
         self.read = nn.Linear(space.size, width)
         self.observe = nn.Linear(2 * space.size, width)
-        self.clock = Clock(width, steps, modalities, blocks)
+        self.timestep = TimestepEmbedding(width, steps, modalities, blocks)
         self.gates = nn.Linear(width, 2 * width) if gates else None
         self.modulates = nn.Linear(width, 3 * width)
         self.reduce = nn.Linear(width, depth * rank, bias=False)
@@ -77,11 +77,11 @@ class Mlp(nn.Module):
         refuse(refused)
 
     def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
-        """The features.
+        """The features that decoders read.
 
         Args:
             z: ``(B, *Z)``, scaled to about unit variance.
-            t: ``(B, K)`` steps, one per block of the space.
+            t: ``(B, K)`` timesteps, one per block of the space.
             roles: ``(B, N)`` int64, a :class:`mmcore.Role` each.
             condition: ``(B, 2 C, *Z[1:])``, the clean codes that are known beside ``z``, zero elsewhere; then flags
                 that say where.
@@ -89,7 +89,7 @@ class Mlp(nn.Module):
         Returns:
             ``(B, features, *Z[1:])``.
         """
-        c = F.silu(self.clock(t, roles, z.dtype))
+        c = F.silu(self.timestep(t, roles, z.dtype))
         noisy, known = self.read(z.flatten(1)), self.observe(condition.flatten(1))
         if self.gates is not None:
             of_noisy, of_known = self.gates(c).chunk(2, dim=-1)

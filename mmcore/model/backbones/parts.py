@@ -29,14 +29,14 @@ def wrong_sizes(backbone: str, **sizes: int) -> list[OptionError]:
     ]
 
 
-class Clock(nn.Module):
-    """The embedding of the clocks and of the roles: ``(B, width)``.
+class TimestepEmbedding(nn.Module):
+    """Embeds timesteps (sinusoidally) and roles: ``(B, width)``.
 
     Args:
         width: of the embedding, even.
         steps: ``T``.
         modalities: ``N``.
-        blocks: ``K``, the number of clocks.
+        blocks: ``K``, the number of timesteps.
     """
 
     def __init__(self, width: int, steps: int, modalities: int, blocks: int) -> None:
@@ -45,12 +45,12 @@ class Clock(nn.Module):
         self.steps = steps
         self.mix = nn.Sequential(nn.Linear(blocks * width, width), nn.SiLU(), nn.Linear(width, width))
         self.roles = nn.Linear(ROLES * modalities, width)
-        # Smooth in t: no frequency turns by more than a fraction of a period between neighbouring steps.
+        # Smooth in t: no frequency turns by more than a fraction of a period between neighbouring timesteps.
         frequencies = 0.5 * math.pi * torch.exp(torch.linspace(0, math.log(100), width // 2))
         self.register_buffer("frequencies", frequencies, persistent=False)
 
     def forward(self, t: Tensor, roles: Tensor, dtype: torch.dtype) -> Tensor:
-        """Of steps ``t (B, K)`` and ``roles (B, N)``."""
+        """The embedding of timesteps ``t (B, K)`` and ``roles (B, N)``."""
         angle = (t.to(dtype) / self.steps)[:, :, None] * self.frequencies
         c = self.mix(torch.cat([angle.cos(), angle.sin()], dim=2).flatten(1))
         return c + self.roles(F.one_hot(roles, ROLES).to(dtype).flatten(1))

@@ -1,4 +1,4 @@
-"""A transformer over patches of the space, with adaptive layer norm from the clock and the roles.
+"""A transformer over patches of the latents, with adaptive layer norm from the timestep and the roles.
 
 After "Scalable Diffusion Models with Transformers" (Peebles and Xie 2023): each block's
 scales, shifts and gates come from the embedding of ``t`` and of the roles, and start at the identity.
@@ -12,19 +12,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmcore.errors import OptionError, refuse
-from mmcore.model.backbones.parts import Clock, Local, wrong_sizes
+from mmcore.model.backbones.parts import Local, TimestepEmbedding, wrong_sizes
 from mmcore.options import whole
 from mmcore.space import Space
 
 
 class Transformer(nn.Module):
-    """The shared network: noisy space, clock, roles and condition to features.
+    """A transformer over patches (DiT) as denoising network: noisy latents, timesteps, roles and conditioning to features.
 
     Args:
         space: the diffusion space, of one to three axes after the channels.
         modalities: ``N``.
         steps: ``T``.
-        blocks: ``K``, the number of clocks.
+        blocks: ``K``, the number of timesteps.
         width: of a token.
         depth: the number of blocks.
         heads: of the attention; divides ``width``.
@@ -59,7 +59,7 @@ class Transformer(nn.Module):
         self.glance = _Glance(self.tokens, width)
         self.glance_known = _Glance(self.tokens, width)
         self.spread = _Spread(self.tokens, width)
-        self.clock = Clock(width, steps, modalities, blocks)
+        self.timestep = TimestepEmbedding(width, steps, modalities, blocks)
         self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulate = nn.Linear(width, 2 * width)
@@ -67,7 +67,7 @@ class Transformer(nn.Module):
         self.local = Local(space, features)
         nn.init.zeros_(self.modulate.weight)
         nn.init.zeros_(self.modulate.bias)
-        # The noisy space begins unseen: its noise would drown the clock and the observations.
+        # The noisy space begins unseen: its noise would drown the timestep and the observations.
         nn.init.zeros_(self.glance.mix.weight)
 
     @staticmethod
@@ -88,11 +88,11 @@ class Transformer(nn.Module):
         refuse(refused)
 
     def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
-        """The features.
+        """The features that decoders read.
 
         Args:
             z: ``(B, *Z)``, scaled to about unit variance.
-            t: ``(B, K)`` steps, one per block of the space.
+            t: ``(B, K)`` timesteps, one per block of the space.
             roles: ``(B, N)`` int64, a :class:`mmcore.Role` each.
             condition: ``(B, 2 C, *Z[1:])``, the clean codes that are known beside ``z``, zero elsewhere; then flags
                 that say where.
@@ -102,7 +102,7 @@ class Transformer(nn.Module):
         """
         known = self.observe(self._patches(condition))
         x = self.read(self._patches(z))
-        c = F.silu(self.clock(t, roles, z.dtype) + self.glance(x) + self.glance_known(known))
+        c = F.silu(self.timestep(t, roles, z.dtype) + self.glance(x) + self.glance_known(known))
         x = x + known + self.position + self.spread(c)
         for block in self.blocks:
             x = block(x, c)

@@ -56,7 +56,7 @@ class ClipModality(Modality):
         return encode(direction * (kappa / (kappa + 2 * beta))[:, None])
 
     def read(self, raw: Any) -> Tensor:
-        """A vector, or the path of a ``.npy`` or ``.safetensors`` file that holds just one."""
+        """A vector ``(width,)`` or ``(1, width)``, or the path of a ``.npy`` or ``.safetensors`` file that holds just one."""
         if isinstance(raw, str | Path):
             raw = _load(Path(raw))
         if isinstance(raw, list | tuple):
@@ -68,7 +68,9 @@ class ClipModality(Modality):
                 ) from error
         if not isinstance(raw, np.ndarray | Tensor):
             raise RequestError(f"found {type(raw).__name__}, expected a vector or a path")
-        x = torch.as_tensor(np.array(raw)) if isinstance(raw, np.ndarray) else raw
+        x = torch.as_tensor(np.array(raw, raw.dtype.newbyteorder("="))) if isinstance(raw, np.ndarray) else raw
+        if x.shape == (1, self.width):
+            x = x[0]
         if x.shape != (self.width,):
             raise RequestError(f"found shape {tuple(x.shape)}, expected ({self.width},)")
         if not x.is_floating_point():

@@ -21,7 +21,7 @@ class LabelModality(Modality):
     Args:
         classes: ``K``, at least 2 (1 with ``multi``).
         multi: several labels at once, each on or off.
-        names: of the classes, accepted when reading and used when showing.
+        names: of the classes, accepted when reading and used when showing; the text of a value is looked for among them.
         frequencies: of the classes in the data, for unit variance; equal by default (0.5 each with ``multi``).
     """
 
@@ -46,6 +46,8 @@ class LabelModality(Modality):
         self.name = "label"
         self.classes, self.multi = classes, multi
         self.names = None if names is None else tuple(names)
+        self.places = {name: index for index, name in enumerate(names or ())}
+        self.numbered = 2 * sum(name.lstrip("-").isdigit() for name in self.places) >= len(self.places) > 0
         self.frequencies = p if multi else p / p.sum()
         self.spec = Spec((classes,), torch.bool) if multi else Spec((), torch.int64, 0, classes - 1)
         self.code = (classes,)
@@ -67,14 +69,24 @@ class LabelModality(Modality):
         return params.softmax(1) @ encode(torch.arange(self.classes, device=params.device)).to(params.dtype)
 
     def read(self, raw: Any) -> Tensor:
-        """An index or a class's name; with ``multi`` a boolean vector, or a list of indices or names."""
+        """An index, a class's name, or of two classes a boolean; with ``multi`` a vector of booleans, or of 0 and 1, or a list of indices or names.
+
+        The text of a number is looked for among the names first. Where at least half of them are numbers, it is no index. A one-hot vector is its class.
+        """
+        if isinstance(raw, Tensor):
+            raw = raw.detach().cpu().numpy()
         if not self.multi:
             return torch.tensor(self._index(raw))
-        if isinstance(raw, np.ndarray | Tensor) and raw.dtype in (torch.bool, np.dtype(bool)):
-            x = torch.as_tensor(raw)
-            if x.shape != (self.classes,):
-                raise RequestError(f"found shape {tuple(x.shape)}, expected {self.classes} booleans")
-            return x
+        if isinstance(raw, list) and raw and self._as_bits(raw):
+            raw = np.asarray(raw)
+        if isinstance(raw, np.ndarray):
+            if raw.shape != (self.classes,):
+                raise RequestError(f"found shape {raw.shape}, expected {self.classes} booleans")
+            if raw.dtype != bool and not (raw.dtype.kind in "iuf" and np.isin(raw, (0, 1)).all()):
+                raise RequestError(
+                    f"found an array of {raw.dtype}, expected {self.classes} booleans, or numbers 0 and 1"
+                )
+            return torch.from_numpy(raw.astype(bool))
         if not isinstance(raw, list | tuple | set | frozenset):
             raise RequestError(
                 f"found {type(raw).__name__}, expected {self.classes} booleans, or a list of indices or names"
@@ -84,20 +96,53 @@ class LabelModality(Modality):
             x[self._index(one)] = True
         return x
 
+    def _as_bits(self, raw: list[Any]) -> bool:
+        """Whether a list is one number for each class, 0 or 1, rather than indices.
+
+        Raises:
+            RequestError: it may be both.
+        """
+        if len(raw) != self.classes or not all(isinstance(one, bool | int) and one in (0, 1) for one in raw):
+            return False
+        if not any(isinstance(one, bool) for one in raw) and len(set(raw)) == len(raw):
+            raise RequestError(
+                f"found the list {raw}, which may be indices or one number for each class, expected booleans"
+            )
+        return True
+
     def _index(self, raw: Any) -> int:
-        if isinstance(raw, str) and self.names is not None:
-            if raw not in self.names:
-                raise RequestError(f"found {raw!r}, expected one of {', '.join(self.names)}")
-            return self.names.index(raw)
-        if isinstance(raw, np.ndarray | Tensor | np.generic) and raw.ndim == 0:
-            raw = raw.item()
-        if isinstance(raw, str) and self.names is None and raw.isascii() and raw.isdecimal():
+        if isinstance(raw, np.ndarray | np.generic):
+            raw = self._hot(np.asarray(raw))
+            raw = raw.item() if isinstance(raw, np.ndarray | np.generic) and raw.size == 1 else raw
+        if isinstance(raw, float) and raw.is_integer():
+            raw = int(raw)
+        if self.names is not None:
+            text = raw if isinstance(raw, str) else str(raw) if isinstance(raw, int) else ""
+            if text in self.places:
+                return self.places[text]
+            if isinstance(raw, str) or (self.numbered and not isinstance(raw, bool)):
+                some = ", ".join(self.names[:12]) + (f" … ({self.classes} in all)" if self.classes > 12 else "")
+                raise RequestError(f"found {raw!r}, expected one of {some}")
+        elif isinstance(raw, str) and raw.isascii() and raw.isdecimal():
             raw = int(raw)  # one word in a table's column makes all of it text
+        if isinstance(raw, bool) and self.classes == 2 and not self.multi:
+            return int(raw)
         if isinstance(raw, bool) or not isinstance(raw, int):
             raise RequestError(f"found {raw!r} ({type(raw).__name__}), expected a class index 0 … {self.classes - 1}")
         if not 0 <= raw < self.classes:
             raise RequestError(f"found class {raw}, expected 0 … {self.classes - 1}")
         return raw
+
+    def _hot(self, raw: np.ndarray) -> Any:
+        """The class of a one-hot vector; what is none stays as it is."""
+        one_hot = (
+            raw.shape == (self.classes,)
+            and raw.size > 1
+            and raw.dtype.kind in "biuf"
+            and np.isin(raw, (0, 1)).all()
+            and raw.astype(int).sum() == 1
+        )
+        return int(raw.argmax()) if one_hot else raw
 
     def show(self, x: Tensor) -> str:
         names = self.names or tuple(map(str, range(self.classes)))

@@ -28,6 +28,42 @@ def test_several_labels_read_alike() -> None:
     assert m.show(torch.tensor([True, False, True])) == "cat, owl"
 
 
+def test_one_number_is_a_label_however_it_is_wrapped() -> None:
+    for raw in (np.array([2]), np.array([[2]], np.uint8), np.array([2], ">i4"), torch.tensor([2]), 2.0, np.float32(2)):
+        assert LabelModality(3).read(raw) == 2
+    assert [
+        int(LabelModality(2, names=["false", "true"]).read(raw)) for raw in (True, False, np.bool_(True), "false")
+    ] == [1, 0, 1, 0]
+    for raw in (np.eye(4)[2], np.eye(4, dtype=bool)[2], torch.eye(4)[2]):
+        assert LabelModality(4).read(raw) == 2
+
+
+def test_numbers_are_names_where_names_are_numbers() -> None:
+    m = LabelModality(3, names=["1", "2", "A"])
+    assert [int(m.read(raw)) for raw in (1, "1", 2, 2.0, np.int64(2), "A")] == [0, 0, 1, 1, 1, 2]
+    with pytest.raises(RequestError, match="found 0, expected one of 1, 2, A"):
+        m.read(0)
+    assert LabelModality(3, names=["cat", "dog", "owl"]).read(0) == 0
+
+
+def test_numbers_of_each_class_are_several_labels() -> None:
+    m = LabelModality(4, multi=True)
+    for raw in (
+        np.array([1, 0, 0, 1], np.uint8),
+        np.array([1.0, 0, 0, 1]),
+        [1, 0, 0, 1],
+        [True, False, False, True],
+        torch.tensor([1, 0, 0, 1]),
+    ):
+        assert m.read(raw).tolist() == [True, False, False, True]
+    assert m.read([0, 3]).tolist() == [True, False, False, True]
+    assert not m.read([]).any()
+    with pytest.raises(
+        RequestError, match=r"found the list \[1, 0\], which may be indices or one number for each class"
+    ):
+        LabelModality(2, multi=True).read([1, 0])
+
+
 @pytest.mark.parametrize("multi", [False, True])
 def test_probabilities_sum_to_one(multi: bool) -> None:
     m = LabelModality(3, multi=multi)

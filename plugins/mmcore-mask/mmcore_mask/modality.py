@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -15,7 +14,8 @@ from mmcore.data.batch import read_alike
 from mmcore.data.decode import picture
 from mmcore.modality.heads import PooledHead, SpatialHead
 from mmcore.modality.likelihood import categorical, total
-from mmcore.options import SIDES, require, sides, whole
+from mmcore.options import SIDES, one_of, require, sides, whole
+from mmcore_mask.convention import Convention
 
 
 class MaskModality(Modality):
@@ -24,10 +24,18 @@ class MaskModality(Modality):
     The code of a pixel is its one-hot vector, centred and scaled by the classes' frequencies (one channel is
     enough for two classes); that of a void pixel is zero.
 
+    How the data write their classes is said by ``values``, ``colours`` and ``ignore``: ``values = [0, 255]`` for a mask whose
+    object is 255, ``values = [7, 11, 26]`` for classes with gaps, ``ignore = [0]`` where class 0 is no class,
+    ``colours = ["#000000", "#800000"]`` for maps in colours. A value that none of them names is refused.
+
     Args:
         size: height and width, or one number for both.
-        classes: ``K``, at least 2.
-        void: the value of pixels to ignore, outside 0 … K - 1; None where there are none.
+        classes: ``K``, at least 2; by default as many as ``values`` or ``colours`` name, else 2.
+        void: the value of pixels to ignore, outside 0 … K - 1; None where there are none, and -1 with ``ignore``.
+        values: each class's value in the data, in order, or a list of its values; by default 0, 1, 2 … without those in ``ignore``.
+        colours: in place of values, each class's colour in the data (``"#rrggbb"`` or ``[red, green, blue]``), in order, or a list of its colours.
+        ignore: values, or colours, in the data that are void: pixels that count for nothing.
+        channel: of pictures with an alpha, which holds the classes, ``"alpha"`` or ``"colour"``; by default an alpha must be opaque, and is left out.
         frequencies: of the classes in the data, for unit variance; equal by default.
     """
 
@@ -36,21 +44,38 @@ class MaskModality(Modality):
     def __init__(
         self,
         size: int | Sequence[int] = 32,
-        classes: int = 2,
+        classes: int | None = None,
         *,
         void: int | None = None,
+        values: Sequence[int | Sequence[int]] | None = None,
+        colours: Sequence[str | Sequence[int] | Sequence[str | Sequence[int]]] | None = None,
+        ignore: Sequence[int | str | Sequence[int]] = (),
+        channel: str | None = None,
         frequencies: Sequence[float] | None = None,
     ) -> None:
-        require("mask", size=(sides(size), SIDES), classes=(classes, whole(2)))
+        named = values if values is not None else colours
+        if classes is None:
+            classes = 2 if named is None else len(named)
+        require(
+            "mask",
+            size=(sides(size), SIDES),
+            classes=(classes, whole(2)),
+            channel=(channel, one_of("alpha", "colour").or_none()),
+        )
+        if values is not None and colours is not None:
+            raise OptionError("mask", "values", list(values), "either values or colours, not both", beside=("colours",))
+        void = -1 if void is None and ignore else void
         height, width = sides(size)
         if void is not None and 0 <= void < classes:
             expected = f"a value that is none of the classes 0 … {classes - 1}"
-            raise OptionError("mask", "void", void, expected, beside=("classes",))
+            mend = f"ignore = [{void}] says that {void} in the data is void, whatever the classes are"
+            raise OptionError("mask", "void", void, expected, mend=mend, beside=("classes",))
         p = torch.full((classes,), 1 / classes) if frequencies is None else torch.tensor(list(frequencies))
         if p.shape != (classes,) or not (p > 0).all():
             raise OptionError("mask", "frequencies", frequencies, f"{classes} numbers above 0", beside=("classes",))
         self.name = "mask"
         self.classes, self.void, self.frequencies = classes, void, p / p.sum()
+        self.convention = Convention(classes, void, values, colours, ignore, channel)
         self.spec = Spec((height, width), torch.int64, 0, classes - 1, void=void)
         self.code = (1 if classes == 2 else classes, height, width)
 
@@ -74,56 +99,34 @@ class MaskModality(Modality):
     def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
         """The codes of the classes, weighted by their probabilities."""
         classes = torch.arange(self.classes, device=params.device)
-        codes = encode(classes[:, None, None].expand(-1, *self.spec.shape))[:, :, 0, 0]
+        # A map of one pixel each: a pixel's code is its own.
+        codes = encode(classes[:, None, None])[:, :, 0, 0]
         return torch.einsum("bkhw,kc->bchw", params.softmax(1), codes.to(params.dtype))
 
     def read(self, raw: Any) -> Tensor:
-        """A class index map, a boolean map, a path or a PIL image; an RGBA image gives its alpha as a binary mask."""
+        """A map of values or colours as the options say: a path, a PIL image, or an array ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)``; booleans are the classes 0 and 1."""
         return read_alike([self._array(raw)], self._indices)[0]
 
     def read_many(self, raws: Sequence[Any]) -> Tensor:
         return read_alike([self._array(raw) for raw in raws], self._indices)
 
-    def _array(self, raw: Any) -> np.ndarray | Tensor:
-        if isinstance(raw, str | Path):
-            raw = picture(raw)
-        if isinstance(raw, Image.Image):
-            if raw.mode not in ("1", "L", "P", "I", "I;16", "RGBA", "LA"):
-                raise RequestError(
-                    f"found a PIL image of mode {raw.mode}, expected indices (L, P, I), bits (1) or an alpha"
-                )
-            raw = np.asarray(raw)
-        if not isinstance(raw, np.ndarray | Tensor):
-            raise RequestError(f"found {type(raw).__name__}, expected a path, a PIL image or an array")
-        return raw
+    def _array(self, raw: Any) -> Any:
+        return self.convention.array(picture(raw) if isinstance(raw, str | Path) else raw, self.spec.shape)
 
     def _indices(self, x: Tensor) -> Tensor:
-        """Maps ``(B, H, W)``, or pictures with an alpha ``(B, H, W, 2)`` or ``(B, H, W, 4)``, as the spec has them."""
+        """Values ``(B, H, W)`` as the spec has them."""
         height, width = self.spec.shape
-        found = tuple(x.shape[1:])
-        if x.ndim == 4 and x.shape[-1] in (2, 4) and self.classes == 2:
-            alpha = x[..., -1]
-            x = alpha >= (128 if alpha.dtype == torch.uint8 else 0.5)
         if x.shape[1:] != self.spec.shape:
-            raise RequestError(f"found shape {found}, expected {height} × {width}")
-        if x.dtype == torch.bool and self.classes != 2:
-            raise RequestError(f"found a boolean map, expected indices of {self.classes} classes")
-        if x.is_floating_point() and not (x == x.round()).all():
-            raise RequestError(f"found dtype {x.dtype} with fractions, expected class indices")
-        x = x.long()
-        wrong = (x < 0) | (x >= self.classes)
-        if self.void is not None:
-            wrong &= x != self.void
-        if wrong.any():
-            void = "" if self.void is None else f" or void {self.void}"
-            raise RequestError(f"found class {int(x[wrong][0])}, expected 0 … {self.classes - 1}{void}")
-        return x
+            raise RequestError(f"found shape {tuple(x.shape[1:])}, expected {height} × {width}")
+        return self.convention.indices(x)
 
     def show(self, x: Tensor) -> Image.Image:
-        """Grey levels for two classes, else a palette of distinct colours; void is mid-grey."""
+        """The data's own colours; without any, grey levels for two classes and distinct colours for more. Void is mid-grey."""
         x = x.detach().cpu()
         hues = torch.arange(self.classes) / self.classes
-        if self.classes == 2:
+        if self.convention.coloured:
+            colours = torch.tensor([self.convention.colour(k) for k in range(self.classes)])
+        elif self.classes == 2:
             colours = torch.tensor([[0, 0, 0], [255, 255, 255]])
         else:
             channels = [((hues + shift) % 1 * 6 - 3).abs().sub(1).clamp(0, 1) for shift in (0, 2 / 3, 1 / 3)]

@@ -13,7 +13,7 @@ test_mask = conformance_suite(MaskModality(8, 4, void=9))
 
 
 def test_index_maps_bits_and_alpha_read_alike(tmp_path: object) -> None:
-    m = MaskModality(4)
+    m = MaskModality(4, channel="alpha")
     bits = np.eye(4, dtype=bool)
     rgba = np.zeros((4, 4, 4), dtype=np.uint8)
     rgba[..., 3] = bits * 255
@@ -64,9 +64,12 @@ def test_iou_by_hand() -> None:
         (np.zeros((4, 5), dtype=int), r"found shape \(4, 5\), expected 4 × 4"),
         (np.zeros((4, 4), dtype=bool), "found a boolean map, expected indices of 3 classes"),
         (np.full((4, 4), 0.5), "with fractions, expected class indices"),
-        (Image.new("RGB", (4, 4)), "mode RGB, expected indices"),
+        (Image.new("RGB", (4, 4), "red"), "found a colour #ff0000 at row 0, column 0, expected one grey value"),
+        (Image.new("CMYK", (4, 4)), "mode CMYK, expected indices"),
+        (Image.new("RGBA", (4, 4), "#ff000080"), "found an alpha that is not opaque"),
+        (np.zeros((3, 4, 4), dtype=int), r"found shape \(3, 4, 4\), expected 4 × 4"),
         ("/no/such.png", "found no file /no/such.png, expected an image"),
-        ([1], "found list"),
+        (["a"], "found an array of <U1"),
     ],
 )
 def test_wrong_values_are_refused(raw: object, match: str) -> None:
@@ -79,6 +82,103 @@ def test_wrong_options_are_refused() -> None:
         "classes = 1, expected a whole number of at least 2": {"classes": 1},
         "void = 1, expected a value that is none of the classes 0 … 1": {"void": 1},
         "expected 2 numbers above 0": {"frequencies": [1.0]},
+        "void = 0, expected .*; ignore = .0. says that 0 in the data is void": {"void": 0},
+        "values = .0, 1., expected one for each of 3 classes": {"values": [0, 1], "classes": 3},
+        "one meaning for each, but 255 is there twice": {"values": [0, 255], "ignore": [255]},
+        "expected a whole number, not 0.5": {"values": [0, 0.5]},
+        "expected a colour as .*, not '#fff'": {"colours": ["#fff", "#000000"]},
+        "either values or colours": {"values": [0, 1], "colours": ["#000000", "#ffffff"]},
+        "channel = 'red', expected one of alpha, colour": {"channel": "red"},
     }.items():
         with pytest.raises(RequestError, match=match):
             MaskModality(4, **options)  # type: ignore[arg-type]
+
+
+def words(mask: np.ndarray, table: list[object]) -> np.ndarray:
+    return np.asarray(table)[mask]
+
+
+INDICES = np.random.Generator(np.random.Philox(5)).integers(0, 3, (6, 5))
+BINARY = INDICES > 0
+GREY, VOC = [7, 11, 26], [[0, 0, 0], [128, 0, 0], [224, 224, 192]]
+
+
+def palette(indices: np.ndarray, colours: list[list[int]]) -> Image.Image:
+    image = Image.fromarray(indices.astype(np.uint8), "P")
+    image.putpalette([one for colour in colours for one in colour])
+    return image
+
+
+def translucent(alpha: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.dstack([np.full((*alpha.shape, 3), 9), alpha]).astype(np.uint8), "RGBA")
+
+
+@pytest.mark.parametrize(
+    ("options", "raw", "expected"),
+    [
+        ({"values": [0, 255]}, words(BINARY * 1, [0, 255]).astype(np.uint8), BINARY),
+        ({"values": [0, 255]}, Image.fromarray(words(BINARY * 1, [0, 255]).astype(np.uint8)), BINARY),
+        ({"values": [0, 255]}, np.dstack([words(BINARY * 1, [0, 255])] * 3).astype(np.uint8), BINARY),
+        ({"values": [0, 255]}, Image.fromarray(BINARY), BINARY),
+        ({"values": [255, 0]}, words(BINARY * 1, [255, 0]), BINARY),
+        ({"values": [-1, 1]}, words(BINARY * 1, [-1, 1]).astype(">i2"), BINARY),
+        ({"values": [0, 65535]}, words(BINARY * 1, [0, 65535]).astype(np.uint16), BINARY),
+        ({"values": [0, 1]}, (BINARY * 1.0)[..., None], BINARY),
+        ({"values": GREY}, words(INDICES, GREY).astype(np.uint8), INDICES),
+        ({"values": [[7, 8], 11, 26]}, words(INDICES, [8, 11, 26]).tolist(), INDICES),
+        ({"values": [0, 70_000, 9]}, words(INDICES, [0, 70_000, 9]).astype(np.uint32), INDICES),
+        ({"classes": 2, "ignore": [0]}, INDICES, words(INDICES, [-1, 0, 1])),
+        ({"classes": 2, "ignore": [-1]}, words(INDICES, [0, 1, -1]), words(INDICES, [0, 1, -1])),
+        ({"classes": 2, "void": 250}, words(INDICES, [0, 1, 250]), words(INDICES, [0, 1, 250])),
+        ({"values": [1, 2], "ignore": [3, 4]}, words(INDICES, [3, 1, 2]), words(INDICES, [-1, 0, 1])),
+        ({"colours": VOC}, words(INDICES, VOC).astype(np.uint8), INDICES),
+        ({"colours": VOC}, np.moveaxis(words(INDICES, VOC), 2, 0).astype(np.uint8), INDICES),
+        ({"colours": ["#000000", "#800000", "#E0E0C0"]}, palette(INDICES, VOC), INDICES),
+        ({"colours": VOC[:2], "ignore": ["#e0e0c0"]}, palette(INDICES, VOC), words(INDICES, [0, 1, -1])),
+        ({"colours": [[VOC[0], VOC[1]], VOC[2]]}, palette(INDICES, VOC), INDICES == 2),
+        ({"colours": ["#000000", "#ffffff"]}, Image.fromarray(BINARY), BINARY),
+        ({"classes": 3}, palette(INDICES, VOC), INDICES),
+        ({"channel": "alpha"}, translucent(words(BINARY * 1, [100, 200])), BINARY),
+        ({"channel": "alpha", "values": [9, 255]}, translucent(words(BINARY * 1, [9, 255])), BINARY),
+        ({"channel": "colour", "values": [9, 8]}, translucent(words(BINARY * 1, [9, 255])), BINARY & False),
+        ({"values": [9, 8]}, translucent(words(BINARY * 1, [255, 255])), BINARY & False),
+    ],
+)
+def test_conventions_are_read_as_their_classes(options: dict, raw: object, expected: np.ndarray) -> None:
+    m = MaskModality((6, 5), **options)
+    read = m.read(raw)
+    assert read.dtype == torch.int64
+    assert read.tolist() == expected.astype(int).tolist()
+    m.spec.check(read[None], "mask")
+    assert torch.equal(m.read_many([raw, raw])[1], read)
+
+
+@pytest.mark.parametrize(
+    ("options", "raw", "match"),
+    [
+        ({}, [[0, 255], [0, 0]], "found class 255, expected 0 … 1; .* values = .0, 255. says so"),
+        (
+            {"values": [0, 255]},
+            [[0, 128], [255, 128]],
+            "found value 128 in 2 pixels, expected one of 0, 255; values says",
+        ),
+        (
+            {"colours": ["#000000", "#ff0000"]},
+            [[0, 7], [0, 0]],
+            "found colour #070707 in 1 pixels, expected one of #0{6}, #ff0{4}",
+        ),
+        (
+            {"colours": ["#000000", "#ff0000"]},
+            [[0, 300], [0, 0]],
+            "found int64 values 0 … 300, expected colours of 0 … 255",
+        ),
+    ],
+)
+def test_values_that_no_option_names_are_refused(options: dict, raw: object, match: str) -> None:
+    with pytest.raises(RequestError, match=match):
+        MaskModality(2, **options).read(raw)
+
+
+def test_colours_of_the_data_are_those_shown() -> None:
+    m = MaskModality((6, 5), colours=VOC)
+    assert np.array_equal(np.asarray(m.show(torch.from_numpy(INDICES))), words(INDICES, VOC))

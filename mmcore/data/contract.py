@@ -1,0 +1,134 @@
+"""The reading contract: what every kind of file and value becomes, on which evidence, and what is refused. Importing this module imports no torch.
+
+:data:`CONTRACT` is the whole of it, as the page on reading shows it. What ``mmcore init`` decides it decides in ``mmcore.config.evidence`` and
+``mmcore.config.labels``; what is read then is read by the modalities, by the options that ``init`` wrote or a person did.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from mmcore.options import Rule
+
+
+@attrs.frozen
+class Reading:
+    """One line of the contract.
+
+    Attributes:
+        kind: of file or value.
+        becomes: what it is read as.
+        evidence: by which ``mmcore init`` decides so, over all values that it reads.
+        says: the option that says so in a configuration.
+        asked: when ``init`` asks instead, or what is refused.
+    """
+
+    kind: str
+    becomes: str
+    evidence: str = ""
+    says: str = ""
+    asked: str = ""
+
+
+CONTRACT = (
+    # Files.
+    Reading(
+        "image files", "their pixels", "the suffix, or how bytes without a name begin", "",
+        "refused: a damaged or cut file, and formats that run other programs (EPS, PDF, WMF)",
+    ),
+    Reading(
+        "a turn that the file only notes (EXIF)", "the picture upright, image and mask each by its own file", "the file; `init` says how many", "",
+        "refused where image and mask are then of two sizes",
+    ),
+    Reading("several frames", "the first", "the file; `init` says how many", "", ""),
+    Reading("arrays of any byte order, memory order and integer width", "their numbers", "the type", "", "refused: objects"),
+    # Pictures or class maps.
+    Reading(
+        "a column of pixels", "class maps, or pictures",
+        "words of its name (mask, seg, label, annotation, gt, map …; image, photo, scan …), bits, more than 64 values", "`plugin`",
+        "asked: no telling name, and at most 64 different values or colours",
+    ),
+    # Class maps.
+    Reading("maps of two values, such as 0 and 255", "two classes, the larger value class 1", "there are just two: were one void, one class would be left", "`values = [0, 255]`", "asked: -1 and 0; or 255 beside one other value than 0"),
+    Reading("booleans, bits", "the classes 0 and 1", "the type", "", ""),
+    Reading("maps of 0 … K", "classes by their numbers", "they begin at 0, and at least half of them occur", "`classes`", ""),
+    Reading("numbers with gaps, or without 0", "classes in their order", "fewer than half occur, or 0 does not", "`values = [7, 11, 26]`", ""),
+    Reading("250 … 255 or 65535 above the classes", "void", "the others are at most 4 apart, and it is four times further off; or a palette gives it Pascal VOC's border", "`void = 255`", "asked: they are not (0, 128, 255), or no map has both 1 and 255"),
+    Reading("one number below 0", "void", "the others are at most 4 apart", "`void = -1`, `ignore = [-1]`", "asked: they are not, or there are several below 0"),
+    Reading("class 0 that is no class", "a class", "nothing tells it", "`ignore = [0]`", ""),
+    Reading("JPEG maps", "two classes, 1 from 128 on", "95 % of the pixels are within 48 of 0 or 255", "the transform `threshold`", "asked: they are not"),
+    Reading("soft edges", "two classes, 1 from 128 on", "90 % of the pixels are 0 or 255, and at least 8 values lie between", "the transform `threshold`", "asked: more than 256 values, or numbers with fractions"),
+    Reading("three equal channels", "one", "they are equal in every pixel", "", ""),
+    Reading("colours", "classes, black first; Pascal VOC's in their order, its border void", "2 … 256 different ones", '`colours = ["#000000", "#800000"]`', "asked: one, more than 256, or JPEG"),
+    Reading("palettes", "classes by their indices", "all files number the colours alike, or there are more colours than indices", "`classes`, `values`", ""),
+    Reading("palettes that differ", "classes by their colours", "files number the same few colours differently", "`colours`", ""),
+    Reading("a map's alpha", "two classes, opaque is 1", "the colours below it are one only", '`channel = "alpha"`', "asked: there are colours too; refused by hand without `channel`, unless it is opaque"),
+    Reading("a map of one value", "nothing", "", "`values`", "asked"),
+    Reading("a value that no option names", "nothing", "", "", "refused, with the value and how many pixels have it"),
+    # Pictures.
+    Reading("bytes", "0 … 255 as -1 … 1", "the type", "", ""),
+    Reading("whole numbers of more bits", "0 … 2ⁿ - 1 as -1 … 1", "the least of 8, 10, 12, 14 and 16 bits that hold all of them", "`limits = [0, 65535]`", "refused: numbers beyond the limits, unless `clip = true`"),
+    Reading("floats in 0 … 1", "0 … 1 as -1 … 1", "all values", "", ""),
+    Reading("floats in -1 … 1", "as they are", "some are below 0, none beyond 1", "`limits = [-1, 1]`", ""),
+    Reading("floats that are whole numbers up to 255", "0 … 255 as -1 … 1", "all values", "`limits = [0, 255]`", ""),
+    Reading("other numbers, such as Hounsfield units", "nothing", "", "`limits = [low, high]`", "asked; left out where no name says that they are pictures"),
+    Reading("8 bits and more in one column", "nothing", "", "", "left out; refused by hand"),
+    Reading("palettes, bits, CMYK", "their colours; bits are black and white", "the mode", "", ""),
+    Reading("grey among colours", "three equal channels", "the modes; `init` says how many", "`channels`", ""),
+    Reading("an alpha that is not opaque", "white where it is transparent", "`init` says how many", '`background = "#ffffff"`, or `channels = 4`', "refused by hand without `background`"),
+    # Numbers and words.
+    Reading("whole numbers 0 … K, all of which occur twice in the mean", "a label", "all values; or its name (label, class, species …)", "`classes`", "asked: up to 256 other numbers that repeat, without a telling name"),
+    Reading("whole numbers with gaps, or from 1 on, by the name a label", "a label whose names are the numbers", "its name", "`names`", ""),
+    Reading("numbers with fractions, or by the name an amount (age, price …)", "a scalar", "all values, its name", '`plugin = "scalar"`', "left out where that is not installed"),
+    Reading("-1 beside classes 0 … K or 1 … K", "missing", "it is the only one below them", "`missing = [-1]`", "asked: -1, 0, 1; and where -1 repeats among amounts"),
+    Reading("true and false", "a label of two classes", "the type", "`classes = 2`", ""),
+    Reading("words that repeat", "a label", "at least twice each in the mean, or its name; `init` says where one looks like none (NA)", "`names`", "other texts are left out"),
+    Reading("numbers among words", "words", "one word in the column", "`names`", "refused: a word that is no name"),
+    Reading("one number in an array", "that number", "the shape", "", ""),
+    Reading("vectors of 0 and 1", "a label if each has just one 1, else labels of which several may hold", "all values", "`multi`", "refused by hand: [0, 1], which may be indices too"),
+    Reading("lists of words or indices, of several lengths", "labels of which several may hold", "the type", "`multi = true`", ""),
+    Reading("vectors of floats, also (1, D)", "a vector", "the type; norm 1 where all have it", "`unit_norm`", "refused: NaN"),
+)  # fmt: skip
+"""All of it: files, class maps, pictures, numbers and words."""
+
+_HEX = re.compile(r"#[0-9a-fA-F]{6}")
+
+
+def rgb(colour: Any) -> Any:
+    """A colour as three numbers of 0 … 255; what is none stays as it is, for :data:`COLOUR`.
+
+    Args:
+        colour: ``"#rrggbb"`` or three numbers.
+    """
+    if isinstance(colour, str) and _HEX.fullmatch(colour):
+        return tuple(bytes.fromhex(colour[1:]))
+    return tuple(colour) if isinstance(colour, Sequence) and not isinstance(colour, str) else colour
+
+
+def hex_of(colour: Sequence[int]) -> str:
+    """A colour as ``"#rrggbb"``."""
+    return "#" + bytes(int(one) for one in colour).hex()
+
+
+def _is_colour(value: Any) -> bool:
+    return (
+        isinstance(value, tuple)
+        and len(value) == 3
+        and all(isinstance(one, int) and not isinstance(one, bool) and 0 <= one <= 255 for one in value)
+    )
+
+
+COLOUR = Rule('a colour as "#rrggbb" or [red, green, blue]', _is_colour)
+
+
+def native(array: Any) -> Any:
+    """An array in this machine's byte order, and of a type that torch has: unsigned integers of 16 bits and more become signed ones that hold them."""
+    import numpy as np
+
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+        array = array.astype(np.int32 if array.dtype.itemsize == 2 else np.int64)
+    return array
