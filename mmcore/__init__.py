@@ -11,6 +11,12 @@ from mmcore.errors import MmcoreError, OptionError, PluginError, RequestError
 from mmcore.hooks import Offer, hookimpl
 
 if TYPE_CHECKING:
+    from mmcore import config as config
+    from mmcore import data as data
+    from mmcore import metrics as metrics
+    from mmcore import process as process
+    from mmcore import sampling as sampling
+    from mmcore import training as training
     from mmcore.metrics.bound import evaluate
     from mmcore.modality.base import Decoder, Encoder, LossTerm, Metric, Modality, Spec, Task
     from mmcore.model.backbones.base import Backbone
@@ -51,6 +57,8 @@ _WHERE = {
     "Task": "modality.base",
 }
 
+_PACKAGES = ("config", "data", "metrics", "process", "sampling", "training")
+
 __all__ = [
     "Backbone",
     "Decoder",
@@ -83,9 +91,6 @@ __all__ = [
     "sample",
     "save",
 ]
-
-_PACKAGES = ("data", "metrics", "modality", "model", "plugins", "process", "sampling", "testing", "training")
-"""Of which names are written in full, as in ``mmcore.sampling.Sampler``."""
 
 __getattr__ = lazily(__name__, _WHERE, _PACKAGES)
 

@@ -6,17 +6,17 @@ from importlib import import_module
 from typing import Any
 
 
-def lazily(package: str, where: Mapping[str, str], packages: Collection[str] = ()) -> Callable[[str], Any]:
+def lazily(package: str, where: Mapping[str, str], modules: Collection[str] = ()) -> Callable[[str], Any]:
     """A package's ``__getattr__``.
 
     Args:
         package: its ``__name__``.
         where: the module inside it that has each name.
-        packages: inside it, which are names of it too.
+        modules: those inside it that are names of it themselves.
     """
 
     def get(name: str) -> Any:
-        if name in packages:
+        if name in modules:
             return import_module(f"{package}.{name}")
         if name not in where:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")

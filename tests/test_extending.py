@@ -26,6 +26,16 @@ def script(section: str) -> tuple[str, str]:
     return parts[1], parts[2]
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["sampling.Sampler", "data.Source", "training.Tracker", "process.Process", "config.configured", "metrics.evaluate"],
+)
+def test_the_packages_are_there_after_import_mmcore_alone(name: str) -> None:
+    code = f"import mmcore; mmcore.{name}; assert {name.partition('.')[0]!r} in dir(mmcore)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("section", SECTIONS)
 def test_each_script_is_short_and_prints_what_the_page_says(section: str, tmp_path: Path) -> None:
     """As a file of its own, in a process that has imported nothing else."""

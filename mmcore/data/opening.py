@@ -2,12 +2,12 @@
 
 import inspect
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mmcore.data.options import PARTS, DataOptions, LoaderOptions
 from mmcore.data.select import Named, keep, limit, part_missing, split
-from mmcore.data.source import Source, as_source
+from mmcore.data.source import Source, as_source, classes_of
 from mmcore.errors import OptionError, RequestError, about
 from mmcore.options import by_kind
 
@@ -304,8 +304,7 @@ def _check_names(source: Source, options: DataOptions, variables: "Sequence[Moda
 
 def _check_classes(source: Source, variable: "ModalityProtocol") -> None:
     """Refuse names of classes in another order than the numbers of the data have: each would be called as another is."""
-    told = source.classes if isinstance(source.classes, Mapping) else {}  # a source may call something else so
-    theirs, mine = told.get(variable.name), getattr(variable, "names", None)
+    theirs, mine = classes_of(source).get(variable.name), getattr(variable, "names", None)
     if not theirs or not mine or tuple(theirs) == tuple(mine):
         return
     values = (source[index].get(variable.name) for index in range(min(len(source), 64)))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mmcore.data.options import ColumnOptions, FilterOptions, SplitOptions
-from mmcore.data.source import LazyRow, Row, Source
+from mmcore.data.source import LazyRow, Row, Source, classes_of
 from mmcore.errors import MISSING, OptionError, RequestError
 
 
@@ -21,8 +21,8 @@ class Named(Source):
 
     def __init__(self, source: Source, columns: Mapping[str, ColumnOptions]) -> None:
         self.source, self.columns, self.notes = source, dict(columns), source.notes
-        named = {name: source.classes.get(column.column) for name, column in self.columns.items()}
-        self.classes = {**source.classes, **{name: classes for name, classes in named.items() if classes}}
+        named = {name: classes_of(source).get(column.column) for name, column in self.columns.items()}
+        self.classes = {**classes_of(source), **{name: classes for name, classes in named.items() if classes}}
         # A column may lack values in the first row, so one miss is no proof; a source that knows its columns says so.
         known = getattr(source, "names", None)
         if known is not None:

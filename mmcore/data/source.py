@@ -169,6 +169,11 @@ def _no_rows(rows: Any) -> str:
     return ""
 
 
+def classes_of(source: Source) -> Mapping[str, Sequence[str]]:
+    """A source's :attr:`Source.classes`; none where a source of one's own has another thing of that name."""
+    return source.classes if isinstance(source.classes, Mapping) else {}
+
+
 def as_source(rows: Iterable[Row]) -> Source:
     """``rows`` if it is a source, else one of them."""
     return rows if isinstance(rows, Source) else Rows(rows)

@@ -45,7 +45,14 @@ class Gaussian:
         return total(terms)
 
     def draw(self, noise: Tensor) -> Tensor:
-        """A draw by reparameterisation, ``mean + deviation · noise``, for standard normal ``noise (B, *Z)``."""
+        """A draw by reparameterisation, ``mean + deviation · noise``, for standard normal ``noise (B, *Z)``.
+
+        Raises:
+            ValueError: noise of another shape or dtype than the mean's: rows would share it.
+        """
+        if noise.shape != self.mean.shape or noise.dtype != self.mean.dtype:
+            found, expected = (f"{x.dtype} {tuple(x.shape)}" for x in (noise, self.mean))
+            raise ValueError(f"process: noise is {found}, expected (B, *Z) = {expected}")
         return (self.deviation * noise).add_(self.mean)
 
     def kl(self, other: Self) -> Tensor:

@@ -139,3 +139,25 @@ def test_a_file_with_holes_is_told(tmp_path: Path) -> None:
         return  # this tar or this disk keeps none
     with pytest.raises(RequestError, match=r"found 0.npy with holes in"):
         Shards(tmp_path / "rows.tar")
+
+
+@pytest.mark.parametrize("form", ["{}-000.tar", "imagenet-{}-000.tar", "{}/000.tar"])
+def test_shards_of_parts_are_the_parts(form: str, tmp_path: Path) -> None:
+    for word, keys in (("train", ("0", "1")), ("val", ("0",)), ("test", ("0", "1", "2"))):
+        pack(tmp_path / form.format(word), [member for k, key in enumerate(keys) for member in row(key, k)])
+    assert values(Shards(tmp_path)) == expected(["train/0", "train/1"])
+    assert values(Shards(tmp_path, part="validation")) == expected(["validation/0"])
+    assert len(Shards(tmp_path, part="all")) == 6
+    assert Shards.parts(tmp_path) == ("train", "validation", "test")
+    one = tmp_path / form.format("train")
+    assert len(Shards(one)) == 2
+    with pytest.raises(RequestError, match=r"part = 'test', expected one of the parts in .*: train|as .* has no parts"):
+        Shards(one, part="test")
+
+
+def test_names_full_of_dots_are_told(tmp_path: Path) -> None:
+    members = [(f"IMG.2019.{k}.png", b"x") for k in range(300)]
+    with pytest.raises(
+        RequestError, match=r"found 300 variables, such as 2019.1, .*expected names whose first dot ends the key"
+    ):
+        Shards(pack(tmp_path / "a.tar", members))

@@ -177,6 +177,13 @@ def test_dtype_of_noise(process, dtype):
         process.step(z, z, z, 2, 5, torch.zeros(B, *Z, dtype=dtype), 0.5)
 
 
+@pytest.mark.parametrize("noise", [torch.zeros(1, *Z), torch.zeros(B, *Z, dtype=torch.float64), torch.zeros(3, B, *Z)])
+@pytest.mark.parametrize("method", CASES)
+def test_noise_of_a_draw(process, method, noise):
+    with pytest.raises(ValueError, match=r"process: noise is torch.float.* expected \(B, \*Z\) = torch.float32"):
+        call(process, method, codes(), torch.tensor([2, 3]), torch.tensor([5, 6])).draw(noise)
+
+
 @pytest.mark.parametrize("eta", ["1", None, math.nan, -0.1, 1.1, torch.tensor(0.5)])
 def test_eta(process, eta):
     z = codes(B, *Z)

@@ -4,7 +4,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from mmcore.data.decode import IMAGES, READERS
 from mmcore.errors import RequestError
@@ -74,7 +74,7 @@ def inside(folder: Path) -> list[Path]:
         RequestError: it cannot be read.
     """
     try:
-        return sorted(at for at in folder.iterdir() if not is_stray(at.name))
+        return [folder / name for name in sorted(os.listdir(folder)) if not is_stray(name)]
     except OSError as error:
         raise RequestError(f"folder: found {shown(str(folder))} unreadable ({error.strerror or error})") from error
 
@@ -117,8 +117,9 @@ def files_below(folder: Path) -> Iterator[str]:
 
 
 def suffix_of(name: str) -> str:
-    """A file's suffix in small letters."""
-    return PurePosixPath(name).suffix.lower()
+    """A file's suffix in small letters; of a path too."""
+    stem, dot, suffix = name.rpartition(".")
+    return f".{suffix.lower()}" if dot and stem and not stem.endswith("/") and "/" not in suffix else ""
 
 
 def is_image(name: str) -> bool:

@@ -92,8 +92,9 @@ def find_places(path: Path, folders: "Mapping[str, str | Mapping[str, str]] | No
 def _parts_in(at: Path, folder: str) -> list[tuple[str, str]]:
     """The parts of one variable's folder, or the folder itself where it has none."""
     below = inside(at)
-    parts = [(part_of(one.name), one.name) for one in below if one.is_dir()]
-    if parts and len(parts) == len(below) and all(part for part, _ in parts) and "train" in dict(parts):
+    # Of the many files of a folder the first tells that it has no parts.
+    parts = [(part_of(one.name), one.name) for one in below] if all(part_of(one.name) for one in below[:1]) else []
+    if all(part for part, _ in parts) and "train" in dict(parts) and all(one.is_dir() for one in below):
         return [(part, f"{folder}/{name}" if folder != "." else name) for part, name in parts]
     return [("", folder)]
 

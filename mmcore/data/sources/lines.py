@@ -225,7 +225,7 @@ class Csv(Lines):
             if len(cells) < 2 and not "".join(cells).strip():
                 continue  # a blank line
             if head is None:
-                head = [cell.strip() for cell in cells]
+                head = [" ".join(cell.split()) for cell in cells]
                 columns = [_Column() for _ in head]
                 continue
             if len(raw) > 1:

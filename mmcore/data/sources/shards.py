@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 
 from mmcore.data.decode import IMAGES, Encoded, decode
+from mmcore.data.options import PARTS
 from mmcore.data.source import LazyRow, Row, Source
-from mmcore.data.sources.files import is_stray, normal, shown
+from mmcore.data.sources.files import is_stray, normal, part_and_rest, part_of, shown
+from mmcore.data.sources.layout import asked_parts
 from mmcore.errors import OptionError, RequestError
 from mmcore.options import one_of, require
 
 _COLUMNS = {**dict.fromkeys(IMAGES, "image"), ".cls": "label", ".txt": "text", ".npy": "array"}
 _OPEN = 64
+_MOST = 256
 
 
 class Shards(Source):
@@ -27,26 +30,31 @@ class Shards(Source):
     ``000012.mask.png`` is row ``000012``'s ``mask``. A name with one suffix tells by it: images are ``image``, ``.cls`` is ``label``, ``.txt``
     is ``text``, ``.npy`` is ``array``, and a ``.json`` object's names are variables of their own. The members of a row may lie anywhere, in other
     shards too; a second one for the same variable is refused. What systems leave (``._000012.png``, ``__MACOSX``) is passed over.
+    Shards called ``train-000.tar`` and ``val-000.tar``, or in folders of such names, are parts.
 
     Args:
         path: a folder of ``.tar`` files, one file, or a pattern such as ``"data/train-*.tar"`` or ``"data/train-{000..012}.tar"``.
+        part: ``"train"``, ``"validation"`` or ``"test"``, where the shards say which; ``"all"`` for one after the other.
         keys: ``"all"``, if a key is one row over all shards; ``"shard"``, if each shard numbers its rows anew.
 
     Raises:
         RequestError: no such file, a compressed or damaged one, no row, or a member for a variable that its row has already.
     """
 
-    def __init__(self, path: str | Path, *, keys: str = "all") -> None:
+    def __init__(self, path: str | Path, *, part: str = "train", keys: str = "all") -> None:
         require("shards", keys=(keys, one_of("all", "shard")))
-        self.shards = _find(Path(path).expanduser())
-        if not self.shards:
+        found = _find(Path(path).expanduser())
+        if not found:
             raise OptionError(
                 "shards", "path", str(path), f".tar files, a folder of them or a pattern, found no file at {path}"
             )
+        parts = _parts(found)
+        asked = asked_parts(Path(path), parts, part, "shards", "shards called train-… and val-…")
+        self.shards = [shard for name in asked for shard in (parts[name] if name else found)]
+        start = {shard: [name] for name, some in parts.items() for shard in some} if len(parts) > 1 else {}
         columns: dict[str, int] = {}
         suffixes: dict[str, int] = {}
         rows: dict[str, int] = {}
-        taken = set[int]()
         # Packed, as of a million members Python's own numbers would be much of the memory.
         members = array("q")  # row, column, shard, offset, size, suffix of each
         for number, shard in enumerate(self.shards):
@@ -55,27 +63,47 @@ class Shards(Source):
                 stem, _, rest = words[-1].partition(".") if words else ("", "", "")
                 if not rest or any(map(is_stray, words)):
                     continue
-                key = "/".join([*([shard.stem] if keys == "shard" else []), *words[:-1], stem])
+                before = [*start.get(shard, ()), *([shard.stem] if keys == "shard" else ())]
+                key = "/".join([*before, *words[:-1], stem])
                 name, suffix = _column(rest)
                 row, column = rows.setdefault(key, len(rows)), columns.setdefault(name, len(columns))
-                if (place := row << 16 | column) in taken:
-                    raise RequestError(
-                        f"shards: found {shown(member.name)} for {name or 'JSON'} again in {shard}, expected one member for each variable of a row; "
-                        'keys = "shard" takes each shard\'s keys for its own, and another suffix, such as .mask.png, is another variable'
-                    )
-                taken.add(place)
                 members.extend((row, column, number, member.offset_data, member.size))
                 members.append(suffixes.setdefault(suffix, len(suffixes)))
         if not rows:
             raise RequestError(f"shards: found no member such as 000012.png in {path}, expected at least one row")
         self.columns, self.suffixes, self.keys = tuple(columns), tuple(suffixes), list(rows)
+        if len(columns) > _MOST:
+            raise RequestError(
+                f"shards: found {len(columns)} variables, such as {', '.join(map(shown, list(columns)[1:4]))}, in {path}, expected names whose first "
+                "dot ends the key, as in 000012.mask.png"
+            )
         self._places = np.full((len(rows), len(columns), 4), -1, dtype=np.int64)
         table = np.frombuffer(members, dtype=np.int64).reshape(-1, 6)
+        self._check_once(table)
         self._places[table[:, 0], table[:, 1]] = table[:, 2:]
         self._json = columns.get("")
         # A .json member's names are known only when it is read.
         self.names = None if self._json is not None else self.columns
         self._files: dict[int, int] = {}
+
+    @classmethod
+    def parts(cls, path: str | Path, **_: Any) -> tuple[str, ...]:
+        """The parts that the shards' names say."""
+        return tuple(_parts(_find(Path(path).expanduser())))
+
+    def _check_once(self, table: np.ndarray) -> None:
+        """Refuse a second member for a variable of a row."""
+        places = table[:, 0] * len(self.columns) + table[:, 1]
+        first = np.unique(places, return_index=True)[1]
+        if len(first) == len(places):
+            return
+        row, column, shard, _, _, suffix = table[np.setdiff1d(np.arange(len(places)), first)[0]].tolist()
+        name, end = self.columns[column], self.suffixes[suffix]
+        member = self.keys[row] + ("" if _COLUMNS.get(end, "") == name else f".{name}") + end
+        raise RequestError(
+            f"shards: found {shown(member)} for {name or 'JSON'} again in {self.shards[shard]}, expected one member for each variable of a row; "
+            'keys = "shard" takes each shard\'s keys for its own, and another suffix, such as .mask.png, is another variable'
+        )
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -139,7 +167,8 @@ class Shards(Source):
 def _find(at: Path) -> list[Path]:
     """The shards at a path; a pattern's signs count only where no file or folder is called so."""
     if at.is_dir():
-        return sorted(one for one in at.glob("*.tar") if not is_stray(one.name))
+        here = [at, *sorted(one for one in at.iterdir() if one.is_dir() and part_of(one.name))]
+        return [one for folder in here for one in sorted(folder.glob("*.tar")) if not is_stray(one.name)]
     if at.exists():
         return [at]
     there = at
@@ -150,6 +179,14 @@ def _find(at: Path) -> list[Path]:
         matching = glob.glob(os.path.join(glob.escape(str(there)), rest))
         found |= dict.fromkeys(Path(one) for one in sorted(matching) if os.path.isfile(one))
     return list(found)
+
+
+def _parts(shards: Sequence[Path]) -> dict[str, list[Path]]:
+    """The shards of each part, if the names of all, or of their folders, say one and some are of training."""
+    parts: dict[str, list[Path]] = {}
+    for shard in shards:
+        parts.setdefault(part_and_rest(shard.stem)[0] or part_of(shard.parent.name), []).append(shard)
+    return {part: parts[part] for part in PARTS if part in parts} if "train" in parts and "" not in parts else {}
 
 
 def _braces(pattern: str) -> Iterator[str]:

@@ -103,7 +103,8 @@ def _known(at: Path, _: str) -> Survey | None:
         return Survey("idx", {"path": str(at)}, ("there are IDX files",))
     if {"dataset_info.json", "dataset_dict.json"} & set(names):
         return Survey("datasets", {"path": str(at)}, ("save_to_disk wrote it",))
-    if any(suffix_of(name) == ".tar" for name in names):
+    tops = [at, *(at / top for top in part_folders(at).values())]
+    if any(suffix_of(one.name) == ".tar" for top in tops for one in inside(top)):
         return Survey("shards", {"path": str(at)}, ("there are .tar files",))
     return None
 
