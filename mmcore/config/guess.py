@@ -20,6 +20,7 @@ from mmcore.config.files import value_of
 from mmcore.data import Source, as_source
 from mmcore.data.census import Pixels
 from mmcore.data.decode import decode
+from mmcore.data.sources.files import part_of
 from mmcore.data.sources.survey import Survey, survey
 from mmcore.errors import ConfigError, MmcoreError, Problem, RequestError, nearest
 from mmcore.plugins import Registry
@@ -36,11 +37,6 @@ SIDE = 32
 SMALL = 1024
 """Numbers of codes up to which a perceptron sees the whole space at once."""
 _FLAG = re.compile(r"has_(?P<a>.+)|(?P<b>.+)_present|present_(?P<c>.+)")
-_PARTS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 
 
 @attrs.frozen
@@ -301,7 +297,7 @@ def own_parts(source: Source, names: Sequence[str]) -> tuple[str, dict[str, list
     words = sorted({value for value in values if isinstance(value, str)})
     found: dict[str, list[str]] = {}
     for word in words:
-        found.setdefault(_PARTS.get(word.lower(), ""), []).append(word)
+        found.setdefault(part_of(word), []).append(word)
     if not all(isinstance(value, str) for value in values) or "" in found or not {"train"} < found.keys():
         return "", {}
     return name, {part: found[part] for part in ("validation", "test") if part in found}
