@@ -166,6 +166,8 @@ def pixels(name: str, c: Pixels, given: Mapping[str, Any]) -> Column | Question:
         c: its values, counted.
         given: what the user says: the modality as ``""``, and options of it.
     """
+    if not any(height * width for height, width in c.sizes):
+        return Column(name, note="pictures without a pixel")
     kind = given.get("") or _kind(name, c, given)
     if isinstance(kind, Question):
         return kind
@@ -287,6 +289,9 @@ def _map(name: str, c: Pixels, given: dict[str, Any], why: str) -> Column | Ques
     if _by_colour(c):
         return _coloured(name, c, {**options, **said}, why)
     tally = c.indices if set(c.modes) <= {"P"} and c.indices.pixels else c.grey
+    if not tally.many and not tally.pixels:
+        shape = next(iter(c.shapes), "")
+        return Column(name, note=f"arrays of shape {shape} ({', '.join(c.modes)}), which are no class maps")
     if set(c.modes) == {"P"}:
         notes.append("palettes, by their indices")
     return _graded(name, c, tally, {**options}, said, why, notes)

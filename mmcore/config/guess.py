@@ -165,7 +165,8 @@ class Looked:
                             f"{self.source.where(index)}, {name}: found {_called(value, other)} among {kind}"
                         )
                     elif kind == "pixels":
-                        sizes[name] = self._seen[name].add(value)
+                        size = self._asked(index, name, lambda name=name, value=value: self._seen[name].add(value))
+                        sizes |= {} if size is None else {name: size}
                     else:
                         self._seen[name].append(np.asarray(value).reshape(-1))
                 if len(set(sizes.values())) > 1:
@@ -604,7 +605,7 @@ def _multiple(side: float) -> int:
 def _elements(column: Column, size: tuple[int, int] | None) -> int:
     if column.pictures and size:
         return math.prod(size) * (column.options["channels"] if column.plugin == "image" else 1)
-    return column.options.get("width", 1)
+    return column.options.get("width", column.options.get("size", 1))
 
 
 def _codes(column: Column, size: tuple[int, int] | None) -> int:

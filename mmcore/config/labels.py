@@ -11,6 +11,8 @@ from mmcore.config.evidence import Column, Question, words
 
 CLASSES = 256
 """Most classes of a label by its values alone; a column whose name says so may have more."""
+WHOLE = 2**24
+"""The least whole numbers that a scalar would not tell apart."""
 MANY = 100_000
 """Most classes of a label by its name."""
 ASKED = 20
@@ -99,6 +101,7 @@ REAL = frozenset(
         "years",
     ]
 )
+COUNT = frozenset(["count", "counts", "num", "number", "n"])
 KEY = frozenset(
     [
         "filename",
@@ -297,7 +300,18 @@ def _scalar(
         )
     if not low < high:
         return Column(name, note=f"the one number {low:.6g} in all rows", told=tuple(told))
-    change = 'kind = "count" for whole numbers that stay whole'
+    if all(value == int(value) for value in finite) and max(-low, high) >= WHOLE:
+        return Column(
+            name,
+            note=f"{shown}; whole numbers too large to be told apart as amounts, such as keys",
+            told=tuple(told),
+            key=True,
+        )
+    counted = bool(words(name) & COUNT) and low >= 0 and all(value == int(value) for value in finite)
+    found, reason = ({"kind": "count"}, f"whole, and a count by the name {name}") if counted else _spread(finite)
+    shown += f"; {reason}" if reason else ""
+    options = {**found, **options}
+    change = "kind, tail, log or units"
     return Column(
         name, "scalar", options, shown, change, missing=None if missing != missing else missing, told=tuple(told)
     )
@@ -334,8 +348,11 @@ def vectors(name: str, values: np.ndarray, given: Mapping[str, Any]) -> Column |
     """
     options = {key: value for key, value in given.items() if key}
     rows, width = values.shape
+    if width < 2:
+        return Column(name, note=f"vectors of {width}, expected 2 numbers at least")
     if given.get("") not in (None, "clip", "label"):
-        return Column(name, given[""], options, f"vectors of {width}, as you say")
+        found = {"size": width, **options} if given[""] == "scalar" else options
+        return Column(name, given[""], found, f"vectors of {width}, as you say")
     binary = values.dtype == bool or (values.dtype.kind in "iu" and set(np.unique(values)) <= {0, 1})
     if given.get("") == "label" or (binary and given.get("") is None):
         ones = values.astype(np.int64).sum(1)
@@ -368,6 +385,24 @@ def vectors(name: str, values: np.ndarray, given: Mapping[str, Any]) -> Column |
     where = "norm 1" if unit else f"norms {norms.min():.3g} … {norms.max():.3g}"
     found = {"width": width, "unit_norm": unit, **options}
     return Column(name, "clip", found, f"vectors of {width} numbers, {where}", told=told)
+
+
+def _spread(finite: Sequence[float]) -> tuple[dict[str, Any], str]:
+    """Options for numbers of which a few lie far from the others, with the evidence."""
+    x = np.asarray(finite, dtype=np.float64)
+    far = _far(x)
+    if not far:
+        return {}, ""
+    told = f"{far} of {len(x)} lie more than 6 deviations out"
+    if x.min() > 0 and not _far(np.log(x)):
+        return {"log": True}, f"{told}, but not their logarithms"
+    return {"tail": "student"}, told
+
+
+def _far(x: np.ndarray) -> int:
+    """How many numbers are more than 6 deviations, by the middle half of them, from the middle."""
+    low, middle, high = np.quantile(x, (0.25, 0.5, 0.75))
+    return int((np.abs(x - middle) > 6 * (high - low) / 1.35).sum()) if high > low else 0
 
 
 def _missing(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What a column of pictures or class maps holds, counted over all its values. Importing this module imports no torch."""
 
+import contextlib
 from collections import Counter
 from typing import Any
 
@@ -153,8 +154,9 @@ class Pixels:
             self._plane(native(np.asarray(image)), 255 if mode == "1" else 1)
         else:
             self._colours(np.asarray(image if mode == "RGB" else image.convert("RGB")))
-        # Last, as to count them reads the file on.
-        self.frames += image.format != "MPO" and getattr(image, "n_frames", 1) > 1
+        # Last, as to count them reads the file on, which may be damaged there.
+        with contextlib.suppress(Exception):
+            self.frames += image.format != "MPO" and getattr(image, "n_frames", 1) > 1
 
     def _palette(self, image: Any, indices: np.ndarray) -> None:
         colours = image.getpalette("RGB") or []

@@ -225,6 +225,9 @@ def mixed_depth(at: Path) -> Path:
 
 
 LABELS = np.arange(ROWS) % 3
+AGES = numbers(6).integers(18, 90, ROWS)
+DEGREES = numbers(7).normal(10, 12, ROWS).round(1)
+PRICES = np.exp(numbers(8).normal(5, 2.5, ROWS)).round(2)
 TAGS = np.array([[1, 0, 0, 1], [0, 1, 1, 0], [0, 0, 0, 0], [1, 1, 0, 1]], np.uint8)[np.arange(ROWS) % 4]
 
 CASES: dict[str, Case] = {
@@ -673,6 +676,45 @@ CASES: dict[str, Case] = {
     ),
     "small whole numbers": Case(
         arrays(image=GREYS, stars=LABELS * 2 + 1), "stars", None, "classes or numbers", {"stars=label": LABELS}
+    ),
+    "ages": Case(
+        table(["age,label", *(f"{AGES[i]},{i % 3}" for i in range(ROWS))]),
+        "age",
+        AGES.astype(np.float32),
+        "by the name age",
+        plugin="scalar",
+        options={},
+    ),
+    "ages of which -1 are two": Case(
+        table(["age,label", *(f"{AGES[i] if i > 1 else -1},{i % 3}" for i in range(ROWS))]),
+        "age",
+        None,
+        "2 of them are -1, which may be missing or a number",
+        {"age=scalar": np.where(np.arange(ROWS) > 1, AGES, -1).astype(np.float32)},
+    ),
+    "temperatures": Case(
+        table(["temperature,label", *(f"{DEGREES[i]},{i % 3}" for i in range(ROWS))]),
+        "temperature",
+        DEGREES.astype(np.float32),
+        "numbers with fractions",
+        plugin="scalar",
+        options={},
+    ),
+    "prices, of which a few are high": Case(
+        table(["price,label", *(f"{PRICES[i]},{i % 3}" for i in range(ROWS))]),
+        "price",
+        PRICES.astype(np.float32),
+        "but not their logarithms",
+        plugin="scalar",
+        options={"log": True},
+    ),
+    "counts": Case(
+        table(["count,label", *(f"{AGES[i] % 7},{i % 3}" for i in range(ROWS))]),
+        "count",
+        (AGES % 7).astype(np.float32),
+        "a count by the name count",
+        plugin="scalar",
+        options={"kind": "count"},
     ),
     "vectors (N, 1, D)": Case(
         arrays(embedding=numbers().normal(size=(ROWS, 1, 8)).astype(np.float16), label=LABELS),
