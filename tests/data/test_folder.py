@@ -342,3 +342,27 @@ def test_what_is_read_of_parts_is_what_is_on_the_disk(tmp_path: Path, registry: 
     batch = open_data(registry, DataOptions("folder", {"path": str(tmp_path)}), variables).take(range(4))
     assert batch.values["annotation"][:, 0, 0].tolist() == [0, 1, 2, 0]
     assert np.allclose((batch.values["image"][:, 0, 0, 0] + 1) / 2 * 255, [0, 10, 20, 30])
+
+
+def test_tables_in_the_folders_of_parts_are_of_their_parts(tmp_path: Path) -> None:
+    files = {f"{part}/images/{i}.png": i for i in range(3) for part in ("train", "val")}
+    tables = {
+        f"{part}/labels.csv": "file,label\n" + "".join(f"{i},{part}\n" for i in range(3)) for part in ("train", "val")
+    }
+    tree(tmp_path, {**files, **tables})
+    for part, word in (("train", "train"), ("validation", "val")):
+        source = Folder(tmp_path, part=part)
+        assert source.names == ("image", "label")
+        assert [row["label"] for row in source] == [word] * 3 == list(source.column("label"))
+    assert [row["label"] for row in Folder(tmp_path, part="all")] == ["train"] * 3 + ["val"] * 3
+    assert list(Folder(tmp_path, part="all").column("label")) == ["train"] * 3 + ["val"] * 3
+
+
+def test_the_column_that_names_the_files_is_told_where_it_is_not_the_first(tmp_path: Path) -> None:
+    tree(
+        tmp_path,
+        {f"images/a{i}.png": i for i in FOUR} | {"t.csv": "n,file\n" + "".join(f"{i},a{i}.png\n" for i in FOUR)},
+    )
+    source = Folder(tmp_path)
+    assert source.names == ("image", "n")
+    assert source.notes == ["t.csv: its column file names the files"]

@@ -265,12 +265,14 @@ def test_parquet_gives_what_each_column_holds(tmp_path: Path) -> None:
     assert two["image"] == tmp_path / "b.png"
     assert one["emb"].dtype == np.float32
     assert one["emb"].tolist() == [1, 2]
-    with pytest.raises(RequestError, match="emb: found no value at place 1 of 2, expected a number in each"):
+    with pytest.raises(RequestError, match=r"^found no value at place 1 of 2, expected a number in each"):
         two["emb"]
+    with pytest.raises(RequestError, match="row 1, emb: found no value at place 1 of 2"):
+        source.column("emb")
     assert one["half"].dtype == np.float16
     assert one["map"].tolist() == [[0, 1], [1, 0]]
     assert one["map"].dtype == np.int64
-    with pytest.raises(RequestError, match="map: found lists of 1, 2 values in one list"):
+    with pytest.raises(RequestError, match=r"^found lists of 1, 2 values in one list"):
         two["map"]
     assert [row["word"] for row in source] == ["cat", "dog", None]
     assert [row["flag"] for row in source] == [True, None, False]

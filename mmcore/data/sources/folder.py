@@ -1,6 +1,7 @@
 """Parallel folders of files that share their stems."""
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import attrs
 
 from mmcore.data.source import Row, Source, existing
-from mmcore.data.sources.files import inside, natural, shown
+from mmcore.data.sources.files import inside, natural, part_of, shown
 from mmcore.data.sources.layout import Layout, asked_parts, find_places, parts_of
 from mmcore.data.sources.manifest import TABLES, Manifest
 from mmcore.data.sources.pairs import Affixes, check_pairs, join
@@ -39,6 +40,18 @@ class _Part:
 
     def key(self, index: int) -> str:
         return f"{self.name}/{self.stems[index]}" if self.name else self.stems[index]
+
+
+def _tables(path: Path, parts: Sequence[str]) -> list[str]:
+    """The tables in a folder, and in the folders of its parts."""
+    tops = [at for at in inside(path) if at.is_dir() and part_of(at.name) in parts]
+    found = [("", path), *((f"{top.name}/", top) for top in tops)]
+    return [
+        f"{start}{at.name}"
+        for start, top in found
+        for at in inside(top)
+        if at.is_file() and at.suffix.lower() in TABLES
+    ]
 
 
 class Folder(Source):
@@ -93,26 +106,30 @@ class Folder(Source):
                 raise OptionError("folder", f"{option}.{name}", given[name], expected)
         layout = Layout(self.path, places, affixes, tuple(ignore), self.notes)
         if tables is None:
-            tables = [at.name for at in inside(self.path) if at.is_file() and at.suffix.lower() in TABLES]
+            tables = _tables(self.path, parts_of(places))
         self.tables = [Manifest(existing(self.path / table, "folder", "tables")) for table in tables]
         # Which part a line means can be told only with all parts at hand.
         names = parts_of(places) or ("",)
         files = {name: layout.files(name) for name in (names if tables else asked)}
-        joined = [join(table, files) for table in self.tables]
+        joined = [self._join(table, name, files) for table, name in zip(self.tables, tables, strict=True)]
         self._columns = [
             tuple(name for name in table.names if name != key)
             for table, (key, _) in zip(self.tables, joined, strict=True)
         ]
-        self._parts = [_Part.of(name, files[name], [lines[name] for _, lines in joined]) for name in asked]
+        self._parts = [_Part.of(name, files[name], [lines.get(name, {}) for _, lines in joined]) for name in asked]
         self._starts = [0, *accumulate(len(one.stems) for one in self._parts)]
         if not len(self):
             there = ", ".join(shown(at.name) for at in inside(self.path)[:6]) or "nothing"
             raise RequestError(
                 f"folder: found {there} in {shown(str(self.path))}, expected folders of files such as images/, or a table such as labels.csv"
             )
-        self.names = (*places, *(name for names in self._columns for name in names))
-        twice = {name for name in self.names if self.names.count(name) > 1}
-        if twice:
+        self.names = tuple(dict.fromkeys([*places, *(name for names in self._columns for name in names)]))
+        for one in self._parts:
+            told = [columns for columns, lines in zip(self._columns, one.lines, strict=True) if lines]
+            count = Counter([*places, *(name for columns in told for name in columns)])
+            twice = {name for name, n in count.items() if n > 1}
+            if not twice:
+                continue
             raise RequestError(
                 f"folder: {self.path} has {', '.join(sorted(twice))} twice, expected one place for each variable; "
                 "options.folders and options.tables name those to read"
@@ -128,6 +145,14 @@ class Folder(Source):
         """The parts that the folders say, without reading any file."""
         return parts_of(find_places(existing(path, "folder", folder=True), folders))
 
+    def _join(self, table: Manifest, name: str, files: dict[str, Any]) -> tuple[str, dict[str, dict[str, int]]]:
+        """The lines of a table by part and stem, and the column that names them; a table in a part's folder is of that part."""
+        part = part_of(name.partition("/")[0]) if "/" in name else ""
+        key, lines = join(table, {part: files[part]} if part in files else files)
+        if key != table.names[0]:
+            self.notes.append(f"{name}: its column {key} names the files")
+        return key, lines
+
     def __len__(self) -> int:
         return self._starts[-1]
 
@@ -138,24 +163,25 @@ class Folder(Source):
     def __getitem__(self, index: int) -> Row:
         part, place = self._at(index)
         stem = part.stems[place]
-        row: dict[str, Any] = {}
+        row: dict[str, Any] = dict.fromkeys(self.names)
         for name, files in part.files.items():
-            row[name] = self.path / files[stem] if stem in files else None
+            if stem in files:
+                row[name] = self.path / files[stem]
         for table, lines, names in zip(self.tables, part.lines, self._columns, strict=True):
-            line = table[lines[stem]] if stem in lines else {}
-            row |= {name: line.get(name) for name in names}
+            if stem in lines:
+                line = table[lines[stem]]
+                row |= {name: line.get(name) for name in names}
         return row
 
     def column(self, name: str) -> Sequence[Any]:
-        for k, (table, names) in enumerate(zip(self.tables, self._columns, strict=True)):
-            if name in names:
-                values = table.column(name)
-                return [
-                    values[part.lines[k][stem]] if stem in part.lines[k] else None
-                    for part in self._parts
-                    for stem in part.stems
-                ]
-        return super().column(name)
+        told = {k: self.tables[k].column(name) for k, names in enumerate(self._columns) if name in names}
+        if not told:
+            return super().column(name)
+        return [
+            next((values[part.lines[k][stem]] for k, values in told.items() if stem in part.lines[k]), None)
+            for part in self._parts
+            for stem in part.stems
+        ]
 
     def has(self, name: str) -> Sequence[bool] | None:
         if name not in self.names:

@@ -51,18 +51,18 @@ class Parquet:
         return self.table.num_rows
 
     def __getitem__(self, index: int) -> Row:
-        return LazyRow(self.names, lambda name: self._value(name, self.table.column(name)[index]))
-
-    def _value(self, name: str, value: Any) -> Any:
-        try:
-            return plain(value, classes=name in self.classes)
-        except RequestError as error:
-            raise RequestError(f"{name}: {error}") from error
+        return LazyRow(self.names, lambda name: plain(self.table.column(name)[index], classes=name in self.classes))
 
     def column(self, name: str) -> Sequence[Any]:
         if name not in self.names:
             return [None] * len(self)
-        return [self._value(name, value) for value in self.table.column(name)]
+        values = []
+        for index, value in enumerate(self.table.column(name)):
+            try:
+                values.append(plain(value, classes=name in self.classes))
+            except RequestError as error:
+                raise RequestError(f"{self.where(index)}, {name}: {error}") from error
+        return values
 
     def texts_of(self, name: str) -> Sequence[str | None]:
         return [None if value is None else str(value) for value in self.column(name)]
