@@ -17,12 +17,14 @@ _PARTS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+_CACHED = re.compile(r"[0-9a-f]{16}\.(keys|vectors)\.npy")
+"""Files of :class:`mmcore.data.embed.Cache`, which may lie in the folder of the data."""
 _KNOWN = (*READERS, ".wav", ".flac", ".mp3", ".npz", ".safetensors")
 
 
 def is_stray(name: str) -> bool:
-    """Whether a file or folder of this name is the system's: hidden, ``Thumbs.db``, ``desktop.ini``, ``__MACOSX`` and their like."""
-    return name.startswith(".") or name.casefold() in _STRAY
+    """Whether a file or folder of this name is no data: hidden, ``Thumbs.db``, ``__MACOSX`` and their like, or of a cache of embeddings."""
+    return name.startswith(".") or name.casefold() in _STRAY or _CACHED.fullmatch(name) is not None
 
 
 def part_of(name: str) -> str:
