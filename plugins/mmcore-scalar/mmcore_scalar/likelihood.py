@@ -97,17 +97,24 @@ class Scale:
 
     def codes(self, x: Tensor) -> Tensor:
         """``y`` of numbers ``x``."""
+        wide = _wide(x)
         if self.log:
-            x = x.clamp(min=TINY).log()
-        return ((x - _like(self.mean, x)) / _like(self.std, x)).to(x.dtype)
+            wide = wide.clamp(min=TINY).log()
+        return ((wide - _like(self.mean, wide)) / _like(self.std, wide)).to(x.dtype)
 
     def values(self, y: Tensor) -> Tensor:
         """Numbers ``x`` of ``y``, inside the limits."""
-        x = (_like(self.mean, y) + _like(self.std, y) * y).to(y.dtype)
+        wide = _wide(y)
+        x = _like(self.mean, wide) + _like(self.std, wide) * wide
         if self.log:
             x = x.exp()
         highest = torch.finfo(y.dtype).max if self.high is None else self.high
-        return x.clamp(TINY if self.log and self.low is None else self.low, highest)
+        return x.clamp(TINY if self.log and self.low is None else self.low, highest).to(y.dtype)
+
+    def inside(self, x: Tensor) -> Tensor:
+        """Whether numbers keep the limits, to float32's rounding."""
+        low, high = -math.inf if self.low is None else self.low, math.inf if self.high is None else self.high
+        return (x >= low - 1e-6 * max(1, abs(low))) & (x <= high + 1e-6 * max(1, abs(high)))
 
     def limits(self, like: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """The codes of the limits."""
@@ -115,9 +122,12 @@ class Scale:
 
 
 def _like(values: Numbers, x: Tensor) -> float | Tensor:
-    # Half precision would round a mean that is large beside the deviation.
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    return x.new_tensor(values, dtype=dtype) if isinstance(values, tuple) else values
+    return x.new_tensor(values) if isinstance(values, tuple) else values
+
+
+def _wide(x: Tensor) -> Tensor:
+    """In float32 at least: half precision would round a mean that is large beside the deviation."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 @attrs.frozen
@@ -174,7 +184,7 @@ class Real(Likelihood):
             nll = nll + x.clamp(min=TINY).log()
         if self._limited:
             below, above = self._ends(family, place, log_scale)
-            nll = nll + (above - below).log()
+            nll = torch.where(self.scale.inside(x), nll + (above - below).log(), math.inf)
         return nll
 
     def mean(self, params: Tensor) -> Tensor:
