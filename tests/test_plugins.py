@@ -18,6 +18,9 @@ CASES = {
     "label-multi": ("label", {"classes": 4, "multi": True, "frequencies": [0.1, 0.5, 0.3, 0.8]}),
     "clip-sphere": ("clip", {"width": 16}),
     "clip-vector": ("clip", {"width": 16, "unit_norm": False, "scale": 3.0}),
+    "scalar": ("scalar", {"mean": 41.0, "std": 18.0}),
+    "scalar-vector": ("scalar", {"size": 3, "tail": "student", "mean": [40.0, 1.5, -300.0], "std": [12.0, 0.2, 50.0]}),
+    "scalar-count": ("scalar", {"kind": "count", "high": 40, "mean": 12.0, "std": 6.0}),
 }
 SPACES = [Space((8, 8, 8)), Space((64, 16)), Space((4, 4, 4, 8))]
 
@@ -131,7 +134,7 @@ def test_metrics_are_best_for_the_truth(modality: Modality) -> None:
     for name, metric in modality.metrics().items():
         value = metric(x, x)
         assert value.shape == (8,)
-        torch.testing.assert_close(value, torch.full((8,), 0.0 if name == "mse" else 1.0))
+        torch.testing.assert_close(value, torch.full((8,), 0.0 if name == "mse" or "error" in name else 1.0))
 
 
 def test_every_sample_can_be_shown(modality: Modality) -> None:

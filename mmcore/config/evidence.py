@@ -20,85 +20,17 @@ _BORDER = 224 << 16 | 224 << 8 | 192
 VOID = (*range(250, 256), 65535)
 """Values above the classes that data sets use for void."""
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
-MASK = frozenset(
-    [
-        "annot",
-        "annotation",
-        "annotations",
-        "annots",
-        "class",
-        "classes",
-        "classmap",
-        "gt",
-        "gts",
-        "instances",
-        "label",
-        "labelids",
-        "labelmap",
-        "labels",
-        "labeltrainids",
-        "map",
-        "maps",
-        "mask",
-        "masks",
-        "matte",
-        "mattes",
-        "parsing",
-        "region",
-        "regions",
-        "seg",
-        "segm",
-        "segmentation",
-        "segmentations",
-        "segs",
-        "semantic",
-        "target",
-        "targets",
-        "trimap",
-        "trimaps",
-        "truth",
-        "void",
-    ]
-)
-IMAGE = frozenset(
-    [
-        "depth",
-        "face",
-        "faces",
-        "frame",
-        "frames",
-        "gray",
-        "grey",
-        "image",
-        "images",
-        "img",
-        "imgs",
-        "jpeg",
-        "jpg",
-        "photo",
-        "photos",
-        "pic",
-        "pics",
-        "picture",
-        "pictures",
-        "pixel",
-        "pixels",
-        "png",
-        "render",
-        "renders",
-        "rgb",
-        "scan",
-        "scans",
-        "sketch",
-        "sketches",
-        "slice",
-        "slices",
-        "thumbnail",
-        "thumbnails",
-        "xray",
-        "xrays",
-    ]
-)
+MASK = frozenset((
+    "annot", "annotation", "annotations", "annots", "class", "classes", "classmap", "gt", "gts", "instances", "label",
+    "labelids", "labelmap", "labels", "labeltrainids", "map", "maps", "mask", "masks", "matte", "mattes", "parsing",
+    "region", "regions", "seg", "segm", "segmentation", "segmentations", "segs", "semantic", "target", "targets",
+    "trimap", "trimaps", "truth", "void",
+))  # fmt: skip
+IMAGE = frozenset((
+    "depth", "face", "faces", "frame", "frames", "gray", "grey", "image", "images", "img", "imgs", "jpeg", "jpg",
+    "photo", "photos", "pic", "pics", "picture", "pictures", "pixel", "pixels", "png", "render", "renders", "rgb",
+    "scan", "scans", "sketch", "sketches", "slice", "slices", "thumbnail", "thumbnails", "xray", "xrays",
+))  # fmt: skip
 
 
 @attrs.frozen

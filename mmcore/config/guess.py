@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import itertools
 import json
 import math
 import re
@@ -19,13 +20,14 @@ from mmcore.config.files import value_of
 from mmcore.data import Source, as_source
 from mmcore.data.census import Pixels
 from mmcore.data.decode import decode
+from mmcore.data.sources.files import part_of
 from mmcore.data.sources.survey import Survey, survey
 from mmcore.errors import ConfigError, MmcoreError, Problem, RequestError, nearest
 from mmcore.plugins import Registry
 from mmcore.progress import Progress
 
 SEEN = 4096
-"""Rows whose pictures and vectors are read, spread evenly over the data: all rows of most data."""
+"""Rows whose pictures and vectors are read, drawn at random: all rows of most data."""
 SECONDS = 60.0
 """After which reading stops; how many rows were read is said."""
 FIRST = 64
@@ -35,11 +37,6 @@ SIDE = 32
 SMALL = 1024
 """Numbers of codes up to which a perceptron sees the whole space at once."""
 _FLAG = re.compile(r"has_(?P<a>.+)|(?P<b>.+)_present|present_(?P<c>.+)")
-_PARTS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 
 
 @attrs.frozen
@@ -82,8 +79,7 @@ class Looked:
         self.bad: list[str] = []
         self.columns: list[Column] = []
         self.questions: list[Question] = []
-        count = len(source)
-        order = _spread(count, min(count, SEEN))
+        order = _drawn(len(source))
         first: list[tuple[int, Mapping[str, Any]]] = []
         for index in order[:FIRST]:
             row = self._asked(index, "", lambda index=index: source[index])
@@ -99,7 +95,7 @@ class Looked:
         self.flags = {next(filter(None, found.groups())): name for name in names if (found := _FLAG.fullmatch(name))}
         self.flags = {name: flag for name, flag in self.flags.items() if name in names}
         self.split = own_parts(source, names)[0]
-        self.kinds = {name: self._kind(name, first) for name in names}
+        self.kinds = {name: self._kind(name, first, order[FIRST:]) for name in names}
         self._seen: dict[str, Any] = {}
         self.read = self._count(order)
         for name in names:
@@ -126,17 +122,24 @@ class Looked:
 
         return self._asked(index, name, read)
 
-    def _kind(self, name: str, first: Sequence[tuple[int, Mapping[str, Any]]]) -> str:
+    def _kind(self, name: str, first: Sequence[tuple[int, Mapping[str, Any]]], others: Sequence[int]) -> str:
         """``"pixels"``, ``"vectors"``, ``"plain"``, or what it is that nothing reads."""
         bad = len(self.bad)
-        for index, row in first:
+        looked, rare = (
+            0,
+            ((index, self._asked(index, "", lambda index=index: self.source[index]) or {}) for index in others),
+        )
+        for index, row in itertools.chain(first, rare):
+            if looked >= len(first) and len(self.bad) > bad:
+                break
+            looked += 1
             value = self._value(index, row, name)
             if value is not None:
                 del self.bad[bad:]  # told when all are read
                 return _kind(value)
         if len(self.bad) > bad and self.said.get(name, {}).get("") != "none":
             raise RequestError(
-                f"init: {name}: none of the {len(first)} values looked at can be read, expected at least one; {self.bad[bad]}; "
+                f"init: {name}: none of the {looked} values looked at can be read, expected at least one; {self.bad[bad]}; "
                 f"--assume {name}=none leaves it out"
             )
         return "plain"
@@ -242,12 +245,9 @@ class Looked:
         return Column(name, note=f"vectors of {len(lengths)} lengths, which no first-party modality reads")
 
 
-def _spread(count: int, some: int) -> list[int]:
-    """``some`` of ``count`` indices, spread evenly, and so in every beginning of them too."""
-    indices = [k * count // some for k in range(some)]
-    bits = max(1, (some - 1).bit_length())
-    order = (int(format(k, f"0{bits}b")[::-1], 2) for k in range(1 << bits))
-    return [indices[k] for k in order if k < some]
+def _drawn(count: int) -> list[int]:
+    """Rows in an order without any rhythm, at most :data:`SEEN`: every second row may lack a variable."""
+    return np.random.Generator(np.random.Philox(0)).permutation(count)[:SEEN].tolist()
 
 
 def _plain(value: Any) -> Any:
@@ -297,7 +297,7 @@ def own_parts(source: Source, names: Sequence[str]) -> tuple[str, dict[str, list
     words = sorted({value for value in values if isinstance(value, str)})
     found: dict[str, list[str]] = {}
     for word in words:
-        found.setdefault(_PARTS.get(word.lower(), ""), []).append(word)
+        found.setdefault(part_of(word), []).append(word)
     if not all(isinstance(value, str) for value in values) or "" in found or not {"train"} < found.keys():
         return "", {}
     return name, {part: found[part] for part in ("validation", "test") if part in found}
@@ -353,7 +353,7 @@ def configuration(path: Path, registry: Registry, *, out: str = "", assume: Sequ
         )
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", path.absolute().name.split(".")[0]).strip("-") or "data"
     lines = _lines(stem, out or f"runs/{stem}", name, options, columns, used, source, parts, shares)
-    return Guess("\n".join(lines) + "\n", tuple(_said(path, surveyed, looked, columns, source)))
+    return Guess("\n".join(lines) + "\n", tuple(_said(path, surveyed, looked, columns, shares)))
 
 
 def _assumed(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -397,18 +397,22 @@ def _installed(registry: Registry) -> list[str]:
     return [entry.name for entry in registry.entries if entry.kind == "modality"]
 
 
-def _said(path: Path, surveyed: Survey, looked: Looked, columns: Sequence[Column], source: Source) -> Iterator[str]:
+def _said(
+    path: Path, surveyed: Survey, looked: Looked, columns: Sequence[Column], shares: Mapping[str, float]
+) -> Iterator[str]:
     """Lines for the terminal."""
     variables = _variables([column for column in columns if column.plugin])
-    rows = f"{len(source):,} rows"
-    if looked.read < len(source):
-        rows += f", pictures and vectors of {looked.read:,} of them, spread evenly"
+    rows = f"{len(looked.source):,} rows"
+    if looked.read < len(looked.source):
+        rows += f", pictures and vectors of {looked.read:,} of them, drawn at random"
     yield f"{path}: read by the source {surveyed.source}, {rows}"
     yield from (f"  {one}" for one in surveyed.evidence)
     for column in columns:
         if column.plugin:
             change = f"; to change: {column.change}" if column.change else ""
-            yield f"  {column.name}: {column.plugin}, {column.note}{change}"
+            share = shares.get(column.name, 1.0)
+            where = f"in {share:.0%} of the rows; " if share < 1 else ""
+            yield f"  {column.name}: {column.plugin}, {where}{column.note}{change}"
             if column.missing is not None:
                 yield f"    missing: {column.missing!r}; to change: data.columns"
             if variables[column.name] != column.name:
@@ -420,7 +424,7 @@ def _said(path: Path, surveyed: Survey, looked: Looked, columns: Sequence[Column
     if left:
         yield "left out:"
         yield from (f"  {column.name}: {column.note}" for column in left)
-    yield from (f"note: {one}" for one in getattr(source, "notes", ()))
+    yield from (f"note: {one}" for one in looked.source.notes)
     if looked.apart:
         turned = any(seen.turned for seen in looked.seen)
         why = (

@@ -17,111 +17,22 @@ MANY = 100_000
 """Most classes of a label by its name."""
 ASKED = 20
 """Different whole numbers up to which a column may as well be classes as numbers."""
-LABEL = frozenset(
-    [
-        "answer",
-        "breed",
-        "category",
-        "categories",
-        "cat",
-        "class",
-        "classes",
-        "cls",
-        "color",
-        "colour",
-        "diagnosis",
-        "digit",
-        "digits",
-        "emotion",
-        "fine",
-        "gender",
-        "group",
-        "kind",
-        "label",
-        "labels",
-        "make",
-        "organ",
-        "sex",
-        "shape",
-        "species",
-        "style",
-        "subtype",
-        "target",
-        "targets",
-        "type",
-        "y",
-    ]
-)
-REAL = frozenset(
-    [
-        "age",
-        "amount",
-        "angle",
-        "area",
-        "bmi",
-        "cost",
-        "count",
-        "counts",
-        "date",
-        "day",
-        "days",
-        "distance",
-        "dose",
-        "duration",
-        "energy",
-        "height",
-        "hour",
-        "hours",
-        "humidity",
-        "income",
-        "latitude",
-        "length",
-        "longitude",
-        "mass",
-        "month",
-        "number",
-        "num",
-        "percent",
-        "power",
-        "pressure",
-        "price",
-        "ratio",
-        "salary",
-        "score",
-        "size",
-        "speed",
-        "temp",
-        "temperature",
-        "time",
-        "value",
-        "volume",
-        "weight",
-        "width",
-        "year",
-        "years",
-    ]
-)
+LABEL = frozenset((
+    "answer", "breed", "category", "categories", "cat", "class", "classes", "cls", "color", "colour", "diagnosis",
+    "digit", "digits", "emotion", "fine", "gender", "group", "kind", "label", "labels", "make", "organ", "sex", "shape",
+    "species", "style", "subtype", "target", "targets", "type", "y",
+))  # fmt: skip
+REAL = frozenset((
+    "age", "amount", "angle", "area", "bmi", "cost", "count", "counts", "date", "day", "days", "distance", "dose",
+    "duration", "energy", "height", "hour", "hours", "humidity", "income", "latitude", "length", "longitude", "mass",
+    "month", "number", "num", "percent", "power", "pressure", "price", "ratio", "salary", "score", "size", "speed",
+    "temp", "temperature", "time", "value", "volume", "weight", "width", "year", "years",
+))  # fmt: skip
 COUNT = frozenset(["count", "counts", "num", "number", "n"])
-KEY = frozenset(
-    [
-        "filename",
-        "file",
-        "id",
-        "idx",
-        "index",
-        "key",
-        "patient",
-        "path",
-        "row",
-        "seq",
-        "serial",
-        "stem",
-        "subject",
-        "uid",
-        "url",
-        "uuid",
-    ]
-)
+KEY = frozenset((
+    "filename", "file", "id", "idx", "index", "key", "patient", "path", "row", "seq", "serial", "stem", "subject",
+    "uid", "url", "uuid",
+))  # fmt: skip
 ABSENT = frozenset(("", "na", "n/a", "nan", "none", "null", "nil", "missing", "unknown", "?", "-"))
 
 

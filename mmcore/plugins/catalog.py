@@ -16,6 +16,7 @@ FIRST_PARTY = {
     "modality.image": "mmcore-image",
     "modality.label": "mmcore-label",
     "modality.mask": "mmcore-mask",
+    "modality.scalar": "mmcore-scalar",
 }
 """The project's own plugins, by their entry points: the only names that an error may advise to install unseen."""
 

@@ -36,7 +36,7 @@ def sheet(variables: Sequence["Modality"], answer: Mapping[str, "Tensor"], limit
     count = min(limit, len(next(iter(answer.values()))))
     cells: list[dict[str, Any]] = [{m.name: m.show(answer[m.name][i]) for m in shown} for i in range(count)]
     pictures = [m.name for m in shown if not isinstance(cells[0][m.name], str)]
-    words = [m.name for m in shown if m.name not in pictures and (m.discrete or not pictures)]
+    words = [m.name for m in shown if m.name not in pictures and (m.discrete or not m.spec.shape or not pictures)]
     sizes = {name: _enlarged(cells[0][name].size) for name in pictures}
     width = max(sum(w + 2 for w, _ in sizes.values()), SIDE if pictures else 3 * SIDE)
     tall = max((h for _, h in sizes.values()), default=0)

@@ -785,6 +785,21 @@ def test_a_configuration_by_hand_reads_the_right_values(name: str, tmp_path: Pat
     assert_right(read(tables, registry, case.variable), right)
 
 
+@pytest.mark.parametrize("every", [2, 100])
+def test_a_column_of_few_rows_is_found_whatever_their_rhythm(every: int, tmp_path: Path, registry: Registry) -> None:
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for i in range(200):
+        save(PHOTOS[i % ROWS, :8, :8], tmp_path / "images" / f"{i:03}.png")
+        if i % every == 1:
+            save(worded(BINARY[i % ROWS, :8, :8], [0, 255]), tmp_path / "masks" / f"{i:03}.png")
+    guess = configuration(tmp_path, registry)
+    tables = tomllib.loads(guess.text)
+    assert tables["modalities"]["mask"]["values"] == [0, 255]
+    assert tables["data"]["expect"] == {"image": 1.0, "mask": 1 / every}
+    assert f"mask, in {100 // every}% of the rows" in "\n".join(guess.said)
+
+
 # ---- the page ----
 
 PAGE = Path(__file__).parents[2] / "docs" / "reading.md"

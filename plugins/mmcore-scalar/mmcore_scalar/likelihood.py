@@ -161,7 +161,7 @@ class Real(Likelihood):
     The location keeps between the limits, so what is left by the truncation is never a far tail.
 
     Attributes:
-        tail: of ``TAILS``.
+        tail: ``"normal"`` or ``"student"``.
     """
 
     tail: str = "normal"
