@@ -57,6 +57,14 @@ TREES: dict[str, tuple[dict[str, Any], str, str]] = {
     "side by side": (both("{}.png", "{}_mask.png"), "image", "mask"),
     "parts that hold both": (both("train/images/{}.png", "train/masks/{}.png") | both("test/images/t{}.png", "test/masks/t{}.png"), "image", "mask"),
     "an archive's own folder": (both("archive/images/{}.png", "archive/masks/{}.png", **{"__MACOSX/archive/._x": b"\0"}), "image", "mask"),
+    "COCO": (
+        both("train2017/00000000{}.jpg", "stuff/train2017/00000000{}.png")
+        | {"val2017/9.jpg": 9, "stuff/val2017/9.png": 8, "annotations/instances_train2017.json": "{}", "annotations/instances_val2017.json": "{}"},
+        "image",
+        "stuff",
+    ),
+    "CVAT": (both("JPEGImages/a{}.jpg", "SegmentationClass/a{}.png") | {"ImageSets/Segmentation/default.txt": "a0\n", "labelmap.txt": "#"}, "JPEGImage", "SegmentationClass"),
+    "labelme, with masks": (both("images/a{}.jpg", "masks/a{}.png") | {f"images/a{i}.json": '{"shapes": []}' for i in N}, "image", "mask"),
     "prefixes": (both("imgs/img_{}.png", "gt/gt_{}.png"), "img", "gt"),
     "names that say nothing, but meet": (both("A/scene{}x.png", "B/scene{}x_b.png"), "A", "B"),
 }  # fmt: skip
@@ -91,6 +99,10 @@ CLASSES: dict[str, tuple[dict[str, Any], dict[int, str]]] = {
     "digits by folders": (
         {f"{k}/{i}.png": 10 * k + i for k in range(11) for i in range(2)},
         {10 * k + i: str(k) for k in range(11) for i in range(2)},
+    ),
+    "vehicles, of which one is called as a part is": (
+        {f"{name}/{name}{i}.jpg": 10 * k + i for k, name in enumerate(("bus", "car", "train")) for i in range(2)},
+        {10 * k + i: name for k, name in enumerate(("bus", "car", "train")) for i in range(2)},
     ),
     "cats and dogs": (
         {f"train/{name}s/{name}.{i}.jpg": 10 * k + i for k, name in enumerate(("cat", "dog")) for i in range(2)},
@@ -169,3 +181,29 @@ def test_what_nothing_reads_is_told(files: dict[str, Any], message: str, tmp_pat
     assert "\n" not in str(told.value)
     with pytest.raises(RequestError, match="there is nothing at"):
         survey(tmp_path / "nowhere")
+
+
+LABELLED: dict[str, dict[str, Any]] = {
+    "NIH chest X-rays": {f"images_00{i}/images/0000000{i}_000.png": i for i in N}
+    | {"Data_Entry_2017.csv": "Image Index,Finding Labels,Patient Age,\n" + "".join(f"0000000{i}_000.png,{'ab'[i % 2]},{50 + i},\n" for i in N)},
+    "CelebA": {f"img_align_celeba/img_align_celeba/00000{i}.jpg": i for i in N}
+    | {"list_attr_celeba.csv": "image_id,Finding Labels,Patient Age\n" + "".join(f"00000{i}.jpg,{'ab'[i % 2]},{50 + i}\n" for i in N)},
+    "a table beside flat images": {f"{i:03d}.png": i for i in N}
+    | {"labels.csv": "id;Finding Labels;Patient Age\n" + "".join(f"{i:03d};{'ab'[i % 2]};{50 + i}\n" for i in N)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_images_meet_the_lines_of_a_table(name: str, tmp_path: Path, registry: Registry) -> None:
+    tree(tmp_path, LABELLED[name])
+    found = survey(tmp_path)
+    assert (found.source, found.question) == ("folder", "")
+    rows = values(registry.source(found.source, **found.options)).values()
+    assert [row["image"] for row in rows] == list(N)
+    assert [(row["Finding Labels"], row["Patient Age"]) for row in rows] == [("ab"[i % 2], 50 + i) for i in N]
+
+
+def test_images_alone_are_images(tmp_path: Path, registry: Registry) -> None:
+    tree(tmp_path, {f"img_align_celeba/00000{i}.jpg": i for i in N} | {"list_attr_celeba.txt": "4\na b\n"})
+    found = survey(tmp_path)
+    assert [row["image"] for row in values(registry.source(found.source, **found.options)).values()] == list(N)

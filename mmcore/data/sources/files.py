@@ -132,13 +132,12 @@ def is_image(name: str) -> bool:
 def data_files(names: Iterable[str]) -> tuple[list[str], list[str]]:
     """Files of one variable, and those beside them that are of no kind known: where most are images or arrays, others are left out."""
     names = list(names)
-    known = [name for name in names if suffix_of(name) in READERS]
-    pictures = [name for name in known if is_image(name) or suffix_of(name) == ".npy"]
-    if 2 * len(pictures) <= len(names):
-        return names, []
-    unknown = set(names) - set(known)
+    known = {name for name in names if suffix_of(name) in READERS}
+    pictures = {name for name in known if is_image(name) or suffix_of(name) == ".npy"}
     # A text or JSON file beside the picture of its own name tells of it, and is no second one.
     stems = {without_suffix(name) for name in pictures}
-    beside = {name for name in set(known) - set(pictures) if without_suffix(name) in stems}
-    left = unknown | beside
+    left = {name for name in known - pictures if without_suffix(name) in stems}
+    unknown = set(names) - known
+    if 2 * len(pictures) > len(names) - len(left):
+        left |= unknown
     return [name for name in names if name not in left], sorted(left)

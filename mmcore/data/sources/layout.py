@@ -69,23 +69,17 @@ def find_places(path: Path, folders: "Mapping[str, str | Mapping[str, str]] | No
                     add(name, part, folder)
         return places
     found = folders_in(path)
-    trained = any(part_of(at.name) == "train" for at in found)
-    if trained and all(part_of(at.name) for at in found):
-        for top in found:
-            below = folders_in(top)
-            for at in below:
-                add(singular(at.name), part_of(top.name), f"{top.name}/{at.name}")
-            if not below:
-                add("image" if any(is_image(at.name) for at in inside(top)) else "file", part_of(top.name), top.name)
-        return places
     words = {at.name: part_and_rest(at.name) for at in found}
-    if len(words) > 1 and all(part for part, _ in words.values()) and "train" in {part for part, _ in words.values()}:
-        for folder, (part, rest) in words.items():
-            add(singular(rest) or "image", part, folder)
-        return places
+    parted = "train" in {part for part, _ in words.values()}
     for at in found:
-        for part, folder in _parts_in(at, at.name):
-            add(singular(at.name), part, folder)
+        part, rest = words[at.name] if parted else ("", at.name)
+        below = folders_in(at) if part and not rest else []
+        for one in below:
+            add(singular(one.name), part, f"{at.name}/{one.name}")
+        if part and not below:
+            add(singular(rest) or ("image" if any(map(is_image, files_below(at))) else "file"), part, at.name)
+        for within, folder in () if part else _parts_in(at, at.name):
+            add(singular(at.name), within, folder)
     return places
 
 
@@ -189,13 +183,14 @@ class Layout:
             for file in files_below(self.path / folder)
             if not any(fnmatch(file, mask) or fnmatch(file.rpartition("/")[2], mask) for mask in self.ignore)
         ]
-        flat = [file for file in files if "/" not in file]
-        if flat and len(flat) < len(files):
-            self._left(folder, [file for file in files if "/" in file], "in folders beside files")
-        taken, left = data_files(flat or files)
+        taken, left = data_files(files)
+        flat = [file for file in taken if "/" not in file]
+        if flat and len(flat) < len(taken):
+            self._left(folder, [file for file in taken if "/" in file], "in folders beside files")
+            left = [file for file in left if "/" not in file]
         if left:
             self._left(folder, left, "that are no pictures or arrays")
-        return taken
+        return flat or taken
 
     def _left(self, folder: str, files: list[str], why: str) -> None:
         self.notes.append(f"{shown(folder)}: {len(files)} files {why} are left out, such as {shown(files[0])}")

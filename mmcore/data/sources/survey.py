@@ -16,6 +16,7 @@ from mmcore.data.sources.files import (
     is_image,
     normal,
     part_and_rest,
+    part_of,
     shown,
     singular,
     suffix_of,
@@ -124,7 +125,8 @@ def _folders(at: Path, layout: str) -> Survey | None:
     if not found:
         return None
     tables = [one for one in inside(at) if one.is_file() and suffix_of(one.name) in TABLES]
-    if len(found) == 1 and not tables and folders_in(found[0]) and not _says(found[0].name):
+    only = found[0].name if len(found) == 1 else ""
+    if only and not tables and folders_in(found[0]) and not _says(only) and not part_of(only):
         return survey(found[0], layout)  # as archives unpack
     naming = [table for table in tables if _names_files(table, len(found))]
     if len(naming) == 1:
@@ -154,8 +156,7 @@ def _folders(at: Path, layout: str) -> Survey | None:
 def _says(name: str) -> bool:
     """Whether a folder is called as a modality, or as one of a part."""
     part, rest = part_and_rest(name)
-    rest = rest or "image"
-    return bool(_MODALITY.fullmatch(rest) or _MODALITY.fullmatch(singular(rest))) or bool(part and rest != "image")
+    return bool(rest and (part or _MODALITY.fullmatch(rest) or _MODALITY.fullmatch(singular(rest))))
 
 
 def _some(folder: Path, most: int = 200) -> list[str]:
@@ -167,7 +168,9 @@ def _classes_reason(folders: Mapping[str, Path]) -> str:
     """Why folders that are not called as modalities are classes: ``"ask"`` where that is open, empty where they are variables."""
     if not all(is_image(file) for folder in list(folders.values())[:50] for file in _some(folder)):
         return ""
-    if len(folders) == 1 or len(folders) > _FEW:
+    if len(folders) == 1:
+        return ""
+    if len(folders) > _FEW:
         return "none is called as a modality is"
     stems = [{normal(stem_of(file)) for file in _some(folder, _MANY)} for folder in folders.values()]
     for k, one in enumerate(stems):
@@ -204,6 +207,13 @@ def _parallel(at: Path) -> Survey | None:
     places = find_places(at)
     if not places:
         return None
+    numbered = {re.sub(r"[_\-. ]?\d+$", "", name) for name in places}
+    if len(places) > 1 and len(numbered) == 1 and _IMAGE.fullmatch(singular(*numbered)):
+        return Survey(
+            "folder",
+            {"path": str(at), "folders": {"image": "."}},
+            (f"{len(places)} folders are numbered and hold images",),
+        )
     files = {name: [file for here in places[name].values() for file in _some(at / here, _MANY)] for name in places}
     stems = {name: {normal(stem_of(file)) for file in some} for name, some in files.items()}
     read = [name for name in places if any(suffix_of(file) in READERS for file in files[name])] or list(places)
@@ -220,12 +230,17 @@ def _parallel(at: Path) -> Survey | None:
         found = _affixes(stems[first], stems[name])
         if found is not None and affixes.get(first, found[0]) == found[0]:
             affixes |= {first: found[0], name: found[1]}
-        elif not _says(name) and not any(is_image(file) or suffix_of(file) == ".npy" for file in files[name]):
-            apart.append(name)
+        elif not any(is_image(file) or suffix_of(file) == ".npy" for file in files[name]) and (
+            not _says(name) or 2 * len(files[name]) < len(files[first])
+        ):
+            apart.append(name)  # lists and notes, not a file for each image
     options: dict[str, Any] = {"path": str(at)}
     kept = [name for name in read if name not in apart]
     evidence = [f"folders are variables: {', '.join(f'{name} of {_place(places[name])}' for name in kept)}"]
-    if len(kept) < len(places):
+    if kept == list(places) and len(kept) == 1 and not _says(kept[0]) and is_image((files[kept[0]] or [""])[0]):
+        options["folders"] = {"image": _option(places[kept[0]])}
+        evidence = [f"the images lie in {_place(places[kept[0]])}"]
+    elif len(kept) < len(places):
         options["folders"] = {name: _option(places[name]) for name in kept}
         left = ", ".join(_place(here) for name, here in places.items() if name not in kept)
         evidence.append(f"left out, as their files are of no kind that is read, or their names meet no others: {left}")
