@@ -308,7 +308,7 @@ def test_bad_rows_and_options_are_refused(model: JointModel) -> None:
     with pytest.raises(RequestError, match=r"steps = 1\.5, expected a whole number"):
         mmcore.fit(model, [{"label": 1}], steps=1.5)
     with pytest.raises(RequestError, match="device 'tpu9' cannot be used"):
-        mmcore.fit(model, [{"label": 1}], steps=1, device="tpu9")
+        mmcore.fit(model, [{"image": torch.zeros(8, 8), "label": 1}], steps=1, device="tpu9")
 
 
 def test_a_prior_that_is_not_reached_warns(parts: list[Modality], registry: Registry) -> None:

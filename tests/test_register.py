@@ -100,7 +100,9 @@ def test_compose_makes_a_registered_network_that_trains_and_samples(mine: mmcore
         "options": {"features": 5},
     }
     before = model.backbone.mix.weight.clone()
-    mmcore.fit(model, mine.source("threes"), steps=2, batch_size=4, quiet=True, device="cpu")
+    threes = mine.source("threes")
+    rows = [{"image": threes[k]["image"], "tag": threes[k]["label"]} for k in range(len(threes))]
+    mmcore.fit(model, rows, steps=2, batch_size=4, quiet=True, device="cpu")
     assert not torch.equal(model.backbone.mix.weight, before)
     assert mmcore.sample(model, 2, steps=2)["tag"].shape == (2,)
 

@@ -158,7 +158,8 @@ class JointModel(nn.Module):
             noise: ``(B, *Z)`` standard normal.
         """
         h = self.frame.weighted(placed, drive.level.W, drive.known)
-        return self.process.marginal(None, drive.level, h=h).draw(noise)
+        # Codes may have more digits than the noise that was drawn for the heads.
+        return self.process.marginal(None, drive.level, h=h).draw(noise.to(h.dtype))
 
     def scaled(self, z: Tensor, drive: Drive) -> Tensor:
         """Scale noisy latents ``(B, *Z)`` to about unit variance, as the network reads them."""
