@@ -13,11 +13,8 @@ One process's times differ from the next's by a tenth and more, so the ratios ar
 rounds, each of which measures everything in turn. The weights are random.
 """
 
-import argparse
 import json
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -28,6 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import mmcore
+from benchmarks.processes import in_processes, parser_of
 from mmcore import sample
 from mmcore.demo.run import digits_model
 
@@ -39,22 +37,14 @@ AIMS = {1: 1.25, 64: 1.10, 500: 1.05}
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--processes", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser_of(__doc__, rounds=9).parse_args()
     torch.set_num_threads(1)
     model = random_model()
     if options.one:
         print(json.dumps(one_process(model, options.rounds)))
         return
     print(operations_line(model), flush=True)
-    command = [sys.executable, "-m", "benchmarks.sampler_step", "--one", "--rounds", str(options.rounds)]
-    processes = []
-    for _ in range(options.processes):
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        processes.append(json.loads(output.splitlines()[-1]))
+    processes = in_processes("benchmarks.sampler_step", options)
     first, second = ([process[name] for process in processes] for name in ("first", "second"))
     print(
         f"processor time of the first sample of 1 in {STEPS} steps: {statistics.median(first):.2f} s "

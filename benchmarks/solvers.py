@@ -12,13 +12,10 @@ disturbs less than the clock, and the ratios to diffusers with their spread over
 * **sample**: what a step of ``mmcore.sample`` does beside the network, for a model of this space.
 """
 
-import argparse
 import importlib
 import itertools
 import json
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 import mmcore
+from benchmarks.processes import in_processes, parser_of
 from benchmarks.sampler_step import network_modules
 from mmcore.process import Process, schedule
 
@@ -291,22 +289,14 @@ def one_process(rounds: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure in several processes, and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--processes", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser_of(__doc__, rounds=15).parse_args()
     torch.set_num_threads(1)
     if options.one:
         with torch.no_grad():
             print(json.dumps(one_process(options.rounds)))
         return
     diffusers_schedulers()
-    command = [sys.executable, "-m", "benchmarks.solvers", "--one", "--rounds", str(options.rounds)]
-    processes = []
-    for _ in range(options.processes):
-        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-        processes.append(json.loads(output.splitlines()[-1]))
+    processes = in_processes("benchmarks.solvers", options)
     print("| | µs | of diffusers' time | aim |\n|---|---|---|---|")
     for name in processes[0]:
         kind, way = name.split(maxsplit=1)

@@ -8,18 +8,16 @@ randomness, encoding, placement, the process, gradient clipping, the average and
 torch's own words: what any loop would pay for these.
 """
 
-import argparse
 import itertools
 import json
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 
 import torch
 
 import mmcore
+from benchmarks.processes import in_processes, parser_of
 from mmcore.data import Loader, Table
 from mmcore.demo.run import COMPONENTS, TRAINING, digits_model
 from mmcore.model.roles import Role
@@ -31,24 +29,17 @@ from mmcore.training.weighting import WEIGHTINGS
 
 def main() -> None:
     """Measure in turn, round by round, so that a drift of the machine's speed touches both alike; in several processes."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__, rounds=30)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--processes", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.one:
         print(json.dumps(_measured(options.rounds, options.steps)))
         return
-    found = []
-    for _ in range(options.processes):
-        command = [sys.executable, "-m", "benchmarks.step", "--one", "--threads", str(options.threads)]
-        command += ["--rounds", str(options.rounds), "--steps", str(options.steps)]
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        found.append(json.loads(output.splitlines()[-1]))
-        print(_line(found[-1]))
+    found = in_processes("benchmarks.step", options, "--threads", str(options.threads), "--steps", str(options.steps))
+    for one in found:
+        print(_line(one))
     print(f"median of {options.processes} processes: {_line([statistics.median(x) for x in zip(*found, strict=True)])}")
     print("in the engine:")
     for name, part in _parts(mmcore.discover()).items():

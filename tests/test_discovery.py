@@ -195,6 +195,7 @@ METADATA_FAULTS = {
     "extras": ({"points": {"modality.x": "m [extra]"}}, "broken", r"has the value 'm \[extra\]', expected a module"),
     "no value": ({"points": f"[{GROUP}]\nmodality.x\n"}, "broken", "entry_points.txt cannot be read"),
     "colon": ({"points": {"modality.x:y": "m"}}, "broken", "is called 'x:y', expected letters"),
+    "word": ({"points": {"sampler.auto": "m"}}, "broken", "has a name that stands for mmcore's own choice"),
     "twice": ({"points": f"[{GROUP}]\nmodality.x = m\nmodality.x = n\n"}, "broken", "two modules for one entry point"),
     "not utf-8": (
         {"points": f"[{GROUP}]\nmodality.x = m".encode() + b"\xff\n"},
@@ -244,8 +245,9 @@ def test_faulty_metadata_is_told_in_one_line_and_raised_when_asked_for(
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1
     assert f"is {status} and left out" in told[0]
+    asked = {"colon": ("modality", "x:y"), "next API": ("modality", "mmcore_odd:x"), "word": ("sampler", "auto")}
     with pytest.raises(PluginError, match=match):
-        registry.modality("x:y" if fault == "colon" else "mmcore_odd:x" if fault == "next API" else "x")
+        registry.make(*asked.get(fault, ("modality", "x")), {})
     assert {row["status"] for row in registry.table() if "odd" in str(row["distribution"])} == {status}
     assert registry.modality("label", classes=3).name == "label"
 
@@ -589,7 +591,7 @@ def test_unknown_names_and_options_say_what_there_is() -> None:
 
 def test_of_what_is_not_installed_only_the_projects_own_is_advised() -> None:
     registry = mmcore.Registry([entry for entry in installed() if entry.distribution != "mmcore-mask"])
-    with pytest.raises(RequestError, match=r"there are clip, image, label, scalar \(pip install mmcore-mask\)$"):
+    with pytest.raises(RequestError, match=r"expected one of clip, image, label, scalar \(pip install mmcore-mask\)$"):
         registry.modality("mask")
     with pytest.raises(RequestError, match=r"\(pip install mmcore-mask\)$"):
         registry.modality("mmcore-mask:modality.mask")

@@ -272,6 +272,18 @@ class Follow(mmcore.sampling.Guidance):
         return self.codes(codes)
 
 
+def test_a_guidance_that_drops_nothing_is_asked_too(model: JointModel) -> None:
+    """One that changes codes without any others is used as one that is given them and does not look."""
+    x = values(4)
+    how: dict[str, Any] = {"given": {"label": x["label"]}, "steps": 3, "seed": 2}
+    alone, beside = (
+        mmcore.sample(model, 4, guidance=Follow(names, lambda codes: codes / 2), **how) for names in ((), ["label"])
+    )
+    plain = mmcore.sample(model, 4, **how)
+    assert all(torch.equal(alone[name], beside[name]) for name in plain)
+    assert any(not torch.equal(alone[name], plain[name]) for name in plain)
+
+
 @pytest.mark.parametrize(
     ("options", "match"),
     [

@@ -230,6 +230,7 @@ def test_the_kit_does_not_say_that_it_can_be_made_by_its_name(mine: mmcore.Regis
             r"'label' is offered by mmcore-label 0\S*; choose another name, or discover\(without=\['mmcore-label:label'\]\)$",
         ),
         "registered": (("backbone", "mine", Net), r"backbone 'mine' is registered already; choose another name$"),
+        "a word of mmcore's": (("sampler", "auto", Net), r"sampler 'auto' stands for mmcore's own choice; choose another name$"),
         "no factory": (("tracker", "x", 3), r"tracker 'x': the factory is an object, a int, expected what makes one: a class or a function$"),
         "abstract": (("modality", "x", mmcore.Modality), r"the class Modality lacks decoder\(\), encoder\(\), .*typical\(\), without which"),
     }.values(),

@@ -1,5 +1,6 @@
 """``mmcore sample``."""
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,10 +46,15 @@ def sample(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the samples.")] = None,
     device: Device = "auto",
-    out: Annotated[Path | None, typer.Option(help="Where samples go; by default RUN/samples.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where samples go; by default a new folder RUN/samples/asked-1, asked-2 …")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite samples that are in --out.")] = False,
 ) -> None:
     """Draw samples: pictures as PNG, all of them as safetensors, and in words as JSON."""
     registry = registry_of(context)
+    if out is not None and (out / "samples.safetensors").exists() and not force:
+        raise RequestError(f"--out {out} holds samples already; name another folder, or overwrite them by --force")
     from mmcore.config import SamplingOptions
     from mmcore.runs.run import CONFIG, Run, write_samples
     from mmcore.sampling import sample
@@ -96,8 +102,24 @@ def sample(
         registry=registry,
         **how,
     )
-    for path in write_samples(writable(out or run / "samples", "--out"), model, answer, question):
+    folder = writable(out, "--out") if out is not None else _new(writable(run / "samples", "--out"))
+    for path in write_samples(folder, model, answer, question):
         print(path)
+
+
+def _new(folder: Path) -> Path:
+    """A folder of its own for this answer, also beside a call that makes one at the same time."""
+    for number in itertools.count(1):
+        try:
+            (folder / f"asked-{number}").mkdir()
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise RequestError(
+                f"{folder} cannot be written: {error.strerror or error}; name another by --out"
+            ) from error
+        return folder / f"asked-{number}"
+    raise AssertionError("numbers do not end")
 
 
 def _pairs(option: str, pairs: Iterable[str]) -> dict[str, str]:
@@ -144,22 +166,21 @@ def _mask(model: "JointModel", name: str, text: str, n: int) -> Any:
     import numpy as np
     import torch
 
-    from mmcore.data.decode import picture
+    from mmcore.data.decode import decode, picture
 
-    shape, known = model.variable(name).spec.shape, np.empty(0)
+    shape = model.variable(name).spec.shape
     try:
-        if Path(text).suffix == ".npy":
-            known = np.load(text, allow_pickle=False)
-            if not isinstance(known, np.ndarray):
-                raise RequestError("found an archive of arrays")
+        if Path(text).suffix.lower() == ".npy":
+            known = decode(Path(text))
             if known.dtype != bool:
                 raise RequestError(f"found {known.dtype}, expected booleans, true where it is known")
         else:
             known = np.asarray(picture(text).convert("L")) > 127
-        # A map of the two last axes is the same for all channels.
-        return torch.from_numpy(np.broadcast_to(known, shape).copy()).expand(n, *shape)
-    except (OSError, EOFError, ValueError) as error:
-        found = f"found shape {known.shape}" if "broadcast" in str(error) else str(error)
-        raise RequestError(
-            f"--where {name}={text}: {found}, expected a mask of {' × '.join(map(str, shape))}"
-        ) from error
+    except RequestError as error:
+        raise RequestError(f"--where {name}={text}: {error}") from error
+    # A map of a picture's pixels is the same for all its channels; other axes are repeated only where their length says so, by a 1.
+    fits = known.ndim == len(shape) and all(k in (1, side) for k, side in zip(known.shape, shape, strict=True))
+    if not fits and known.shape != shape[-2:]:
+        expected = " or ".join(dict.fromkeys(str(tuple(one)) for one in (shape, shape[-2:])))
+        raise RequestError(f"--where {name}={text}: found a mask of shape {known.shape}, expected {expected}")
+    return torch.from_numpy(np.broadcast_to(known, shape).copy()).expand(n, *shape)

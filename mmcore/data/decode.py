@@ -78,7 +78,10 @@ def _image(data: bytes) -> Any:
 def _array(data: bytes) -> Any:
     import numpy as np
 
-    return np.load(io.BytesIO(data), allow_pickle=False)
+    array = np.load(io.BytesIO(data), allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise ValueError("it is an archive of arrays")
+    return array
 
 
 def _text(data: bytes) -> str:

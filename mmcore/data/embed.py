@@ -76,10 +76,21 @@ class Cache:
         self._parts: list[np.ndarray] = []
         self._at: dict[bytes, tuple[int, int]] = {}
         for keys in sorted(self.folder.glob("*.keys.npy")):
-            self._take(np.load(keys, allow_pickle=False), keys.with_name(keys.name.replace(".keys.", ".vectors.")))
+            vectors = keys.with_name(keys.name.replace(".keys.", ".vectors."))
+            try:
+                self._take(np.load(keys, allow_pickle=False), vectors)
+            # A damaged file makes numpy raise nearly anything.
+            except Exception as error:
+                what = f"embed: found the vectors of {keys} damaged ({error})"
+                raise RequestError(
+                    f"{what}; remove it and run mmcore embed again, which makes only these anew"
+                ) from error
 
     def _take(self, keys: np.ndarray, vectors: Path) -> None:
-        self._parts.append(np.load(vectors, mmap_mode="r", allow_pickle=False))
+        part = np.load(vectors, mmap_mode="r", allow_pickle=False)
+        if len(part) != len(keys):
+            raise ValueError(f"{len(keys)} keys and {len(part)} vectors")
+        self._parts.append(part)
         self._at |= {key.tobytes(): (len(self._parts) - 1, row) for row, key in enumerate(keys)}
 
     def __len__(self) -> int:

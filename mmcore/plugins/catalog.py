@@ -7,7 +7,7 @@ from typing import Any
 from mmcore.errors import PluginError, RequestError
 from mmcore.hooks import DISTRIBUTION, REGISTERED, Offer
 from mmcore.plugins import builtin, loading
-from mmcore.plugins.metadata import API, HOOKS, NAME, Entry, Fault, canonical, pip
+from mmcore.plugins.metadata import API, HOOKS, NAME, RESERVED, Entry, Fault, canonical, pip
 from mmcore.plugins.products import is_product, unfinished
 
 FIRST_PARTY = {
@@ -54,6 +54,8 @@ class Catalog:
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise RequestError(f"register: {kind} {name!r}, expected a name of letters, digits, '.', '_' and '-'")
         what = f"register: {kind} {name!r}"
+        if name in RESERVED.get(kind, ()):
+            raise RequestError(f"{what} stands for mmcore's own choice; choose another name")
         for entry in self._usable(kind, name):
             if entry.registered:
                 raise RequestError(f"{what} is registered already; choose another name")
@@ -98,9 +100,9 @@ class Catalog:
                 "allow it in MMCORE_PLUGINS or drop the option that blocks it"
             )
         known = sorted({e.name for e in self.entries if e.kind == kind and not e.blocked and not e.fault})
+        expected = f"expected one of {', '.join(known)}" if known else "there is none yet"
         raise RequestError(
-            f"no {kind} {name!r} is installed; there are {', '.join(known) or 'none'}{_nearest(name, known)} "
-            f"({_origin(kind, name)})"
+            f"no {kind} {name!r} is installed; {expected}{_nearest(name, known)} ({_origin(kind, name)})"
         )
 
     def offer(self, entry: Entry) -> Offer:
@@ -232,7 +234,10 @@ def failure(entry: Entry, fault: Fault) -> PluginError:
 
 def _origin(kind: str, name: str) -> str:
     """Where what is not installed may come from; a package is advised only where its name is the project's own."""
-    point = f"{kind}.{name.rpartition(':')[2].removeprefix(f'{kind}.')}"
+    own = name.rpartition(":")[2].removeprefix(f"{kind}.")
+    if not NAME.fullmatch(own):
+        return "a name has letters, digits, '.', '_' and '-'; code of one's own is registered under one"
+    point = f"{kind}.{own}"
     if point in FIRST_PARTY:
         return pip("install", FIRST_PARTY[point])
     return f"install a plugin with the entry point {point}, or register it"

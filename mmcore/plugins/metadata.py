@@ -35,6 +35,8 @@ HOOKS = {
 """The hook that a kind of offer comes from."""
 NAME = re.compile(r"\w[\w.\-]*")
 """What an offer may be called."""
+RESERVED = {"sampler": ("auto",)}
+"""Words that mean something else where a name of the kind is asked for, so that no offer under them would be found."""
 
 
 class Fault(NamedTuple):
@@ -274,6 +276,8 @@ def _entry_fault(entry: Entry) -> Fault | None:
         problem = f"its entry point {point!r} is none of {', '.join(f'{kind}.NAME' for kind in HOOKS)}"
     elif not NAME.fullmatch(entry.name):
         problem = f"its entry point is called {entry.name!r}, expected letters, digits, '.', '_' and '-'"
+    elif entry.name in RESERVED.get(entry.kind, ()):
+        problem = f"its entry point {entry.kind}.{entry.name} has a name that stands for mmcore's own choice, expected another"
     elif not all(part.isidentifier() for part in entry.module.split(".")):
         problem = f"its entry point {entry.kind}.{entry.name} has the value {entry.module!r}, expected a module, without attribute or extras"
     else:

@@ -210,6 +210,10 @@ def write_samples(
     written["samples.safetensors"] = to_bytes({name: x.contiguous() for name, x in answer.items()})
     for name, data in written.items():
         replace_file(folder / name, data)
+    # Of an answer that was here before and had other modalities.
+    for path in folder.glob("grid-*.png"):
+        if path.name not in written:
+            path.unlink()
     return [folder / name for name in written]
 
 

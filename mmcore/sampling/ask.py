@@ -193,7 +193,8 @@ def _guidance(
                 "sample", "conditioning", conditioning, "roles, as there is guidance", beside=["guidance"]
             )
     guide = guidance if isinstance(guidance, Guidance) else ClassifierFree(guidance)
-    return guide if guide.names() else None
+    # Without another scale than 1 it changes nothing. One's own may change codes without asking for any others.
+    return None if isinstance(guide, ClassifierFree) and not guide.names() else guide
 
 
 def _whole(value: int, option: str) -> int:

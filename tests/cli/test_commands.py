@@ -188,8 +188,8 @@ def test_a_run_is_not_overwritten_and_a_changed_one_not_continued(
 def test_samples_on_request(
     here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "s"
     for label, index in (("b", 1), ("3", 2), ("0", 0)):
+        out = tmp_path / label
         asked = f"sample run -n 5 --given label={label} --absent vector --steps 1 --out {out}"
         assert call(asked, capsys, monkeypatch)[0] == 0
         answer = load_file(out / "samples.safetensors")
@@ -203,9 +203,74 @@ def test_samples_on_request(
         )
     picture = Image.fromarray(arrays()["image"][0])
     picture.save(tmp_path / "a.png")
+    out = tmp_path / "s"
     asked = f"sample run/model -n 2 --given image={tmp_path}/a.png --guidance image=2 --steps 2 --seed 1 --out {out}"
     assert call(asked, capsys, monkeypatch)[0] == 0
     assert Image.open(out / "grid-image.png").crop((0, 0, 4, 4)).tobytes() == picture.tobytes()
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_no_answer_takes_the_place_of_another(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the run's own samples, which its report shows, nor those of the call before."""
+    folders = []
+    for label in ("a", "b", "3"):
+        before = bytes_of(here / "samples")
+        status, told, _ = call(f"sample run -n 2 --steps 1 --given label={label}", capsys, monkeypatch)
+        assert status == 0
+        folders.append(Path(told.splitlines()[0]).parent)
+        after = bytes_of(here / "samples")
+        assert before.items() < after.items()
+        assert json.loads((folders[-1] / "samples.json").read_text())["given"] == {"label": label}
+    assert len(set(folders)) == 3
+    out = tmp_path / "s"
+    assert call(f"sample run -n 2 --steps 1 --out {out}", capsys, monkeypatch)[0] == 0
+    assert (out / "grid-image.png").exists()
+    before = bytes_of(out)
+    status, _, told = call(f"sample run -n 2 --steps 1 --out {out} --seed 9", capsys, monkeypatch)
+    assert (status, bytes_of(out)) == (2, before)
+    assert f"--out {out} holds samples already; name another folder, or overwrite them by --force" in told
+    (out / "notes.txt").write_text("mine")
+    again = f"sample run -n 2 --steps 1 --absent image --out {out} --force"
+    assert call(again, capsys, monkeypatch)[0] == 0
+    # No picture of the answer that was here before, and nothing else touched.
+    assert set(bytes_of(out)) == {"samples.png", "samples.json", "samples.safetensors", "notes.txt"}
+    assert load_file(out / "samples.safetensors").keys() == {"label", "vector"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "fits"),
+    [
+        ((3, 4, 4), True),
+        ((4, 4), True),
+        ((1, 4, 4), True),
+        ((3, 1, 1), True),
+        ((4,), False),
+        ((1,), False),
+        ((), False),
+        ((3, 4), False),
+        ((1, 3, 4, 4), False),
+    ],
+)
+def test_a_mask_s_axes_are_those_of_the_value(
+    shape: tuple[int, ...],
+    fits: bool,
+    here: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Image.fromarray(arrays()["image"][0]).save(tmp_path / "a.png")
+    np.save(tmp_path / "known.npy", np.ones(shape, bool))
+    asked = f"sample run -n 1 --steps 1 --given image={tmp_path}/a.png --where image={tmp_path}/known.npy --out {tmp_path}/s"
+    status, _, told = call(asked, capsys, monkeypatch)
+    assert (status == 0) == fits
+    if not fits:
+        assert f"found a mask of shape {shape}, expected (3, 4, 4) or (4, 4)" in told
 
 
 def asked_of(files: Path, model: JointModel) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -282,7 +347,11 @@ def test_a_sampler_without_an_option_is_not_given_it(
         ("sample run --given label=a --where label=gone.png", "--where label=gone.png: found no file gone.png"),
         ("sample run --given vector=[0.1,0.2,0.3,0.4,0.5] --where vector=rows.npz", "--where vector=rows.npz: "),
         ("sample run --given label=a --where label=empty.npy", "--where label=empty.npy: "),
-        ("sample run --given label=a --where label=zip.npy", "--where label=zip.npy: found an archive of arrays"),
+        (
+            "sample run --given label=a --where label=zip.npy",
+            "--where label=zip.npy: found zip.npy unreadable (it is an archive of arrays)",
+        ),
+        ("sample run --given label=a --where label=torn.npy", "--where label=torn.npy: found torn.npy unreadable"),
         ("sample run --given label=a --given label=b", "--given label twice, expected it once"),
         ("sample run --given label=a --guidance label=2 --guidance label=3", "--guidance label twice"),
         ("sample run --device meta", "device 'meta' cannot be used: it holds no values"),
@@ -318,6 +387,7 @@ def test_wrong_requests_end_with_2_and_a_line(
     line: str, match: str, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (here.parent / "empty.npy").write_bytes(b"")
+    (here.parent / "torn.npy").write_bytes(b"PK\x03\x04 an archive's first bytes")
     with (here.parent / "zip.npy").open("wb") as file:
         np.savez(file, known=np.ones((), bool))
     status, _, told = call(line, capsys, monkeypatch)

@@ -258,12 +258,10 @@ def test_names_in_a_file_are_never_paths_or_code(registry: mmcore.Registry) -> N
 
 
 def test_malformed_configurations_made_by_rule(tmp_path: Path) -> None:
-    """A part of ``benchmarks.malformed``, of every rule; each ends with status 2, and a line with its place and its mend."""
+    """All of ``benchmarks.malformed``, without a process for each: status 2, and a line with the place and the mend."""
     assert len({case.data for case in chosen(200)}) == 200
-    some = chosen(24)
-    assert {case.kind for case in some} == {case.kind for case in cases()}
     faults = {}
-    for number, case in enumerate(some):
+    for number, case in enumerate(cases()):
         folder = tmp_path / str(number)
         folder.mkdir()
         outcome = in_process(case, folder)

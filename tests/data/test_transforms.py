@@ -251,7 +251,7 @@ def test_options_that_cannot_be_are_refused(make: Any, message: str) -> None:
     [
         (
             [{"kind": "blur"}],
-            r"data\.transforms\[0\].*no transform 'blur' is installed; there are crop, flip, resize, threshold",
+            r"data\.transforms\[0\].*no transform 'blur' is installed; expected one of crop, flip, resize, threshold",
         ),
         ([{"kind": "flip"}, {"kind": "crop"}], r"data\.transforms\[1\]\.size: is missing"),
         (["flip", {"kind": "resize", "sise": 4, "size": 4}], r"data\.transforms\[1\]\.sise = 4.*did you mean 'size'"),

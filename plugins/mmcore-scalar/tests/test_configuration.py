@@ -85,16 +85,17 @@ def test_a_table_s_numbers_are_trained_on_and_asked_for(home: Path, monkeypatch:
     assert visits.scale.mean == pytest.approx(np.mean(VISITS))
 
     assert call(monkeypatch, "sample", "run", "--given", "age=41", "--draw") == 0
-    answer = load_file(home / "run" / "samples" / "samples.safetensors")
+    asked = home / "run" / "samples" / "asked-1"
+    answer = load_file(asked / "samples.safetensors")
     assert answer["age"].tolist() == [41] * 5
     assert torch.equal(answer["visits"], answer["visits"].round())
     assert answer["visits"].min() >= 0
-    words = json.loads((home / "run" / "samples" / "samples.json").read_text())["answers"]
+    words = json.loads((asked / "samples.json").read_text())["answers"]
     assert words["age"] == ["41.0 years"] * 5
     assert words["visits"] == [f"{int(one)}" for one in answer["visits"]]
 
     assert call(monkeypatch, "sample", "run", "--given", "visits=3", "--given", "class=b") == 0
-    age_given = load_file(home / "run" / "samples" / "samples.safetensors")["age"]
+    age_given = load_file(home / "run" / "samples" / "asked-2" / "samples.safetensors")["age"]
     assert ((age_given >= 0) & (age_given <= 120)).all()
 
 
