@@ -1,5 +1,6 @@
 """IDX files, MNIST's format, gzipped or not."""
 
+import functools
 import gzip
 import math
 import zlib
@@ -108,7 +109,7 @@ class Idx(Source):
 
     def __reduce__(self) -> Any:
         # For a worker that is started anew: it opens the files itself, as a mapped file would travel as all of its data.
-        return _again, (self._arguments,)
+        return functools.partial(type(self), **self._arguments), ()
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -125,10 +126,6 @@ class Idx(Source):
     def where(self, index: int) -> str:
         _, file, row = self._at(index)
         return f"{file} row {row}"
-
-
-def _again(arguments: dict[str, Any]) -> Idx:
-    return Idx(**arguments)
 
 
 def _pair(folder: Path, part: str) -> dict[str, Path]:

@@ -1,5 +1,6 @@
 """Arrays of one ``.npz`` file, a row from each."""
 
+import functools
 import math
 import struct
 import zipfile
@@ -93,7 +94,7 @@ class Npz(Source):
             raise _unreadable(self.path, error) from error
 
     def __reduce__(self) -> Any:
-        return _again, (self._arguments,)  # a mapped file pickles as all of its data
+        return functools.partial(type(self), **self._arguments), ()  # a mapped file pickles as all of its data
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -122,10 +123,6 @@ class Npz(Source):
     def key(self, index: int) -> str:
         part, _, row = self._at(index)
         return f"{part}/{row}" if part else str(row)
-
-
-def _again(arguments: dict[str, Any]) -> Npz:
-    return Npz(**arguments)
 
 
 @attrs.frozen
