@@ -1,6 +1,5 @@
 """``mmcore sample``."""
 
-import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -109,17 +108,19 @@ def sample(
 
 def _new(folder: Path) -> Path:
     """A folder of its own for this answer, also beside a call that makes one at the same time."""
-    for number in itertools.count(1):
+    number = 1
+    while True:
+        asked = folder / f"asked-{number}"
         try:
-            (folder / f"asked-{number}").mkdir()
+            asked.mkdir()
         except FileExistsError:
-            continue
+            number += 1
         except OSError as error:
             raise RequestError(
                 f"{folder} cannot be written: {error.strerror or error}; name another by --out"
             ) from error
-        return folder / f"asked-{number}"
-    raise AssertionError("numbers do not end")
+        else:
+            return asked
 
 
 def _pairs(option: str, pairs: Iterable[str]) -> dict[str, str]:
