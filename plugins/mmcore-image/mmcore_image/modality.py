@@ -183,6 +183,19 @@ class ImageModality(Modality):
             )
         return x.clamp_(low, high).sub_(low).div_(high - low).mul_(2).sub_(1).to(self.spec.dtype)
 
+    def raw(self, x: Tensor) -> Image.Image | np.ndarray:
+        """A picture of bytes, or of 16 bits; numbers in other ``limits``, and what has more channels than pictures have, as an array."""
+        channels, (low, high) = len(x), self.limits or (0.0, 255.0)
+        numbers = (x.detach().cpu().double().clamp(-1, 1).numpy() + 1) / 2 * (high - low) + low
+        if low == 0 and high == 255 and channels in _MODES:
+            return self.show(x)
+        # In smaller limits numbers have fractions, as far as anybody knows.
+        if low >= 0 and 255 <= high <= 65535 and low == round(low) and high == round(high):
+            numbers = numbers.round().astype(np.uint8 if high <= 255 else np.uint16)
+            if channels == 1:
+                return Image.fromarray(numbers[0])
+        return numbers if numbers.dtype.kind == "u" else numbers.astype(np.float32)
+
     def show(self, x: Tensor) -> Image.Image:
         pixels = ((x.detach().cpu().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
         if pixels.shape[0] in _MODES:

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -162,3 +163,30 @@ def test_palettes_bits_and_inks_are_their_colours() -> None:
     ink = Image.fromarray(few).convert("CMYK")
     assert torch.equal(ImageModality(3, 8).read(ink), ImageModality(3, 8).read(np.asarray(ink.convert("RGB"))))
     assert torch.equal(ImageModality(3, 8).read(Image.fromarray(GREY))[1], ImageModality(1, 8).read(GREY)[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({}, "RGB"),
+        ({"channels": 1}, "L"),
+        ({"channels": 4}, "RGBA"),
+        ({"channels": 1, "limits": [0, 65535], "levels": 65536}, "I;16"),
+        ({"channels": 1, "limits": [0, 1000], "levels": 1001}, "I;16"),
+        ({"channels": 3, "limits": [0, 4095], "levels": 4096}, "uint16"),
+        ({"channels": 1, "limits": [-1000, 1000]}, "float32"),
+        ({"channels": 6, "limits": [0, 255]}, "uint8"),
+        ({"channels": 2, "limits": [0, 1]}, "float32"),
+    ],
+)
+def test_what_is_written_is_read_again(options: dict[str, Any], kind: str, tmp_path: Path) -> None:
+    m = ImageModality(**{"channels": 3, "size": (5, 7), **options})
+    x = m.typical(1, 0)[0]
+    if m.limits and "levels" not in options:  # any number in the limits, of bytes but whole ones
+        x = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1 if kind == "float32" else x
+    raw = m.raw(x)
+    assert (raw.mode if isinstance(raw, Image.Image) else str(raw.dtype)) == kind
+    if isinstance(raw, Image.Image):
+        raw.save(tmp_path / "x.png")
+        raw = tmp_path / "x.png"
+    torch.testing.assert_close(m.read(raw), x, rtol=0, atol=1e-6)

@@ -144,6 +144,13 @@ class LabelModality(Modality):
         )
         return int(raw.argmax()) if one_hot else raw
 
+    def raw(self, x: Tensor) -> Any:
+        """A class's name, or its index where there are no names; with ``multi`` a list of names, or of booleans."""
+        if self.multi:
+            on = x.tolist()
+            return on if self.names is None else [name for name, here in zip(self.names, on, strict=True) if here]
+        return int(x) if self.names is None else self.names[int(x)]
+
     def show(self, x: Tensor) -> str:
         names = self.names or tuple(map(str, range(self.classes)))
         return ", ".join(names[int(i)] for i in x.nonzero()[:, 0]) if self.multi else names[int(x)]

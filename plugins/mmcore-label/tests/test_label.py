@@ -1,6 +1,7 @@
 """Labels: what is read, what is refused, and probabilities that sum to one."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,3 +97,19 @@ def test_wrong_options_are_refused() -> None:
     }.items():
         with pytest.raises(RequestError, match=match):
             LabelModality(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "x", "raw"),
+    [
+        ({"classes": 3}, torch.tensor(2), 2),
+        ({"classes": 3, "names": ["b", "7", "a"]}, torch.tensor(1), "7"),
+        ({"classes": 3, "multi": True}, torch.tensor([True, False, True]), [True, False, True]),
+        ({"classes": 3, "multi": True, "names": ["b", "7", "a"]}, torch.tensor([False, True, True]), ["7", "a"]),
+        ({"classes": 2, "multi": True, "names": ["b", "a"]}, torch.tensor([False, False]), []),
+    ],
+)
+def test_what_is_written_is_read_again(options: dict[str, Any], x: torch.Tensor, raw: Any) -> None:
+    m = LabelModality(**options)
+    assert m.raw(x) == raw
+    assert torch.equal(m.read(m.raw(x)), x)

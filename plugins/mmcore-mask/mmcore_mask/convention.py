@@ -96,6 +96,24 @@ class Convention:
         """A class's colour, where colours tell the classes apart."""
         return _unpacked(self.firsts[index]) if self.coloured else None
 
+    def picture(self, x: Tensor) -> Image.Image | np.ndarray:
+        """Class indices ``(H, W)`` as the data write them: grey values, colours or an alpha; an array where a picture cannot hold the values."""
+        keys = torch.tensor([*self.firsts, 0 if self.void is None else self._void_key()])
+        values = keys[torch.where((x >= 0) & (x < self.classes), x, self.classes)].numpy()
+        if self.coloured:
+            return Image.fromarray(np.stack(_unpacked(values), -1).astype(np.uint8))
+        if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
+            return values
+        if self.channel == "alpha":
+            opaque = 255 if self.plain and self.classes == 2 else 1
+            grey = Image.new("L", values.shape[::-1], 0)
+            return Image.merge("LA", (grey, Image.fromarray((values * opaque).astype(np.uint8))))
+        return Image.fromarray(values.astype(np.uint8 if values.max(initial=0) < 256 else np.uint16))
+
+    def _void_key(self) -> int:
+        """The first value, or colour, in the data that is void."""
+        return next((key for key, index in self.table.items() if index == self.void), self.void or 0)
+
     def array(self, raw: Any, size: tuple[int, ...]) -> np.ndarray | Tensor:
         """A picture or array as ``(H, W)`` values, or with colours as ``(H, W)`` packed ones.
 
@@ -232,7 +250,7 @@ def _packed(colour: Any) -> Any:
     return (red << 16) | (green << 8) | blue
 
 
-def _unpacked(key: int) -> tuple[int, int, int]:
+def _unpacked(key: Any) -> tuple[Any, Any, Any]:
     return key >> 16 & 255, key >> 8 & 255, key & 255
 
 

@@ -120,6 +120,10 @@ class MaskModality(Modality):
             raise RequestError(f"found shape {tuple(x.shape[1:])}, expected {height} × {width}")
         return self.convention.indices(x)
 
+    def raw(self, x: Tensor) -> Any:
+        """A map of the data's own values or colours, as a picture; as an array where a picture cannot hold them, such as a void of -1."""
+        return self.convention.picture(x.detach().cpu())
+
     def show(self, x: Tensor) -> Image.Image:
         """The data's own colours; without any, grey levels for two classes and distinct colours for more. Void is mid-grey."""
         x = x.detach().cpu()

@@ -1,5 +1,8 @@
 """Masks: what is read, what void does, and intersection over union by hand."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -182,3 +185,35 @@ def test_values_that_no_option_names_are_refused(options: dict, raw: object, mat
 def test_colours_of_the_data_are_those_shown() -> None:
     m = MaskModality((6, 5), colours=VOC)
     assert np.array_equal(np.asarray(m.show(torch.from_numpy(INDICES))), words(INDICES, VOC))
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({}, "L"),
+        ({"values": [0, 255]}, "L"),
+        ({"values": [[7, 8], [11], [300, 2]]}, "I;16"),
+        ({"classes": 4, "void": 255}, "L"),
+        ({"classes": 3, "ignore": [0]}, "L"),
+        ({"classes": 3, "ignore": [-1]}, "int64"),
+        ({"colours": ["#000000", "#800000", ["#00ff00", "#00ff01"]], "ignore": ["#e0e0c0"]}, "RGB"),
+        ({"channel": "alpha"}, "LA"),
+        ({"channel": "alpha", "values": [9, 255]}, "LA"),
+        ({"classes": 3, "values": [0, 70000, 3]}, "int64"),
+    ],
+)
+def test_what_is_written_is_read_again(options: dict[str, Any], kind: str, tmp_path: Path) -> None:
+    m = MaskModality((5, 7), **options)
+    x = torch.randint(0, m.classes, (5, 7), generator=torch.Generator().manual_seed(0))
+    if m.void is not None:
+        x[1, 2:4] = m.void
+    if m.classes == 3:
+        x[0, :3] = torch.arange(3)
+    raw = m.raw(x)
+    assert (raw.mode if isinstance(raw, Image.Image) else str(raw.dtype)) == kind
+    if isinstance(raw, Image.Image):
+        raw.save(tmp_path / "x.png")
+        raw = tmp_path / "x.png"
+    assert torch.equal(m.read(raw), x)
+    # Of another size too, as a map is written for its photograph.
+    assert np.asarray(m.raw(x.repeat(2, 3))).shape[:2] == (10, 21)

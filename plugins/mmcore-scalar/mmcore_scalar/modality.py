@@ -164,6 +164,13 @@ class ScalarModality(Modality):
         # To seven digits a number may lie beyond its limit, or be nothing.
         return found.clamp(self.spec.low, self.spec.high) if (self.spec.low, self.spec.high) != (None, None) else found
 
+    def raw(self, x: Tensor) -> Any:
+        """A number, of counts a whole one, or a list of them: in as many digits as float32 has."""
+        values = [float(str(value)) for value in x.detach().cpu().reshape(-1).numpy()]
+        if self.kind == "count":
+            values = [round(value) for value in values]
+        return values if self.spec.shape else values[0]
+
     # ---- for people ----
 
     def show(self, x: Tensor) -> str:

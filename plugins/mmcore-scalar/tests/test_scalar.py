@@ -226,3 +226,21 @@ def test_years_keep_their_tenths() -> None:
 def test_wrong_options_are_refused(options: dict[str, Any], match: str) -> None:
     with pytest.raises(OptionError, match=match):
         ScalarModality(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "raw"),
+    [
+        ({}, 41.3),
+        ({"log": True}, 1.25e-7),
+        ({"kind": "count"}, 16777216),
+        ({"size": 3, "low": -2.0}, [0.1, -2.0, 3e30]),
+        ({"size": 2, "kind": "count"}, [0, 7]),
+    ],
+)
+def test_what_is_written_is_read_again(options: dict[str, Any], raw: Any) -> None:
+    m = ScalarModality(**options)
+    x = m.read(raw)
+    assert m.raw(x) == raw
+    assert type(m.raw(x)) is type(raw)
+    assert torch.equal(m.read(m.raw(x)), x)
