@@ -9,7 +9,7 @@ from torch import Tensor
 from mmcore.data.batch import BadRow, TensorBatch
 from mmcore.data.decode import decode
 from mmcore.data.source import Row, as_source
-from mmcore.data.transforms import Transform, check_transform, copied, transformed
+from mmcore.data.transforms import Trace, Transform, check_transform, copied, transformed
 from mmcore.errors import PluginError, RequestError, about
 from mmcore.modality.base import ModalityProtocol
 from mmcore.plugins.loading import brief
@@ -82,12 +82,24 @@ class Dataset:
             RequestError: a bad row, unless they are skipped: source, place, modality, found and expected.
             PluginError: a modality cannot read together what it reads one by one.
         """
+        return self._read(indices, [None] * len(indices))
+
+    def traced(self, indices: Sequence[int]) -> tuple[TensorBatch, list[Trace]]:
+        """Rows by index, as one batch, and for each how its pixels were moved, so that answers can be of the file's size.
+
+        Raises:
+            RequestError: as :meth:`__getitems__`.
+        """
+        traces = [Trace() for _ in indices]
+        return self._read(indices, traces), traces
+
+    def _read(self, indices: Sequence[int], traces: Sequence[Trace | None]) -> TensorBatch:
         rows: list[dict[str, Any]] = []
         bad: list[BadRow] = []
-        for place in map(int, indices):
+        for place, trace in zip(map(int, indices), traces, strict=True):
             epoch, index = divmod(place, len(self))
             try:
-                rows.append(self._raw(index, epoch))
+                rows.append(self._raw(index, epoch, trace))
             except RequestError as error:
                 rows.append(self._without(index, error, bad))
         return self._batch(rows, [int(place) % len(self) for place in indices], bad)
@@ -109,7 +121,7 @@ class Dataset:
             bad += some.bad
         return TensorBatch(values, present, tuple(bad))
 
-    def _raw(self, index: int, epoch: int) -> dict[str, Any]:
+    def _raw(self, index: int, epoch: int, trace: Trace | None) -> dict[str, Any]:
         """One row's raw values, decoded and transformed; what it lacks is left out."""
         name = None
         try:
@@ -125,7 +137,7 @@ class Dataset:
             if not values:
                 found = ", ".join(row) or "nothing"
                 raise RequestError(f"found {found}, expected one of {', '.join(self.names)} at least")
-            return self._transformed(values, index, epoch) if self._steps else values
+            return self._transformed(values, index, epoch, trace) if self._steps else values
         except PluginError:
             raise
         except Exception as error:
@@ -146,11 +158,13 @@ class Dataset:
                 steps.append((f"transform/{number}/{type(transform).__name__.lower()}", step))
         return steps
 
-    def _transformed(self, values: dict[str, Any], index: int, epoch: int) -> dict[str, Any]:
+    def _transformed(self, values: dict[str, Any], index: int, epoch: int, trace: Trace | None) -> dict[str, Any]:
         always = Rng(self.seed, torch.tensor([index]))
         now = always.at(epoch)
         values = {name: copied(raw) for name, raw in values.items()}
         for purpose, transform in self._steps:
+            if trace is not None:
+                trace.add(transform, values)
             values = transformed(transform, values, (now if transform.varies else always).of(purpose))
         return values
 
@@ -210,7 +224,7 @@ class Dataset:
         return {}
 
     def _where(self, index: int, name: str | None) -> str:
-        return self.source.where(index) + (f", {name}" if name else "")
+        return self.source.place(index, name)
 
     def _placed(self, error: Exception, index: int, name: str | None) -> RequestError:
         """The error with its place before it, whatever kind a source or modality raises for a value that it cannot take."""

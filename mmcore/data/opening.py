@@ -118,7 +118,7 @@ def open_data(
     dataset = Dataset(
         source,
         variables,
-        transforms=_transforms(registry, options),
+        transforms=transforms_of(registry, options),
         seed=seed,
         augment=part == "train",
         on_bad_row=options.on_bad_row,
@@ -270,7 +270,12 @@ def embed(
     return reports
 
 
-def _transforms(registry: "Registry", options: DataOptions) -> "list[Transform]":
+def transforms_of(registry: "Registry", options: DataOptions) -> "list[Transform]":
+    """New objects of the transforms that are described, in order.
+
+    Raises:
+        RequestError: no such transform, or options that it does not take.
+    """
     made = []
     tables: tuple[dict[str, Any], ...] = by_kind(options.transforms)
     for number, table in enumerate(tables):

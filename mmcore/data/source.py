@@ -72,6 +72,10 @@ class Source(ABC):
         """The row's place, for messages, such as ``"train.csv line 17"``."""
         return f"row {index}"
 
+    def place(self, index: int, name: str | None) -> str:
+        """The place of one of the row's values, or without a name of the row, for messages."""
+        return self.where(index) + (f", {name}" if name else "")
+
     def key(self, index: int) -> str:
         """What names the row among all others, whatever their order; its number by default."""
         return str(index)

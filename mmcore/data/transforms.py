@@ -3,7 +3,7 @@
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Self
 
 import attrs
@@ -55,6 +55,26 @@ class Transform(ABC):
             RequestError: it does not fit them.
         """
         return self
+
+    moves: bool = False
+    """Whether it moves pixels about and leaves their values: then what is true of pixels, such as which are known, goes the same way."""
+
+    def moved_back(self, name: str, plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Numbers of one variable's pixels, put back to where the pixels were before this change; by default it has not moved them.
+
+        Args:
+            name: of the variable.
+            plane: ``(H, W)`` of float32, such as probabilities, after the change.
+            size: height and width before it.
+
+        Returns:
+            ``size`` of float32; NaN where the change cut pixels away.
+        """
+        return plane
+
+    def unread(self, name: str, raw: Any) -> Any:
+        """A raw value as it may have been before this change of values, so that the change gives it back; by default the change is none."""
+        return raw
 
     def steady(self) -> "Transform | None":
         """What takes its place for rows that are held out; None leaves it out, as is the default for one that varies."""
@@ -123,12 +143,67 @@ def copied(raw: Any) -> Any:
     return copy.deepcopy(raw) if isinstance(raw, list | dict) else raw
 
 
+@attrs.frozen(eq=False)
+class Trace:
+    """How a row came to be of the model's size: its transforms, and how large its pictures were before each.
+
+    Attributes:
+        steps: each transform, and height and width of what has pixels, by variable.
+    """
+
+    steps: list[tuple[Transform, dict[str, tuple[int, int]]]] = attrs.field(factory=list)
+
+    def add(self, transform: Transform, values: Mapping[str, Any]) -> None:
+        """One more transform of the row's values."""
+        sizes = {name: size for name, raw in values.items() if (size := _size_of(raw)) is not None}
+        self.steps.append((transform, sizes))
+
+    def back(self, name: str, plane: np.ndarray) -> np.ndarray:
+        """A variable's numbers ``(H, W)`` of float32, moved back to the pixels of the file; NaN where the row was cut.
+
+        Where the row lacks the variable, its file would have the size of the pictures that are changed with it.
+        """
+        for number in reversed(range(len(self.steps))):
+            if (size := self._size(name, number)) is not None:
+                plane = self.steps[number][0].moved_back(name, plane, size)
+        return plane
+
+    def unread(self, name: str, raw: Any) -> Any:
+        """A raw value from which the transforms of values make it."""
+        for transform, _ in reversed(self.steps):
+            raw = transform.unread(name, raw)
+        return raw
+
+    def _size(self, name: str, number: int) -> tuple[int, int] | None:
+        """Height and width of a variable before a transform."""
+        transform, sizes = self.steps[number]
+        beside = [sizes[one] for one in (name, *_changed_by(transform, sizes)) if one in sizes]
+        if not beside and not any(name in _changed_by(earlier, (name,)) for earlier, _ in self.steps[:number]):
+            beside = list(self.steps[0][1].values())
+        return beside[0] if beside else None
+
+
+def _changed_by(transform: Transform, names: Collection[str]) -> Collection[str]:
+    """Those whose pixels a transform changes; of one that does not say it, all."""
+    pixels = getattr(transform, "pixels", None)
+    return names if pixels is None else pixels
+
+
+def _size_of(raw: Any) -> tuple[int, int] | None:
+    try:
+        return _Plane.of(raw, "").size
+    except RequestError:
+        return None
+
+
 class _OfPixels(Transform):
     """A change of images and masks, which must be of one size.
 
     Args:
         variables: what it changes; by default every image and mask, known by the two or three axes of their modalities.
     """
+
+    moves = True
 
     def __init__(self, variables: Sequence[str] | None = None) -> None:
         self.variables = None if variables is None else tuple(variables)
@@ -163,6 +238,12 @@ class _OfPixels(Transform):
     def _takes(self, name: str) -> bool:
         """Whether it changes an image or mask where its options name no variables."""
         return True
+
+    def moved_back(self, name: str, plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        return self._back(plane, size) if name in (self.pixels or ()) else plane
+
+    def _back(self, plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        return plane
 
     def __call__(self, values: dict[str, Any], rng: Rng) -> dict[str, Any]:
         if self.pixels is None:
@@ -217,12 +298,24 @@ class Resize(_OfPixels):
 
     def _change(self, size: tuple[int, int], rng: Rng) -> Callable[["_Plane", str], Any]:
         target, nearest = self.size, self.masks if self.nearest is None else self.nearest
-        if self.fit == "stretch":
-            return lambda plane, name: plane.resized(target, name in nearest)
-        scale = max(t / s for t, s in zip(target, size, strict=True))
-        inner = (max(target[0], round(size[0] * scale)), max(target[1], round(size[1] * scale)))
-        top, left = (inner[0] - target[0]) // 2, (inner[1] - target[1]) // 2
+        inner = self._inner(size)
+        top, left = _middle(inner, target)
         return lambda plane, name: _Plane.of(plane.resized(inner, name in nearest), "").cut(top, left, target)
+
+    def _inner(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Of the whole picture when it is resized, of which ``self.size`` is kept."""
+        if self.fit == "stretch":
+            return self.size
+        scale = max(t / s for t, s in zip(self.size, size, strict=True))
+        return max(self.size[0], round(size[0] * scale)), max(self.size[1], round(size[1] * scale))
+
+    def _back(self, plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        inner = self._inner(size)
+        known = _around(np.isfinite(plane), inner, False)
+        # What is cut away is unknown; with the edges repeated there, what is known keeps its values up to its own edge.
+        whole = filled(_around(plane, inner, np.nan))
+        back, seen = (_Plane(one, (0, 1)).resized(size, nearest) for one, nearest in ((whole, False), (known, True)))
+        return np.where(seen, back, np.float32(np.nan))
 
 
 class Crop(_OfPixels):
@@ -258,8 +351,11 @@ class Crop(_OfPixels):
         if self.varies:
             top, left = (int(u * (n + 1)) for u, n in zip(rng.uniform(2)[0].tolist(), spare, strict=True))
         else:
-            top, left = spare[0] // 2, spare[1] // 2
+            top, left = _middle(size, target)
         return lambda plane, name: plane.cut(top, left, target)
+
+    def _back(self, plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        return _around(plane, size, np.nan)
 
 
 class Flip(_OfPixels):
@@ -300,6 +396,7 @@ class Threshold(_OfPixels):
     """
 
     varies = False
+    moves = False
 
     def __init__(self, level: float = 128, variables: Sequence[str] | None = None) -> None:
         super().__init__(variables)
@@ -311,6 +408,14 @@ class Threshold(_OfPixels):
 
     def _change(self, size: tuple[int, int], rng: Rng) -> Callable[["_Plane", str], Any]:
         return lambda plane, name: plane.above(self.level)
+
+    def unread(self, name: str, raw: Any) -> Any:
+        """Bytes 0 and 255 for a map of 0 and 1; 0 and 1 where that is enough, and the level where it is larger."""
+        if name not in (self.pixels or ()):
+            return raw
+        high = 1 if self.level <= 1 else 255 if self.level <= 255 else self.level
+        written = np.where(np.asarray(raw) > 0, high, 0)
+        return Image.fromarray(written.astype(np.uint8)) if high <= 255 else written.astype(np.float32)
 
 
 _GREY = 2
@@ -395,6 +500,30 @@ class _Plane:
                 )
             values = values.take(-1, channel)
         return (values >= level).astype(np.uint8)
+
+
+def _middle(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
+    """Where the middle of a picture begins: its top and left."""
+    return (size[0] - target[0]) // 2, (size[1] - target[1]) // 2
+
+
+def _around(plane: np.ndarray, size: tuple[int, int], beyond: float) -> np.ndarray:
+    """A plane in the middle of a larger one, which has ``beyond`` around it."""
+    (top, left), (height, width) = _middle(size, plane.shape), plane.shape
+    whole = np.full(size, beyond, dtype=plane.dtype)
+    whole[top : top + height, left : left + width] = plane
+    return whole
+
+
+def filled(plane: np.ndarray) -> np.ndarray:
+    """A plane whose middle is finite, the edges of which are repeated around it."""
+    known = np.isfinite(plane)
+    around, middle = [], []
+    for axis, side in enumerate(plane.shape):
+        here = np.flatnonzero(known.any(1 - axis))
+        middle.append(slice(here[0], here[-1] + 1))
+        around.append((int(here[0]), int(side - here[-1] - 1)))
+    return np.pad(plane[tuple(middle)], around, mode="edge")
 
 
 def _smooth(image: Image.Image) -> Image.Image:

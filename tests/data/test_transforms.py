@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
@@ -14,7 +16,7 @@ import mmcore
 from mmcore import Registry
 from mmcore.config.resolve import configured
 from mmcore.data import DataOptions, Dataset, LoaderOptions, Transform, open_data, open_loader
-from mmcore.data.transforms import Crop, Flip, Resize, Threshold
+from mmcore.data.transforms import Crop, Flip, Resize, Threshold, Trace, filled
 from mmcore.errors import ConfigError, MmcoreError, PluginError, RequestError
 from mmcore.modality.base import Modality
 from mmcore.rng import Rng
@@ -497,3 +499,92 @@ def test_a_model_trains_on_rows_with_ones_own(registry: Registry) -> None:
         weights.append(torch.cat([p.flatten() for p in model.parameters()]))
     assert torch.equal(weights[0], weights[1])
     assert torch.equal(weights[0], weights[2])
+
+
+# ---- back to where pixels were ----
+
+
+def moved(transforms: list[Transform], plane: np.ndarray) -> tuple[np.ndarray, Trace]:
+    """A float plane through transforms, as a row goes, and how."""
+    trace, values = Trace(), {"x": plane}
+    for transform in transforms:
+        trace.add(transform, values)
+        values = dict(transform(values, Rng.for_rows(0, 1)))
+    return np.asarray(values["x"]), trace
+
+
+SIDE = st.integers(6, 40)
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_what_is_moved_back_lies_where_it_was(data: st.DataObject) -> None:
+    """A ramp of both coordinates: wherever it is known again, it is what it was, to a pixel of the smaller of the two grids."""
+    h, w = data.draw(SIDE), data.draw(SIDE)
+    kinds = data.draw(st.lists(st.sampled_from(["stretch", "cover", "crop"]), min_size=1, max_size=3))
+    transforms: list[Transform] = []
+    here, coarse = (h, w), [1.0, 1.0]
+    for kind in kinds:
+        if kind == "crop":
+            size = (data.draw(st.integers(3, here[0])), data.draw(st.integers(3, here[1])))
+            transforms.append(Crop(size, variables=["x"]))
+        else:
+            size = (data.draw(SIDE), data.draw(SIDE))
+            transforms.append(Resize(size, kind, variables=["x"]))
+            ratio = [a / b for a, b in zip(here, size, strict=True)]
+            ratio = [min(ratio)] * 2 if kind == "cover" else ratio
+            coarse = [max(c, 1.0) * max(r, 1.0) for c, r in zip(coarse, ratio, strict=True)]
+        here = size
+    for axis in (0, 1):
+        ramp = np.broadcast_to(
+            np.arange((h, w)[axis], dtype=np.float32)[:, None] if axis == 0 else np.arange(w, dtype=np.float32), (h, w)
+        )
+        plane, trace = moved(transforms, np.ascontiguousarray(ramp))
+        assert plane.shape == here
+        back = trace.back("x", plane)
+        assert back.shape == (h, w)
+        known = np.isfinite(back)
+        assert known.any()
+        # Bilinear resizing keeps a ramp but at the edges, where it flattens over a pixel of the coarser grid for each step.
+        assert np.abs(back - ramp)[known].max() <= 1.5 * len(kinds) * coarse[axis] + 1
+
+
+@given(SIDE, SIDE, SIDE, SIDE)
+def test_what_was_cut_is_unknown(h: int, w: int, tall: int, wide: int) -> None:
+    tall, wide = min(h, tall), min(w, wide)
+    x = np.random.default_rng(h * w).random((h, w)).astype(np.float32)
+    plane, trace = moved([Crop((tall, wide), variables=["x"])], x)
+    back = trace.back("x", plane)
+    top, left = (h - tall) // 2, (w - wide) // 2
+    inside = np.zeros((h, w), dtype=bool)
+    inside[top : top + tall, left : left + wide] = True
+    assert (np.isfinite(back) == inside).all()
+    assert (back[inside] == x[inside]).all()
+    whole = filled(back)
+    rows, columns = np.clip(np.arange(h), top, top + tall - 1), np.clip(np.arange(w), left, left + wide - 1)
+    assert (whole == x[np.ix_(rows, columns)]).all()
+
+
+def test_what_a_row_lacks_has_the_size_of_what_it_has() -> None:
+    both = Resize(8)
+    variables = [mmcore.discover().modality(plugin, name=plugin, size=8) for plugin in ("image", "mask")]
+    bound = both.bind(variables)
+    trace = Trace()
+    trace.add(bound, {"image": np.zeros((20, 30, 3), dtype=np.uint8)})
+    assert trace.back("mask", np.ones((8, 8), dtype=np.float32)).shape == (20, 30)
+    # By two transforms, each of its own variable: of the mask's own nothing is there, so it is as the row's picture was at first.
+    trace = Trace()
+    trace.add(Resize(8, variables=["image"]), {"image": np.zeros((20, 30, 3), dtype=np.uint8)})
+    trace.add(Resize(8, variables=["mask"]), {"image": np.zeros((8, 8, 3), dtype=np.uint8)})
+    assert trace.back("mask", np.ones((8, 8), dtype=np.float32)).shape == (20, 30)
+    assert Trace().back("mask", np.ones((8, 8), dtype=np.float32)).shape == (8, 8)
+
+
+@pytest.mark.parametrize(("level", "high"), [(128, 255), (1, 1), (0.5, 1), (255, 255), (1000, 1000)])
+def test_a_threshold_s_map_is_written_so_that_it_is_read_again(level: float, high: float) -> None:
+    threshold = Threshold(level, variables=["x"])
+    x = np.random.default_rng(0).integers(0, 2, (5, 7))
+    written = threshold.unread("x", Image.fromarray(x.astype(np.uint8)))
+    assert set(np.unique(np.asarray(written))) == {0, high}
+    assert (threshold({"x": written}, Rng.for_rows(0, 1))["x"] == x).all()
+    assert threshold.unread("y", x) is x
