@@ -41,6 +41,7 @@ def sample(
     codes: str | None = None,
     draw: bool = False,
     seed: int = 0,
+    numbers: Sequence[int] | None = None,
     batch_size: int = 500,
     registry: Registry | None = None,
 ) -> dict[str, Tensor]:
@@ -76,6 +77,7 @@ def sample(
             ``"draw-all"``, by the code of a draw from what is predicted. With few steps mean codes lose variance.
         draw: draw continuous modalities from the last prediction too, instead of reading their mean.
         seed: of the samples.
+        numbers: of the samples, by which the seed gives each its own; by default ``0 … n - 1``. So some samples of a longer call are made alone.
         batch_size: rows at once.
         registry: where a plugin's sampler is looked up; by default a new :func:`mmcore.discover`.
 
@@ -86,6 +88,7 @@ def sample(
         RequestError: a question, sampler or option that makes no sense, before any work.
     """
     n, batch_size = (_whole(value, option) for option, value in (("n", n), ("batch_size", batch_size)))
+    rows = _numbers(numbers, n)
     mappings: dict[str, object] = {"given": given, "where": where, "start": start}
     if not isinstance(guidance, Guidance):
         mappings["guidance"] = guidance
@@ -108,20 +111,24 @@ def sample(
     question = Question.ask(model, n, given=given or {}, where=where or {}, absent=absent, conditioning=conditioning)
     if conditioning == "rejection":
         check_discrete(model, given or {}, where or {})
-        if start is not None or isinstance(absent, Mapping):
-            excluded = "start" if start is not None else "absent by row"
-            raise OptionError(
-                "sample", "conditioning", conditioning, f"roles, or no {excluded} beside it", beside=["start", "absent"]
-            )
+        excluded = {
+            "start": start is not None,
+            "absent by row": isinstance(absent, Mapping),
+            "numbers": numbers is not None,
+        }
+        if any(excluded.values()):
+            option = next(name for name, here in excluded.items() if here)
+            expected = f"roles, or no {option} beside it"
+            raise OptionError("sample", "conditioning", conditioning, expected, beside=["start", "absent", "numbers"])
     guide = _guidance(model, question, guidance or {}, conditioning)
     if start is not None:
         _check_start(model, question, start, n)
 
-    def answers(question: Question, at: int, first: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-        """Of the samples from ``at`` on, as many as the question has rows."""
-        rng = Rng.for_rows(seed, len(question.roles), start=at, device=model.device).of("sample")
+    def answers(question: Question, numbers: Tensor, begun: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """Of the samples of these numbers, one for each row of the question."""
+        rng = Rng(seed, numbers.to(model.device)).of("sample")
         values = _walk(
-            Denoiser(model, question.to(model.device), path, chosen.codes), chosen, path, guide, rng, first, draw
+            Denoiser(model, question.to(model.device), path, chosen.codes), chosen, path, guide, rng, begun, draw
         )
         return {name: x.cpu() for name, x in values.items()}
 
@@ -134,13 +141,15 @@ def sample(
         with torch.inference_mode():
             if conditioning == "rejection":
                 joint = Question.ask(model, batch_size, given={}, where={}, absent=absent)
-                values = by_rejection(lambda at: answers(joint, at, None), given or {}, n)
+                values = by_rejection(
+                    lambda at: answers(joint, torch.arange(at, at + batch_size), None), given or {}, n
+                )
             else:
                 parts = []
                 for at in range(0, n, batch_size):
-                    rows = slice(at, min(n, at + batch_size))
-                    first = None if start is None else {name: x[rows].to(model.device) for name, x in start.items()}
-                    parts.append(answers(question.rows(rows), at, first))
+                    some = slice(at, min(n, at + batch_size))
+                    begun = None if start is None else {name: x[some].to(model.device) for name, x in start.items()}
+                    parts.append(answers(question.rows(some), rows[some], begun))
                 values = {name: torch.cat([part[name] for part in parts]) for name in names}
     finally:
         model.train(training)
@@ -195,6 +204,19 @@ def _guidance(
     guide = guidance if isinstance(guidance, Guidance) else ClassifierFree(guidance)
     # Without another scale than 1 it changes nothing. One's own may change codes without asking for any others.
     return None if isinstance(guide, ClassifierFree) and not guide.names() else guide
+
+
+def _numbers(numbers: Sequence[int] | None, n: int) -> Tensor:
+    """The numbers of the samples, ``(n,)``."""
+    if numbers is None:
+        return torch.arange(n)
+    try:
+        found = torch.as_tensor(numbers)
+    except (TypeError, ValueError, RuntimeError):
+        found = torch.empty(0)
+    if found.shape != (n,) or found.dtype not in (torch.int32, torch.int64) or (found < 0).any():
+        raise OptionError("sample", "numbers", numbers, f"{n} whole numbers of at least 0", beside=["n"])
+    return found.long()
 
 
 def _whole(value: int, option: str) -> int:
