@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from mmcore.plugins import Registry, discover
     from mmcore.process import Process, Schedule
     from mmcore.rng import Rng
+    from mmcore.runs.predict import predict
+    from mmcore.runs.reader import Reader
     from mmcore.sampling.ask import sample
     from mmcore.space import Space
     from mmcore.store.model import load, save
@@ -44,7 +46,9 @@ _WHERE = {
     "LossTerm": "modality.base",
     "Metric": "modality.base",
     "Modality": "modality.base",
+    "predict": "runs.predict",
     "Process": "process",
+    "Reader": "runs.reader",
     "Registry": "plugins",
     "Rng": "rng",
     "Role": "model.roles",
@@ -72,6 +76,7 @@ __all__ = [
     "OptionError",
     "PluginError",
     "Process",
+    "Reader",
     "Registry",
     "RequestError",
     "Rng",
@@ -88,6 +93,7 @@ __all__ = [
     "fit",
     "hookimpl",
     "load",
+    "predict",
     "sample",
     "save",
 ]

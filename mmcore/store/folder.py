@@ -38,15 +38,35 @@ def claimed(out: Path, *, resume: bool, replace: bool) -> Iterator[Path]:
             f"training: {out} holds a run with a checkpoint of step {there[0][0]}; resume it (--resume, resume=True), choose another folder, or replace it (--replace, replace=True)"
         )
     with ExitStack() as stack:
+        stack.enter_context(alone(out, "training", "trains"))
         try:
-            out.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context((out / ".lock").open("w"))
-            _lock(lock.fileno(), out)
             if replace:
                 for path in (out / name for name in _OURS):
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
         except OSError as error:
             raise RequestError(f"training: the folder {out} cannot be written: {error.strerror or error}") from error
+        yield out
+
+
+@contextmanager
+def alone(out: Path, what: str, does: str) -> Iterator[Path]:
+    """A folder, made where it is missing, in which no other process does the same.
+
+    Args:
+        out: the folder.
+        what: is done, for messages, such as ``"training"``.
+        does: the same of another process, such as ``"trains"``.
+
+    Raises:
+        RequestError: another does, or the folder cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context((out / ".lock").open("w"))
+        except OSError as error:
+            raise RequestError(f"{what}: the folder {out} cannot be written: {error.strerror or error}") from error
+        _lock(lock.fileno(), f"{what}: another process {does} in {out}")
         yield out
 
 
@@ -65,7 +85,7 @@ def check_writable(out: Path) -> None:
         raise OptionError("", "out", str(out), f"a folder that can be written, {there} cannot")
 
 
-def _lock(descriptor: int, out: Path) -> None:
+def _lock(descriptor: int, refusal: str) -> None:
     try:
         import fcntl
     except ImportError:  # no such locks on this system
@@ -74,6 +94,6 @@ def _lock(descriptor: int, out: Path) -> None:
         # The process's own: neither inherited by workers that outlive it, nor left behind when it is killed.
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:
-        raise RequestError(f"training: another process trains in {out}") from error
+        raise RequestError(refusal) from error
     except OSError:
         return  # a file system without locks

@@ -360,7 +360,7 @@ def test_a_sampler_without_an_option_is_not_given_it(
         ("sample run --given label=a --guidance label=2 --guide mine", "no guidance 'mine' is installed"),
         ("sample run --conditioning poster", "did you mean 'posterior'?"),
         ("sample run --given label=d", "--given label=d: found 'd', expected one of a, b, 3"),
-        ("sample run --given lable=1", "no variable 'lable' in the model; it has image, label, vector"),
+        ("sample run --given lable=1", "--given lable: expected one of image, label, vector; did you mean 'label'?"),
         ("sample run --given label", "--given 'label', expected name=value"),
         ("sample run --guidance label=x", "--guidance label=x, expected a number"),
         ("sample run --sampler heum", "sampler = 'heum', expected one of"),

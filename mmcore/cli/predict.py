@@ -1,0 +1,86 @@
+"""``mmcore predict``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mmcore.cli.common import Device, registry_of
+from mmcore.errors import RequestError
+
+
+def predict(
+    context: typer.Context,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a model folder.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="Data in any form that mmcore init reads, a picture, or a pattern such as 'new/*.jpg'; or test for the run's own test rows.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write in.")],
+    draws: Annotated[int, typer.Option(min=1, help="Of each row; 1 for neither interval nor agreement.")] = 16,
+    interval: Annotated[float, typer.Option(help="The probability between the ends that are told of numbers.")] = 0.8,
+    again: Annotated[
+        list[str] | None, typer.Option(help="Predict this variable also in rows that have it; may be repeated.")
+    ] = None,
+    absent: Annotated[list[str] | None, typer.Option(help="Leave this modality out; may be repeated.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="variable=column, where these data name a column otherwise than the run's; may be repeated."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of the sampler; by default as the run samples.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="auto, ddim, ancestral, 2m, heun, or a plugin's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the draws.")] = None,
+    skip: Annotated[
+        bool, typer.Option("--skip-bad-rows", help="Pass over rows that cannot be read, and tell.")
+    ] = False,
+    device: Device = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Replace the predictions that are in --out.")] = False,
+) -> None:
+    """Fill in what rows lack: pictures and masks as PNG of the files' size, labels and numbers as columns of a table, vectors as NPY.
+
+    Stopped, the same command goes on where it was.
+    """
+    registry = registry_of(context)
+    from mmcore.runs.predict import RECORD, TABLE
+    from mmcore.runs.predict import predict as ask
+
+    how: dict[str, Any] = {"steps": steps, "sampler": sampler, "seed": seed}
+    found = ask(
+        run,
+        data,
+        draws=draws,
+        interval=interval,
+        again=again or (),
+        absent=absent or (),
+        columns=_columns(column or []),
+        on_bad_row="skip" if skip else "stop",
+        device=device,
+        registry=registry,
+        **{name: value for name, value in how.items() if value is not None},
+    )
+    for line in found.said:
+        print(line)
+    written = found.write(out, force=force)
+    filled = ", ".join(f"{name} in {count:,}" for name, count in written.filled.items())
+    print(f"{written.rows:,} rows: {f'filled in {filled}' if filled else 'none lacks anything'}")
+    for problem in written.bad[:5]:
+        print(f"passed over: {problem}")
+    if len(written.bad) > 5:
+        print(f"passed over {len(written.bad) - 5:,} more, see {written.folder / RECORD}")
+    print(f"table: {written.folder / TABLE}")
+    for folder in written.folders:
+        if (written.folder / folder).is_dir():
+            print(f"files: {written.folder / folder}")
+
+
+def _columns(pairs: list[str]) -> dict[str, str]:
+    found = {}
+    for pair in pairs:
+        name, equals, column = pair.partition("=")
+        if not equals or not name or not column:
+            raise RequestError(f"--column {pair!r}, expected variable=column, such as --column image=photo")
+        found[name] = column
+    return found

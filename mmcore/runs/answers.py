@@ -1,0 +1,118 @@
+"""What many draws of one variable say together: a value as the data write it, and how far the draws agree."""
+
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmcore.data.transforms import Trace, filled
+from mmcore.modality.base import ModalityProtocol
+
+
+@attrs.frozen(eq=False)
+class Answer:
+    """One variable of one row, by its draws.
+
+    Attributes:
+        value: as the data write it (:meth:`mmcore.Modality.raw`): of numbers the draws' mean, of classes the most frequent, of maps of classes
+            that of each pixel, of vectors of norm 1 the mean's direction. Pictures and maps have the size of the row's files.
+        agreement: the share of draws that have this class, of each pixel ``(H, W)`` of a map; None for numbers, and of one draw.
+        deviation: the standard deviation of the draws, ``(H, W)`` of pictures (over all channels, in -1 … 1) and otherwise as the value is; None
+            for classes, and of one draw.
+        low: the lower end of the interval, as the value is; None where there is no deviation, or it is of a picture.
+        high: the upper end.
+        cut: whether transforms cut the row's files, so that the value is repeated beyond their edge.
+        draws: ``(draws, *spec.shape)``, as the model sees them.
+    """
+
+    value: Any
+    agreement: Any
+    deviation: Any
+    low: Any
+    high: Any
+    cut: bool
+    draws: Tensor
+
+
+def answer(m: ModalityProtocol, draws: Tensor, trace: Trace, interval: float) -> Answer:
+    """Put the draws of one row together.
+
+    Args:
+        m: the variable.
+        draws: ``(draws, *spec.shape)``.
+        trace: how the row's files became what the model sees.
+        interval: the probability between ``low`` and ``high``.
+    """
+    if m.spec.dtype.is_floating_point:
+        return _picture(m, draws, trace) if len(m.spec.shape) > 1 else _numbers(m, draws, interval)
+    return _map(m, draws, trace) if len(m.spec.shape) == 2 else _classes(m, draws)
+
+
+def enough(interval: float) -> int:
+    """The fewest draws whose order tells both ends of an interval."""
+    return max(2, int(np.ceil(2 / (1 - interval) - 1 - 1e-9)))
+
+
+def _numbers(m: ModalityProtocol, draws: Tensor, interval: float) -> Answer:
+    x = draws.double()
+    mean = x.mean(0)
+    if m.spec.unit_norm:
+        mean = mean / mean.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    value = m.raw(mean.to(m.spec.dtype))
+    if len(draws) == 1:
+        return Answer(value, None, None, None, None, False, draws)
+    # Of n exchangeable draws and one more, the k-th of n lies above that one with probability k / (n + 1).
+    ends = np.quantile(x.numpy(), [(1 - interval) / 2, (1 + interval) / 2], axis=0, method="weibull")
+    low, high = (m.raw(torch.from_numpy(np.asarray(end)).to(m.spec.dtype)) for end in ends)
+    deviation = x.std(0).numpy()
+    return Answer(value, None, deviation.tolist() if not deviation.ndim else deviation, low, high, False, draws)
+
+
+def _classes(m: ModalityProtocol, draws: Tensor) -> Answer:
+    """Of one class the most frequent; of several labels each by itself; of a sequence the draw that the others agree with most."""
+    flat = draws.reshape(len(draws), -1)
+    share = (flat[:, None] == flat[None]).double().mean(1)
+    if m.spec.dtype == torch.bool:
+        # Of an even number of draws half may have it.
+        chosen = flat.double().mean(0) >= 0.5
+        agreement = (flat == chosen).double().mean(0)
+        value = chosen.reshape(m.spec.shape)
+    else:
+        best = int(share.mean(1).argmax())
+        value, agreement = draws[best], share[best]
+    told: Any = agreement.tolist() if m.spec.shape else float(agreement[0])
+    return Answer(m.raw(value), told if len(draws) > 1 else None, None, None, None, False, draws)
+
+
+def _map(m: ModalityProtocol, draws: Tensor, trace: Trace) -> Answer:
+    """The class of each of the file's pixels, by the draws' shares, which are smooth where classes are not."""
+    best = chosen = known = np.zeros(0)
+    # One class at a time, as there may be many, and files large.
+    for number, one in enumerate(draws.unique().tolist()):
+        share = trace.back(m.name, (draws == one).float().mean(0).numpy())
+        if not number:
+            known = np.isfinite(share)
+            best, chosen = np.full(share.shape, -np.inf, share.dtype), np.zeros(share.shape, dtype=np.int64)
+        share = share if known.all() else filled(share)
+        chosen = np.where(share > best, one, chosen)
+        best = np.maximum(share, best)
+    value = trace.unread(m.name, m.raw(torch.from_numpy(chosen)))
+    agreed = np.where(known, best, 0) if len(draws) > 1 else None
+    return Answer(value, agreed, None, None, None, not known.all(), draws)
+
+
+def _picture(m: ModalityProtocol, draws: Tensor, trace: Trace) -> Answer:
+    x = draws.float()
+    planes = x.mean(0).reshape(-1, *m.spec.shape[-2:]).numpy()
+    back = np.stack([trace.back(m.name, plane) for plane in planes])
+    cut = not np.isfinite(back).all()
+    if cut:
+        back = np.stack([filled(plane) for plane in back])
+    mean = torch.from_numpy(back).reshape(*m.spec.shape[:-2], *back.shape[-2:]).to(m.spec.dtype)
+    value = trace.unread(m.name, m.raw(mean))
+    if len(draws) == 1:
+        return Answer(value, None, None, None, None, cut, draws)
+    spread = x.var(0).reshape(-1, *m.spec.shape[-2:]).mean(0).sqrt().numpy()
+    return Answer(value, None, np.nan_to_num(trace.back(m.name, spread)), None, None, cut, draws)

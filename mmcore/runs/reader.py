@@ -1,0 +1,209 @@
+"""How a trained model's questions are read: by the columns, missing values and transforms of the run that trained it."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmcore.config import SamplingOptions
+from mmcore.data import Dataset, Source, as_source
+from mmcore.data.decode import decode, picture
+from mmcore.data.opening import transforms_of
+from mmcore.data.options import PARTS, ColumnOptions, DataOptions
+from mmcore.data.select import Named
+from mmcore.data.source import Row
+from mmcore.data.sources.files import shown
+from mmcore.data.transforms import Transform
+from mmcore.errors import RequestError, nearest
+from mmcore.model.joint import JointModel
+from mmcore.plugins import Registry, discover
+from mmcore.rng import Rng
+from mmcore.runs.given import Asked, Given, check_stems, raws, turns
+from mmcore.runs.rows import Columns, named, rows_at
+from mmcore.runs.run import CONFIG, Run
+from mmcore.store.model import load
+from mmcore.training.loop import pick_device
+
+
+@attrs.frozen(eq=False)
+class Reader:
+    """A trained model, and how its data were read.
+
+    Attributes:
+        model: in evaluation mode.
+        folder: the model's.
+        registry: where sources and transforms are found.
+        run: whose model it is; None for a model folder by itself.
+        how: arguments of :func:`mmcore.sample`, as the run's configuration says them.
+        n: how many samples it says.
+        data: what the configuration says of data; None for a model that was trained without one.
+    """
+
+    model: JointModel
+    folder: Path
+    registry: Registry
+    run: Run | None
+    how: dict[str, Any]
+    n: int
+    data: DataOptions | None
+
+    @classmethod
+    def open(cls, at: str | Path, *, registry: Registry | None = None, device: str = "auto") -> Self:
+        """The reader of a run's folder or of a model folder.
+
+        Raises:
+            RequestError: it is neither, or cannot be used here.
+        """
+        at, registry = Path(at), registry or discover()
+        if (at / CONFIG).exists() or not (at / "config.json").exists():
+            run = Run.open(at, registry)
+            config = run.setup.config
+            return cls(
+                run.model(device), at / "model", registry, run, config.sampling.how(), config.sampling.n, config.data
+            )
+        model, plain = load(at, registry=registry, device=str(pick_device(device))), SamplingOptions()
+        tables: Any = (model.configuration or {}).get("data")
+        # Columns and transforms are all that reading needs: the source may be of a plugin that is not here.
+        kept = {key: tables[key] for key in ("source", "columns", "transforms") if key in tables} if tables else {}
+        return cls(model, at, registry, None, plain.how(), plain.n, DataOptions(**kept) if kept else None)
+
+    @property
+    def columns(self) -> Mapping[str, ColumnOptions]:
+        """Where the run's variables are, by name, where it says so."""
+        return {} if self.data is None else self.data.columns
+
+    def dataset(self, source: Iterable[Row], *, on_bad_row: str = "stop") -> Dataset:
+        """Rows as the model sees them: what is random in transforms is left out, as of rows that are held out."""
+        return Dataset(
+            source,
+            self.model.variables,
+            transforms=self._transforms(),
+            augment=False,
+            on_bad_row=on_bad_row,
+            unpaired=True,
+        )
+
+    def _transforms(self) -> list[Transform]:
+        return [] if self.data is None else transforms_of(self.registry, self.data)
+
+    # ---- single values ----
+
+    def read(self, given: Mapping[str, Any], n: int | None = None, *, option: str = "given") -> dict[str, Tensor]:
+        """Values to ask about, prepared as training data were.
+
+        Args:
+            given: by variable a file, a folder or pattern of files, a table, or a value such as a class's name; or a list of raw values.
+            n: how many samples; several values are taken in turn. By default as many as there are values.
+            option: what messages call it.
+
+        Returns:
+            ``(n, *spec.shape)`` by name, for ``given`` or ``start`` of :func:`mmcore.sample`.
+
+        Raises:
+            RequestError: no such variable or file, a value that cannot be read, or more values than samples.
+        """
+        asked = self.asked(given, option=option)
+        return asked.repeated(n or len(asked.rows), option)
+
+    def asked(self, given: Mapping[str, Any], *, option: str = "given") -> Asked:
+        """The same, a row for each value, and the raw values."""
+        names = [m.name for m in self.model.variables]
+        found: dict[str, list[Any]] = {}
+        for name, value in given.items():
+            if name not in names:
+                raise RequestError(f"{option} {name}: expected one of {', '.join(names)}{nearest(name, names)}")
+            what = f"{option} {name}={shown(str(value))}" if isinstance(value, str | Path) else f"{option} {name}"
+            column = self.columns.get(name, ColumnOptions(name))
+            found[name] = raws(self.model.variable(name), value, what, column)
+            if any(one is None for one in found[name]):
+                number = [one is None for one in found[name]].index(True)
+                raise RequestError(f"{what}: found nothing at number {number} of {len(found[name])}, expected a value")
+        count = max((len(values) for values in found.values()), default=0)
+        lists = {name: values for name, values in found.items() if len(values) == count > 1}
+        for name, values in found.items():
+            if len(values) not in (1, count):
+                many = next(iter(lists))
+                raise RequestError(
+                    f"{option} {name}: found {len(values)} values beside {count} of {many}, expected one, or one for each"
+                )
+        check_stems(option, lists)
+        rows = [{name: values[min(k, len(values) - 1)] for name, values in found.items()} for k in range(count)]
+        if not rows:
+            return Asked({}, [])
+        batch = self.dataset(Given(rows, option, given)).take(range(count))
+        return Asked({name: batch.values[name] for name in given}, rows)
+
+    def known(self, name: str, path: str | Path, asked: Asked, n: int) -> Tensor:
+        """Which elements of a given value are known, of a picture's bright pixels or an array's true elements.
+
+        Args:
+            name: of a variable with pixels, or of one whose axes the array has.
+            path: of a picture or a ``.npy`` file of booleans: of the size of the given file, or as the model has the value.
+            asked: what is given.
+            n: how many samples.
+
+        Returns:
+            ``(n, *spec.shape)`` bool, for ``where`` of :func:`mmcore.sample`.
+
+        Raises:
+            RequestError: a file that is none, or of another size.
+        """
+        shape, what = self.model.variable(name).spec.shape, f"--where {name}={shown(str(path))}"
+        try:
+            if Path(path).suffix.lower() == ".npy":
+                mask = decode(Path(path))
+                if mask.dtype != bool:
+                    raise RequestError(f"found {mask.dtype}, expected booleans, true where it is known")
+            else:
+                mask = np.asarray(picture(path).convert("L")) > 127
+        except RequestError as error:
+            raise RequestError(f"{what}: {error}") from error
+        parts = [self._moved(name, mask, row.get(name), shape, what) for row in asked.rows or [{}]]
+        return torch.from_numpy(np.stack(parts))[turns(len(parts), n, "where")]
+
+    def _moved(self, name: str, mask: np.ndarray, raw: Any, shape: tuple[int, ...], what: str) -> np.ndarray:
+        value: Any = decode(raw)
+        size = getattr(value, "size", None)
+        own = size[::-1] if isinstance(size, tuple) else () if value is None else np.shape(value)[:2]
+        if mask.ndim == 2 and len(shape) >= 2 and mask.shape == own != shape[-2:]:
+            # Known is what is made of known pixels alone.
+            values: Mapping[str, Any] = {name: mask.astype(np.float32)}
+            for transform in self._transforms():
+                bound = transform.bind(self.model.variables).steady()
+                if bound is not None and bound.moves:
+                    values = bound(dict(values), Rng.for_rows(0, 1))
+            mask = np.asarray(values[name]) > 0.999
+        # A map of a picture's pixels is the same for all its channels; other axes are repeated only where their length says so, by a 1.
+        fits = mask.ndim == len(shape) and all(k in (1, side) for k, side in zip(mask.shape, shape, strict=True))
+        if not fits and mask.shape != shape[-2:]:
+            known = dict.fromkeys(str(tuple(one)) for one in (shape, shape[-2:], own) if one)
+            raise RequestError(f"{what}: found a mask of shape {mask.shape}, expected {' or '.join(known)}")
+        return np.broadcast_to(mask, shape).copy()
+
+    def rows(self, data: Any, columns: Columns | None = None) -> tuple[Source, list[str]]:
+        """Rows to be asked about, and how they were read, a line each.
+
+        Args:
+            data: a part of the run's own data (``"test"``), a path of data in any form that ``mmcore init`` reads, a picture, a pattern of
+                pictures, or rows as :class:`mmcore.data.Dataset` takes them.
+            columns: where variables' values are, where the run's configuration does not say it of these data.
+
+        Raises:
+            RequestError: nothing there, nothing that is read, or no column that is a variable.
+        """
+        if not isinstance(data, str | Path):
+            source, said = as_source(data), []
+        elif str(data) in PARTS and not Path(data).exists():
+            if self.run is None:
+                raise RequestError(f"{data}: found a model folder without its run, expected the path of data")
+            if columns:
+                raise RequestError(f"{data}: the run's own data have their columns, expected no others")
+            return self.run.setup.rows(str(data)).source, [f"{data}: the run's own rows"]
+        else:
+            source, said = rows_at(self, data)
+        found = named(self, source, columns or {}, said)
+        return Named(source, found), said

@@ -1,0 +1,519 @@
+"""Rows are filled in by what the model says, at the files' size; a question's values are read as the training data were."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor
+
+import mmcore
+from mmcore import Reader, Registry, RequestError
+from mmcore.config.resolve import configured
+from mmcore.data.transforms import Trace
+from mmcore.modality.base import Modality
+from mmcore.runs import predict as module
+from mmcore.runs.answers import answer, enough
+from mmcore.runs.predict import Predictions, file_name
+from mmcore.runs.run import train
+
+SIZE, ROWS = (24, 36), 20
+
+
+def write_photos(folder: Path) -> None:
+    """Pictures, masks of 0 and 255 of every second, and a table with empty cells."""
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    lines = ["file,kind,age"]
+    for k in range(ROWS):
+        pixels = rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{k:02}.png")
+        if k % 2:
+            Image.fromarray(255 * (pixels[..., 0] > 127).astype(np.uint8)).save(folder / "masks" / f"{k:02}.png")
+        lines.append(f"{k:02},{'' if k % 5 == 0 else ('cat', 'dog')[k % 2]},{'' if k % 3 == 0 else 20 + k}")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+
+
+def tables(folder: Path, **data: Any) -> dict[str, Any]:
+    return {
+        "out": str(folder / "run"),
+        "device": "cpu",
+        "data": {
+            "source": "folder",
+            "options": {"path": str(folder / "photos")},
+            "split": {"test": 0.3},
+            "transforms": [{"kind": "resize", "size": [8, 12]}],
+            **data,
+        },
+        "modalities": {
+            "image": {"size": [8, 12]},
+            "mask": {"size": [8, 12], "values": [0, 255]},
+            "kind": {"plugin": "label", "classes": 2, "names": ["cat", "dog"]},
+            "age": {"plugin": "scalar"},
+        },
+        "model": {
+            "backbone": "mlp",
+            "backbone_options": {"width": 8, "depth": 1, "features": 2},
+            "schedule_options": {"steps": 20},
+        },
+        "training": {"steps": 2, "batch_size": 4},
+        "sampling": {"n": 2, "steps": 2, "seed": 5},
+    }
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, registry: Registry) -> Path:
+    folder = tmp_path_factory.mktemp("predict")
+    write_photos(folder / "photos")
+    train(configured(tables(folder), registry=registry), quiet=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reader(home: Path, registry: Registry) -> Reader:
+    return Reader.open(home / "run", registry=registry, device="cpu")
+
+
+def lines(folder: Path) -> list[dict[str, str]]:
+    with (folder / "predictions.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+# ---- reading what is asked ----
+
+
+def test_a_training_file_is_read_as_in_training(home: Path, reader: Reader) -> None:
+    assert reader.run is not None
+    rows = reader.run.setup.rows("all").take(range(ROWS))
+    want = rows.values["image"]
+    found = reader.read({"image": home / "photos" / "images" / "03.png"})["image"]
+    assert torch.equal(found, want[3:4])
+    for many in (home / "photos" / "images", str(home / "photos" / "images" / "*.png")):
+        assert torch.equal(reader.read({"image": many})["image"], want)
+    table = reader.read({"kind": ["cat", "dog"]}, 5)["kind"]
+    assert table.tolist() == [0, 1, 0, 1, 0]
+
+
+def test_values_of_several_variables_belong_together(home: Path, reader: Reader) -> None:
+    photos = home / "photos"
+    found = reader.read({"image": str(photos / "images" / "*[13579].png"), "mask": photos / "masks", "kind": "dog"})
+    assert {name: len(x) for name, x in found.items()} == {"image": 10, "mask": 10, "kind": 10}
+    for k, index in enumerate(range(1, ROWS, 2)):
+        red = Image.open(photos / "images" / f"{index:02}.png").resize((12, 8), Image.Resampling.BILINEAR)
+        torch.testing.assert_close(found["image"][k], torch.tensor(np.array(red)).permute(2, 0, 1) / 127.5 - 1)
+    with pytest.raises(RequestError, match=r"given mask: found the file 01.png for 00.png of image"):
+        reader.read({"image": str(photos / "images" / "*[02468].png"), "mask": str(photos / "masks" / "*.png")})
+
+
+def test_a_word_is_a_class_though_a_folder_is_called_so(
+    home: Path, reader: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dog").mkdir()
+    assert reader.read({"kind": "dog"})["kind"].tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("asked", "text"),
+    [
+        ({"image": "nope.png"}, "given image=nope.png: found no file there"),
+        ({"imag": "nope.png"}, "given imag: expected one of image, mask, kind, age; did you mean 'image'"),
+        ({"kind": "zebra"}, "given kind=zebra: found 'zebra', expected one of cat, dog"),
+        ({"image": "no/*.png"}, r"given image=no/\*.png: found no file there, expected one"),
+        ({"kind": ["cat", "dog"], "age": [1, 2, 3]}, "given kind: found 2 values beside 3 of age"),
+        ({"age": [1.0, None]}, "given age: found nothing at number 1 of 2"),
+    ],
+)
+def test_what_cannot_be_asked_is_told(asked: Any, text: str, reader: Reader) -> None:
+    with pytest.raises(RequestError, match=text):
+        reader.read(asked)
+
+
+def test_a_hole_of_the_photo_s_size_goes_the_photo_s_way(home: Path, reader: Reader, tmp_path: Path) -> None:
+    known = np.full(SIZE, 255, dtype=np.uint8)
+    known[6:14, 9:20] = 0
+    Image.fromarray(known).save(tmp_path / "hole.png")
+    asked = reader.asked({"image": home / "photos" / "images" / "00.png"})
+    found = reader.known("image", tmp_path / "hole.png", asked, 2)
+    # By a third: pixel (i, j) is made of the rows 3i - 1 … 3i + 3, as bilinear resizing reaches so far.
+    want = np.ones((8, 12), dtype=bool)
+    for i in range(8):
+        for j in range(12):
+            near = known[max(0, 3 * i - 1) : 3 * i + 4, max(0, 3 * j - 1) : 3 * j + 4]
+            want[i, j] = (near == 255).all()
+    assert found.shape == (2, 3, 8, 12)
+    assert (found.numpy() == want).all()
+    own = np.zeros((8, 12), dtype=np.uint8)
+    own[2] = 255
+    Image.fromarray(own).save(tmp_path / "own.png")
+    assert (reader.known("image", tmp_path / "own.png", asked, 1)[0, 0].numpy() == (own > 0)).all()
+    Image.fromarray(own[:5]).save(tmp_path / "odd.png")
+    with pytest.raises(RequestError, match=r"found a mask of shape \(5, 12\), expected .*\(8, 12\) or \(24, 36\)"):
+        reader.known("image", tmp_path / "odd.png", asked, 1)
+
+
+def test_values_that_mean_missing_are_missing(home: Path, registry: Registry, tmp_path: Path) -> None:
+    reader = Reader.open(home / "run", registry=registry, device="cpu")
+    (tmp_path / "t.csv").write_text("years,kind\n3,dog\n-1,cat\n,cat\n")
+    source, _ = reader.rows(tmp_path / "t.csv", {"age": mmcore.data.ColumnOptions("years", missing=(-1,))})
+    assert [source[k].get("age") for k in range(3)] == [3, None, None]
+
+
+# ---- what many draws say ----
+
+
+def of(registry: Registry, plugin: str, **options: Any) -> Modality:
+    return registry.modality(plugin, name="x", **options)
+
+
+def test_an_interval_covers_as_often_as_it_says(registry: Registry) -> None:
+    """Of 16 draws and a truth of the same distribution, in 4,000 rows; the error of the share is below 0.026 with probability 1 - 4e-5."""
+    rng = np.random.default_rng(1)
+    m = of(registry, "scalar")
+    x = rng.lognormal(size=(4000, 17))
+    hits = 0
+    for row in x:
+        found = answer(m, torch.tensor(row[:16], dtype=torch.float32), Trace(), 0.8)
+        assert found.value == pytest.approx(row[:16].mean(), rel=1e-5)
+        assert found.deviation == pytest.approx(row[:16].std(ddof=1), rel=1e-4)
+        hits += found.low < row[16] < found.high
+    assert hits / 4000 == pytest.approx(0.8, abs=0.026)
+
+
+@pytest.mark.parametrize(("interval", "draws"), [(0.8, 9), (0.5, 3), (0.9, 19), (0.95, 39), (0.1, 2)])
+def test_so_many_draws_are_needed(interval: float, draws: int) -> None:
+    assert enough(interval) == draws
+    # The lower end is then the smallest draw or above it, at probability (1 - interval) / 2 of the k-th of n: k / (n + 1).
+    assert (draws + 1) * (1 - interval) / 2 >= 1 - 1e-9
+
+
+def test_classes_and_labels_by_their_draws(registry: Registry) -> None:
+    draws = torch.tensor([2, 0, 2, 2, 1, 0, 2, 1])
+    found = answer(of(registry, "label", classes=3, names=["a", "b", "c"]), draws, Trace(), 0.5)
+    assert (found.value, found.agreement) == ("c", 0.5)
+    several = torch.tensor([[True, False, True], [True, False, False], [True, True, False], [True, False, True]])
+    found = answer(of(registry, "label", classes=3, multi=True, names=["a", "b", "c"]), several, Trace(), 0.5)
+    assert found.value == ["a", "c"]
+    assert found.agreement == [1.0, 0.75, 0.5]
+    vectors = torch.nn.functional.normalize(torch.tensor([[3.0, 4.0], [4.0, 3.0]]), dim=1)
+    found = answer(of(registry, "clip", width=2), vectors, Trace(), 0.3)
+    assert found.value == pytest.approx([2**-0.5, 2**-0.5], rel=1e-6)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**31), st.integers(2, 5), st.sampled_from([1, 3, 8]))
+def test_a_map_s_class_is_its_pixel_s_most_frequent(seed: int, classes: int, draws: int) -> None:
+    registry = mmcore.discover()
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, classes, (draws, 5, 4))
+    found = answer(of(registry, "mask", size=[5, 4], classes=classes), torch.tensor(x), Trace(), 0.5)
+    value = np.asarray(found.value)
+    for i in range(5):
+        for j in range(4):
+            counts = np.bincount(x[:, i, j], minlength=classes)
+            assert counts[value[i, j]] == counts.max()
+            assert draws == 1 or found.agreement[i, j] == pytest.approx(counts.max() / draws)
+
+
+# ---- rows ----
+
+
+def test_a_row_s_answer_is_the_sample_of_its_numbers(home: Path, reader: Reader) -> None:
+    found = list(mmcore.predict(reader, home / "photos", draws=9))
+    assert [row.key for row in found] == [f"{k:02}" for k in range(ROWS)]
+    row = found[5]  # has a mask and an age, and no kind
+    assert set(row.answers) == {"kind"}
+    values = reader.read({"image": row.given["image"], "mask": row.given["mask"], "age": row.given["age"]}, 9)
+    drawn = mmcore.sample(reader.model, 9, given=values, steps=2, seed=5, draw=True, numbers=range(45, 54))
+    assert torch.equal(row.answers["kind"].draws, drawn["kind"])
+    for k, one in enumerate(found):
+        lacking = {"mask"} if k % 2 == 0 else set()
+        lacking |= {"kind"} if k % 5 == 0 else set()
+        lacking |= {"age"} if k % 3 == 0 else set()
+        assert set(one.answers) == lacking
+        if "mask" in one.answers:
+            mask = one.answers["mask"]
+            assert mask.value.size == SIZE[::-1]
+            assert set(np.unique(mask.value)) <= {0, 255}
+            assert mask.agreement.shape == SIZE
+            assert not mask.cut
+
+
+def test_the_table_and_its_files_say_the_same(home: Path, reader: Reader, tmp_path: Path) -> None:
+    asked = mmcore.predict(reader, home / "photos", draws=9)
+    written = asked.write(tmp_path / "out", quiet=True)
+    assert written.filled == {"mask": 10, "kind": 4, "age": 7}
+    found = lines(tmp_path / "out")
+    for cells, row in zip(found, asked, strict=True):
+        assert cells["key"] == row.key
+        assert cells["predicted"].split() == list(row.answers)
+        if (mask := row.answers.get("mask")) is not None:
+            assert cells["mask"] == f"mask/{row.key}.png"
+            assert np.array_equal(Image.open(tmp_path / "out" / cells["mask"]), mask.value)
+            sure = np.asarray(Image.open(tmp_path / "out" / "mask" / f"{row.key}.agreement.png"))
+            assert np.array_equal(sure, (mask.agreement * 255).round().astype(np.uint8))
+        else:
+            assert cells["mask"] == str(home / "photos" / "masks" / f"{row.key}.png")
+        if (age := row.answers.get("age")) is not None:
+            assert float(cells["age"]) == pytest.approx(age.value, rel=1e-6)
+            assert float(cells["age_low"]) == pytest.approx(age.low, rel=1e-6)
+            assert float(cells["age_high"]) == pytest.approx(age.high, rel=1e-6)
+        else:
+            assert (float(cells["age"]), cells["age_low"]) == (20 + int(row.key), "")
+        if (kind := row.answers.get("kind")) is not None:
+            assert (cells["kind"], float(cells["kind_probability"])) == (kind.value, pytest.approx(kind.agreement))
+    # What was filled in is data again, which mmcore reads.
+    source = reader.registry.source("table", path=str(tmp_path / "out" / "predictions.csv"))
+    assert sum(row["mask"].is_file() for row in source) == ROWS
+
+
+def test_batches_do_not_matter(home: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found() -> list[Any]:
+        return [
+            (row.key, {name: one.draws for name, one in row.answers.items()})
+            for row in mmcore.predict(reader, home / "photos", draws=9)
+        ]
+
+    whole = found()
+    monkeypatch.setattr(module, "TOGETHER", 27)
+    for (key, one), (other, two) in zip(whole, found(), strict=True):
+        assert key == other
+        assert one.keys() == two.keys()
+        for name in one:
+            torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-4)
+
+
+def test_stopped_anywhere_it_ends_in_the_same_files(
+    home: Path, reader: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TOGETHER", 36)  # four rows at once
+
+    def asked() -> Predictions:
+        return mmcore.predict(reader, home / "photos", draws=9)
+
+    asked().write(tmp_path / "whole", quiet=True)
+    want = tree(tmp_path / "whole")
+    kept = module._line
+
+    for at in range(1, ROWS + 2, 3):
+        count = 0
+
+        def stopping(cells: Any, at: int = at) -> bytes:
+            nonlocal count
+            count += 1
+            if count > at:
+                raise InterruptedError
+            return kept(cells)
+
+        folder = tmp_path / f"stopped-{at}"
+        monkeypatch.setattr(module, "_line", stopping)
+        with pytest.raises(InterruptedError):
+            asked().write(folder, quiet=True)
+        # As if power had failed while a line was written.
+        with (folder / "predictions.csv").open("ab") as file:
+            file.write(b"07,mask ki")
+        monkeypatch.setattr(module, "_line", kept)
+        asked().write(folder, quiet=True)
+        assert tree(folder) == want
+    asked().write(tmp_path / "whole", quiet=True)
+    assert tree(tmp_path / "whole") == want
+
+
+def test_a_killed_process_goes_on(home: Path, reader: Reader, tmp_path: Path) -> None:
+    program = (
+        "import os, sys, torch, mmcore\n"
+        "from mmcore.runs import predict as module\n"
+        "torch.set_num_threads(1)\n"
+        "kept = module.replace_file\n"
+        "def killing(path, data, left=[int(sys.argv[3])]):\n"
+        "    left[0] -= 1\n"
+        "    if not left[0]:\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "    kept(path, data)\n"
+        "module.replace_file, module.TOGETHER = killing, 36\n"
+        "mmcore.predict(sys.argv[1] + '/run', sys.argv[1] + '/photos', draws=9, device='cpu').write(sys.argv[2], quiet=True)\n"
+    )
+    out = tmp_path / "out"
+    run = [sys.executable, "-c", program, str(home), str(out)]
+    assert subprocess.run([*run, "14"], check=False, capture_output=True).returncode == -9
+    assert (out / "predictions.json").exists()
+    done = subprocess.run([*run, "0"], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    whole = tmp_path / "whole"
+    assert subprocess.run([*run[:-1], str(whole), "0"], check=False).returncode == 0
+    assert {name: data for name, data in tree(out).items() if not name.endswith(".part")} == tree(whole)
+
+
+def test_other_questions_are_not_mixed(home: Path, reader: Reader, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    mmcore.predict(reader, home / "photos", draws=9).write(out, quiet=True)
+    before = tree(out)
+    with pytest.raises(RequestError, match=r"holds predictions of another question \(draws was 9, now 10\).*--force"):
+        mmcore.predict(reader, home / "photos", draws=10).write(out, quiet=True)
+    with pytest.raises(RequestError, match=r"another question .*other rows"):
+        mmcore.predict(reader, home / "photos" / "labels.csv", draws=9).write(out, quiet=True)
+    assert tree(out) == before
+    mmcore.predict(reader, home / "photos", draws=10).write(out, force=True, quiet=True)
+    assert json.loads((out / "predictions.json").read_text())["question"]["draws"] == 10
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "predictions.csv").write_text("my own work")
+    with pytest.raises(RequestError, match=r"holds a predictions.csv and no record"):
+        mmcore.predict(reader, home / "photos", draws=9).write(mine, quiet=True)
+    assert (mine / "predictions.csv").read_text() == "my own work"
+
+
+def test_one_process_writes(home: Path, reader: Reader, tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom mmcore.store.folder import alone\n"
+        "with alone(Path(sys.argv[1]), 'predict', 'predicts'):\n    print('in', flush=True)\n    sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "in\n"
+        with pytest.raises(RequestError, match="predict: another process predicts in"):
+            mmcore.predict(reader, home / "photos", draws=9).write(tmp_path, quiet=True)
+        other.communicate("")
+    assert not (tmp_path / "predictions.csv").exists()
+
+
+def test_pictures_of_any_size_beside_the_truth(home: Path, reader: Reader, tmp_path: Path) -> None:
+    for k, size in enumerate([(30, 17), (200, 100), (8, 12)]):
+        Image.new("RGB", size, (9 * k, 99, 5)).save(tmp_path / f"{k}.jpg")
+    asked = mmcore.predict(reader, tmp_path, draws=9)
+    assert asked.said == [f"{tmp_path}: read by the source folder; 3 images lie in it"]
+    assert [row.answers["mask"].value.size for row in asked] == [(30, 17), (200, 100), (8, 12)]
+    one = mmcore.predict(reader, str(tmp_path / "*.jpg"), draws=9)
+    assert one.said[-1] == "file is taken for image, the model's only picture"
+    for row, other in zip(asked, one, strict=True):
+        assert torch.equal(row.answers["mask"].draws, other.answers["mask"].draws)
+    held = list(mmcore.predict(reader, "test", draws=1, again=["kind", "age"], absent=["mask"]))
+    assert 0 < len(held) < ROWS
+    for row in held:
+        assert set(row.answers) == {"kind", "age"}
+        assert row.answers["age"].low is None
+        assert row.answers["kind"].agreement is None
+
+
+def test_rows_at_hand_and_bad_ones(home: Path, reader: Reader) -> None:
+    rows: list[dict[str, Any]] = [{"kind": "cat"}, {"kind": "zebra"}, {"age": 3.0, "other": 1}]
+    with pytest.raises(RequestError, match="row 1, kind: found 'zebra'"):
+        list(mmcore.predict(reader, rows, draws=9))
+    found = list(mmcore.predict(reader, rows, draws=9, on_bad_row="skip"))
+    assert [bool(row.bad) for row in found] == [False, True, False]
+    assert [set(row.answers) for row in found] == [{"image", "mask", "age"}, set(), {"image", "mask", "kind"}]
+    # No file says how large a picture shall be: it has the model's size.
+    assert found[0].answers["image"].value.size == (12, 8)
+    assert found[0].answers["image"].deviation.shape == (8, 12)
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"draws": 0}, "draws = 0, expected a whole number of at least 1"),
+        ({"draws": 4}, "4 draws cannot tell an interval of 80%, expected 9 at least, or 1 for none"),
+        ({"interval": 1.0}, "interval = 1.0, expected a number inside 0 … 1"),
+        ({"again": ["masc"]}, "again 'masc', expected one of image, mask, kind, age; did you mean 'mask'"),
+        ({"columns": {"image": "photo"}}, "columns.image = 'photo', expected one of"),
+        ({"columns": {"img": "image"}}, "column img=image: expected one of .*; did you mean 'image'"),
+        ({"data": "nix"}, "nix: there is nothing here, expected data, or one of train, validation, test, all"),
+        (
+            {"data": [{"a": 1, "b": 2}]},
+            "found the columns a, b, expected some of image, mask, kind, age; --column image=",
+        ),
+    ],
+)
+def test_what_cannot_be_predicted_is_told(changed: dict[str, Any], text: str, home: Path, reader: Reader) -> None:
+    asked = {"data": home / "photos"} | changed
+    with pytest.raises(RequestError, match=text):
+        mmcore.predict(reader, asked.pop("data"), **asked)
+
+
+def test_a_model_folder_alone_reads_alike(home: Path, registry: Registry) -> None:
+    alone = Reader.open(home / "run" / "model", registry=registry, device="cpu")
+    whole = Reader.open(home / "run", registry=registry, device="cpu")
+    path = {"image": home / "photos" / "images" / "03.png"}
+    assert torch.equal(alone.read(path)["image"], whole.read(path)["image"])
+    with pytest.raises(RequestError, match="test: found a model folder without its run"):
+        mmcore.predict(alone, "test")
+
+
+def test_a_cut_picture_says_so(tmp_path: Path, registry: Registry) -> None:
+    """By a crop of the middle half the model sees no margin: there the nearest prediction is repeated, and agreement is 0."""
+    write_photos(tmp_path / "photos")
+    how = tables(tmp_path, transforms=[{"kind": "crop", "size": [8, 12]}])
+    train(configured(how, registry=registry), quiet=True)
+    row = next(iter(mmcore.predict(tmp_path / "run", tmp_path / "photos", draws=9, registry=registry, device="cpu")))
+    found = row.answers["mask"]
+    assert found.cut
+    assert found.value.size == SIZE[::-1]
+    inside = np.zeros(SIZE, dtype=bool)
+    inside[8:16, 12:24] = True
+    assert ((found.agreement > 0) == inside).all()
+    value = np.asarray(found.value)
+    assert (value[:8, 12:24] == value[8, 12:24]).all()
+
+
+# ---- names ----
+
+
+@settings(max_examples=300)
+@given(st.lists(st.text(st.characters(codec=None), max_size=200), min_size=2, max_size=6, unique=True))
+def test_keys_become_names_of_files_of_their_own(keys: list[str]) -> None:
+    names = [file_name(key) for key in keys]
+    assert len(set(names)) == len(keys)
+    for name in names:
+        assert name not in ("", ".", "..")
+        assert len(os.fsencode(name)) <= 200
+        assert not set(name) & set('/\\<>:"|?*\x00\n\r\x1b')
+        assert not name.startswith((".", "-"))
+
+
+def test_a_hostile_key_stays_in_the_folder(reader: Reader, tmp_path: Path) -> None:
+    class Hostile(mmcore.data.Source):
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: int) -> Any:
+            return {"kind": "cat"}
+
+        def key(self, index: int) -> str:
+            return ["../../escaped", "=cmd|'/c'\n\x1b[31m"][index]
+
+    out = tmp_path / "a" / "b" / "out"
+    mmcore.predict(reader, Hostile(), draws=9).write(out, quiet=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"a"}
+    assert {path.name for path in (tmp_path / "a" / "b").iterdir()} == {"out"}
+    assert [cells["key"] for cells in lines(out)] == ["../../escaped", "=cmd|'/c'\n\x1b[31m"]
+
+
+def test_numbers_choose_among_the_samples(reader: Reader) -> None:
+    def asked(n: int, **how: Any) -> dict[str, Tensor]:
+        return mmcore.sample(reader.model, n, steps=2, seed=3, **how)
+
+    whole, some = asked(8), asked(3, numbers=[6, 1, 7])
+    for name, x in some.items():
+        torch.testing.assert_close(x, whole[name][[6, 1, 7]], rtol=1e-4, atol=1e-4)
+    for numbers in ([1, 2], [1, -2, 3], [1.0, 2.0, 3.0], "abc"):
+        with pytest.raises(RequestError, match=r"numbers .*expected 3 whole numbers of at least 0"):
+            asked(3, numbers=numbers)
