@@ -16,10 +16,11 @@ def data(
     rows: Annotated[int, typer.Option(min=1, help="How many rows to read at most.")] = 2048,
     out: Annotated[Path, typer.Option("-o", "--out", help="The picture to write.")] = Path("data.png"),
 ) -> None:
-    """What a model will see of its data: counts, presence, ranges, classes and variances as a table, and a picture of rows."""
+    """What a model will see of its data beside what is on disk: counts, ranges, shares of classes and warnings, and a picture of rows."""
     registry = registry_of(context)
     from mmcore.config import load
-    from mmcore.data.show import picture, summarize
+    from mmcore.data.sheet import picture
+    from mmcore.data.show import summarize
     from mmcore.runs.run import rows_with
 
     setup = load(file, set_ or [], registry=registry)
@@ -31,9 +32,10 @@ def data(
             parts[part] = setup.rows(part)
         except RequestError:  # data need not have held-out parts
             continue
-    print(summarize(parts, rows).text())
+    summary = summarize(parts, rows)
+    print(summary.text())
     writable(out.absolute().parent, "--out")
-    print(f"picture: {picture(parts['train'], out)}")
+    print(f"picture: {picture(parts['train'], out, summary=summary)}")
 
 
 def embed(

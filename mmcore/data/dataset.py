@@ -121,8 +121,12 @@ class Dataset:
             bad += some.bad
         return TensorBatch(values, present, tuple(bad))
 
-    def _raw(self, index: int, epoch: int, trace: Trace | None) -> dict[str, Any]:
-        """One row's raw values, decoded and transformed; what it lacks is left out."""
+    def stored(self, index: int) -> dict[str, Any]:
+        """What the source has of one row, by variable: the path of a file, its bytes, or a value; what the row lacks is left out.
+
+        Raises:
+            RequestError: the source cannot read it: source, place, variable, found and expected.
+        """
         name = None
         try:
             row = self.source[index]
@@ -130,13 +134,29 @@ class Dataset:
                 raise RequestError(f"found a {type(row).__name__}, expected a mapping from name to raw value")
             values = {}
             for name in self.names:
-                raw = row.get(name)
-                if raw is not None and (raw := decode(raw)) is not None:
+                if (raw := row.get(name)) is not None:
                     values[name] = raw
             name = None
             if not values:
                 found = ", ".join(row) or "nothing"
                 raise RequestError(f"found {found}, expected one of {', '.join(self.names)} at least")
+            return values
+        except PluginError:
+            raise
+        except Exception as error:
+            raise self._placed(error, index, name) from error
+
+    def _raw(self, index: int, epoch: int, trace: Trace | None) -> dict[str, Any]:
+        """One row's raw values, decoded and transformed; what it lacks is left out."""
+        values, name = {}, None
+        stored = self.stored(index)
+        try:
+            for name, kept in stored.items():
+                if (raw := decode(kept)) is not None:
+                    values[name] = raw
+            name = None
+            if not values:
+                raise RequestError(f"found nothing in {', '.join(stored)}, expected a value in one of them at least")
             return self._transformed(values, index, epoch, trace) if self._steps else values
         except PluginError:
             raise

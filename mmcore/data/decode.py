@@ -68,11 +68,27 @@ def _image(data: bytes) -> Any:
     # A PNG's last chunk, without which Pillow takes what there is.
     if image.format == "PNG" and data.rfind(b"IEND", -4096) < 0:
         raise ValueError("the file ends before the image does")
-    if _TURNED & image.info.keys() and image.getexif().get(0x0112, 1) in range(2, 9):
+    if _TURNED & image.info.keys() and (turn := image.getexif().get(0x0112, 1)) in range(2, 9):
         kind = image.format
         image = ImageOps.exif_transpose(image)
-        image.format, image.info["turned"] = kind, True
+        image.format, image.info["turned"] = kind, turn
     return image
+
+
+def as_stored(image: Any) -> Any:
+    """A decoded picture as its file has it: not turned, where the file only notes how it is to be."""
+    from PIL import Image
+
+    turn = image.info.get("turned")
+    if turn is None:
+        return image
+    way = Image.Transpose
+    back = (
+        way.FLIP_LEFT_RIGHT, way.ROTATE_180, way.FLIP_TOP_BOTTOM, way.TRANSPOSE, way.ROTATE_90, way.TRANSVERSE, way.ROTATE_270,
+    )  # fmt: skip
+    stored = image.transpose(back[turn - 2])
+    stored.format = image.format
+    return stored
 
 
 def _array(data: bytes) -> Any:

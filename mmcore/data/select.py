@@ -71,6 +71,14 @@ class Named(Source):
         return [None if column.missing and _plain(value) in column.missing else value for value in values]
 
 
+def column_called(source: Source, name: str) -> str:
+    """The column that a variable is read from, through whatever chooses rows of the source."""
+    at: Any = source
+    while at is not None and not (isinstance(at, Named) and name in at.columns):
+        at = getattr(at, "source", None)
+    return name if at is None else at.columns[name].column
+
+
 class Subset(Source):
     """Some rows of a source.
 

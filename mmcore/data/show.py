@@ -1,26 +1,33 @@
-"""What a model will see of data: a table of figures and a picture of rows."""
+"""What a model will see of data beside what lies on the disk: a table of figures, and what of them is hardly ever right."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
-from PIL import Image, ImageDraw
 from torch import Tensor
 
-from mmcore.data.batch import TensorBatch
 from mmcore.data.dataset import Dataset
+from mmcore.data.disk import OnDisk, escaped, listed, looked, spread
+from mmcore.data.source import classes_of
 from mmcore.modality.base import ModalityProtocol
 
-CLASSES = 64
-"""The most classes whose shares are told."""
+CLASSES = 1 << 16
+"""The most classes whose shares are counted; of whole numbers that are no classes :data:`NUMBERS`."""
+NUMBERS = 64
+TOLD = 12
+"""The most classes whose shares are told, the largest first; of those that are hardly there :data:`FEW`. Up to :data:`NAMED` are named beside the disk."""
+FEW = 8
+NAMED = 4
 RARE = 1e-4
 """The share below which a class is hardly there."""
 FAR = 4.0
 """How many times above or below 1 a code's variance is far from it."""
 CLIPPED = 0.05
-"""The share of values at an end of the limits above which clipping takes much away."""
+"""The share of values beyond the limits above which clipping takes much away."""
+ELEMENTS = 1 << 26
+"""About how many numbers of all variables are read."""
 ENDS = 0.95
 """The share of a picture's values at the ends of its range from which it is hardly a picture."""
 
@@ -34,7 +41,7 @@ class Seen:
         shape: of one value.
         dtype: of its elements.
         present: the share of rows that have it.
-        low: the smallest element.
+        low: the smallest element, void apart.
         high: the largest.
         mean: of the elements.
         std: their deviation.
@@ -42,9 +49,15 @@ class Seen:
         code_variance: of the code's elements over rows and elements; about 1 is what the process assumes.
         code_range: the smallest and largest variance of one element of the code over rows.
         void: the share of the elements that are void.
-        flat: how many of the rows read that have it are pictures of one value.
+        flat: the rows read, by their places, that are pictures of one value.
         ends: the shares of the elements at the lower and upper end of the range.
-        clipped: whether values beyond the range are taken for its ends.
+        alike: whether several rows were read, and all have the same value.
+        first: the number of the first class.
+        names: of the classes, or what they are on the disk; empty where neither is known.
+        several: whether the classes exclude no other.
+        count: how many of the rows read have it.
+        disk: what lies on the disk.
+        mends: the line of a configuration that mends what is wrong with ``"classes"``, ``"void"`` or the ``"code"``.
     """
 
     name: str
@@ -59,32 +72,109 @@ class Seen:
     code_variance: float
     code_range: tuple[float, float]
     void: float = 0.0
-    flat: int = 0
+    flat: tuple[str, ...] = ()
     ends: tuple[float, float] = (0.0, 0.0)
-    clipped: bool = False
+    alike: bool = False
+    first: int = 0
+    names: tuple[str, ...] = ()
+    several: bool = False
+    count: int = 0
+    disk: OnDisk | None = attrs.field(default=None, eq=False, repr=False)
+    mends: Mapping[str, str] = {}
+
+    def called(self, index: int) -> str:
+        """A class by its number, and its name where that is known: ``3 (cat)``."""
+        number = index + self.first
+        return f"{number} ({escaped(self.names[index], 24)})" if self.names else str(number)
+
+    def largest(self, most: int = TOLD) -> list[int]:
+        """The classes that have the largest shares, by index, without those that are nowhere; all of so many classes."""
+        if len(self.classes) <= most:
+            return list(range(len(self.classes)))
+        order = sorted(range(len(self.classes)), key=lambda k: (-self.classes[k], k))[:most]
+        return sorted(k for k in order if self.classes[k])
+
+    def rare(self) -> list[int]:
+        """The classes that are hardly there or nowhere."""
+        return [k for k, share in enumerate(self.classes) if share < RARE]
+
+    def values(self) -> str:
+        """What a model sees of it, in words."""
+        shape = f", {_shape(self.shape)}" if self.shape else ""
+        if not self.count:
+            return "nothing"
+        if self.void == 1:
+            return f"void everywhere{shape}"
+        if there := [k for k, share in enumerate(self.classes) if share]:
+            void = f" and void ({self.void:.1%})" if self.void else ""
+            few = self.names and len(there) <= NAMED
+            told = ", ".join(map(self.called, there)) if few else listed([k + self.first for k in there])
+            return f"{'labels' if self.several else 'classes'} {told}{void}{shape}"
+        return f"{self.low:.4g} … {self.high:.4g}{shape}"
+
+    def shares(self) -> str:
+        """The classes' shares, those of the largest and what is hardly there."""
+        largest = self.largest()
+        told = [f"{self.called(k)} {self.classes[k]:.1%}" for k in largest]
+        rare = [k for k in self.rare() if k not in largest]
+        rest = len(self.classes) - len(largest) - len(rare)
+        told += [f"{rest:,} more"] if rest else []
+        told += [f"{len(rare):,} hardly there or nowhere: {self._few(rare)}"] if rare else []
+        told += [f"void {self.void:.1%} of all"] if self.void else []
+        return "  ".join(told)
+
+    def _few(self, classes: Sequence[int]) -> str:
+        some = ", ".join(f"{self.called(k)} {self.classes[k]:.2%}" for k in classes[:FEW])
+        return some + (" …" if len(classes) > FEW else "")
 
     def warnings(self) -> Iterator[str]:
-        """What is hardly ever right."""
-        if not self.present:
-            yield f"{self.name} is in no row"
+        """What is hardly ever right, with its figure and the line of a configuration that mends it."""
+        column = f'columns.{self.name} = "…" in [data]'
+        if not self.count:
+            yield f"{self.name} is in no row; {column} names its column"
             return
-        rare = [f"{k} ({share:.2%})" for k, share in enumerate(self.classes) if share < RARE]
-        if rare:
-            some = ", ".join(rare[:8]) + (" …" if len(rare) > 8 else "")
-            yield f"{self.name}: {len(rare)} of {len(self.classes)} classes are hardly there or nowhere: {some}; are there so many?"
+        if rare := self.rare():
+            yield (
+                f"{self.name}: {len(rare):,} of {len(self.classes):,} classes are hardly there or nowhere: {self._few(rare)}; "
+                f"{self.mends['classes']} says which there are"
+            )
         if self.void > 0.9:
-            yield f"{self.name}: {self.void:.1%} of the elements are void, and count for nothing; is that value no class?"
-        if self.low == self.high:
-            yield f"{self.name} is {self.low:.4g} everywhere: there is nothing to learn"
+            yield (
+                f"{self.name}: {self.void:.1%} of the elements are void, and count for nothing; {self.mends['void']} says which value is, if "
+                "it is a class"
+            )
+        if self.void == 1:
+            return
+        if self.low == self.high or self.alike:
+            what = (
+                f"{self.low:.4g} everywhere" if self.low == self.high else f"the same in all {self.count:,} rows read"
+            )
+            yield f"{self.name} is {what}: there is nothing to learn; leave out [modalities.{self.name}], or {column} names another"
             return
         if self.flat:
-            yield f"{self.name}: {self.flat} of the pictures read are of one value; are they empty or unreadable?"
-        if self.clipped and max(self.ends) > CLIPPED:
-            yield f"{self.name}: {self.ends[0]:.1%} and {self.ends[1]:.1%} of the values are at the ends of its limits, many of them clipped; are the limits right?"
-        elif sum(self.ends) >= ENDS:
-            yield f"{self.name}: {sum(self.ends):.1%} of the values are at the ends of its range; is it a class map, or are its limits too narrow?"
+            some = ", ".join(self.flat[:3]) + (" …" if len(self.flat) > 3 else "")
+            yield (
+                f"{self.name}: {len(self.flat):,} of the {self.count:,} pictures read are of one value ({some}); take out those that are empty or damaged, "
+                f"or limits = [low, high] in [modalities.{self.name}] says what the others' values mean"
+            )
+        yield from self._narrow()
         if not 1 / FAR <= self.code_variance <= FAR:
-            yield f"{self.name}: its code has the variance {self.code_variance:.3g}, expected about 1; let it be measured (data.measure), or mend its options"
+            yield f"{self.name}: its code has the variance {self.code_variance:.3g}, expected about 1; {self.mends['code']}"
+
+    def _narrow(self) -> Iterator[str]:
+        """What is wrong with a picture's range."""
+        disk = self.disk
+        if disk is not None and disk.limits is not None and disk.beyond > CLIPPED * disk.elements:
+            low, high = (f"{end:g}" for end in disk.limits)
+            yield (
+                f"{self.name}: {disk.beyond / disk.elements:.1%} of the values are beyond its limits {low} … {high}, and clipped; "
+                f"limits = [{disk.low:.6g}, {disk.high:.6g}] in [modalities.{self.name}] keeps them"
+            )
+        elif sum(self.ends) >= ENDS:
+            yield (
+                f"{self.name}: {sum(self.ends):.1%} of the values are at the ends of its range; if it is a class map, "
+                f'plugin = "mask" in [modalities.{self.name}] says so'
+            )
 
 
 @attrs.frozen
@@ -108,21 +198,35 @@ class Summary:
     def warnings(self) -> Iterator[str]:
         """What is hardly ever right."""
         if len(self.variables) > 1 and not self.together:
-            yield "no row has every variable: do their names or keys meet?"
+            each = ", ".join(f"{seen.name} in {seen.present:.1%}" for seen in self.variables[:FEW])
+            yield (
+                f"0 of the {self.read:,} rows read have every variable ({each}): do their names or keys meet? columns, or suffixes in "
+                "options, in [data] let them"
+            )
         for seen in self.variables:
             yield from seen.warnings()
 
     def text(self) -> str:
-        """A table for a terminal, with a line for each warning."""
+        """A table for a terminal, what lies on the disk beside what is seen, the shares of classes, and a line for each warning."""
         parts = ", ".join(f"{count:,} {part}" for part, count in self.rows.items())
         lines = [
             f"rows: {parts}; {self.read:,} read, {self.together:.1%} of them with every variable, {len(self.bad)} bad"
         ]
+        lines += self._table()
+        for seen in self.variables:
+            if seen.disk is not None:
+                lines.append(f"{seen.name}: on disk {seen.disk.text()}; the model sees {seen.values()}")
+        lines += [f"classes of {seen.name}: {seen.shares()}" for seen in self.variables if seen.classes]
+        lines += [f"warning: {warning}" for warning in self.warnings()]
+        lines += [f"bad: {problem}" for problem in self.bad]
+        return "\n".join(escaped(line, 2000) for line in lines)
+
+    def _table(self) -> list[str]:
         head = ["variable", "shape", "type", "present", "range", "mean ± std", "code variance (by element)"]
         body = [
             [
-                seen.name,
-                " × ".join(map(str, seen.shape)) or "one",
+                escaped(seen.name, 40),
+                _shape(seen.shape) or "one",
                 seen.dtype,
                 f"{seen.present:.1%}",
                 f"{seen.low:.4g} … {seen.high:.4g}",
@@ -132,20 +236,14 @@ class Summary:
             for seen in self.variables
         ]
         widths = [max(len(row[k]) for row in [head, *body]) for k in range(len(head))]
-        lines += [
+        return [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in [head, *body]
         ]
-        for seen in self.variables:
-            if seen.classes:
-                lines.append(
-                    f"classes of {seen.name}: " + "  ".join(f"{k} {p:.1%}" for k, p in enumerate(seen.classes))
-                )
-            if seen.void:
-                lines[-1] += f"  void {seen.void:.1%} of all" if seen.classes else ""
-        lines += [f"warning: {warning}" for warning in self.warnings()]
-        lines += [f"bad: {problem}" for problem in self.bad]
-        return "\n".join(lines)
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return " × ".join(map(str, shape))
 
 
 def summarize(datasets: Mapping[str, Dataset], rows: int = 2048) -> Summary:
@@ -153,119 +251,121 @@ def summarize(datasets: Mapping[str, Dataset], rows: int = 2048) -> Summary:
 
     Args:
         datasets: by part, what is to be looked at first.
-        rows: how many to read at most, spread evenly.
+        rows: how many to read at most, spread evenly; fewer than :data:`ELEMENTS` elements, and at least 16.
 
     Raises:
         RequestError: a bad row, unless the data set skips them.
     """
     dataset = next(iter(datasets.values()))
-    batch = _spread(dataset, rows)
-    seen = [_seen(m, batch.values[m.name][here]) for m, here in zip(dataset.variables, batch.present.T, strict=True)]
-    share = batch.present.double().mean(0).tolist()
+    # At once they are codes too, in double precision: of large pictures fewer rows are enough.
+    most = ELEMENTS // max(sum(math.prod(m.spec.shape) for m in dataset.variables), 1)
+    places = spread(len(dataset), min(rows, max(most, 16)))
+    batch = dataset.take(places)
+    disk = looked(dataset, rows)
+    seen = []
+    for k, m in enumerate(dataset.variables):
+        here = batch.present[:, k]
+        where = [place for place, there in zip(places, here.tolist(), strict=True) if there]
+        one = _seen(m, batch.values[m.name][here], where, dataset)
+        seen.append(attrs.evolve(one, present=float(here.double().mean()), disk=disk[m.name]))
     return Summary(
         {part: len(one) for part, one in datasets.items()},
         len(batch),
         float(batch.present.all(1).double().mean()),
-        tuple(attrs.evolve(one, present=p) for one, p in zip(seen, share, strict=True)),
+        tuple(seen),
         tuple(row.problem for row in batch.bad),
     )
 
 
-def _spread(dataset: Dataset, rows: int) -> TensorBatch:
-    count = min(rows, len(dataset))
-    return dataset.take([index * len(dataset) // count for index in range(count)])
-
-
 @torch.no_grad()
-def _seen(modality: ModalityProtocol, x: Tensor) -> Seen:
-    spec, nan = modality.spec, float("nan")
+def _seen(m: ModalityProtocol, x: Tensor, places: Sequence[int], dataset: Dataset) -> Seen:
+    spec, nan = m.spec, float("nan")
     kind = str(spec.dtype).removeprefix("torch.")
+    valid = x if spec.void is None else x[x != spec.void]
     if not len(x):
-        return Seen(modality.name, spec.shape, kind, 0.0, nan, nan, nan, nan, (), nan, (nan, nan))
-    flat = x.double()
-    code = modality.encoder()(x).double().flatten(1)
+        return Seen(m.name, spec.shape, kind, 0.0, nan, nan, nan, nan, (), nan, (nan, nan))
+    real = valid.double()
+    low, high = (float(real.min()), float(real.max())) if real.numel() else (nan, nan)
+    code = m.encoder()(x).double().flatten(1)
     each = code.var(0, correction=0)
+    classes = _classes(m, valid)
     return Seen(
-        modality.name,
+        m.name,
         spec.shape,
         kind,
         1.0,
-        float(flat.min()),
-        float(flat.max()),
-        float(flat.mean()),
-        float(flat.std(correction=0)),
-        _classes(spec, x),
+        low,
+        high,
+        float(real.mean()),
+        float(real.std(correction=0)),
+        classes,
         float((code - code.mean()).square().mean()),
         (float(each.min()), float(each.max())),
-        *_pixels(modality, x),
+        void=1 - valid.numel() / x.numel(),
+        flat=tuple(dataset.source.where(places[k]) for k in _flat(x)),
+        ends=_ends(spec, x),
+        alike=len(x) > 1 and bool((x == x[:1]).all()),
+        first=int(spec.low or 0) if classes else 0,
+        names=_names(m, dataset, len(classes)),
+        several=spec.dtype == torch.bool,
+        count=len(x),
+        mends=_mends(m, x),
     )
 
 
-def _pixels(modality: ModalityProtocol, x: Tensor) -> tuple[float, int, tuple[float, float], bool]:
-    """The share of void, how many pictures are of one value, and the shares at the ends of the range."""
-    spec = modality.spec
-    if not spec.dtype.is_floating_point:
-        return (0.0 if spec.void is None else float((x == spec.void).double().mean())), 0, (0.0, 0.0), False
-    if len(spec.shape) < 2:
-        return 0.0, 0, (0.0, 0.0), False
-    low, high = x.flatten(1).aminmax(dim=1)
-    ends = [0.0 if end is None else float((x == end).double().mean()) for end in (spec.low, spec.high)]
-    return 0.0, int((low == high).sum()), (ends[0], ends[1]), bool(getattr(modality, "clip", False))
+def _flat(x: Tensor) -> list[int]:
+    """The rows that are pictures of one value, or of one in each channel."""
+    if not x.is_floating_point() or x.ndim < 3 or x.shape[-2] * x.shape[-1] < 2:
+        return []
+    low, high = x.flatten(-2).aminmax(dim=-1)
+    return (low == high).flatten(1).all(1).nonzero()[:, 0].tolist()
 
 
-def _classes(spec: Any, x: Tensor) -> tuple[float, ...]:
+def _ends(spec: Any, x: Tensor) -> tuple[float, float]:
+    """The shares of a picture's values at the ends of its range."""
+    if not spec.dtype.is_floating_point or len(spec.shape) < 2:
+        return 0.0, 0.0
+    low, high = (0.0 if end is None else float((x == end).double().mean()) for end in (spec.low, spec.high))
+    return low, high
+
+
+def _classes(m: ModalityProtocol, x: Tensor) -> tuple[float, ...]:
+    spec = m.spec
     if spec.dtype.is_floating_point:
         return ()
     if spec.dtype == torch.bool:
         return tuple(x.double().flatten(1).mean(0).tolist()) if x.ndim > 1 and x[0].numel() <= CLASSES else ()
-    if spec.low is None or spec.high is None or spec.high - spec.low >= CLASSES:
+    most = CLASSES if getattr(m, "discrete", False) else NUMBERS
+    if spec.low is None or spec.high is None or spec.high - spec.low >= most:
         return ()
     kept = x[(x >= spec.low) & (x <= spec.high)] - int(spec.low)
     counts = torch.bincount(kept.flatten(), minlength=int(spec.high - spec.low) + 1).double()
     return tuple((counts / counts.sum().clamp(min=1)).tolist())
 
 
-def picture(dataset: Dataset, path: str | Path, *, rows: int = 8, columns: int = 3, side: int = 64) -> Path:
-    """Write a grid of rows, each as the model sees it: a cell for every variable, grey where the row lacks it.
-
-    Args:
-        dataset: of the rows, which are spread evenly over it.
-        path: of the PNG.
-        rows: of the grid.
-        columns: rows of data side by side.
-        side: pixels of a cell.
-    """
-    batch = _spread(dataset, rows * columns)
-    names = [m.name for m in dataset.variables]
-    gap, head = 4, 16
-    group = len(names) * (side + gap) + gap
-    lines = -(-len(batch) // columns)
-    sheet = Image.new("RGB", (columns * group, head + lines * (side + gap) + gap), "white")
-    pen = ImageDraw.Draw(sheet)
-    for k in range(len(batch)):
-        line, column = divmod(k, columns)
-        for j, (m, name) in enumerate(zip(dataset.variables, names, strict=True)):
-            left, top = column * group + gap + j * (side + gap), head + gap + line * (side + gap)
-            if line == 0:
-                pen.text((left, 2), name[: side // 6], fill="black")
-            shown = m.show(batch.values[name][k]) if batch.present[k, j] else None
-            sheet.paste(_cell(shown, side), (left, top))
-    at = Path(path)
-    at.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(at)
-    return at
+def _names(m: ModalityProtocol, dataset: Dataset, classes: int) -> tuple[str, ...]:
+    """What the classes are called by the modality or the source, else what they are on the disk by its options."""
+    said = {} if m.made is None else m.made.options
+    for names in (getattr(m, "names", None), classes_of(dataset.source).get(m.name)):
+        if names is not None and len(names) == classes:
+            return tuple(map(str, names))
+    on_disk = said.get("values") or said.get("colours") or ()
+    return tuple(f"{value} on disk" for value in on_disk) if len(on_disk) == classes else ()
 
 
-def _cell(shown: Any, side: int) -> Image.Image:
-    cell = Image.new("RGB", (side, side), (200, 200, 200) if shown is None else "white")
-    if isinstance(shown, Image.Image):
-        scale = side / max(shown.size)
-        size = (max(1, round(shown.width * scale)), max(1, round(shown.height * scale)))
-        cell.paste(shown.convert("RGB").resize(size, Image.Resampling.NEAREST))
-    elif shown is not None:
-        ImageDraw.Draw(cell).multiline_text((3, 3), "\n".join(_wrapped(str(shown), side // 7)), fill="black")
-    return cell
-
-
-def _wrapped(text: str, width: int) -> Sequence[str]:
-    return [text[k : k + width] for k in range(0, len(text), width)][:5]
+def _mends(m: ModalityProtocol, x: Tensor) -> dict[str, str]:
+    said = {} if m.made is None else m.made.options
+    table = f"in [modalities.{m.name}]"
+    classes = next((option for option in ("names", "values", "colours") if said.get(option) is not None), "classes")
+    measured = m.measured(x)
+    if other := [option for option, value in measured.items() if option in said and said[option] != value]:
+        code = f"leave {' and '.join(other)} out of [modalities.{m.name}], that the data say it"
+    elif measured.keys() - said.keys():
+        code = "measure = 4096 in [data] lets it be measured"
+    else:
+        code = f"other options {table} may mend it"
+    return {
+        "classes": f"{classes} {table}",
+        "void": f"{'ignore' if said.get('ignore') else 'void'} {table}",
+        "code": code,
+    }

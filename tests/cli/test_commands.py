@@ -119,6 +119,22 @@ def here(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return trained / "run"
 
 
+def test_data_shows_what_is_on_disk_beside_what_the_model_sees(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(trained)
+    out = tmp_path / "deep" / "data.png"
+    monkeypatch.setattr(sys, "argv", ["mmcore", "data", "config.toml", "-o", str(out)])
+    with pytest.raises(SystemExit) as end:
+        program.main()
+    assert not end.value.code
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("image: on disk ") and " arrays of uint8, " in line for line in lines), lines
+    assert lines[-1] == f"picture: {out}"
+    with Image.open(out) as sheet:
+        assert sheet.mode == "RGB"
+
+
 def test_a_run_folder_holds_all_of_a_run(here: Path, registry: mmcore.Registry) -> None:
     tables = tomllib.loads((here / "config.toml").read_text())
     assert tables["data"]["options"]["path"] == str(here.parent / "rows.npz")

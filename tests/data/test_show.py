@@ -11,7 +11,7 @@ from PIL import Image
 
 from mmcore import Registry, RequestError
 from mmcore.data import Dataset
-from mmcore.data.show import picture, summarize
+from mmcore.data.show import summarize
 from mmcore.modality.base import Modality, Spec
 
 ROWS = 40
@@ -75,6 +75,7 @@ def test_ranges_and_moments_are_numpys(variables: list[Modality]) -> None:
     found = {one.name: one for one in summarize({"all": Dataset(rows(), variables)}).variables}
     values = {name: seen(name).astype(np.float64) for name in found}
     values["image"] = values["image"] / 127.5 - 1
+    values["mask"] = values["mask"][values["mask"] != 9]
     for name, x in values.items():
         one = found[name]
         assert (one.low, one.high) == pytest.approx((x.min(), x.max()), abs=1e-6)
@@ -156,69 +157,184 @@ def told(registry: Registry, rows: list[dict[str, Any]], **variables: dict[str, 
     return list(summarize({"train": Dataset(rows, made)}).warnings())
 
 
-def test_what_is_hardly_ever_right_is_warned_of(registry: Registry) -> None:
-    rng = np.random.Generator(np.random.Philox(1))
-    pixels = rng.integers(1, 255, (20, 8, 8), np.uint8)
-    mask = rng.integers(0, 2, (20, 8, 8))
-    fine = [{"image": pixels[i], "mask": mask[i]} for i in range(20)]
-    image, two = {"channels": 1, "size": 8}, {"size": 8}
-    assert told(registry, fine, image=dict(image), mask=dict(two)) == []
-    # A class that occurs nowhere, and one below 1 in 10,000.
-    assert told(registry, fine, mask=two | {"classes": 3}) == [
-        "mask: 1 of 3 classes are hardly there or nowhere: 2 (0.00%); are there so many?"
+def pixels(low: int = 1, high: int = 255) -> np.ndarray:
+    return np.random.Generator(np.random.Philox(1)).integers(low, high, (20, 8, 8), np.uint8)
+
+
+def masks() -> np.ndarray:
+    return np.random.Generator(np.random.Philox(2)).integers(0, 2, (20, 8, 8))
+
+
+IMAGE, TWO = {"channels": 1, "size": 8}, {"size": 8}
+
+
+def test_of_healthy_data_nothing_is_warned(registry: Registry) -> None:
+    fine = [{"image": x, "mask": m, "label": i % 3} for i, (x, m) in enumerate(zip(pixels(), masks(), strict=True))]
+    assert told(registry, fine, image=dict(IMAGE), mask=dict(TWO), label={"classes": 3}) == []
+    # A picture of one pixel is of one value, and nothing is wrong with it.
+    one = [{"image": x[:1, :1]} for x in pixels()]
+    assert told(registry, one, image=IMAGE | {"size": 1}) == []
+
+
+def test_classes_that_are_hardly_there_are_warned_of_with_the_option_that_names_them(registry: Registry) -> None:
+    rows = [{"mask": x} for x in masks()]
+    assert told(registry, rows, mask=TWO | {"classes": 3}) == [
+        "mask: 1 of 3 classes are hardly there or nowhere: 2 0.00%; classes in [modalities.mask] says which there are"
     ]
+    assert told(registry, rows, mask=TWO | {"values": [0, 1, 7]}) == [
+        "mask: 1 of 3 classes are hardly there or nowhere: 2 (7 on disk) 0.00%; values in [modalities.mask] says which there are"
+    ]
+    # 2 of 32,000 pixels are fewer than 1 in 10,000; 4 are not.
     rare = np.zeros((20, 40, 40), int)
-    rare[0, 0, 0] = rare[1, 0, 0] = 1
-    assert "1 (0.01%)" in told(registry, [{"mask": x} for x in rare], mask={"size": 40})[0]
+    rare[:2, 0, 0] = 1
+    assert (
+        "1 of 2 classes are hardly there or nowhere: 1 0.01%;"
+        in told(registry, [{"mask": x} for x in rare], mask={"size": 40})[0]
+    )
     rare[2:4, 0, 0] = 1
     assert not any("hardly there" in one for one in told(registry, [{"mask": x} for x in rare], mask={"size": 40}))
-    # Nothing but one value; void; rows that never meet; a variable in no row.
-    assert "mask is 0 everywhere" in " ".join(told(registry, [{"mask": x * 0} for x in mask], mask=dict(two)))
-    void = np.where(rng.random(mask.shape) < 0.95, 255, mask)
-    assert "of the elements are void" in told(registry, [{"mask": x} for x in void], mask=two | {"void": 255})[0]
-    apart = [{"image": pixels[0]}, {"mask": mask[0]}]
-    assert told(registry, apart, image=dict(image), mask=dict(two))[0].startswith("no row has every variable")
-    assert "image is in no row" in told(registry, [{"mask": x} for x in mask], image=dict(image), mask=dict(two))
-
-
-def test_pictures_that_are_hardly_pictures_are_warned_of(registry: Registry) -> None:
-    rng = np.random.Generator(np.random.Philox(1))
-    pixels = rng.integers(1, 255, (20, 8, 8), np.uint8)
-    image = {"channels": 1, "size": 8}
-    flat = [{"image": x if i > 2 else x * 0 + 7} for i, x in enumerate(pixels)]
-    assert told(registry, flat, image=dict(image)) == [
-        "image: 3 of the pictures read are of one value; are they empty or unreadable?"
-    ]
-    bits = [{"image": (x > 100) * np.uint8(255)} for x in pixels]
-    assert "100.0% of the values are at the ends" in told(registry, bits, image=dict(image))[0]
-    deep = [{"image": x.astype(int) * 16} for x in pixels]
-    assert told(registry, deep, image=image | {"limits": [0, 4095]}) == []
-    clipped = told(registry, deep, image=image | {"limits": [0, 2000], "clip": True})[0]
-    share = (pixels.astype(int) * 16 >= 2000).mean()
-    assert clipped.startswith(
-        f"image: 0.0% and {share:.1%} of the values are at the ends of its limits, many of them clipped"
+    # Of many classes a few are told, however many there are.
+    many = told(
+        registry, [{"label": i % 3} for i in range(20)], label={"classes": 150, "names": [f"n{k}" for k in range(150)]}
     )
-    dark = told(registry, deep, image=image | {"limits": [0, 65535]})[0]
-    assert dark.startswith("image: its code has the variance 0.00")
-    assert "expected about 1" in dark
+    assert many[0].startswith("label: 147 of 150 classes are hardly there or nowhere: 3 (n3) 0.00%, 4 (n4) 0.00%")
+    assert many[0].endswith("10 (n10) 0.00% …; names in [modalities.label] says which there are")
 
 
-def test_the_picture_has_each_value_in_its_cell_and_grey_where_there_is_none(
-    variables: list[Modality], tmp_path: Path
-) -> None:
-    side, gap, head = 20, 4, 16
-    flat = [
-        {"image": np.full((4, 5, 3), 40 * i, np.uint8)} | ({"mask": np.zeros((4, 5), int)} if i != 2 else {})
-        for i in range(4)
+def test_what_has_nothing_to_learn_is_warned_of(registry: Registry) -> None:
+    nothing = "there is nothing to learn; leave out [modalities.mask], or columns.mask"
+    flat = told(registry, [{"mask": x * 0} for x in masks()], mask=dict(TWO))
+    assert f"mask is 0 everywhere: {nothing}" in flat[-1]
+    # Void beside one class is one class.
+    void = told(registry, [{"mask": np.where(x, 255, 0)} for x in masks()], mask=TWO | {"void": 255})
+    assert f"mask is 0 everywhere: {nothing}" in void[-1]
+    alike = told(registry, [{"mask": masks()[0]} for _ in range(5)], mask=dict(TWO))
+    assert alike[0].startswith(f"mask is the same in all 5 rows read: {nothing}")
+    assert told(registry, [{"mask": masks()[k % 2]} for k in range(5)], mask=dict(TWO)) == []
+
+
+def test_void_and_what_never_meets_are_warned_of(registry: Registry) -> None:
+    rng = np.random.Generator(np.random.Philox(1))
+    for share, warned in ((0.95, True), (0.8, False)):
+        void = np.where(rng.random((20, 8, 8)) < share, 255, masks())
+        found = told(registry, [{"mask": x} for x in void], mask=TWO | {"void": 255})
+        expected = [
+            f"mask: {(void == 255).mean():.1%} of the elements are void, and count for nothing; void in [modalities.mask] says which value "
+            "is, if it is a class"
+        ]
+        assert [one for one in found if "void" in one] == (expected if warned else [])
+    image, mask = ({"image": x} for x in pixels()), ({"mask": x} for x in masks())
+    apart = told(registry, [*image, *mask], image=dict(IMAGE), mask=dict(TWO))
+    assert apart == [
+        "0 of the 40 rows read have every variable (image in 50.0%, mask in 50.0%): do their names or keys meet? columns, or suffixes in "
+        "options, in [data] let them"
     ]
-    at = picture(Dataset(flat, variables[:2]), tmp_path / "deep" / "rows.png", rows=2, columns=2, side=side)
-    with Image.open(at) as sheet:
-        pixels = np.asarray(sheet)
-    assert pixels.shape == (head + 2 * (side + gap) + gap, 2 * (2 * (side + gap) + gap), 3)
-    for k in range(4):
-        line, column = divmod(k, 2)
-        top, left = head + gap + line * (side + gap), column * (2 * (side + gap) + gap) + gap
-        assert (pixels[top + 5, left + 5] == 40 * k).all()
-        mask = variables[1].show(torch.zeros(4, 5, dtype=torch.int64)).convert("RGB").getpixel((0, 0))
-        want = (200, 200, 200) if k == 2 else mask
-        assert tuple(pixels[top + 5, left + side + gap + 5]) == want
+    together = [
+        {"image": pixels()[0], "mask": masks()[0]},
+        *({"image": x} for x in pixels()),
+        *({"mask": x} for x in masks()),
+    ]
+    assert told(registry, together, image=dict(IMAGE), mask=dict(TWO)) == []
+    absent = told(registry, [{"mask": x} for x in masks()], image=dict(IMAGE), mask=dict(TWO))
+    assert absent[1] == 'image is in no row; columns.image = "…" in [data] names its column'
+
+
+def test_pictures_of_one_value_are_warned_of_by_their_places(registry: Registry) -> None:
+    rows = [{"image": x if i > 2 else x * 0 + 7} for i, x in enumerate(pixels())]
+    assert told(registry, rows, image=dict(IMAGE)) == [
+        "image: 3 of the 20 pictures read are of one value (row 0, row 1, row 2); take out those that are empty or damaged, or limits = "
+        "[low, high] in [modalities.image] says what the others' values mean"
+    ]
+    # One colour is one value, whatever its channels are.
+    red = [{"image": np.stack([x if i else x * 0 + k for k in (200, 10, 10)], -1)} for i, x in enumerate(pixels())]
+    assert (
+        "1 of the 20 pictures read are of one value (row 0)" in told(registry, red, image={"channels": 3, "size": 8})[0]
+    )
+
+
+def test_clipped_values_are_those_beyond_the_limits_on_the_disk(registry: Registry) -> None:
+    deep = [{"image": x.astype(int) * 16} for x in pixels()]
+    assert told(registry, deep, image=IMAGE | {"limits": [0, 4095], "clip": True}) == []
+    share = (pixels().astype(int) * 16 > 2000).mean()
+    clipped = told(registry, deep, image=IMAGE | {"limits": [0, 2000], "clip": True, "mean": 0.4, "std": 0.7})
+    assert clipped == [
+        f"image: {share:.1%} of the values are beyond its limits 0 … 2000, and clipped; limits = [16, 4064] in [modalities.image] keeps them"
+    ]
+    # At the limits is not beyond them: white paper is no clipped value.
+    white = [{"image": np.where(x > 120, 255, x)} for x in pixels()]
+    options = IMAGE | {"limits": [0, 255], "clip": True, "mean": 0.3, "std": 0.7}
+    assert told(registry, white, image=options) == []
+    bits = [{"image": (x > 100) * np.uint8(255)} for x in pixels()]
+    assert told(registry, bits, image=IMAGE | {"std": 1.0}) == [
+        'image: 100.0% of the values are at the ends of its range; if it is a class map, plugin = "mask" in [modalities.image] says so'
+    ]
+
+
+def test_a_code_far_from_unit_variance_is_warned_of_with_what_mends_it(registry: Registry) -> None:
+    deep = [{"image": x.astype(int)} for x in pixels()]
+    dim = pixels().astype(float) / 65535 * 2 - 1
+    for options, mend in (
+        ({}, "measure = 4096 in [data] lets it be measured"),
+        ({"mean": -0.9, "std": 0.5}, "leave mean and std out of [modalities.image], that the data say it"),
+    ):
+        variance = dim.var() / 0.25
+        assert told(registry, deep, image=IMAGE | {"limits": [0, 65535]} | options) == [
+            f"image: its code has the variance {variance:.3g}, expected about 1; {mend}"
+        ]
+    # A quarter of the variance is not yet far.
+    for std, warned in ((pixels().std() / 127.5 * 1.99, False), (pixels().std() / 127.5 * 2.01, True)):
+        found = told(registry, [{"image": x} for x in pixels()], image=IMAGE | {"std": float(std)})
+        assert bool(found) == warned
+
+
+def test_the_disk_is_told_beside_what_is_seen_and_shares_by_name(registry: Registry, tmp_path: Path) -> None:
+    for i, x in enumerate(masks()):
+        Image.fromarray((x * 255).astype(np.uint8)).save(tmp_path / f"{i}.png")
+    rows = [{"mask": tmp_path / f"{i}.png", "label": "ab"[i % 4 == 0], "tags": float(i)} for i in range(20)]
+    variables = [
+        registry.modality("mask", size=8, values=[0, 255]),
+        registry.modality("label", classes=2, names=["a", "b"]),
+        registry.modality("scalar", name="tags"),
+    ]
+    one = masks().mean()
+    lines = summarize({"train": Dataset(rows, variables)}).text().splitlines()
+    assert lines[5:10] == [
+        "mask: on disk 20 PNG of mode L, 8 × 8, values 0 and 255; the model sees classes 0 (0 on disk), 1 (255 on disk), 8 × 8",
+        "label: on disk 20 texts, 'a' and 'b'; the model sees classes 0 (a), 1 (b)",
+        "tags: on disk 20 numbers, values 0 … 19; the model sees 0 … 19",
+        f"classes of mask: 0 (0 on disk) {1 - one:.1%}  1 (255 on disk) {one:.1%}",
+        "classes of label: 0 (a) 75.0%  1 (b) 25.0%",
+    ]
+
+
+def test_of_many_classes_the_largest_and_the_rare_are_told(registry: Registry) -> None:
+    rows = [{"label": k} for k in range(30) for _ in range(1 + (k in (4, 21)))]
+    seen = summarize({"all": Dataset(rows, [registry.modality("label", classes=10_000)])}).variables[0]
+    assert len(seen.classes) == 10_000
+    assert {4, 21} < set(seen.largest())
+    assert len(seen.largest()) == 12
+    text = seen.shares()
+    assert "4 6.2%" in text
+    assert "18 more  9,970 hardly there or nowhere: 30 0.00%" in text
+    assert len(text) < 400
+
+
+def test_of_large_pictures_fewer_rows_are_read(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmcore.data.show.ELEMENTS", 64 * 18)
+    data = Dataset([{"mask": x} for x in [*masks(), *masks()]], [registry.modality("mask", size=8)])
+    assert summarize({"all": data}).read == 18
+    monkeypatch.setattr("mmcore.data.show.ELEMENTS", 1)
+    assert summarize({"all": data}).read == 16
+
+
+def test_nothing_of_a_stranger_is_printed_raw(registry: Registry, tmp_path: Path) -> None:
+    bad = tmp_path / "a\x1b[2J\u202e.png"
+    rows = [{"label": "x\x1b[31m\n" + "w" * 5000}, {"label": "cat"}, {"image": bad}, {"image": pixels()[0]}]
+    made = [
+        registry.modality("image", **IMAGE),
+        registry.modality("label", classes=2, names=["cat", "x\x1b[31m\n" + "w" * 5000]),
+    ]
+    text = summarize({"all": Dataset(rows, made, on_bad_row="skip")}).text()
+    assert all(line.isprintable() and len(line) < 1000 for line in text.split("\n"))
+    assert r"a\x1b[2J\u202e.png" in text
+    assert r"1 (x\x1b[31m\nwww" in text
