@@ -232,7 +232,7 @@ class Dataset:
                 rows[k] = self._without(index, self._placed(error, index, modality.name), bad)
                 continue
             try:
-                modality.spec.check(x, self._where(index, modality.name))
+                modality.spec.check(x, self.source.place(index, modality.name))
             except RequestError as error:
                 rows[k] = self._without(index, error, bad)
 
@@ -243,12 +243,9 @@ class Dataset:
         bad.append(BadRow(index, str(error)))
         return {}
 
-    def _where(self, index: int, name: str | None) -> str:
-        return self.source.place(index, name)
-
     def _placed(self, error: Exception, index: int, name: str | None) -> RequestError:
         """The error with its place before it, whatever kind a source or modality raises for a value that it cannot take."""
-        where = self._where(index, name)
+        where = self.source.place(index, name)
         if isinstance(error, RequestError):
             return RequestError(f"{where}: {error}")
         return RequestError(f"{where}: reading it gave {brief(error)}, expected a value that can be read")

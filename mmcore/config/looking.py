@@ -1,0 +1,261 @@
+"""What each column of a source is, by all its values: the evidence for a first configuration."""
+
+import itertools
+import math
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+
+from mmcore.config import labels
+from mmcore.config.evidence import Column, Question, pixels
+from mmcore.config.holding import own_parts
+from mmcore.data import Source
+from mmcore.data.census import Pixels
+from mmcore.data.decode import decode
+from mmcore.errors import MmcoreError, RequestError, nearest
+from mmcore.progress import Progress
+
+SEEN = 4096
+"""Rows whose pictures and vectors are read, drawn at random: all rows of most data."""
+SECONDS = 60.0
+"""After which reading stops; how many rows were read is said."""
+FIRST = 64
+"""Rows by which columns are told apart."""
+_FLAG = re.compile(r"has_(?P<a>.+)|(?P<b>.+)_present|present_(?P<c>.+)")
+
+
+class Looked:
+    """The columns of a source, by all their values.
+
+    Args:
+        source: of the rows.
+        said: what the user says of columns, by name: the modality as ``""``, and its options.
+        installed: the modalities that there are.
+
+    Attributes:
+        columns: what they are.
+        questions: what the evidence does not decide.
+        read: of how many rows pictures and vectors were read.
+        bad: rows that cannot be read, each with its place.
+        apart: rows whose pictures and maps are not of one size.
+    """
+
+    def __init__(self, source: Source, said: Mapping[str, Mapping[str, Any]], installed: Sequence[str]) -> None:
+        self.source, self.said, self.installed = source, said, installed
+        self.bad: list[str] = []
+        self.columns: list[Column] = []
+        self.questions: list[Question] = []
+        order = _drawn(len(source))
+        first: list[tuple[int, Mapping[str, Any]]] = []
+        for index in order[:FIRST]:
+            row = self._asked(index, "", lambda index=index: source[index])
+            first += [] if row is None else [(index, row)]
+        names = list(dict.fromkeys(name for _, row in first for name in row))
+        if source.names is not None:
+            names = list(dict.fromkeys([*source.names, *names]))
+        unknown = [name for name in said if name not in names]
+        if unknown:
+            raise RequestError(
+                f"init: --assume {unknown[0]}: expected a column among {', '.join(names)}{nearest(unknown[0], names)}"
+            )
+        self.flags = {next(filter(None, found.groups())): name for name in names if (found := _FLAG.fullmatch(name))}
+        self.flags = {name: flag for name, flag in self.flags.items() if name in names}
+        self.split = own_parts(source, names)[0]
+        self.kinds = {name: self._kind(name, first, order[FIRST:]) for name in names}
+        self._seen: dict[str, Any] = {}
+        self.read = self._count(order)
+        for name in names:
+            found = self._column(name)
+            if isinstance(found, Question):
+                self.questions.append(found)
+            else:
+                self.columns.append(attrs.evolve(found, present=self.flags.get(name, "")))
+
+    def _asked(self, index: int, name: str, read: Callable[[], Any]) -> Any:
+        """A row or value, or None where it cannot be read, which is remembered."""
+        try:
+            return read()
+        except Exception as error:  # files make their readers raise nearly anything
+            words = str(error) if isinstance(error, MmcoreError) else f"{type(error).__name__}: {error}"
+            self.bad.append(f"{self.source.where(index)}{f', {name}' if name else ''}: {words}")
+            return None
+
+    def _value(self, index: int, row: Mapping[str, Any], name: str) -> Any:
+        flag = self.flags.get(name)
+
+        def read() -> Any:
+            return _plain(decode(row.get(name))) if flag is None or row.get(flag) else None
+
+        return self._asked(index, name, read)
+
+    def _kind(self, name: str, first: Sequence[tuple[int, Mapping[str, Any]]], others: Sequence[int]) -> str:
+        """``"pixels"``, ``"vectors"``, ``"plain"``, or what it is that nothing reads."""
+        bad = len(self.bad)
+        looked, rare = (
+            0,
+            ((index, self._asked(index, "", lambda index=index: self.source[index]) or {}) for index in others),
+        )
+        for index, row in itertools.chain(first, rare):
+            if looked >= len(first) and len(self.bad) > bad:
+                break
+            looked += 1
+            value = self._value(index, row, name)
+            if value is not None:
+                del self.bad[bad:]  # told when all are read
+                return _kind(value)
+        if len(self.bad) > bad and self.said.get(name, {}).get("") != "none":
+            raise RequestError(
+                f"init: {name}: none of the {looked} values looked at can be read, expected at least one; {self.bad[bad]}; "
+                f"--assume {name}=none leaves it out"
+            )
+        return "plain"
+
+    def _count(self, order: Sequence[int]) -> int:
+        """Read the pictures and vectors of rows, until the time is over."""
+        wanted = {
+            name: kind for name, kind in self.kinds.items() if kind in ("pixels", "vectors") and name != self.split
+        }
+        self.apart: list[str] = []
+        self._seen = {name: Pixels() if kind == "pixels" else [] for name, kind in wanted.items()}
+        if not wanted:
+            return len(order)
+        self.bad.clear()
+        began, done = time.monotonic(), 0
+        with Progress("reading", len(order), quiet=len(order) < 500) as bar:
+            for index in order:
+                row = self._asked(index, "", lambda index=index: self.source[index]) or {}
+                sizes: dict[str, tuple[int, int]] = {}
+                for name, kind in wanted.items():
+                    value = self._value(index, row, name)
+                    if value is None:
+                        continue
+                    if (other := _kind(value)) != kind:
+                        self.bad.append(
+                            f"{self.source.where(index)}, {name}: found {_called(value, other)} among {kind}"
+                        )
+                    elif kind == "pixels":
+                        size = self._asked(index, name, lambda name=name, value=value: self._seen[name].add(value))
+                        sizes |= {} if size is None else {name: size}
+                    else:
+                        self._seen[name].append(np.asarray(value).reshape(-1))
+                if len(set(sizes.values())) > 1:
+                    shown = ", ".join(f"{name} of {h} × {w}" for name, (h, w) in sizes.items())
+                    self.apart.append(f"{self.source.where(index)}: {shown}")
+                done += 1
+                bar.update(done)
+                if time.monotonic() - began > SECONDS:
+                    break
+        return done
+
+    def shares(self) -> dict[str, float]:
+        """The share of rows that have a value, by column, rounded down; of pictures and vectors among those read."""
+        found = {}
+        for name, kind in self.kinds.items():
+            if kind == "plain":
+                flags = self.source.column(self.flags[name]) if name in self.flags else None
+                values = self.source.column(name)
+                missing = next((column.missing for column in self.columns if column.name == name), None)
+                here = sum(
+                    v is not None and v != missing and (flags is None or bool(flags[i])) for i, v in enumerate(values)
+                )
+                found[name] = here / len(self.source)
+            elif name in self._seen:
+                seen = self._seen[name]
+                found[name] = (seen.count if isinstance(seen, Pixels) else len(seen)) / max(self.read, 1)
+        return {name: math.floor(100 * share) / 100 for name, share in found.items()}
+
+    @property
+    def seen(self) -> list[Pixels]:
+        """The pictures and maps, counted."""
+        return [seen for seen in self._seen.values() if isinstance(seen, Pixels)]
+
+    def _column(self, name: str) -> Column | Question:
+        if name == self.split:
+            return Column(name, note="says which part a row is of")
+        flagged = next((other for other, flag in self.flags.items() if flag == name), "")
+        if flagged:
+            return Column(name, note=f"says whether there is {flagged}")
+        said, kind = self.said.get(name, {}), self.kinds[name]
+        if said.get("") == "none":
+            return Column(name, note="left out as you say")
+        if kind == "pixels":
+            seen = self._seen[name]
+            return pixels(name, seen, said) if seen.count else Column(name, note="no value that can be read")
+        if kind == "vectors":
+            return self._vectors(name, self._seen[name], said)
+        if kind != "plain":
+            return Column(name, said.get("", ""), {k: v for k, v in said.items() if k}, kind)
+        try:
+            values = [_plain(value) for value in self.source.column(name)]
+        except RequestError as error:
+            return Question(name, f"{name} cannot be read: {error}", {f"{name}=none": "left out"})
+        if name in self.flags:
+            values = [
+                value if flag else None
+                for value, flag in zip(values, self.source.column(self.flags[name]), strict=True)
+            ]
+        found = labels.column(name, values, said, self.installed)
+        if found is None:
+            kinds = sorted({type(value).__name__ for value in values if value is not None})
+            found = Column(name, note=f"{' and '.join(kinds)} values, which no first-party modality reads")
+        return found
+
+    def _vectors(self, name: str, seen: Sequence[np.ndarray], said: Mapping[str, Any]) -> Column | Question:
+        lengths = {len(value) for value in seen}
+        if len(lengths) == 1:
+            return labels.vectors(name, np.stack(seen), said)
+        if all(value.dtype.kind in "iu" for value in seen):
+            found = labels.column(name, [value.tolist() for value in seen], said, self.installed)
+            if found is not None:
+                return found
+        return Column(name, note=f"vectors of {len(lengths)} lengths, which no first-party modality reads")
+
+
+def _drawn(count: int) -> list[int]:
+    """Rows in an order without any rhythm, at most :data:`SEEN`: every second row may lack a variable."""
+    return np.random.Generator(np.random.Philox(0)).permutation(count)[:SEEN].tolist()
+
+
+def _plain(value: Any) -> Any:
+    """A value as those that are told apart: numbers of numpy and arrays of one number as Python's, lists of numbers as arrays."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list | tuple) and value:
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            return list(value)
+        if array.dtype.kind not in "biuf":
+            return list(value)
+        value = array if array.size > 1 or array.ndim > 1 else list(value)
+    if hasattr(value, "__array__") and not hasattr(value, "mode"):
+        array = np.asarray(value)
+        return array.item() if array.size == 1 and array.dtype.kind in "biufU" and array.ndim < 2 else array
+    return value
+
+
+def _kind(value: Any) -> str:
+    if hasattr(value, "mode"):
+        return "pixels"
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind not in "biuf":
+            return f"arrays of {value.dtype}, which no first-party modality reads"
+        if value.ndim == 1 or (value.ndim == 2 and value.shape[0] == 1):
+            return "vectors"
+        return (
+            "pixels" if value.ndim in (2, 3) else f"arrays of shape {value.shape}, which no first-party modality reads"
+        )
+    if isinstance(value, Path):
+        return f"files of {value.suffix or 'no suffix'}, which no first-party modality reads"
+    if isinstance(value, bytes):
+        return "bytes that begin as no image or array does"
+    return "plain"
+
+
+def _called(value: Any, kind: str) -> str:
+    return f"a {type(value).__name__}" if kind == "plain" else kind

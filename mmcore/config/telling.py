@@ -1,0 +1,50 @@
+"""What is said on the terminal of a first configuration: what each column was taken for, on what evidence, and what was left out."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from mmcore.config.evidence import Column
+from mmcore.config.looking import Looked
+from mmcore.config.naming import variables
+from mmcore.data.sources.survey import Survey
+
+
+def told(
+    path: Path, surveyed: Survey, looked: Looked, columns: Sequence[Column], shares: Mapping[str, float]
+) -> Iterator[str]:
+    """Lines for the terminal."""
+    called = variables([column for column in columns if column.plugin])
+    rows = f"{len(looked.source):,} rows"
+    if looked.read < len(looked.source):
+        rows += f", pictures and vectors of {looked.read:,} of them, drawn at random"
+    yield f"{path}: read by the source {surveyed.source}, {rows}"
+    yield from (f"  {one}" for one in surveyed.evidence)
+    for column in columns:
+        if column.plugin:
+            change = f"; to change: {column.change}" if column.change else ""
+            share = shares.get(column.name, 1.0)
+            where = f"in {share:.0%} of the rows; " if share < 1 else ""
+            yield f"  {column.name}: {column.plugin}, {where}{column.note}{change}"
+            if column.missing is not None:
+                yield f"    missing: {column.missing!r}; to change: data.columns"
+            if called[column.name] != column.name:
+                yield f"    called {called[column.name]}, as a variable cannot be called {column.name!r}"
+            if column.present:
+                yield f"    {column.present} says which rows have it"
+        yield from (f"    {one}" for one in column.told)
+    left = [column for column in columns if not column.plugin]
+    if left:
+        yield "left out:"
+        yield from (f"  {column.name}: {column.note}" for column in left)
+    yield from (f"note: {one}" for one in looked.source.notes)
+    if looked.apart:
+        turned = any(seen.turned for seen in looked.seen)
+        why = (
+            " (files that say how to turn a picture are turned upright: were the masks drawn on the stored one?)"
+            if turned
+            else ""
+        )
+        yield f"sizes differ inside {len(looked.apart)} rows, which resize refuses; {looked.apart[0]}{why}"
+    if looked.bad:
+        more = f", and {len(looked.bad) - 3} more" if len(looked.bad) > 3 else ""
+        yield f'cannot be read: {"; ".join(looked.bad[:3])}{more}. Training stops at such a row; data.on_bad_row = "skip" passes over it'

@@ -1,0 +1,136 @@
+"""The lines of a first configuration, with a comment wherever a choice was made."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mmcore.config.evidence import Column
+from mmcore.config.holding import groups, own_parts
+from mmcore.config.naming import variables
+from mmcore.config.sizing import SIDE, SMALL, backbone, codes, elements, picture_size, rounded
+from mmcore.data import Source
+
+
+def lines(
+    out: str,
+    name: str,
+    options: Mapping[str, Any],
+    columns: Sequence[Column],
+    used: Sequence[Column],
+    source: Source,
+    own: Sequence[str],
+    shares: Mapping[str, float],
+) -> Iterator[str]:
+    """A configuration's text, line by line.
+
+    Args:
+        out: the run's folder.
+        name: of the source.
+        options: of the source.
+        columns: all that the source has.
+        used: those that become variables.
+        source: of all rows.
+        own: the parts that the data have themselves, by the source.
+        shares: of the rows that have a value, by column.
+    """
+    called = variables(used)
+    size, resized = picture_size(used)
+    yield f"# Written by mmcore init from {len(source):,} rows; every line may be changed. mmcore config prints all there is to say."
+    yield f"out = {_toml(out)}"
+    yield "seed = 0"
+    yield ""
+    yield "[data]"
+    yield f"source = {_toml(name)}"
+    yield f"options = {_toml(options)}"
+    expect = {called[column.name]: shares[column.name] for column in used if column.name in shares}
+    yield f"expect = {_toml(expect)}  # the share of rows that have it; training stops where fewer than half as many do"
+    renamed = [(called[c.name], c) for c in used if called[c.name] != c.name or c.present or c.missing is not None]
+    if renamed:
+        yield ""
+        yield "[data.columns]  # where a variable's values are, and which rows have one"
+        for variable, column in renamed:
+            if column.present or column.missing is not None:
+                table = {"column": column.name}
+                table |= {"present": column.present} if column.present else {}
+                table |= {"missing": [column.missing]} if column.missing is not None else {}
+                yield f"{variable} = {_toml(table)}"
+            else:
+                yield f"{variable} = {_toml(column.name)}"
+    split, parts = own_parts(source, [column.name for column in columns])
+    validated = not split or "validation" in parts
+    yield ""
+    kept = [part for part in ("validation", "test") if part not in own]
+    if split:
+        yield "[data.split]  # the data's own parts; rows of no part named here are for training"
+        yield f"by = {_toml(split)}"
+        yield f"values = {_toml(parts)}"
+    elif kept:
+        key = groups(columns, source)
+        yield "[data.split]  # rows kept aside, by a hash: for validation while training, and for mmcore evaluate"
+        if key:
+            yield f"by = {_toml(key)}  # rows of one {key} stay together"
+        # Of few rows a hash could leave a small share without any.
+        share = 0.05 if len(source) >= 400 else 0.2
+        yield from (f"{part} = {share}" for part in kept)
+    else:
+        yield f"# The data's own parts are used: {', '.join(own)}."
+    if resized and size:
+        yield ""
+        yield f"[[data.transforms]]  # {SIDE} pixels at most are for a CPU: more on a GPU; masks are resized to the nearest pixel"
+        yield 'kind = "resize"'
+        yield f"size = {_toml(list(size))}"
+        yield 'fit = "cover"  # or "stretch"'
+    for column in used:
+        for transform in column.transforms:
+            yield ""
+            yield f"[[data.transforms]]  # {column.note}"
+            yield from (f"{key_} = {_toml(value)}" for key_, value in transform.items())
+            yield f"variables = {_toml([called[column.name]])}"
+    for column in columns:
+        if column.plugin:
+            yield ""
+            yield f"[modalities.{called[column.name]}]  # {column.note}"
+            yield f"plugin = {_toml(column.plugin)}"
+            if column.pictures and size:
+                yield f"size = {_toml(list(size) if size[0] != size[1] else size[0])}"
+            for key_, value in column.options.items():
+                yield f"{key_} = {_toml(value)}"
+    left = [column for column in columns if not column.plugin]
+    if left:
+        yield ""
+        yield "# Left out:"
+        yield from (f"#   {column.name}: {column.note}" for column in left)
+    yield ""
+    yield "[tasks]  # a weight below 1 for pictures, so that their many pixels do not drown what is told in few numbers"
+    for column in used:
+        count = elements(column, size)
+        if count > 13:
+            yield f"{called[column.name]} = {{ weight = {rounded(12.8 / count)} }}"
+    yield ""
+    small = sum(codes(column, size) for column in used) <= SMALL
+    yield "[model]"
+    yield from backbone(used, size, small=small)
+    yield ""
+    yield "[training]  # under an hour on two cores; mmcore train --dry-run says what it takes here"
+    yield "steps = 3000" if small else "steps = 2000"
+    yield "batch_size = 64" if small else "batch_size = 32"
+    yield "lr = 1e-3"
+    yield "validate_every = 500" if validated else "validate_every = 0  # the data have no validation rows"
+    yield "pictures_every = 500"
+    yield ""
+    yield "[training.roles]  # how often a row asks for everything, or gives one modality and asks for the rest"
+    yield "joint = 0.35"
+    yield "single = 0.35"
+    yield ""
+    yield "[sampling]"
+    yield "n = 64"
+
+
+def _toml(value: Any) -> str:
+    """A value on one line."""
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{json.dumps(k)} = {_toml(v)}' if not k.isidentifier() else f'{k} = {_toml(v)}' for k, v in value.items())} }}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    # TOML's strings are JSON's, but for one character.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
