@@ -20,7 +20,10 @@ def train(
         bool, typer.Option("--accept-changes", help="With --resume: although the configuration has changed.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Build all, run one step and one sample, and say what they take.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Build all, run some steps and samples, and say how long the training would take."
+        ),
     ] = False,
 ) -> None:
     """Train a model by a configuration; the run's folder gets its metrics, samples, model and report."""
