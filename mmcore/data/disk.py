@@ -24,12 +24,12 @@ from mmcore.modality.base import ModalityProtocol, Spec
 LOOKED = 256
 """The most rows whose raw values are counted."""
 SECONDS = 10.0
-"""For how long they are, once :data:`LEAST` are."""
+"""For how long they are, once ``LEAST`` are."""
 LEAST = 8
 THIN = 2048
 """The longest side of a picture whose every pixel is counted."""
 RUNS = 6
-"""The most runs of values that are listed; where there are :data:`MANY` values, two."""
+"""The most runs of values that are listed; where there are ``MANY`` values, two."""
 MANY = 64
 LISTED = 8
 """The most colours or words that are."""

@@ -14,10 +14,10 @@ from mmcore.data.source import classes_of
 from mmcore.modality.base import ModalityProtocol
 
 CLASSES = 1 << 16
-"""The most classes whose shares are counted; of whole numbers that are no classes :data:`NUMBERS`."""
+"""The most classes whose shares are counted; of whole numbers that are no classes ``NUMBERS``."""
 NUMBERS = 64
 TOLD = 12
-"""The most classes whose shares are told, the largest first; of those that are hardly there :data:`FEW`. Up to :data:`NAMED` are named beside the disk."""
+"""The most classes whose shares are told, the largest first; of those that are hardly there ``FEW``. Up to :data:`NAMED` are named beside the disk."""
 FEW = 8
 NAMED = 4
 RARE = 1e-4
