@@ -44,6 +44,7 @@ CONTRACT = (
     ),
     Reading("several frames", "the first", "the file; `init` says how many", "", ""),
     Reading("arrays of any byte order, memory order and integer width", "their numbers", "the type", "", "refused: objects"),
+    Reading("a table's first line that is a row", "nothing", "a file, numbers that do not count on, or a word that is a value below it too", '`header = ["image", "label"]`', "asked: the names of the columns"),
     # Pictures or class maps.
     Reading(
         "a column of pixels", "class maps, or pictures",

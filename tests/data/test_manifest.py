@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmcore import RequestError
+from mmcore import OptionError, RequestError
 from mmcore.data.decode import Encoded
 from mmcore.data.sources.manifest import Manifest
 
@@ -283,3 +283,59 @@ def test_parquet_gives_what_each_column_holds(tmp_path: Path) -> None:
     assert [row["kind"] for row in source] == [0, None, 1]
     assert source.classes == {"kind": ["cat", "dog"]}
     assert three["map"] is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        (["a.png,cat", "b.png,dog"], "a.png is a file"),
+        (["images\\a.PNG;3", "images\\b.PNG;4"], "is a file"),
+        (["5.1,3.5,setosa", "4.9,3.0,virginica"], "numbers with fractions"),
+        (["5,0,0,7,0", "3,0,1,0,0"], "numbers, which count nothing"),
+        (["p01,3", "p02,4"], "3 is a number, as those in its column are"),
+        (["p01,cat", "p02,dog", "p03,cat"], "cat is a value in its column too"),
+    ],
+)
+def test_a_first_line_that_is_a_row_is_not_lost(lines: list[str], why: str, tmp_path: Path) -> None:
+    at = tmp_path / "t.csv"
+    at.write_text("\n".join(lines) + "\n")
+    with pytest.raises(RequestError, match=f"looks like a row .*{why}.*names above it.*header"):
+        Manifest(at)
+    names = [f"c{k}" for k in range(len(lines[0].replace(";", ",").split(",")))]
+    named = Manifest(at, header=names)
+    assert list(named.names) == names
+    assert len(named) == len(lines)
+    assert named.where(0) == "t.csv line 1"
+    last = named.lines[0][names[-1]]
+    assert str(last) == lines[0].replace(";", ",").split(",")[-1]
+    # Names they are, if somebody says so.
+    assert len(Manifest(at, header=True)) == len(lines) - 1
+    with pytest.raises(OptionError, match=f"header = .*expected {len(names)} names"):
+        Manifest(at, header=[*names, "more"])
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["name,1990,1991,1992", "x,3,4,5"],
+        [",0,1,2", "0,3,4,5", "1,6,7,8"],
+        [",0", "0,3.5", "1,6.5"],
+        ["dogs,cats", "dogs,", ",cats", "dogs,cats"],
+        ["label", "a", "b"],
+        ["0", "a", "b"],
+    ],
+)
+def test_odd_names_are_names(lines: list[str], tmp_path: Path) -> None:
+    at = tmp_path / "t.csv"
+    at.write_text("\n".join(lines) + "\n")
+    assert len(Manifest(at)) == len(lines) - 1
+
+
+def test_names_that_come_again_are_no_row(tmp_path: Path) -> None:
+    at = tmp_path / "t.csv"
+    at.write_text("name,label\na,cat\nname,label\nb,dog\n")
+    with pytest.raises(
+        RequestError, match=r"names of the columns again in line 3 of .*t.csv.*header = true reads it as a row"
+    ):
+        Manifest(at)
+    assert [row["label"] for row in Manifest(at, header=True)] == ["cat", "label", "dog"]

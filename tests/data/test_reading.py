@@ -340,6 +340,6 @@ def test_csv_cells_are_those_of_the_csv_module(rows: list[tuple[str, str, str]])
         path = Path(folder) / "rows.csv"
         with path.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("a", "b", "c"), *rows])
-        source = Manifest(path, paths=(), texts=("a", "b", "c"))
+        source = Manifest(path, paths=(), texts=("a", "b", "c"), header=True)
         found = [tuple(row[name] or "" for name in "abc") for row in source]
     assert found == rows

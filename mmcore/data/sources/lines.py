@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 import numpy as np
 
+from mmcore.data.decode import READERS
 from mmcore.data.source import Row
 from mmcore.data.sources.files import suffix_of, without_suffix
 from mmcore.errors import OptionError, RequestError
@@ -140,14 +141,16 @@ class _Style:
 class _Column:
     """What the cells of a column are, cell by cell."""
 
-    def __init__(self) -> None:
-        self.filled = self.nothing = 0
+    def __init__(self, head: str) -> None:
+        self.head = head
+        self.filled = self.nothing = self.repeated = 0
         self.whole = self.number = self.comma = True
 
     def see(self, cell: str, decimal: str) -> None:
         if not cell:
             return
         self.filled += 1
+        self.repeated += cell == self.head
         if not self.number:
             self.comma = self.comma and bool(_DECIMAL_COMMA.fullmatch(cell))
             return
@@ -169,6 +172,31 @@ class _Column:
         return "whole" if self.whole else "number"
 
 
+def _is_row(columns: "Sequence[_Column]") -> str:
+    """Why the first line is a row and holds no names; empty where it may hold names."""
+    for column in columns:
+        if suffix_of(column.head.replace("\\", "/")) in READERS:
+            return f"{column.head} is a file"
+        # A form's export has its answers as names, above columns of that answer alone.
+        if 0 < column.repeated < column.filled and not _NUMBER.fullmatch(column.head):
+            return f"{column.head} is a value in its column too"
+    numbers = [column for column in columns if _NUMBER.fullmatch(column.head) and column.kind != "text"]
+    if not numbers:
+        return ""
+    if any(not _WHOLE.fullmatch(column.head) for column in numbers):
+        return "there are numbers with fractions"
+    values = [float(column.head) for column in numbers]
+    if len(values) == 1:
+        # As pandas writes a column without a name, after its index.
+        return (
+            ""
+            if values[0] == 0 and not columns[0].head
+            else f"{numbers[0].head} is a number, as those in its column are"
+        )
+    steps = {two - one for one, two in itertools.pairwise(values)}
+    return "" if len(steps) == 1 and min(steps) > 0 else "there are numbers, which count nothing"
+
+
 class Csv(Lines):
     """A table of cells. A column is of numbers if all its cells are, or are empty or say that there is none (``NaN``, ``NA``).
 
@@ -179,12 +207,14 @@ class Csv(Lines):
         quotes: whether a quote at a cell's start and end is none of it.
         decimal: what is before a number's fraction.
         encoding: of the text; one byte or UTF-8.
+        header: the names of the columns, where no line has them; True for those of the first line, whatever they look like.
     """
 
     def __init__(
         self,
         path: Path,
         *,
+        header: Sequence[str] | bool | None = None,
         delimiter: str | None = None,
         texts: frozenset[str] = frozenset(),
         quotes: bool = True,
@@ -193,6 +223,7 @@ class Csv(Lines):
     ) -> None:
         self.delimiter, self.texts, self.quotes, self.decimal = delimiter or "", texts, quotes, decimal
         self.kinds: dict[str, str] = {}
+        self.header = header
         self._style = _Style(self.delimiter, quotes)
         super().__init__(path, encoding)
 
@@ -212,6 +243,8 @@ class Csv(Lines):
         reader = self._style.reader(texts())
         starts, numbers = array("q"), array("q")
         head: list[str] | None = None
+        first: list[str] | None = None
+        again: list[int] = []
         columns: list[_Column] = []
         while True:
             raw.clear()
@@ -225,9 +258,21 @@ class Csv(Lines):
             if len(cells) < 2 and not "".join(cells).strip():
                 continue  # a blank line
             if head is None:
-                head = [" ".join(cell.split()) for cell in cells]
-                columns = [_Column() for _ in head]
-                continue
+                named = isinstance(self.header, Sequence)
+                head = (
+                    list(self.header)
+                    if isinstance(self.header, Sequence)
+                    else [" ".join(cell.split()) for cell in cells]
+                )
+                if len(head) != len(cells):
+                    expected = f"{len(cells)} names, as the first line of {self.path} has so many cells"
+                    raise OptionError("table", "header", head, expected)
+                columns = [_Column(name) for name in head]
+                if not named:
+                    first = cells
+                    continue
+            if cells == first:
+                again.append(raw[0][0])
             if len(raw) > 1:
                 _check_lines(self.path, self._style, raw, cells, len(head))
             starts.append(raw[0][1])
@@ -238,6 +283,20 @@ class Csv(Lines):
         if head is None:
             raise RequestError(f"table: found no line in {self.path}, expected names of columns in the first")
         starts.append(end)
+        if self.header is None and len(again) == 1 and any(0 < one.repeated < one.filled for one in columns):
+            raise RequestError(
+                f"table: found the names of the columns again in line {again[0]} of {self.path}, expected them in the first line only; take that "
+                "line out, or the option header = true reads it as a row"
+            )
+        if self.header is None and (why := _is_row(columns)):
+            some = ", ".join(one.head for one in columns[:6]) + (", …" if len(columns) > 6 else "")
+            names = ",".join(f"column_{k + 1}" for k in range(min(len(columns), 3))) + (
+                ",…" if len(columns) > 3 else ""
+            )
+            raise RequestError(
+                f"table: found a first line of {self.path} that looks like a row ({some}: {why}), expected names of columns; write a line of "
+                f"names above it, or the option header names them (for init: --assume options.header={names}), and is true if they are names"
+            )
         self._name(head, columns)
         return starts, numbers
 

@@ -33,6 +33,7 @@ class Manifest(Source):
         decimal: what is before a number's fraction in a CSV table.
         quotes: whether quotes at both ends of a CSV cell are none of it.
         encoding: of a CSV table, such as ``"cp1252"``.
+        header: the names of a CSV table's columns, where its first line is a row already; true where it is not, though it looks so.
 
     Attributes:
         notes: how the table was read where that is not plain, for a person.
@@ -53,6 +54,7 @@ class Manifest(Source):
         decimal: str = ".",
         quotes: bool = True,
         encoding: str = "utf-8",
+        header: Sequence[str] | bool | None = None,
     ) -> None:
         self.path = existing(path, "table")
         self.root = self.path.parent if root is None else existing(root, "table", "root", folder=True)
@@ -63,10 +65,18 @@ class Manifest(Source):
         if decimal not in (".", ","):
             raise OptionError("table", "decimal", decimal, choices=(".", ","))
         _check_encoding(encoding)
+        if header is False or (
+            header is not None and header is not True and (isinstance(header, str) or not all(header))
+        ):
+            raise OptionError(
+                "table", "header", header, "the names of the columns, or true where the first line has them"
+            )
 
         def cells(at: Path) -> Csv:
             kept = frozenset(texts)
-            return Csv(at, delimiter=delimiter, texts=kept, quotes=quotes, decimal=decimal, encoding=encoding)
+            return Csv(
+                at, header=header, delimiter=delimiter, texts=kept, quotes=quotes, decimal=decimal, encoding=encoding
+            )
 
         def parquet(at: Path) -> Any:
             from mmcore.data.sources.parquet import Parquet
