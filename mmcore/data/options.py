@@ -144,12 +144,14 @@ class LoaderOptions:
         workers: processes that read ahead; 0 reads in the training process, as it always is for rows in memory.
         prefetch: batches that each worker reads ahead.
         pin: put batches into pinned memory, for a faster way to a GPU.
+        compared: when a run goes on, so many rows are compared with what they were, spread evenly; 0 for all.
     """
 
     memory: bool | str = option("auto", rule=one_of("auto", True, False))
     workers: int = option(0, rule=whole(0))
     prefetch: int = option(2, rule=whole(1))
     pin: bool = option(False, rule=one_of(True, False))
+    compared: int = option(256, rule=whole(0))
 
     def __attrs_post_init__(self) -> None:
         check(self, "data")

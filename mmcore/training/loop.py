@@ -10,22 +10,22 @@ from typing import Any
 import attrs
 import torch
 
-from mmcore._version import __version__
 from mmcore.data import Dataset, Loader, LoaderOptions, Table, at_hand, open_loader
 from mmcore.data.pairing import check_together
 from mmcore.data.table import rows_for
 from mmcore.errors import MmcoreError, RequestError
 from mmcore.model.joint import JointModel
 from mmcore.progress import Progress
-from mmcore.store.checkpoint import Checkpoint, newest
+from mmcore.store.checkpoint import newest
 from mmcore.store.folder import CHECKPOINTS, claimed
 from mmcore.store.model import describe, save
 from mmcore.training.draws import draws_globally
-from mmcore.training.logs import SAME, Logs, mark, total
+from mmcore.training.logs import Logs, total
 from mmcore.training.options import TrainOptions
 from mmcore.training.precision import backbone_execution
 from mmcore.training.ranks import Ranks, full_cpu_copy
-from mmcore.training.saving import Saver, differences, restore, tell, upgraded
+from mmcore.training.resuming import compare, compared_rows, deciding, known_by
+from mmcore.training.saving import Saver, restore, tell, upgraded
 from mmcore.training.state import TrainState
 from mmcore.training.step import StepReport, training_step
 from mmcore.training.trackers import Tracker, Trackers, trackers_for
@@ -140,19 +140,25 @@ def fit(
         )
         state = TrainState.start(model, options, ranks)
         loader = open_loader(table, loading, options.batch_size, options.seed, rank=ranks.rank, ranks=ranks.count)
-        configuration: dict[str, Any] = {"options": options.deciding(), "rows": len(table)}
-        if folder is not None:
-            # In JSON's types, to be compared with what comes back from a file.
-            configuration = json.loads(json.dumps(configuration | {"model": describe(model)}))
+        configuration: dict[str, Any] = {"options": options.deciding()}
         after = None
-        if resume and folder is not None:
-            checkpoint = upgraded(newest(folder / CHECKPOINTS, tell if ranks.first else lambda line: None))
-            _compare(checkpoint, configuration, folder, ranks, accept_changes)
-            restore(state, loader, checkpoint)
-            after = state.step
+        if folder is not None:
+            checkpoint = None
+            compared = loading.compared
+            if resume:
+                checkpoint = upgraded(newest(folder / CHECKPOINTS, tell if ranks.first else lambda line: None))
+                compared = compared_rows(checkpoint, compared)
+            configuration |= {"run": deciding(model.configuration), "model": describe(model)}
+            configuration["data"] = known_by(loader.dataset, compared)
+            # In JSON's types, to be compared with what comes back from a file.
+            configuration = json.loads(json.dumps(configuration))
+            if checkpoint is not None:
+                compare(checkpoint, configuration, folder, ranks, accept_changes)
+                restore(state, loader, checkpoint)
+                after = state.step
         tracking = stack.enter_context(Trackers(listening if ranks.first else ()))
         logs = Logs.open(folder if ranks.first else None, after, tracking)
-        tracking.begin(folder, {**configuration, "configuration": model.configuration}, after)
+        tracking.begin(folder, {**configuration, "rows": len(table), "configuration": model.configuration}, after)
         watchers: list[Watcher] = [_Lines(logs)]
         if held is not None and options.validate_every:
             watchers.append(Validation(held, logs, lambda best: _save(best, folder and folder / "best", ranks)))
@@ -231,44 +237,6 @@ def _alike(ranks: Ranks, folder: Path, *, resume: bool, replace: bool) -> Iterat
         if failure is not None:
             raise failure
         yield
-
-
-def _compare(
-    checkpoint: Checkpoint, configuration: dict[str, Any], folder: Path, ranks: Ranks, accept_changes: bool
-) -> None:
-    """Refuse a changed configuration unless told, and say what else is not as it was."""
-    told = checkpoint.files.get("state.json", {})
-    changed = differences(told.get("configuration"), configuration)
-    if changed and not accept_changes:
-        raise RequestError(
-            f"resume: the configuration is not that of {checkpoint.folder}: {'; '.join(changed)}; "
-            "put it back, or accept the changes (--accept-changes, accept_changes=True)"
-        )
-    step = torch.tensor([checkpoint.step, -checkpoint.step], device=torch.device("cpu"))
-    if ranks.count > 1:
-        device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
-        high, low = ranks.largest(step.to(device)).tolist()
-        if high != -low:
-            raise MmcoreError(
-                f"resume: one rank has a checkpoint of step {high}, another of step {-low}; is the folder shared by all?"
-            )
-    if not ranks.first:
-        return
-    notes = [f"configuration: {line}" for line in changed]
-    if told.get("ranks") != ranks.count:
-        notes.append(
-            f"{told.get('ranks')} ranks before, {ranks.count} now: sums in another order, so equal up to rounding"
-        )
-    for name, mine in (("mmcore", __version__), ("torch", str(torch.__version__))):
-        if (theirs := told.get("versions", {}).get(name)) != mine:
-            notes.append(f"{name} {theirs} before, {mine} now: equal up to rounding at best")
-    for name in SAME:
-        path, saved = folder / name, told.get("logs", {}).get(name)
-        kept = path.read_bytes()[: saved["bytes"]] if saved and path.is_file() else b""
-        if saved and mark(kept) != saved:
-            notes.append(f"{path} is not as it was at step {checkpoint.step}; its whole lines are kept")
-    for note in notes:
-        tell(f"resume: {note}")
 
 
 def _save(model: JointModel, folder: Path | None, ranks: Ranks) -> None:

@@ -25,8 +25,8 @@ from mmcore.training.ranks import full_cpu_copy, local_shard, shard_like
 from mmcore.training.state import TrainState
 from mmcore.training.step import StepReport
 
-FORMAT = 2
-"""1 had other names for the option ``activation_checkpointing`` and for weights of mmcore's own backbones."""
+FORMAT = 3
+"""1 had other names for the option ``activation_checkpointing`` and for weights of mmcore's own backbones; 2 told nothing of the data but how many rows."""
 _OPTIONS = {"recompute": "activation_checkpointing"}
 
 
@@ -63,7 +63,15 @@ def snapshot(state: TrainState, loader: Stateful, facts: Mapping[str, Any]) -> F
         told["idle"] = idle
     # By name, as the ranks must gather the same tensor at the same time, and a file's own order is not even that of its last reading.
     files = {file: {name: full_cpu_copy(x) for name, x in sorted(part.items())} for file, part in tensors.items()}
-    return files | {"state.json": {**told, "ranks": state.ranks.count, "versions": versions, **facts}}
+    return files | {
+        "state.json": {
+            **told,
+            "ranks": state.ranks.count,
+            "threads": torch.get_num_threads(),
+            "versions": versions,
+            **facts,
+        }
+    }
 
 
 def upgraded(checkpoint: Checkpoint) -> Checkpoint:
@@ -73,6 +81,8 @@ def upgraded(checkpoint: Checkpoint) -> Checkpoint:
         RequestError: it lacks something that every checkpoint of its format has.
     """
     told = _part(checkpoint, "state.json")
+    if told.get("format") == 2:
+        return _with_data(checkpoint, told)
     if told.get("format") != 1:
         return checkpoint
     try:
@@ -82,7 +92,7 @@ def upgraded(checkpoint: Checkpoint) -> Checkpoint:
         names = upgraded_names(dict.fromkeys(told.get("idle", [])), model["backbone"])
         told = {
             **told,
-            "format": FORMAT,
+            "format": 2,
             "configuration": {**configuration, "options": options, "model": model},
             **({"idle": [*names]} if names else {}),
         }
@@ -93,7 +103,18 @@ def upgraded(checkpoint: Checkpoint) -> Checkpoint:
         }
     except (KeyError, TypeError, AttributeError) as error:
         raise RequestError(f"{checkpoint.folder / 'state.json'}: lacks or misstates {error}") from error
-    return attrs.evolve(checkpoint, files={**checkpoint.files, **tensors, "state.json": told})
+    return _with_data(attrs.evolve(checkpoint, files={**checkpoint.files, **tensors}), told)
+
+
+def _with_data(checkpoint: Checkpoint, told: Mapping[str, Any]) -> Checkpoint:
+    """One of format 2 in today's."""
+    try:
+        configuration = dict(told["configuration"])
+        configuration["data"] = {"rows": configuration.pop("rows")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise RequestError(f"{checkpoint.folder / 'state.json'}: lacks or misstates {error}") from error
+    told = {**told, "format": FORMAT, "configuration": configuration}
+    return attrs.evolve(checkpoint, files={**checkpoint.files, "state.json": told})
 
 
 def restore(state: TrainState, loader: Stateful, checkpoint: Checkpoint) -> None:
@@ -157,22 +178,6 @@ def _check_names(path: Path, present: set[str], expected: set[str]) -> None:
         if names:
             listed = sorted(names)
             raise RequestError(f"{path}: {verb} {', '.join(listed[:5])}{' …' if len(listed) > 5 else ''}")
-
-
-def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
-    """What differs between two configurations, a line each: ``options.lr: 0.001 before, 0.002 now``."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = [*old, *(key for key in new if key not in old)]
-        return [
-            line
-            for key in keys
-            for line in differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else str(key))
-        ]
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        return [
-            line for i, pair in enumerate(zip(old, new, strict=True)) for line in differences(*pair, f"{prefix}[{i}]")
-        ]
-    return [] if old == new else [f"{prefix}: {old!r} before, {new!r} now"]
 
 
 @attrs.define(eq=False)
