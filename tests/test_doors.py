@@ -759,6 +759,8 @@ def test_a_run_of_format_1_goes_on(registry: Registry, tmp_path: Path) -> None:
     described, options = told["configuration"]["model"], told["configuration"]["options"]
     assert (told["format"], described["format"]) == (3, 2)
     told["format"] = described["format"] = 1
+    told["configuration"]["rows"] = told["configuration"].pop("data")["rows"]
+    del told["configuration"]["run"], told["threads"]
     for part in (described["schedule"], described["backbone"]):
         part["distribution"] = "mmcore"
     options["recompute"] = options.pop("activation_checkpointing")

@@ -404,3 +404,34 @@ def test_damaged_model_folders_are_refused(model: JointModel, registry: Registry
         mmcore.load(folder, registry=registry)
     with pytest.raises(RequestError, match="cannot be read"):
         mmcore.load(tmp_path / "nowhere", registry=registry)
+
+
+@pytest.mark.parametrize("backbone", ["mlp", "transformer"])
+def test_a_network_answers_alike_whether_or_not_gradients_are_recorded(
+    parts: list[Modality], registry: Registry, backbone: str
+) -> None:
+    """Where they are not, some of it is worked out in place: never in what it was given."""
+    options = {"width": 16, "depth": 2}
+    model = mmcore.compose(parts, space=(4, 8, 8), backbone=backbone, backbone_options=options, registry=registry)
+    with torch.no_grad():
+        for i, p in enumerate(model.parameters()):
+            p += 0.2 * Rng.for_rows(i, 1).normal(*p.shape)[0]
+    rows, steps = 3, model.process.steps
+    roles = torch.tensor([[0, 0, 0, 0], [0, 1, 0, 2], [1, 1, 1, 0]])
+    drive = model.drive(torch.tensor([1, steps // 2, steps]), roles)
+    placed = model.frame.place(model.encode(typical(model, rows)))
+    z = model.scaled(model.noisy(placed, drive, torch.randn(rows, 4, 8, 8)), drive)
+    asked = (z, drive.t, drive.timesteps, roles, model.condition(placed, drive))
+    before = [x.clone() for x in asked]
+    recorded = model.predict(*asked)
+    with torch.no_grad():
+        plain = model.predict(*asked)
+    with torch.inference_mode():
+        inferred = model.predict(*asked)
+    for name, x in recorded.items():
+        assert x.requires_grad
+        assert torch.equal(x, plain[name])
+        assert torch.equal(x, inferred[name])
+    assert all(torch.equal(x, y) for x, y in zip(asked, before, strict=True))
+    sum(x.sum() for x in recorded.values()).backward()  # type: ignore[union-attr]
+    assert all(p.grad is not None for p in model.backbone.parameters())

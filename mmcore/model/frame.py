@@ -45,7 +45,7 @@ class Frame(nn.Module):
             return codes.unflatten(1, (1, self.space.size))
         if not torch.is_grad_enabled():
             # Where there is no code, the first element of all stands in, and its factor is 0: the same values by fewer operations.
-            placed = codes.index_select(1, cast(Tensor, self._stand_in)).unflatten(1, (self.layers, self.space.size))
+            placed = codes.index_select(1, cast(Tensor, self._stand_in)).view(-1, self.layers, self.space.size)
         else:
             placed = self._columns(codes, cast(Tensor, self._source))
         return placed * self._scale  # type: ignore[operator]
@@ -66,7 +66,7 @@ class Frame(nn.Module):
 
     def join(self, placed: Tensor) -> Tensor:
         """The latent tensor that packed latents add up to: ``(B, *Z)``."""
-        joined = placed[:, 0] if self.layers == 1 else placed.sum(1)
+        joined = placed if self.layers == 1 else placed.sum(1)
         return joined.reshape(-1, *self.space.shape)
 
     def weighted(self, placed: Tensor, weight: Tensor, known: Tensor | None = None) -> Tensor:

@@ -95,17 +95,19 @@ class Heads:
         some = next(iter(predictions.values()))
         parts = []
         for m in self.modalities:
-            if not self.reads(m.name):
+            task = self._first.get(m.name)
+            if task is None:
                 parts.append(torch.zeros(len(some), *m.code, device=some.device).flatten(1))
                 continue
             encoder = self.encoders[m.name]
             # A modality knows the mean of its fixed encoder's codes; a turn is linear.
             fixed = encoder.inner if isinstance(encoder, Turned) else encoder
-            encode = cast(Callable[[Tensor], Tensor], fixed)
-            decoder, params = self.decoder(m.name), self.params(predictions, m.name)
+            # Its type in quotes: to make it anew takes as long as an operation.
+            encode = cast("Callable[[Tensor], Tensor]", fixed)
+            decoder, params = cast(Decoder, self.decoders[task.name]), predictions[task.name]
             if rng is not None and (m.discrete or draw_all):
                 code = encode(decoder.sample(params, rng.of(m.name)))
-            elif self._first[m.name].decoder is None:
+            elif task.decoder is None:
                 code = m.expected_code(params, encode, decoder)
             else:
                 code = encode(decoder.point(params))

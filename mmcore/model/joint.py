@@ -187,8 +187,8 @@ class JointModel(nn.Module):
             roles: ``(B, V)``.
             condition: as :meth:`condition` gives it.
         """
-        features = self.backbone(scaled, t, roles[:, : len(self.modalities)], condition)
-        expected = (len(scaled), self.features, *self.space.shape[1:])
+        features = self.backbone(scaled, t, roles.narrow(1, 0, len(self.modalities)), condition)
+        expected = (scaled.shape[0], self.features, *self.space.shape[1:])
         if getattr(features, "shape", None) != expected:
             kind = type(features).__name__
             returned = f"features of shape {tuple(features.shape)}" if isinstance(features, Tensor) else f"a {kind}"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mmcore.process.coefficients import Level, Timestep, _Tables
-from mmcore.process.process import Process
+from mmcore.process.process import Process, _Wide
 from mmcore.process.schedule import Schedule
 
 
@@ -99,6 +99,9 @@ class Blocks(Process):
 
     def _weights(self, W: Tensor, t: Tensor) -> Tensor:
         return W.gather(0, self.by_modality(t))
+
+    def _wide(self, t: Timestep | Level, like: Tensor) -> _Wide:
+        return super()._wide(self.level(t) if isinstance(t, Tensor) else t, like)
 
     def _index(self, device: torch.device) -> tuple[Tensor, Tensor]:
         if device not in self._indices:

@@ -23,8 +23,10 @@ def like(process: "Coefficients", encodings: Tensor | None, h: Tensor | None, z0
             raise ValueError(
                 f"process: encodings have shape {tuple(encodings.shape)}, expected (B, N, *Z) with N = {process.modalities}"
             )
-        # Not encodings[:, 0]: N may be 0.
-        shape = encodings.new_empty(()).expand(encodings.shape[0], *encodings.shape[2:])
+        if process.modalities:
+            shape = encodings.select(1, 0)
+        else:
+            shape = encodings.new_empty(()).expand(encodings.shape[0], *encodings.shape[2:])
     else:
         shape = h if h is not None else z0
     assert shape is not None

@@ -241,7 +241,7 @@ class Coefficients:
     def _level(self, tables: _Tables, t: Tensor) -> Level:
         # In one look-up: by brackets, or by one for each, it takes several times as long.
         columns = tables.columns.index_select(0, t)
-        return Level(columns[:, 0], columns[:, 2:], columns[:, 1])
+        return Level(columns.select(1, 0), columns.narrow(1, 2, self.modalities), columns.select(1, 1))
 
     def _on(self, device: torch.device) -> _Tables:
         """The tables on a device."""

@@ -15,6 +15,7 @@ Training draws :math:`z_t` from :meth:`Process.marginal`; samplers go from :math
 :meth:`Process.posterior`. There is no other implementation of either.
 """
 
+from collections.abc import Sequence
 from numbers import Real
 
 import attrs
@@ -202,27 +203,35 @@ class Process(Coefficients):
         if isinstance(t, int):
             key = ("wide", t, like.device, like.dtype, like.ndim)
             return self._kept.once(key, lambda: self._wide(self.level(t, like.device), like))
-        level = t if isinstance(t, Level) else self.level(t)
-        W = level.W.to(like.dtype)
-        return _Wide(level, W.reshape(*W.shape, *[1] * (like.ndim - 1)), self.widen(level.sigma, like))
+        ones = [1] * (like.ndim - 1)
+        if isinstance(t, Level):
+            W = t.W.to(like.dtype).reshape(*t.W.shape, *ones)
+            return _Wide(self.widen(t.root_A, like), self.widen(t.sigma, like), W.unbind(1))
+        # Rounded and reshaped once for all timesteps: one look-up is then all that a batch takes.
+        columns = self._on(t.device).columns
+        key = ("columns", t.device, like.dtype, like.ndim)
+        table = self._kept.once(key, lambda: columns.to(like.dtype).reshape(*columns.shape, *ones))
+        root_A, sigma, *W = table.index_select(0, t).unbind(1)
+        return _Wide(root_A, sigma, W)
 
     def _mean(
         self, encodings: Tensor | None, h: Tensor | None, z0: Tensor | None, wide: "_Wide", like: Tensor
     ) -> Tensor:
         if h is None and encodings is not None and self.modalities:
             # One pass over each encoding, and no weighted copy of the space per modality.
-            h = wide.W[:, 0] * encodings[:, 0]
-            for i in range(1, self.modalities):
-                h = torch.addcmul(h, wide.W[:, i], encodings[:, i])
+            first, *rest = zip(wide.W, encodings.unbind(1), strict=True)
+            h = first[0] * first[1]
+            for W, encoding in rest:
+                h = torch.addcmul(h, W, encoding)
         if h is None:
             h = torch.zeros_like(like)
-        return h if z0 is None else h + self.widen(wide.level.root_A, like) * z0
+        return h if z0 is None else h + wide.root_A * z0
 
 
 @attrs.frozen(eq=False)
 class _Wide:
-    """A level, and of its coefficients with the rank and dtype of the space: ``W (B, N, 1, …)`` and ``σ (B, 1, …)``, or by channel."""
+    """A level's coefficients in the rank and dtype of the space: each ``(B, 1, …)``, or by channel ``(B, C, 1, …)``; of ``W`` one for each modality."""
 
-    level: Level
-    W: Tensor
+    root_A: Tensor
     sigma: Tensor
+    W: Sequence[Tensor]

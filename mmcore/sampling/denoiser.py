@@ -252,11 +252,12 @@ class Denoiser:
         drive = model.drive(t, self._roles.repeat(len(steps), 1), self._seen)
         scale = model.process.widen(drive.scale, self.observed.new_empty(1, *model.space.shape))
         weight = model.frame.spread(drive.level.W.to(self.observed.dtype))
-        parts = (drive.t, drive.timesteps, scale, weight)
-        for step, told, timesteps, wide, own in zip(steps, *(x.split(count) for x in parts), strict=True):
-            if self._alike:
-                told, timesteps = (x.expand(len(self.known), -1) for x in (told, timesteps))
-            yield step, _Path(told, timesteps, wide, own)
+        told, timesteps, scale, weight = (
+            x.unflatten(0, (-1, count)) for x in (drive.t, drive.timesteps, scale, weight)
+        )
+        if self._alike:
+            told, timesteps = (x.expand(-1, len(self.known), -1) for x in (told, timesteps))
+        return zip(steps, map(_Path, *(x.unbind() for x in (told, timesteps, scale, weight))), strict=True)
 
 
 class _Without(Denoiser):

@@ -592,3 +592,27 @@ def test_rank_0():
     close(flat.mean, wide.mean[:, 0], torch.float32)
     close(flat.log_prob(torch.zeros(2)), wide.log_prob(torch.zeros(2, 1)), torch.float32, 1)
     close(bound.prior(p, e), bound.prior(p, e[:, :, None]), torch.float32, 1)
+
+
+@pytest.mark.parametrize("N", [0, 1, 3])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, *DTYPES])
+def test_a_batch_of_timesteps_is_as_each_by_itself_bit_for_bit(dtype, N):
+    """Whether looked up for all rows at once, by integers, or given as coefficients; for every dtype and rank after one another."""
+    process = Process(schedule.cosine(30, N))
+    generator = torch.Generator().manual_seed(0)
+    t = torch.tensor([0, 1, 17, 30, 17])
+    for shape in ((), (2,), (2, 3, 3)):
+        z0, noise = (torch.randn(5, *shape, generator=generator).to(dtype) for _ in range(2))
+        encodings = torch.randn(5, N, *shape, generator=generator).to(dtype) if N else None
+        base = {} if process.schedule.W0.any() else {"z0": z0}
+        if encodings is None and not base:
+            continue
+        rows = process.marginal(encodings, t, **base)
+        level = process.marginal(encodings, process.level(t), **base)
+        assert rows.mean.dtype == dtype
+        for other in (rows, level):
+            drawn = other.draw(noise)
+            for k, one in enumerate(t.tolist()):
+                own = {name: x[k : k + 1] for name, x in base.items()}
+                alone = process.marginal(None if encodings is None else encodings[k : k + 1], one, **own)
+                assert torch.equal(drawn[k : k + 1], alone.draw(noise[k : k + 1]))

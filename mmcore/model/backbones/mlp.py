@@ -100,7 +100,7 @@ class Mlp(nn.Module):
             x = block(x, shared, own)
         shift, scale = self.modulate(c).chunk(2, dim=-1)
         y = self.write(self.norm(x) * (1 + scale) + shift)
-        return y.unflatten(1, (self.features, *self.grid)) + self.local(z, condition)
+        return y.unflatten(1, (self.features, *self.grid)).add_(self.local(z, condition))
 
 
 class _Block(nn.Module):
@@ -116,6 +116,8 @@ class _Block(nn.Module):
         self.down = nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor, shared: Tensor, own: Tensor) -> Tensor:
-        shift, scale, gate = (shared + self.own(own)).chunk(3, dim=-1)
+        shift, scale, gate = self.own(own).add_(shared).chunk(3, dim=-1)
         y = torch.addcmul(shift, self.norm(x), 1 + scale)
-        return torch.addcmul(x, gate, self.down(F.silu(self.up(y))))
+        # In place where nothing is recorded: it is the largest tensor of all.
+        y = F.silu(self.up(y), inplace=not torch.is_grad_enabled())
+        return torch.addcmul(x, gate, self.down(y))

@@ -1,16 +1,20 @@
 """Labels: one class of K, or any subset of K labels."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, OptionError, RequestError, Rng, Space, Spec
 from mmcore.modality.heads import PooledHead
 from mmcore.modality.likelihood import bernoulli, categorical, total
 from mmcore.options import require, whole
+
+MOST_TABLED = 1 << 10
+"""Classes whose codes are kept in a table, of 4 MB at most."""
 
 
 class LabelModality(Modality):
@@ -66,7 +70,10 @@ class LabelModality(Modality):
         if self.multi:
             off, on = encode(torch.tensor([[False], [True]], device=params.device).expand(2, self.classes))
             return torch.lerp(off.to(params.dtype), on.to(params.dtype), params.sigmoid())
-        return params.softmax(1) @ encode(torch.arange(self.classes, device=params.device)).to(params.dtype)
+        codes = cast(LabelEncoder, encode).table if type(encode) is LabelEncoder else None
+        if codes is None:  # so many, or by an encoder of a subclass's own
+            codes = encode(torch.arange(self.classes, device=params.device))
+        return params.softmax(1) @ codes.to(params.dtype)
 
     def read(self, raw: Any) -> Tensor:
         """An index, a class's name, or of two classes a boolean; with ``multi`` a vector of booleans, or of 0 and 1, or a list of indices or names.
@@ -177,18 +184,28 @@ class LabelModality(Modality):
 
 
 class LabelEncoder(Encoder):
-    """The centred, scaled one-hot or multi-hot code."""
+    """The centred, scaled one-hot or multi-hot code.
+
+    Attributes:
+        table: the codes of all classes, ``(K, K)``, which every sampling step weighs; None of several labels, and of more classes than ``MOST_TABLED``.
+    """
 
     mean: Tensor
     scale: Tensor
+    table: Tensor | None
 
     def __init__(self, frequencies: Tensor, multi: bool) -> None:
         super().__init__()
         self.multi = multi
         self.register_buffer("mean", frequencies.clone(), persistent=False)
         self.register_buffer("scale", (frequencies * (1 - frequencies)).rsqrt(), persistent=False)
+        self.register_buffer("table", None, persistent=False)
+        if not multi and len(frequencies) <= MOST_TABLED:
+            self.table = LabelEncoder.forward(self, torch.arange(len(frequencies), device=frequencies.device))
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.table is not None:
+            return F.embedding(x, self.table)
         # scatter, as one_hot would first look for the largest class
         hot = (
             x.to(self.mean.dtype)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from mmcore import RequestError
+from mmcore import RequestError, Space
 from mmcore.testing import conformance_suite
 from mmcore_label import LabelModality
+from mmcore_label.modality import LabelEncoder
 
 test_label = conformance_suite(LabelModality(5))
 test_label_multi = conformance_suite(LabelModality(4, multi=True), name="labels")
@@ -72,6 +73,43 @@ def test_probabilities_sum_to_one(multi: bool) -> None:
     x = torch.tensor(values)
     logits = torch.tensor([0.3, -2.0, 1.0], dtype=torch.float64).expand(len(x), 3)
     torch.testing.assert_close((-m.loss()(logits, x)).exp().sum(), torch.tensor(1.0, dtype=torch.float64))
+
+
+def test_codes_are_centred_scaled_one_hot_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    p = torch.tensor([0.5, 0.2, 0.3])
+    m = LabelModality(3, frequencies=p.tolist())
+    x = torch.tensor([2, 0, 0, 1])
+    code = (torch.eye(3)[x] - p) * (p * (1 - p)).rsqrt()
+    assert torch.equal(m.encoder()(x), code)
+    monkeypatch.setattr("mmcore_label.modality.MOST_TABLED", 2)
+    assert torch.equal(m.encoder()(x), code)
+
+
+def test_expected_codes_are_by_the_encoder_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by codes of another one, nor of the same one before it was changed."""
+
+    class Doubled(LabelEncoder):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(x)
+
+    m = LabelModality(4)
+    decoder, encoder = m.decoder(6, Space((1, 2, 2))), m.encoder()
+    logits = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+
+    def expected(encode: Any) -> torch.Tensor:
+        return m.expected_code(logits, encode, decoder)
+
+    first = expected(encoder)
+    assert torch.equal(first, expected(lambda x: encoder(x)))
+    assert torch.equal(2 * first, expected(Doubled(m.frequencies, multi=False)))
+    encoder.table.mul_(3)  # type: ignore[operator]
+    assert torch.equal(expected(encoder), expected(lambda x: encoder(x)))
+    assert not torch.equal(expected(encoder), first)
+    assert encoder.double()(torch.tensor([1])).dtype == torch.float64
+    assert torch.equal(expected(encoder), expected(lambda x: encoder(x)))
+    assert not encoder.state_dict()
+    monkeypatch.setattr("mmcore_label.modality.MOST_TABLED", 3)
+    assert torch.equal(expected(m.encoder()), first)
 
 
 @pytest.mark.parametrize(

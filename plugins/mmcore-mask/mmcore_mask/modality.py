@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL import Image
@@ -98,9 +98,11 @@ class MaskModality(Modality):
 
     def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
         """The codes of the classes, weighted by their probabilities."""
-        classes = torch.arange(self.classes, device=params.device)
-        # A map of one pixel each: a pixel's code is its own.
-        codes = encode(classes[:, None, None])[:, :, 0, 0]
+        if type(encode) is MaskEncoder:
+            codes = cast(MaskEncoder, encode).table
+        else:
+            # An encoder of a subclass's own. A map of one pixel each: a pixel's code is its own.
+            codes = encode(torch.arange(self.classes, device=params.device)[:, None, None])[:, :, 0, 0]
         return torch.einsum("bkhw,kc->bchw", params.softmax(1), codes.to(params.dtype))
 
     def read(self, raw: Any) -> Tensor:

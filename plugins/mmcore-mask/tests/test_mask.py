@@ -1,5 +1,3 @@
-"""Masks: what is read, what void does, and intersection over union by hand."""
-
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from mmcore import RequestError
+from mmcore import RequestError, Space
 from mmcore.testing import conformance_suite
 from mmcore_mask import MaskModality
+from mmcore_mask.modality import MaskEncoder
 
 test_mask = conformance_suite(MaskModality(8, 4, void=9))
 
@@ -51,6 +50,29 @@ def test_loss_is_the_log_softmax_by_hand() -> None:
     p = logits.exp() / logits.exp().sum(1, keepdim=True)
     want = [-sum(float(p[b, x[b, i, j], i, j].log()) for i in range(2) for j in range(2)) for b in range(4)]
     torch.testing.assert_close(m.loss()(logits, x), torch.tensor(want))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_expected_codes_are_by_the_encoder_as_it_is(classes: int) -> None:
+    """Not by codes of another one, nor of the same one before it was changed."""
+
+    class Doubled(MaskEncoder):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(x)
+
+    m = MaskModality(2, classes=classes)
+    decoder, encoder = m.decoder(6, Space((1, 2, 2))), m.encoder()
+    logits = torch.randn(5, classes, 2, 2, generator=torch.Generator().manual_seed(0))
+
+    def expected(encode: Any) -> torch.Tensor:
+        return m.expected_code(logits, encode, decoder)
+
+    first = expected(encoder)
+    assert torch.equal(first, expected(lambda x: encoder(x)))
+    assert torch.equal(2 * first, expected(Doubled(m.frequencies, void=None)))
+    encoder.table.mul_(3)
+    assert torch.equal(expected(encoder), expected(lambda x: encoder(x)))
+    assert not torch.equal(expected(encoder), first)
 
 
 def test_iou_by_hand() -> None:
