@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mmcore.plugins import Registry, discover
     from mmcore.process import Process, Schedule
     from mmcore.rng import Rng
-    from mmcore.runs.predict import predict
+    from mmcore.runs.filling import predict
     from mmcore.runs.reader import Reader
     from mmcore.sampling.ask import sample
     from mmcore.space import Space
@@ -46,7 +46,7 @@ _WHERE = {
     "LossTerm": "modality.base",
     "Metric": "modality.base",
     "Modality": "modality.base",
-    "predict": "runs.predict",
+    "predict": "runs.filling",
     "Process": "process",
     "Reader": "runs.reader",
     "Registry": "plugins",

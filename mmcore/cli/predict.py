@@ -44,8 +44,9 @@ def predict(
     Stopped, the same command goes on where it was.
     """
     registry = registry_of(context)
-    from mmcore.runs.predict import RECORD, TABLE
-    from mmcore.runs.predict import predict as ask
+    from mmcore.plugins.metadata import one_line
+    from mmcore.runs.filled import RECORD, TABLE
+    from mmcore.runs.filling import predict as ask
 
     how: dict[str, Any] = {"steps": steps, "sampler": sampler, "seed": seed}
     found = ask(
@@ -62,12 +63,18 @@ def predict(
         **{name: value for name, value in how.items() if value is not None},
     )
     for line in found.said:
-        print(line)
+        print(one_line(line))
     written = found.write(out, force=force)
     filled = ", ".join(f"{name} in {count:,}" for name, count in written.filled.items())
-    print(f"{written.rows:,} rows: {f'filled in {filled}' if filled else 'none lacks anything'}")
+    print(
+        f"{written.rows:,} row{'s' * (written.rows != 1)}: {f'filled in {filled}' if filled else 'nothing was filled in'}"
+    )
+    for name, count in written.left.items():
+        print(
+            f"{name}: not predicted in {count:,} that lack nothing else: only a task predicts it, beside what is generated"
+        )
     for problem in written.bad[:5]:
-        print(f"passed over: {problem}")
+        print(f"passed over: {one_line(problem)}")
     if len(written.bad) > 5:
         print(f"passed over {len(written.bad) - 5:,} more, see {written.folder / RECORD}")
     print(f"table: {written.folder / TABLE}")

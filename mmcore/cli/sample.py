@@ -65,22 +65,19 @@ def sample(
     from mmcore.sampling import sample
 
     reader = Reader.open(run, registry=registry, device=device)
-    model, how = reader.model, dict(reader.how)
-    if sampler not in (None, how.get("sampler")):
-        # Another sampler than the run's begins with its own options; a plugin's may have no such one.
-        how |= {"eta": None} | ({} if sampler in ("ancestral", "ddim") else {"codes": None})
-    asked = {
-        "steps": steps,
-        "sampler": sampler,
-        "spacing": spacing,
-        "eta": eta,
-        "codes": codes,
-        "draw": draw,
-        "conditioning": conditioning,
-        "strength": strength,
-        "seed": seed,
-    }
-    how |= {key: value for key, value in asked.items() if value is not None}
+    model = reader.model
+    how = reader.asking(
+        steps=steps,
+        sampler=sampler,
+        spacing=spacing,
+        eta=eta,
+        codes=codes,
+        draw=draw,
+        conditioning=conditioning,
+        seed=seed,
+    )
+    if strength is not None:
+        how["strength"] = strength
     pairs = {"given": _pairs("--given", given or []), "where": _pairs("--where", where or [])}
     pairs["start"] = _pairs("--start", start or [])
     if strength is not None and not pairs["start"]:

@@ -59,7 +59,7 @@ class Transform(ABC):
     moves: bool = False
     """Whether it moves pixels about and leaves their values: then what is true of pixels, such as which are known, goes the same way."""
 
-    def moved_back(self, name: str, plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    def undo_pixels(self, name: str, plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Numbers of one variable's pixels, put back to where the pixels were before this change; by default it has not moved them.
 
         Args:
@@ -72,7 +72,7 @@ class Transform(ABC):
         """
         return plane
 
-    def unread(self, name: str, raw: Any) -> Any:
+    def undo_values(self, name: str, raw: Any) -> Any:
         """A raw value as it may have been before this change of values, so that the change gives it back; by default the change is none."""
         return raw
 
@@ -158,20 +158,20 @@ class Trace:
         sizes = {name: size for name, raw in values.items() if (size := _size_of(raw)) is not None}
         self.steps.append((transform, sizes))
 
-    def back(self, name: str, plane: np.ndarray) -> np.ndarray:
+    def undo_pixels(self, name: str, plane: np.ndarray) -> np.ndarray:
         """A variable's numbers ``(H, W)`` of float32, moved back to the pixels of the file; NaN where the row was cut.
 
         Where the row lacks the variable, its file would have the size of the pictures that are changed with it.
         """
         for number in reversed(range(len(self.steps))):
             if (size := self._size(name, number)) is not None:
-                plane = self.steps[number][0].moved_back(name, plane, size)
+                plane = self.steps[number][0].undo_pixels(name, plane, size)
         return plane
 
-    def unread(self, name: str, raw: Any) -> Any:
+    def undo_values(self, name: str, raw: Any) -> Any:
         """A raw value from which the transforms of values make it."""
         for transform, _ in reversed(self.steps):
-            raw = transform.unread(name, raw)
+            raw = transform.undo_values(name, raw)
         return raw
 
     def _size(self, name: str, number: int) -> tuple[int, int] | None:
@@ -239,7 +239,7 @@ class _OfPixels(Transform):
         """Whether it changes an image or mask where its options name no variables."""
         return True
 
-    def moved_back(self, name: str, plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    def undo_pixels(self, name: str, plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return self._back(plane, size) if name in (self.pixels or ()) else plane
 
     def _back(self, plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -409,7 +409,7 @@ class Threshold(_OfPixels):
     def _change(self, size: tuple[int, int], rng: Rng) -> Callable[["_Plane", str], Any]:
         return lambda plane, name: plane.above(self.level)
 
-    def unread(self, name: str, raw: Any) -> Any:
+    def undo_values(self, name: str, raw: Any) -> Any:
         """Bytes 0 and 255 for a map of 0 and 1; 0 and 1 where that is enough, and the level where it is larger."""
         if name not in (self.pixels or ()):
             return raw

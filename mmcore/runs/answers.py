@@ -91,14 +91,14 @@ def _map(m: ModalityProtocol, draws: Tensor, trace: Trace) -> Answer:
     best = chosen = known = np.zeros(0)
     # One class at a time, as there may be many, and files large.
     for number, one in enumerate(draws.unique().tolist()):
-        share = trace.back(m.name, (draws == one).float().mean(0).numpy())
+        share = trace.undo_pixels(m.name, (draws == one).float().mean(0).numpy())
         if not number:
             known = np.isfinite(share)
             best, chosen = np.full(share.shape, -np.inf, share.dtype), np.zeros(share.shape, dtype=np.int64)
         share = share if known.all() else filled(share)
         chosen = np.where(share > best, one, chosen)
         best = np.maximum(share, best)
-    value = trace.unread(m.name, m.raw(torch.from_numpy(chosen)))
+    value = trace.undo_values(m.name, m.raw(torch.from_numpy(chosen)))
     agreed = np.where(known, best, 0) if len(draws) > 1 else None
     return Answer(value, agreed, None, None, None, not known.all(), draws)
 
@@ -106,13 +106,13 @@ def _map(m: ModalityProtocol, draws: Tensor, trace: Trace) -> Answer:
 def _picture(m: ModalityProtocol, draws: Tensor, trace: Trace) -> Answer:
     x = draws.float()
     planes = x.mean(0).reshape(-1, *m.spec.shape[-2:]).numpy()
-    back = np.stack([trace.back(m.name, plane) for plane in planes])
+    back = np.stack([trace.undo_pixels(m.name, plane) for plane in planes])
     cut = not np.isfinite(back).all()
     if cut:
         back = np.stack([filled(plane) for plane in back])
     mean = torch.from_numpy(back).reshape(*m.spec.shape[:-2], *back.shape[-2:]).to(m.spec.dtype)
-    value = trace.unread(m.name, m.raw(mean))
+    value = trace.undo_values(m.name, m.raw(mean))
     if len(draws) == 1:
         return Answer(value, None, None, None, None, cut, draws)
     spread = x.var(0).reshape(-1, *m.spec.shape[-2:]).mean(0).sqrt().numpy()
-    return Answer(value, None, np.nan_to_num(trace.back(m.name, spread)), None, None, cut, draws)
+    return Answer(value, None, np.nan_to_num(trace.undo_pixels(m.name, spread)), None, None, cut, draws)

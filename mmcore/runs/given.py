@@ -34,7 +34,11 @@ def raws(m: ModalityProtocol, value: Any, what: str, column: ColumnOptions) -> l
         RequestError: there is no such file, or none that can be read.
     """
     if isinstance(value, list | tuple):
+        if not value:
+            raise RequestError(f"{what}: found an empty list, expected a value at least")
         return list(value)
+    if isinstance(value, str) and not value:
+        raise RequestError(f"{what}: found nothing, expected a value")
     if not isinstance(value, str | Path):
         return [value]
     # A word is a class though there may be a file of the same name.
@@ -80,8 +84,8 @@ def _files(m: ModalityProtocol, value: str | Path, what: str, column: ColumnOpti
             files = matching(value)
     except (OSError, ValueError):  # a text too long for a path, or with a zero in it
         return []
-    if len(files) == 1 and suffix_of(files[0].name) in TABLES:
-        return _column(m, files[0], what, column)
+    if at.is_file() and suffix_of(at.name) in TABLES:
+        return _column(m, at, what, column)
     if len(files) > 1 or at.is_dir():
         files = [one for one in files if suffix_of(one.name) in READERS]
     if not files and at.is_dir():
@@ -93,7 +97,7 @@ def matching(pattern: str | Path) -> list[Path]:
     """The files that meet a pattern such as ``"new/*.jpg"``, in their order."""
     if not glob.has_magic(str(pattern)):
         return []
-    found = [Path(one) for one in glob.glob(str(Path(pattern).expanduser()))]
+    found = [Path(one) for one in glob.glob(str(Path(pattern).expanduser()), recursive=True)]
     return sorted((one for one in found if one.is_file()), key=lambda one: natural(str(one)))
 
 
@@ -109,15 +113,15 @@ def _column(m: ModalityProtocol, table: Path, what: str, column: ColumnOptions) 
 
 
 @attrs.frozen(eq=False)
-class Asked:
+class Values:
     """Values that are asked about.
 
     Attributes:
-        values: ``(rows, *spec.shape)`` by name, as the model sees them.
+        tensors: ``(rows, *spec.shape)`` by name, as the model sees them.
         rows: the raw values.
     """
 
-    values: dict[str, Tensor]
+    tensors: dict[str, Tensor]
     rows: list[dict[str, Any]]
 
     def repeated(self, n: int, option: str = "given") -> dict[str, Tensor]:
@@ -126,7 +130,7 @@ class Asked:
         Raises:
             RequestError: there are more values than samples.
         """
-        return {name: x[turns(len(x), n, option)] for name, x in self.values.items()}
+        return {name: x[turns(len(x), n, option)] for name, x in self.tensors.items()}
 
 
 class Given(Source):

@@ -1,5 +1,6 @@
 """How a trained model's questions are read: by the columns, missing values and transforms of the run that trained it."""
 
+import inspect
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -12,8 +13,9 @@ from torch import Tensor
 from mmcore.config import SamplingOptions
 from mmcore.data import Dataset, Source, as_source
 from mmcore.data.decode import decode, picture
+from mmcore.data.embed import Cache, Embedded, embed_column
 from mmcore.data.opening import transforms_of
-from mmcore.data.options import PARTS, ColumnOptions, DataOptions
+from mmcore.data.options import PARTS, ColumnOptions, DataOptions, EmbedOptions
 from mmcore.data.select import Named
 from mmcore.data.source import Row
 from mmcore.data.sources.files import shown
@@ -21,12 +23,18 @@ from mmcore.data.transforms import Transform
 from mmcore.errors import RequestError, nearest
 from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry, discover
+from mmcore.progress import Progress
 from mmcore.rng import Rng
-from mmcore.runs.given import Asked, Given, check_stems, raws, turns
-from mmcore.runs.rows import Columns, named, rows_at
+from mmcore.runs.given import Given, Values, check_stems, raws, turns
+from mmcore.runs.rows import Columns, Opened, Worded, named, rows_at
 from mmcore.runs.run import CONFIG, Run
+from mmcore.sampling.ask import sample
 from mmcore.store.model import load
 from mmcore.training.loop import pick_device
+
+_ASKED = ("model", "n", "given", "where", "absent", "start", "strength", "numbers", "batch_size", "registry")
+HOW = tuple(name for name in inspect.signature(sample).parameters if name not in _ASKED)
+"""The arguments of :func:`mmcore.sample` that say how an answer is found, not what is asked."""
 
 
 @attrs.frozen(eq=False)
@@ -107,9 +115,9 @@ class Reader:
             RequestError: no such variable or file, a value that cannot be read, or more values than samples.
         """
         asked = self.asked(given, option=option)
-        return asked.repeated(n or len(asked.rows), option)
+        return asked.repeated(len(asked.rows) if n is None else n, option)
 
-    def asked(self, given: Mapping[str, Any], *, option: str = "given") -> Asked:
+    def asked(self, given: Mapping[str, Any], *, option: str = "given") -> Values:
         """The same, a row for each value, and the raw values."""
         names = [m.name for m in self.model.variables]
         found: dict[str, list[Any]] = {}
@@ -121,7 +129,9 @@ class Reader:
             found[name] = raws(self.model.variable(name), value, what, column)
             if any(one is None for one in found[name]):
                 number = [one is None for one in found[name]].index(True)
-                raise RequestError(f"{what}: found nothing at number {number} of {len(found[name])}, expected a value")
+                raise RequestError(
+                    f"{what}: found nothing in value {number + 1} of {len(found[name])}, expected a value"
+                )
         count = max((len(values) for values in found.values()), default=0)
         lists = {name: values for name, values in found.items() if len(values) == count > 1}
         for name, values in found.items():
@@ -133,11 +143,11 @@ class Reader:
         check_stems(option, lists)
         rows = [{name: values[min(k, len(values) - 1)] for name, values in found.items()} for k in range(count)]
         if not rows:
-            return Asked({}, [])
+            return Values({}, [])
         batch = self.dataset(Given(rows, option, given)).take(range(count))
-        return Asked({name: batch.values[name] for name in given}, rows)
+        return Values({name: batch.values[name] for name in given}, rows)
 
-    def known(self, name: str, path: str | Path, asked: Asked, n: int) -> Tensor:
+    def known(self, name: str, path: str | Path, asked: Values, n: int) -> Tensor:
         """Which elements of a given value are known, of a picture's bright pixels or an array's true elements.
 
         Args:
@@ -162,6 +172,8 @@ class Reader:
                 mask = np.asarray(picture(path).convert("L")) > 127
         except RequestError as error:
             raise RequestError(f"{what}: {error}") from error
+        if not shape:
+            raise RequestError(f"{what}: {name} is one value, known or not; expected a variable with pixels or places")
         parts = [self._moved(name, mask, row.get(name), shape, what) for row in asked.rows or [{}]]
         return torch.from_numpy(np.stack(parts))[turns(len(parts), n, "where")]
 
@@ -184,8 +196,8 @@ class Reader:
             raise RequestError(f"{what}: found a mask of shape {mask.shape}, expected {' or '.join(known)}")
         return np.broadcast_to(mask, shape).copy()
 
-    def rows(self, data: Any, columns: Columns | None = None) -> tuple[Source, list[str]]:
-        """Rows to be asked about, and how they were read, a line each.
+    def rows(self, data: Any, columns: Columns | None = None) -> Opened:
+        """Rows to be asked about.
 
         Args:
             data: a part of the run's own data (``"test"``), a path of data in any form that ``mmcore init`` reads, a picture, a pattern of
@@ -195,15 +207,60 @@ class Reader:
         Raises:
             RequestError: nothing there, nothing that is read, or no column that is a variable.
         """
-        if not isinstance(data, str | Path):
-            source, said = as_source(data), []
-        elif str(data) in PARTS and not Path(data).exists():
+        if isinstance(data, str | Path) and str(data) in PARTS and not Path(data).exists():
             if self.run is None:
                 raise RequestError(f"{data}: found a model folder without its run, expected the path of data")
             if columns:
                 raise RequestError(f"{data}: the run's own data have their columns, expected no others")
-            return self.run.setup.rows(str(data)).source, [f"{data}: the run's own rows"]
+            return Opened(self.run.setup.rows(str(data)).source, [f"{data}: the run's own rows"])
+        if isinstance(data, str | Path):
+            source, said = rows_at(self.registry, self.data, data)
         else:
-            source, said = rows_at(self, data)
-        found = named(self, source, columns or {}, said)
-        return Named(source, found), said
+            source, said = as_source(data), []
+        embedded = [] if self.data is None else list(self.data.embed)
+        found, more = named(self.model.variables, self.columns, source, columns or {})
+        source = Worded(Named(source, found), self.model.variables)
+        for one in embedded:
+            if one.variable not in found:
+                source = self._embedded(source, one, more)
+        return Opened(source, [*said, *more], found)
+
+    def _embedded(self, source: Source, one: EmbedOptions, said: list[str]) -> Source:
+        """A source with the vectors of a column, which are made now where they are not kept already."""
+        if not any(one.column in source[index] for index in range(min(len(source), 64))):
+            return source
+        embedder = self.registry.make("embedder", one.embedder, dict(one.options))[1]
+        cache = Cache(one.cache, embedder.fingerprint)
+        with Progress(f"embedding {one.variable}", len(source)) as bar:
+            embed_column(
+                source,
+                one.column,
+                embedder,
+                cache,
+                variable=one.variable,
+                batch_size=one.batch_size,
+                on_bad_row="skip",  # told when the row is read
+                progress=lambda done, _: bar.update(done),
+            )
+        said.append(f"{one.variable}: vectors of {one.column} by {one.embedder}, as in the run's data")
+        return Embedded(source, one, cache)
+
+    # ---- how to ask ----
+
+    def asking(self, **changes: Any) -> dict[str, Any]:
+        """Arguments of :func:`mmcore.sample` as the run has them, but for changes that are not None.
+
+        Raises:
+            RequestError: a change that is no such argument, or one that the question itself gives.
+        """
+        given = {name: value for name, value in changes.items() if value is not None}
+        for name in given:
+            if name not in HOW:
+                raise RequestError(f"{name} = {given[name]!r}: expected one of {', '.join(HOW)}{nearest(name, HOW)}")
+        how = dict(self.how)
+        sampler = given.get("sampler", how.get("sampler"))
+        if sampler != how.get("sampler"):
+            # Another sampler begins with its own options; a plugin's may have no such one, and an object has them already.
+            how |= {"eta": None} | ({} if sampler in ("ancestral", "ddim") else {"codes": None})
+            how |= {} if isinstance(sampler, str) else {"steps": None, "spacing": None}
+        return how | given

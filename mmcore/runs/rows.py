@@ -1,108 +1,229 @@
 """Rows that a trained model is asked about: where they are, and which of their columns are its variables."""
 
 import glob
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import attrs
+import numpy as np
 
+from mmcore.config.check import Constructor
 from mmcore.data import Source
-from mmcore.data.decode import READERS, decode
+from mmcore.data.decode import IMAGES, READERS, decode
 from mmcore.data.opening import open_source
 from mmcore.data.options import PARTS, ColumnOptions, DataOptions
-from mmcore.data.source import Row
+from mmcore.data.source import LazyRow, Row, classes_of
 from mmcore.data.sources.files import shown, suffix_of, without_suffix
 from mmcore.data.sources.survey import survey
-from mmcore.errors import OptionError, RequestError, nearest
+from mmcore.errors import MmcoreError, OptionError, RequestError, nearest
+from mmcore.modality.base import ModalityProtocol
+from mmcore.plugins import Registry
+from mmcore.plugins.metadata import one_line
 from mmcore.runs.given import matching
-
-if TYPE_CHECKING:
-    from mmcore.runs.reader import Reader
 
 Columns = Mapping[str, str | ColumnOptions]
 
 
-def rows_at(reader: "Reader", data: str | Path) -> tuple[Source, list[str]]:
-    """What lies at a path: as the run's own data are read, or else as ``mmcore init`` would."""
-    at, text = Path(data).expanduser(), shown(str(data))
+@attrs.frozen(eq=False)
+class Opened:
+    """Rows to be asked about.
+
+    Attributes:
+        source: of the rows, under the variables' names.
+        said: how they were read, a line each.
+        columns: where the variables' values are; none of the run's own rows, of which the run says it.
+    """
+
+    source: Source
+    said: Sequence[str]
+    columns: Mapping[str, ColumnOptions] = attrs.field(factory=dict)
+
+
+_FEW = 8
+"""Rows by which a column of pictures is known, and names that are told."""
+
+
+def rows_at(registry: Registry, options: DataOptions | None, data: str | Path) -> tuple[Source, list[str]]:
+    """What lies at a path: as the run's own data are read, or else as ``mmcore init`` would; and how it was read, a line each.
+
+    Args:
+        registry: where sources are found.
+        options: of the run's data.
+        data: a path, or a pattern of files.
+
+    Raises:
+        RequestError: nothing there, or nothing that a source reads.
+    """
+    if not str(data):
+        raise RequestError("data: found an empty path, expected data")
+    at, text = Path(data).expanduser(), one_line(shown(str(data)))
     if glob.has_magic(str(data)) and not at.exists():
         files = [one for one in matching(data) if suffix_of(one.name) in READERS]
         if not files:
             raise RequestError(f"{text}: no file that can be read meets this pattern")
         return _Files(files), [f"{text}: {len(files):,} files"]
     if not at.exists():
-        raise RequestError(
-            f"{text}: there is nothing here, expected data, or one of {', '.join(PARTS)} for the run's own rows"
-        )
+        parts = ", ".join(PARTS)
+        raise RequestError(f"{text}: there is nothing here, expected data, or one of {parts} for the run's own rows")
     if at.is_file() and suffix_of(at.name) in READERS:
         return _Files([at]), [f"{text}: one file"]
-    if reader.run is not None and "path" in (options := dict(reader.run.setup.config.data.options)):
-        name = reader.run.setup.config.data.source
+    if options is not None and "path" in options.options:
+        here = _carried(registry, options, at)
         try:
-            same = open_source(reader.registry, DataOptions(name, {**options, "path": str(at)}), "all")
+            same = open_source(registry, DataOptions(options.source, here), "all")
         except RequestError:
-            pass
+            pass  # of another form than the run's data
         else:
-            return same, [f"{text}: read by the source {name}, as the run's own data"]
+            more = ", ".join(f"{name} = {value!r}" for name, value in here.items() if name != "path")
+            how = f"with {one_line(more)}, " if more else ""
+            return same, [f"{text}: read by the source {options.source}, {how}as the run's own data"]
     found = survey(at)
     if found.question:
-        raise RequestError(f"{text}: {found.question.partition(';')[0]}; expected data like those of the run")
-    source = open_source(reader.registry, DataOptions(found.source, found.options), "all")
-    return source, [f"{text}: read by the source {found.source}{''.join(f'; {one}' for one in found.evidence)}"]
+        raise RequestError(f"{text}: {one_line(found.question.partition(';')[0])}; expected data like those of the run")
+    source = open_source(registry, DataOptions(found.source, found.options), "all")
+    return source, [one_line(f"{text}: read by the source {'; '.join([found.source, *found.evidence])}")]
 
 
-def named(reader: "Reader", source: Source, columns: Columns, said: list[str]) -> dict[str, ColumnOptions]:
-    """Where each variable's values are."""
-    variables = [m.name for m in reader.model.variables]
-    known = _names(source)
-    for name, column in columns.items():
-        wanted = column if isinstance(column, str) else column.column
-        if name not in variables:
-            raise RequestError(
-                f"column {name}={wanted}: expected one of {', '.join(variables)}{nearest(name, variables)}"
-            )
-        if wanted not in known:
-            raise OptionError("data", f"columns.{name}", wanted, choices=tuple(known))
+def _carried(registry: Registry, options: DataOptions, at: Path) -> dict[str, Any]:
+    """The run's options of its source, for data at another path: those that are paths are of the run's own data."""
+    factory, _ = registry.factory(registry.find("source", options.source))
+    known = Constructor.of(factory).options
+    own = {name: value for name, value in options.options.items() if "Path" not in str(known.get(name))}
+    same = Path(str(options.options["path"])).expanduser().resolve() == at.resolve()
+    return {**(options.options if same else own), "path": str(at)}
+
+
+def named(
+    variables: Sequence[ModalityProtocol], own: Mapping[str, ColumnOptions], source: Source, columns: Columns
+) -> tuple[dict[str, ColumnOptions], list[str]]:
+    """Where each variable's values are, and what is to be said of it, a line each.
+
+    Args:
+        variables: of the model.
+        own: where they are in the run's data.
+        source: of the rows.
+        columns: where they are in these, as far as somebody says it.
+
+    Raises:
+        RequestError: no such variable or column; no column that is a variable; pictures that are left over.
+    """
+    names, known = [m.name for m in variables], _names(source)
     found: dict[str, ColumnOptions] = {}
-    for name in variables:
-        asked, own = columns.get(name), reader.columns.get(name)
-        if isinstance(asked, ColumnOptions):
-            found[name] = asked
-        elif isinstance(asked, str):
-            found[name] = ColumnOptions(asked, missing=() if own is None else own.missing)
-        elif own is not None and own.column in known:
-            found[name] = attrs.evolve(own, present=own.present if own.present in known else None)
-        elif name in known:
-            found[name] = ColumnOptions(name, missing=() if own is None else own.missing)
-    if not found:
-        name, column = _only_picture(reader, source, known)
-        found = {name: ColumnOptions(column)}
-        said.append(f"{column} is taken for {name}, the model's only picture")
-    return found
+    for name, column in columns.items():
+        if name not in names or not isinstance(column, str | ColumnOptions):
+            raise RequestError(f"column {name}={column}: expected one of {', '.join(names)}{nearest(name, names)}")
+        default = own.get(name, ColumnOptions(name))
+        found[name] = attrs.evolve(default, column=column) if isinstance(column, str) else column
+        if found[name].column not in known:
+            raise OptionError("data", f"columns.{name}", found[name].column, choices=tuple(known))
+    for name in names:
+        column = next((one for one in (own[name].column if name in own else name, name) if one in known), None)
+        if name not in found and column is not None:
+            found[name] = attrs.evolve(own.get(name, ColumnOptions(name)), column=column)
+    said = []
+    for name, column in found.items():
+        if column.present is not None and column.present not in known:
+            said.append(
+                f"{name}: no column {column.present} says which rows have it, as in the run's data; all that are there count"
+            )
+            found[name] = attrs.evolve(column, present=None)
+    used = {one for column in found.values() for one in (column.column, column.present)}
+    left = [one for one in known if one not in used]
+    lacking = [m.name for m in variables if m.name not in found and _is_picture(m)]
+    pictures = [one for one in left if _holds_pictures(source, one)] if lacking else []
+    if len(lacking) == len(pictures) == 1:
+        said.append(f"{one_line(pictures[0])} is taken for {lacking[0]}, which no column is called")
+        found[lacking[0]] = attrs.evolve(
+            own.get(lacking[0], ColumnOptions(lacking[0])), column=pictures[0], present=None
+        )
+        left.remove(pictures[0])
+    elif not found or pictures:
+        what = "the pictures of" if pictures else "the columns"
+        some = _some(pictures or known)
+        raise RequestError(
+            f"data: found {what} {some}, expected some of {', '.join(names)}; --column {(lacking or names)[0]}=… says which is which, "
+            "and a pattern such as 'new/**/*.png' reads files of several folders"
+        )
+    if left:
+        said.append(f"not used, as no variable is called so: {_some(left)}")
+    return found, said
 
 
-def _only_picture(reader: "Reader", source: Source, known: Sequence[str]) -> tuple[str, str]:
-    """The one variable that is a picture, and the one column that holds pictures."""
-    pictures = [m.name for m in reader.model.modalities if len(m.spec.shape) == 3 and m.spec.dtype.is_floating_point]
-    row = source[0]
-    here = [one for one in known if hasattr(decode(row.get(one)), "mode")]
-    if len(pictures) == len(here) == 1:
-        return pictures[0], here[0]
-    names = ", ".join(m.name for m in reader.model.variables)
-    raise RequestError(
-        f"data: found the columns {', '.join(map(shown, known)) or 'none'}, expected some of {names}; "
-        f"--column {reader.model.variables[0].name}=… says which is which"
-    )
+def _some(names: Sequence[str]) -> str:
+    return one_line(shown(", ".join(names[:_FEW]) + (" …" if len(names) > _FEW else ""))) or "nothing"
+
+
+def _is_picture(m: ModalityProtocol) -> bool:
+    return len(m.spec.shape) == 3 and m.spec.dtype.is_floating_point
+
+
+def _holds_pictures(source: Source, column: str) -> bool:
+    for index in range(min(len(source), _FEW)):
+        try:
+            raw = source[index].get(column)
+            if isinstance(raw, Path):
+                return suffix_of(raw.name) in IMAGES
+            raw = decode(raw)
+        except MmcoreError:  # told when the row is read
+            continue
+        if raw is not None:
+            return hasattr(raw, "mode") or np.ndim(raw) in (2, 3)
+    return False
+
+
+def _names(source: Source) -> list[str]:
+    if source.names is not None:
+        return [str(name) for name in source.names]
+    return list(dict.fromkeys(str(name) for index in range(min(len(source), 64)) for name in source[index]))
+
+
+class Worded(Source):
+    """A source whose numbers of classes are read as the names that it gives them, for a model that has its own order of names.
+
+    Args:
+        source: of the rows, under the variables' names.
+        variables: of the model.
+    """
+
+    def __init__(self, source: Source, variables: Sequence[ModalityProtocol]) -> None:
+        self.source, self.names, self.notes = source, source.names, source.notes
+        theirs = {m.name: tuple(classes_of(source).get(m.name) or ()) for m in variables}
+        mine = {m.name: tuple(getattr(m, "names", None) or ()) for m in variables}
+        self.words = {name: words for name, words in theirs.items() if words and mine[name] and words != mine[name]}
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Row:
+        row = self.source[index]
+        return LazyRow(list(row), lambda name: self._word(name, row[name]))
+
+    def _word(self, name: str, value: Any) -> Any:
+        words = self.words.get(name)
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        return words[int(value)] if words and whole and 0 <= value < len(words) else value
+
+    def where(self, index: int) -> str:
+        return self.source.where(index)
+
+    def key(self, index: int) -> str:
+        return self.source.key(index)
 
 
 class _Files(Source):
-    """A row for each file."""
+    """A row for each file, called by its stem, or if that does not tell them apart by its path."""
 
     names = ("file",)
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.files = files
+        keys = [without_suffix(one.name) for one in files]
+        if len({key.casefold() for key in keys}) < len(keys):
+            top = Path(*_common([one.parent.parts for one in files]))
+            keys = [one.relative_to(top).as_posix() for one in files]
+        self.keys = keys
 
     def __len__(self) -> int:
         return len(self.files)
@@ -114,10 +235,9 @@ class _Files(Source):
         return shown(str(self.files[index]))
 
     def key(self, index: int) -> str:
-        return without_suffix(self.files[index].name)
+        return self.keys[index]
 
 
-def _names(source: Source) -> list[str]:
-    if source.names is not None:
-        return [str(name) for name in source.names]
-    return list(dict.fromkeys(str(name) for index in range(min(len(source), 64)) for name in source[index]))
+def _common(paths: Sequence[Sequence[str]]) -> list[str]:
+    """The parts that paths begin with alike."""
+    return [parts[0] for parts in itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))]

@@ -227,5 +227,8 @@ def replace_file(path: Path, data: bytes) -> None:
     """Write a file in one go: whoever reads it finds the old or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
-    part.write_bytes(data)
+    part.unlink(missing_ok=True)
+    # A file of its own, so that nothing is written through a link that lies there.
+    with part.open("xb") as file:
+        file.write(data)
     os.replace(part, path)

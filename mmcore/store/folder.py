@@ -38,7 +38,7 @@ def claimed(out: Path, *, resume: bool, replace: bool) -> Iterator[Path]:
             f"training: {out} holds a run with a checkpoint of step {there[0][0]}; resume it (--resume, resume=True), choose another folder, or replace it (--replace, replace=True)"
         )
     with ExitStack() as stack:
-        stack.enter_context(alone(out, "training", "trains"))
+        stack.enter_context(alone(out, "training", f"another process trains in {out}"))
         try:
             if replace:
                 for path in (out / name for name in _OURS):
@@ -49,13 +49,13 @@ def claimed(out: Path, *, resume: bool, replace: bool) -> Iterator[Path]:
 
 
 @contextmanager
-def alone(out: Path, what: str, does: str) -> Iterator[Path]:
+def alone(out: Path, what: str, taken: str) -> Iterator[Path]:
     """A folder, made where it is missing, in which no other process does the same.
 
     Args:
         out: the folder.
         what: is done, for messages, such as ``"training"``.
-        does: the same of another process, such as ``"trains"``.
+        taken: what to say where another process does it.
 
     Raises:
         RequestError: another does, or the folder cannot be written.
@@ -63,10 +63,12 @@ def alone(out: Path, what: str, does: str) -> Iterator[Path]:
     with ExitStack() as stack:
         try:
             out.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context((out / ".lock").open("w"))
+            # A link that a stranger has put there is not followed, and no file is emptied.
+            descriptor = os.open(out / ".lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+            stack.callback(os.close, descriptor)
         except OSError as error:
             raise RequestError(f"{what}: the folder {out} cannot be written: {error.strerror or error}") from error
-        _lock(lock.fileno(), f"{what}: another process {does} in {out}")
+        _lock(descriptor, f"{what}: {taken}")
         yield out
 
 

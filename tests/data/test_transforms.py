@@ -518,7 +518,7 @@ SIDE = st.integers(6, 40)
 
 @settings(max_examples=150)
 @given(st.data())
-def test_what_is_moved_back_lies_where_it_was(data: st.DataObject) -> None:
+def test_what_is_undo_pixels_lies_where_it_was(data: st.DataObject) -> None:
     """A ramp of both coordinates: wherever it is known again, it is what it was, to a pixel of the smaller of the two grids."""
     h, w = data.draw(SIDE), data.draw(SIDE)
     kinds = data.draw(st.lists(st.sampled_from(["stretch", "cover", "crop"]), min_size=1, max_size=3))
@@ -541,7 +541,7 @@ def test_what_is_moved_back_lies_where_it_was(data: st.DataObject) -> None:
         )
         plane, trace = moved(transforms, np.ascontiguousarray(ramp))
         assert plane.shape == here
-        back = trace.back("x", plane)
+        back = trace.undo_pixels("x", plane)
         assert back.shape == (h, w)
         known = np.isfinite(back)
         assert known.any()
@@ -554,7 +554,7 @@ def test_what_was_cut_is_unknown(h: int, w: int, tall: int, wide: int) -> None:
     tall, wide = min(h, tall), min(w, wide)
     x = np.random.default_rng(h * w).random((h, w)).astype(np.float32)
     plane, trace = moved([Crop((tall, wide), variables=["x"])], x)
-    back = trace.back("x", plane)
+    back = trace.undo_pixels("x", plane)
     top, left = (h - tall) // 2, (w - wide) // 2
     inside = np.zeros((h, w), dtype=bool)
     inside[top : top + tall, left : left + wide] = True
@@ -571,20 +571,20 @@ def test_what_a_row_lacks_has_the_size_of_what_it_has() -> None:
     bound = both.bind(variables)
     trace = Trace()
     trace.add(bound, {"image": np.zeros((20, 30, 3), dtype=np.uint8)})
-    assert trace.back("mask", np.ones((8, 8), dtype=np.float32)).shape == (20, 30)
+    assert trace.undo_pixels("mask", np.ones((8, 8), dtype=np.float32)).shape == (20, 30)
     # By two transforms, each of its own variable: of the mask's own nothing is there, so it is as the row's picture was at first.
     trace = Trace()
     trace.add(Resize(8, variables=["image"]), {"image": np.zeros((20, 30, 3), dtype=np.uint8)})
     trace.add(Resize(8, variables=["mask"]), {"image": np.zeros((8, 8, 3), dtype=np.uint8)})
-    assert trace.back("mask", np.ones((8, 8), dtype=np.float32)).shape == (20, 30)
-    assert Trace().back("mask", np.ones((8, 8), dtype=np.float32)).shape == (8, 8)
+    assert trace.undo_pixels("mask", np.ones((8, 8), dtype=np.float32)).shape == (20, 30)
+    assert Trace().undo_pixels("mask", np.ones((8, 8), dtype=np.float32)).shape == (8, 8)
 
 
 @pytest.mark.parametrize(("level", "high"), [(128, 255), (1, 1), (0.5, 1), (255, 255), (1000, 1000)])
 def test_a_threshold_s_map_is_written_so_that_it_is_read_again(level: float, high: float) -> None:
     threshold = Threshold(level, variables=["x"])
     x = np.random.default_rng(0).integers(0, 2, (5, 7))
-    written = threshold.unread("x", Image.fromarray(x.astype(np.uint8)))
+    written = threshold.undo_values("x", Image.fromarray(x.astype(np.uint8)))
     assert set(np.unique(np.asarray(written))) == {0, high}
     assert (threshold({"x": written}, Rng.for_rows(0, 1))["x"] == x).all()
-    assert threshold.unread("y", x) is x
+    assert threshold.undo_values("y", x) is x

@@ -1,5 +1,6 @@
 """Rows are filled in by what the model says, at the files' size; a question's values are read as the training data were."""
 
+import contextlib
 import csv
 import json
 import os
@@ -21,9 +22,10 @@ from mmcore import Reader, Registry, RequestError
 from mmcore.config.resolve import configured
 from mmcore.data.transforms import Trace
 from mmcore.modality.base import Modality
-from mmcore.runs import predict as module
+from mmcore.runs import filled, filling
 from mmcore.runs.answers import answer, enough
-from mmcore.runs.predict import Predictions, file_name
+from mmcore.runs.filled import file_name
+from mmcore.runs.filling import Predictions
 from mmcore.runs.run import train
 
 SIZE, ROWS = (24, 36), 20
@@ -89,6 +91,11 @@ def lines(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
 def tree(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
@@ -139,7 +146,7 @@ def test_a_word_is_a_class_though_a_folder_is_called_so(
         ({"kind": "zebra"}, "given kind=zebra: found 'zebra', expected one of cat, dog"),
         ({"image": "no/*.png"}, r"given image=no/\*.png: found no file there, expected one"),
         ({"kind": ["cat", "dog"], "age": [1, 2, 3]}, "given kind: found 2 values beside 3 of age"),
-        ({"age": [1.0, None]}, "given age: found nothing at number 1 of 2"),
+        ({"age": [1.0, None]}, "given age: found nothing in value 2 of 2"),
     ],
 )
 def test_what_cannot_be_asked_is_told(asked: Any, text: str, reader: Reader) -> None:
@@ -173,7 +180,7 @@ def test_a_hole_of_the_photo_s_size_goes_the_photo_s_way(home: Path, reader: Rea
 def test_values_that_mean_missing_are_missing(home: Path, registry: Registry, tmp_path: Path) -> None:
     reader = Reader.open(home / "run", registry=registry, device="cpu")
     (tmp_path / "t.csv").write_text("years,kind\n3,dog\n-1,cat\n,cat\n")
-    source, _ = reader.rows(tmp_path / "t.csv", {"age": mmcore.data.ColumnOptions("years", missing=(-1,))})
+    source = reader.rows(tmp_path / "t.csv", {"age": mmcore.data.ColumnOptions("years", missing=(-1,))}).source
     assert [source[k].get("age") for k in range(3)] == [3, None, None]
 
 
@@ -268,7 +275,7 @@ def test_the_table_and_its_files_say_the_same(home: Path, reader: Reader, tmp_pa
         if (mask := row.answers.get("mask")) is not None:
             assert cells["mask"] == f"mask/{row.key}.png"
             assert np.array_equal(Image.open(tmp_path / "out" / cells["mask"]), mask.value)
-            sure = np.asarray(Image.open(tmp_path / "out" / "mask" / f"{row.key}.agreement.png"))
+            sure = np.asarray(Image.open(tmp_path / "out" / "mask.agreement" / f"{row.key}.png"))
             assert np.array_equal(sure, (mask.agreement * 255).round().astype(np.uint8))
         else:
             assert cells["mask"] == str(home / "photos" / "masks" / f"{row.key}.png")
@@ -293,7 +300,7 @@ def test_batches_do_not_matter(home: Path, reader: Reader, monkeypatch: pytest.M
         ]
 
     whole = found()
-    monkeypatch.setattr(module, "TOGETHER", 27)
+    monkeypatch.setattr(filling, "TOGETHER", 27)
     for (key, one), (other, two) in zip(whole, found(), strict=True):
         assert key == other
         assert one.keys() == two.keys()
@@ -304,14 +311,15 @@ def test_batches_do_not_matter(home: Path, reader: Reader, monkeypatch: pytest.M
 def test_stopped_anywhere_it_ends_in_the_same_files(
     home: Path, reader: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "TOGETHER", 36)  # four rows at once
+    monkeypatch.setattr(filling, "TOGETHER", 36)  # four rows at once
+    monkeypatch.setattr(filled, "EVERY", 3)
 
     def asked() -> Predictions:
         return mmcore.predict(reader, home / "photos", draws=9)
 
     asked().write(tmp_path / "whole", quiet=True)
     want = tree(tmp_path / "whole")
-    kept = module._line
+    kept = filled._line
 
     for at in range(1, ROWS + 2, 3):
         count = 0
@@ -324,13 +332,13 @@ def test_stopped_anywhere_it_ends_in_the_same_files(
             return kept(cells)
 
         folder = tmp_path / f"stopped-{at}"
-        monkeypatch.setattr(module, "_line", stopping)
+        monkeypatch.setattr(filled, "_line", stopping)
         with pytest.raises(InterruptedError):
             asked().write(folder, quiet=True)
         # As if power had failed while a line was written.
         with (folder / "predictions.csv").open("ab") as file:
             file.write(b"07,mask ki")
-        monkeypatch.setattr(module, "_line", kept)
+        monkeypatch.setattr(filled, "_line", kept)
         asked().write(folder, quiet=True)
         assert tree(folder) == want
     asked().write(tmp_path / "whole", quiet=True)
@@ -340,15 +348,15 @@ def test_stopped_anywhere_it_ends_in_the_same_files(
 def test_a_killed_process_goes_on(home: Path, reader: Reader, tmp_path: Path) -> None:
     program = (
         "import os, sys, torch, mmcore\n"
-        "from mmcore.runs import predict as module\n"
+        "from mmcore.runs import filled, filling\n"
         "torch.set_num_threads(1)\n"
-        "kept = module.replace_file\n"
+        "kept = filled.replace_file\n"
         "def killing(path, data, left=[int(sys.argv[3])]):\n"
         "    left[0] -= 1\n"
         "    if not left[0]:\n"
         "        os.kill(os.getpid(), 9)\n"
         "    kept(path, data)\n"
-        "module.replace_file, module.TOGETHER = killing, 36\n"
+        "filled.replace_file, filled.EVERY = killing, 4\n"
         "mmcore.predict(sys.argv[1] + '/run', sys.argv[1] + '/photos', draws=9, device='cpu').write(sys.argv[2], quiet=True)\n"
     )
     out = tmp_path / "out"
@@ -368,7 +376,7 @@ def test_other_questions_are_not_mixed(home: Path, reader: Reader, tmp_path: Pat
     before = tree(out)
     with pytest.raises(RequestError, match=r"holds predictions of another question \(draws was 9, now 10\).*--force"):
         mmcore.predict(reader, home / "photos", draws=10).write(out, quiet=True)
-    with pytest.raises(RequestError, match=r"another question .*other rows"):
+    with pytest.raises(RequestError, match=r"another question \(data was .*photos', now .*labels.csv"):
         mmcore.predict(reader, home / "photos" / "labels.csv", draws=9).write(out, quiet=True)
     assert tree(out) == before
     mmcore.predict(reader, home / "photos", draws=10).write(out, force=True, quiet=True)
@@ -376,15 +384,15 @@ def test_other_questions_are_not_mixed(home: Path, reader: Reader, tmp_path: Pat
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "predictions.csv").write_text("my own work")
-    with pytest.raises(RequestError, match=r"holds a predictions.csv and no record"):
-        mmcore.predict(reader, home / "photos", draws=9).write(mine, quiet=True)
+    with pytest.raises(RequestError, match=r"predictions.csv is there and is none of mmcore's predictions"):
+        mmcore.predict(reader, home / "photos", draws=9).write(mine, force=True, quiet=True)
     assert (mine / "predictions.csv").read_text() == "my own work"
 
 
 def test_one_process_writes(home: Path, reader: Reader, tmp_path: Path) -> None:
     program = (
         "import sys\nfrom pathlib import Path\nfrom mmcore.store.folder import alone\n"
-        "with alone(Path(sys.argv[1]), 'predict', 'predicts'):\n    print('in', flush=True)\n    sys.stdin.read()\n"
+        "with alone(Path(sys.argv[1]), 'predict', 'no'):\n    print('in', flush=True)\n    sys.stdin.read()\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -404,7 +412,7 @@ def test_pictures_of_any_size_beside_the_truth(home: Path, reader: Reader, tmp_p
     assert asked.said == [f"{tmp_path}: read by the source folder; 3 images lie in it"]
     assert [row.answers["mask"].value.size for row in asked] == [(30, 17), (200, 100), (8, 12)]
     one = mmcore.predict(reader, str(tmp_path / "*.jpg"), draws=9)
-    assert one.said[-1] == "file is taken for image, the model's only picture"
+    assert one.said[-1] == "file is taken for image, which no column is called"
     for row, other in zip(asked, one, strict=True):
         assert torch.equal(row.answers["mask"].draws, other.answers["mask"].draws)
     held = list(mmcore.predict(reader, "test", draws=1, again=["kind", "age"], absent=["mask"]))
@@ -431,8 +439,8 @@ def test_rows_at_hand_and_bad_ones(home: Path, reader: Reader) -> None:
     ("changed", "text"),
     [
         ({"draws": 0}, "draws = 0, expected a whole number of at least 1"),
-        ({"draws": 4}, "4 draws cannot tell an interval of 80%, expected 9 at least, or 1 for none"),
-        ({"interval": 1.0}, "interval = 1.0, expected a number inside 0 … 1"),
+        ({"draws": 4}, "4 draws cannot tell an interval of 0.8, expected 9 at least, or 1 for none"),
+        ({"interval": 1.0}, "interval = 1.0, expected a number above 0 and at most 0.999"),
         ({"again": ["masc"]}, "again 'masc', expected one of image, mask, kind, age; did you mean 'mask'"),
         ({"columns": {"image": "photo"}}, "columns.image = 'photo', expected one of"),
         ({"columns": {"img": "image"}}, "column img=image: expected one of .*; did you mean 'image'"),
@@ -517,3 +525,349 @@ def test_numbers_choose_among_the_samples(reader: Reader) -> None:
     for numbers in ([1, 2], [1, -2, 3], [1.0, 2.0, 3.0], "abc"):
         with pytest.raises(RequestError, match=r"numbers .*expected 3 whole numbers of at least 0"):
             asked(3, numbers=numbers)
+
+
+# ---- what users do, and would lose ----
+
+
+def one_photo(folder: Path, name: str, colour: int = 9, size: tuple[int, int] = (12, 8)) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (colour, 9, 9)).save(folder / name)
+    return folder / name
+
+
+def test_classes_that_the_data_number_otherwise_are_read_by_their_names(reader: Reader) -> None:
+    class Numbered(mmcore.data.Source):
+        names = ("kind", "age")
+        classes: Any = {"kind": ["dog", "cat"]}
+
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: int) -> Any:
+            return {"kind": index, "age": 3.0}
+
+    rows = reader.dataset(reader.rows(Numbered()).source).take(range(2))
+    assert rows.values["kind"].tolist() == [1, 0]
+
+
+def test_data_that_change_are_noticed(reader: Reader, tmp_path: Path) -> None:
+    one_photo(tmp_path / "new", "a.png")
+    (tmp_path / "t.csv").write_text("kind,age\ncat,1\n")
+
+    def go(data: str, out: str, **how: Any) -> None:
+        mmcore.predict(reader, tmp_path / data, draws=9, **how).write(tmp_path / out, quiet=True)
+
+    for data, out, change in (
+        ("new", "o1", lambda: one_photo(tmp_path / "new", "a.png", colour=200, size=(30, 20))),
+        ("t.csv", "o2", lambda: (tmp_path / "t.csv").write_text("kind,age\ncat,900\n")),
+    ):
+        go(data, out, again=["mask"])
+        go(data, out, again=["mask"])
+        before = tree(tmp_path / out)
+        change()
+        with pytest.raises(RequestError, match="the data are not what they were when the first 1 rows were predicted"):
+            go(data, out, again=["mask"])
+        assert tree(tmp_path / out) == before
+
+
+def test_another_column_is_another_question(reader: Reader, tmp_path: Path) -> None:
+    rows = [{"one": 1.0, "two": 2.0, "kind": "cat"}]
+    out = tmp_path / "out"
+    mmcore.predict(reader, rows, draws=9, columns={"age": "one"}).write(out, quiet=True)
+    assert lines(out)[0]["age"] == "1.0"
+    with pytest.raises(RequestError, match=r"columns.age.column was 'one', now 'two'"):
+        mmcore.predict(reader, rows, draws=9, columns={"age": "two"}).write(out, quiet=True)
+
+
+def test_paths_of_the_run_s_own_table_are_not_those_of_another(tmp_path: Path, registry: Registry) -> None:
+    for part in ("train", "new"):
+        for k in range(6):
+            one_photo(tmp_path / part, f"{k}.png", colour=100 if part == "new" else 10 * k)
+    (tmp_path / "train.csv").write_text(
+        "image,kind\n" + "".join(f"{k}.png,{('cat', 'dog')[k % 2]}\n" for k in range(6))
+    )
+    (tmp_path / "new" / "list.csv").write_text("image\n0.png\n1.png\n")
+    how = tables(
+        tmp_path, source="table", options={"path": str(tmp_path / "train.csv"), "root": str(tmp_path / "train")}
+    )
+    for name in ("mask", "age"):
+        del how["modalities"][name]
+    how["data"]["split"] = {}
+    train(configured(how, registry=registry), quiet=True)
+    asked = mmcore.predict(tmp_path / "run", tmp_path / "new" / "list.csv", draws=9, registry=registry, device="cpu")
+    assert [row.given["image"] for row in asked] == [tmp_path / "new" / f"{k}.png" for k in range(2)]
+    same = mmcore.predict(tmp_path / "run", tmp_path / "train.csv", draws=9, registry=registry, device="cpu")
+    assert [row.given["image"] for row in same] == [tmp_path / "train" / f"{k}.png" for k in range(6)]
+
+
+def test_files_of_one_stem_do_not_take_each_other_s_place(reader: Reader, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        one_photo(tmp_path / "new" / name, "x.png", size=(20, 10) if name == "a" else (12, 8))
+    one_photo(tmp_path / "new" / "b" / "deep", "x.png", size=(6, 6))
+    written = mmcore.predict(reader, str(tmp_path / "new" / "**" / "*.png"), draws=9).write(
+        tmp_path / "out", quiet=True
+    )
+    assert written.rows == 3
+    sizes = {cells["key"]: size_of(tmp_path / "out" / cells["mask"]) for cells in lines(tmp_path / "out")}
+    assert sizes == {"a/x.png": (20, 10), "b/x.png": (12, 8), "b/deep/x.png": (6, 6)}
+
+    class Twice(mmcore.data.Source):
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: int) -> Any:
+            return {"kind": "cat"}
+
+        def key(self, index: int) -> str:
+            return ("One", "one")[index]
+
+    with pytest.raises(RequestError, match="row 1 and row 0 have the same key 'one'"):
+        mmcore.predict(reader, Twice(), draws=9).write(tmp_path / "twice", quiet=True)
+
+
+def test_a_file_called_as_an_agreement_is_kept(reader: Reader, tmp_path: Path) -> None:
+    for name, size in (("a", (20, 10)), ("a.agreement", (12, 8))):
+        one_photo(tmp_path / "new", f"{name}.png", size=size)
+    mmcore.predict(reader, tmp_path / "new", draws=9).write(tmp_path / "out", quiet=True)
+    found = {path.relative_to(tmp_path / "out"): size_of(path) for path in (tmp_path / "out").rglob("mask*/*.png")}
+    assert found == {
+        Path("mask/a.png"): (20, 10),
+        Path("mask/a.agreement.png"): (12, 8),
+        Path("mask.agreement/a.png"): (20, 10),
+        Path("mask.agreement/a.agreement.png"): (12, 8),
+    }
+
+
+def test_columns_that_say_what_is_there_keep_saying_it(tmp_path: Path, registry: Registry) -> None:
+    (tmp_path / "t.csv").write_text(
+        "kind,age,has_age\n" + "".join(f"{('cat', 'dog')[k % 2]},{k},{k % 2}\n" for k in range(8))
+    )
+    how = tables(tmp_path, source="table", options={"path": str(tmp_path / "t.csv")}, transforms=[], split={})
+    how["data"]["columns"] = {"age": {"column": "age", "present": "has_age"}}
+    for name in ("mask", "image"):
+        del how["modalities"][name]
+    train(configured(how, registry=registry), quiet=True)
+    reader = Reader.open(tmp_path / "run", registry=registry, device="cpu")
+    (tmp_path / "n.csv").write_text("kind,alter,has_age\ncat,0,0\ndog,7,1\n")
+    found = list(mmcore.predict(reader, tmp_path / "n.csv", draws=9, columns={"age": "alter"}))
+    assert [set(row.answers) for row in found] == [{"age"}, set()]
+    (tmp_path / "m.csv").write_text("kind,age,note\ncat,0,x\ndog,7,y\n")
+    asked = mmcore.predict(reader, tmp_path / "m.csv", draws=9)
+    assert asked.said[1:] == [
+        "age: no column has_age says which rows have it, as in the run's data; all that are there count",
+        "not used, as no variable is called so: note",
+    ]
+
+
+def test_pictures_under_another_name_are_not_invented(reader: Reader, tmp_path: Path) -> None:
+    one_photo(tmp_path, "a.png")
+    one_photo(tmp_path, "b.png")
+    (tmp_path / "t.csv").write_text("photo,kind,site\na.png,cat,x\n")
+    asked = mmcore.predict(reader, tmp_path / "t.csv", draws=9)
+    assert asked.said[1:] == [
+        "photo is taken for image, which no column is called",
+        "not used, as no variable is called so: site",
+    ]
+    assert set(next(iter(asked)).answers) == {"mask", "age"}
+    (tmp_path / "u.csv").write_text("photo,other,kind\na.png,b.png,cat\n")
+    with pytest.raises(
+        RequestError,
+        match="found the pictures of photo, other, expected some of image, mask, kind, age; --column image=",
+    ):
+        mmcore.predict(reader, tmp_path / "u.csv", draws=9)
+
+
+def test_what_a_row_has_is_written_as_it_was(reader: Reader, tmp_path: Path) -> None:
+    rows = [{"kind": "cat", "age": 123457789.0}, {"kind": "dog", "age": 1 / 3}, {"kind": "dog", "age": "41"}]
+    mmcore.predict(reader, rows, draws=9, absent=["image", "mask"], again=["kind"]).write(tmp_path / "out", quiet=True)
+    found = lines(tmp_path / "out")
+    assert [cells["age"] for cells in found] == ["123457789.0", repr(1 / 3), "41"]
+    # What is predicted again stands beside what is there.
+    assert [cells["kind_given"] for cells in found] == ["cat", "dog", "dog"]
+    assert all(cells["kind"] in ("cat", "dog") and cells["predicted"] == "kind" for cells in found)
+
+
+def test_what_only_a_task_predicts_is_told_where_it_is_not(tmp_path: Path, registry: Registry) -> None:
+    (tmp_path / "t.csv").write_text(
+        "kind,age,size\n" + "".join(f"{('cat', 'dog')[k % 2]},{k},{k if k % 2 else ''}\n" for k in range(8))
+    )
+    how = tables(tmp_path, source="table", options={"path": str(tmp_path / "t.csv")}, transforms=[], split={})
+    for name in ("mask", "image"):
+        del how["modalities"][name]
+    how["tasks"] = {"size": {"target": {"plugin": "scalar"}}}
+    train(configured(how, registry=registry), quiet=True)
+    (tmp_path / "n.csv").write_text("kind,age,size\ncat,0,\n,7,\ndog,,3\n")
+    asked = mmcore.predict(tmp_path / "run", tmp_path / "n.csv", draws=9, registry=registry, device="cpu")
+    assert [(set(row.answers), row.left) for row in asked] == [
+        (set(), ("size",)),
+        ({"kind", "size"}, ()),
+        ({"age"}, ()),
+    ]
+    written = asked.write(tmp_path / "out", quiet=True)
+    assert (written.filled, written.left) == ({"kind": 1, "size": 1, "age": 1}, {"size": 1})
+
+
+@pytest.mark.parametrize("value", [[], "", Path()])
+def test_nothing_is_no_value(value: Any, reader: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for asked in ({"image": value}, {"kind": "dog", "image": value}):
+        with pytest.raises(RequestError, match="given image"):
+            reader.read(asked)
+
+
+def test_own_work_in_the_folder_is_not_lost(home: Path, reader: Reader, tmp_path: Path) -> None:
+    asked = mmcore.predict(reader, home / "photos", draws=9)
+    own = tmp_path / "own"
+    one_photo(own / "mask", "00.png")
+    before = tree(own)
+    with pytest.raises(RequestError, match="own/mask is there and is none of mmcore's predictions"):
+        asked.write(own, quiet=True)
+    with pytest.raises(RequestError, match="lies in the data"):
+        asked.write(home / "photos", quiet=True)
+    with pytest.raises(RequestError, match="lies in the data"):
+        asked.write(home / "photos" / "filled", quiet=True)
+    with pytest.raises(RequestError, match="holds a run or a model"):
+        asked.write(home / "run", quiet=True)
+    assert tree(own) == before
+    assert not (home / "photos" / "filled").exists()
+
+    # Notes in a finished table are the user's.
+    out = tmp_path / "out"
+    asked.write(out, quiet=True)
+    written = (out / "predictions.csv").read_bytes()
+    for changed in (written + b"note\n", written.replace(b"\n", b"\r\n"), written.replace(b"cat", b"CAT")):
+        (out / "predictions.csv").write_bytes(changed)
+        with pytest.raises(RequestError, match=r"predictions.csv is not as it was written"):
+            asked.write(out, quiet=True)
+        assert (out / "predictions.csv").read_bytes() == changed
+
+
+def test_force_removes_what_was_predicted_and_nothing_else(home: Path, reader: Reader, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    mmcore.predict(reader, home / "photos", draws=9).write(out, quiet=True)
+    (out / "notes.txt").write_text("mine")
+    (out / "mask" / "mine.png").write_text("mine")
+    mmcore.predict(reader, [{"kind": "cat"}], draws=9, absent=["image"]).write(out, force=True, quiet=True)
+    assert set(tree(out)) == {
+        "notes.txt", "mask/mine.png", "predictions.csv", "predictions.json", "mask/0.png", "mask.agreement/0.png"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [".lock", "predictions.csv", "predictions.json", "predictions.json.part", "mask"])
+def test_a_link_is_not_followed(name: str, home: Path, reader: Reader, tmp_path: Path) -> None:
+    out, victim = tmp_path / "out", tmp_path / "victim"
+    out.mkdir()
+    if name == "mask":
+        victim.mkdir()
+    else:
+        victim.write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    (out / name).symlink_to(victim)
+    for force in (False, True):
+        with contextlib.suppress(RequestError):
+            mmcore.predict(reader, home / "photos", draws=9).write(out, force=force, quiet=True)
+    assert {path: path.read_bytes() for path in before} == before
+    assert name != "mask" or not list(victim.iterdir())
+
+
+@pytest.mark.parametrize(
+    "record", ["", "{}", "[]", '{"format": 1}', '{"format": 1, "question": {}, "folders": ["../.."], "done": {}}',
+               '{"format": 1, "question": {}, "folders": [], "done": {"rows": "x"}}', "\x00"],
+)  # fmt: skip
+def test_a_damaged_record_is_told(record: str, home: Path, reader: Reader, tmp_path: Path) -> None:
+    (tmp_path / "predictions.json").write_text(record)
+    for force in (False, True):
+        with pytest.raises(RequestError, match=r"predictions.json is damaged"):
+            mmcore.predict(reader, home / "photos", draws=9).write(tmp_path, force=force, quiet=True)
+    assert (tmp_path / "predictions.json").read_text() == record
+
+
+def test_a_table_that_is_gone_is_written_anew(home: Path, reader: Reader, tmp_path: Path) -> None:
+    asked = mmcore.predict(reader, home / "photos", draws=9)
+    asked.write(tmp_path, quiet=True)
+    want = tree(tmp_path)
+    (tmp_path / "predictions.csv").unlink()
+    asked.write(tmp_path, quiet=True)
+    assert tree(tmp_path) == want
+
+
+def test_a_bad_first_file_is_passed_over_too(reader: Reader, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    one_photo(tmp_path, "b.png")
+    asked = mmcore.predict(reader, str(tmp_path / "*.png"), draws=9, on_bad_row="skip")
+    assert [bool(row.bad) for row in asked] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("how", "text"),
+    [
+        ({"foo": 1}, "foo = 1: expected one of conditioning, guidance, sampler"),
+        ({"given": {}}, "given = {}: expected one of"),
+        ({"again": "masc"}, "again 'masc', expected one of"),
+        ({"columns": {"image": 1}}, "column image=1: expected one of"),
+        ({"absent": ["image", "mask", "kind", "age"]}, "everything is left out"),
+        ({"interval": 0.9999999}, "at most 0.999"),
+    ],
+)
+def test_what_cannot_be_said_is_told(how: dict[str, Any], text: str, home: Path, reader: Reader) -> None:
+    with pytest.raises(RequestError, match=text):
+        mmcore.predict(reader, home / "photos", **how)
+
+
+def test_another_sampler_begins_with_its_own_options(home: Path, reader: Reader) -> None:
+    from mmcore.sampling import Multistep
+
+    ddim = Reader(**{field.name: getattr(reader, field.name) for field in Reader.__attrs_attrs__} | {
+        "how": {"sampler": "ddim", "eta": 0.5, "steps": 3, "seed": 0}
+    })  # fmt: skip
+    assert ddim.asking(sampler="2m") == {"sampler": "2m", "eta": None, "steps": 3, "seed": 0, "codes": None}
+    for sampler in ("2m", Multistep(steps=2)):
+        assert next(iter(mmcore.predict(ddim, home / "photos", draws=1, sampler=sampler))).answers
+
+
+def test_a_variable_may_be_called_as_a_column_of_ours(tmp_path: Path, registry: Registry) -> None:
+    names = ["key", "predicted", "x", "x_low"]
+    (tmp_path / "t.csv").write_text(f"{','.join(names)}\n" + "".join(f"{k}.5,{k},{k}.25,{k}\n" for k in range(8)))
+    how = tables(tmp_path, source="table", options={"path": str(tmp_path / "t.csv")}, transforms=[], split={})
+    how["modalities"] = {name: {"plugin": "scalar"} for name in names}
+    train(configured(how, registry=registry), quiet=True)
+    (tmp_path / "n.csv").write_text(f"{','.join(names)}\n1.5,,3.25,\n")
+    asked = mmcore.predict(tmp_path / "run", tmp_path / "n.csv", draws=9, registry=registry, device="cpu")
+    asked.write(tmp_path / "out", quiet=True)
+    found = lines(tmp_path / "out")[0]
+    assert (found["key"], found["x"], found["key_"], found["predicted_"]) == ("1.5", "3.25", "0", "predicted x_low")
+    assert set(found) == {*names, "key_", "predicted_"} | {
+        f"{name}_{end}" for name in names for end in ("low", "high")
+    } - {"x_low"} | {"x_low_"}
+    # So that it is read again: nothing is lacking now, and the values are the same.
+    again = list(
+        mmcore.predict(tmp_path / "run", tmp_path / "out" / "predictions.csv", draws=9, registry=registry, device="cpu")
+    )
+    assert not again[0].answers
+    assert again[0].given["x_low"] == pytest.approx(float(found["x_low"]))
+
+
+def test_control_characters_are_not_printed(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmcore.cli import program
+
+    one_photo(tmp_path / "d\x1b[31m", "a.png")
+    (tmp_path / "d\x1b[31m" / "b\x1b[32m.png").write_bytes(b"none")
+    line = [
+        "mmcore",
+        "predict",
+        str(home / "run"),
+        str(tmp_path / "d\x1b[31m"),
+        "-o",
+        str(tmp_path / "out"),
+        "--skip-bad-rows",
+    ]
+    monkeypatch.setattr(sys, "argv", [*line, "--device", "cpu"])
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert ended.value.code == 0
+    told = capsys.readouterr()
+    assert "passed over" in told.out
+    assert "\x1b" not in told.out + told.err

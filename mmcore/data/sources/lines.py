@@ -243,7 +243,7 @@ class Csv(Lines):
         reader = self._style.reader(texts())
         starts, numbers = array("q"), array("q")
         head: list[str] | None = None
-        first: list[str] | None = None
+        names_line: list[str] | None = None
         again: list[int] = []
         columns: list[_Column] = []
         while True:
@@ -269,9 +269,9 @@ class Csv(Lines):
                     raise OptionError("table", "header", head, expected)
                 columns = [_Column(name) for name in head]
                 if not named:
-                    first = cells
+                    names_line = cells
                     continue
-            if cells == first:
+            if cells == names_line:
                 again.append(raw[0][0])
             if len(raw) > 1:
                 _check_lines(self.path, self._style, raw, cells, len(head))

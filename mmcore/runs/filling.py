@@ -1,0 +1,245 @@
+"""Fill in what rows lack: every row is asked for what it does not have, given what it has."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+
+from mmcore.data import Dataset
+from mmcore.data.batch import TensorBatch
+from mmcore.errors import RequestError, nearest
+from mmcore.modality.base import ModalityProtocol
+from mmcore.plugins import Registry
+from mmcore.runs.answers import Answer, answer, enough
+from mmcore.runs.filled import Written, write
+from mmcore.runs.reader import Reader
+from mmcore.runs.rows import Columns, Opened
+from mmcore.sampling.ask import sample
+
+TOGETHER = 512
+"""Draws at once."""
+
+
+def predict(
+    run: str | Path | Reader,
+    data: Any,
+    *,
+    draws: int = 16,
+    interval: float = 0.8,
+    again: Collection[str] = (),
+    absent: Collection[str] = (),
+    columns: Columns | None = None,
+    on_bad_row: str = "stop",
+    device: str = "auto",
+    registry: Registry | None = None,
+    **how: Any,
+) -> "Predictions":
+    """Fill in what rows lack, as ``mmcore predict`` does: masks of photographs that have none, the labels and numbers of empty cells.
+
+    Each row is asked for all that it lacks, given all that it has; the answers of a row belong together, draw by draw. Iterate over the rows,
+    or write them: ``mmcore.predict("runs/photos", "new/", draws=16).write("filled")``.
+
+    Args:
+        run: a run's folder, a model folder, or a reader of one.
+        data: a path of data in any form that ``mmcore init`` reads, of a picture, or a pattern of pictures; ``"test"`` and its like for the
+            run's own rows; or rows. They are read as the training data were, by the run's columns, missing values and transforms.
+        draws: of every row. Of one draw there is neither interval nor agreement, and numbers are the mean that the model predicts.
+        interval: the probability between the ends that are told of numbers, inside 0 … 1.
+        again: variables to predict also in rows that have them, such as to see answers beside the truth.
+        absent: modalities to leave out: not asked for, and not looked at.
+        columns: where variables' values are, where these data name them otherwise than the run's.
+        on_bad_row: ``"stop"`` at a row that cannot be read, or ``"skip"`` it.
+        device: ``"auto"``, or one of torch's names.
+        registry: where sources and plugins are found; by default a new :func:`mmcore.discover`.
+        **how: of :func:`mmcore.sample`, such as ``steps``, ``sampler``, ``seed`` or ``guidance``; by default as the run's configuration says.
+
+    Raises:
+        RequestError: data that cannot be read, no such variable, or too few draws for the interval.
+    """
+    reader = run if isinstance(run, Reader) else Reader.open(run, registry=registry, device=device)
+    names = [m.name for m in reader.model.variables]
+    again, absent = ([one] if isinstance(one, str) else list(one) for one in (again, absent))
+    for option, asked in (("again", again), ("absent", absent)):
+        for name in asked:
+            if name not in names:
+                raise RequestError(
+                    f"predict: {option} {name!r}, expected one of {', '.join(names)}{nearest(name, names)}"
+                )
+    if len(set(absent)) == len(names):
+        raise RequestError("predict: everything is left out, expected something to predict")
+    if not isinstance(draws, int) or isinstance(draws, bool) or draws < 1:
+        raise RequestError(f"predict: draws = {draws!r}, expected a whole number of at least 1")
+    if not isinstance(interval, float) or not 0 < interval <= 0.999:
+        raise RequestError(f"predict: interval = {interval!r}, expected a number above 0 and at most 0.999")
+    if 1 < draws < enough(interval):
+        raise RequestError(
+            f"predict: {draws} draws cannot tell an interval of {interval:.4g}, expected {enough(interval)} at least, or 1 for none"
+        )
+    how = reader.asking(**{"draw": draws > 1, **how})
+    opened = reader.rows(data, columns)
+    return Predictions(
+        reader,
+        reader.dataset(opened.source, on_bad_row=on_bad_row),
+        data if isinstance(data, str | Path) else None,
+        opened,
+        draws,
+        interval,
+        frozenset(again),
+        frozenset(absent),
+        how,
+    )
+
+
+@attrs.frozen(eq=False)
+class Prediction:
+    """One row, filled in.
+
+    Attributes:
+        number: of the row.
+        key: what names it, such as its files' stem.
+        given: what it has, as the data write it; a file by its path. What is predicted :attr:`again <Predictions.again>` is here too.
+        answers: what it lacked.
+        left: what it lacks and was not asked for: a row that lacks only what a task predicts has nothing to generate.
+        bad: why it could not be read; empty where it could.
+    """
+
+    number: int
+    key: str
+    given: Mapping[str, Any]
+    answers: Mapping[str, Answer]
+    left: tuple[str, ...] = ()
+    bad: str = ""
+
+
+@attrs.frozen(eq=False)
+class Predictions:
+    """Rows that are filled in as they are iterated over, or written.
+
+    Attributes:
+        reader: of the model.
+        rows: as the model sees them.
+        data: where they are; None for rows at hand.
+        opened: how they were read.
+        draws: of every row.
+        interval: the probability between the ends that are told of numbers.
+        again: variables that are predicted in every row.
+        absent: modalities that are left out.
+        how: arguments of :func:`mmcore.sample`.
+    """
+
+    reader: Reader
+    rows: Dataset
+    data: str | Path | None
+    opened: Opened
+    draws: int
+    interval: float
+    again: frozenset[str]
+    absent: frozenset[str]
+    how: Mapping[str, Any]
+
+    @property
+    def said(self) -> Sequence[str]:
+        """How the rows were read, a line each."""
+        return self.opened.said
+
+    @property
+    def generated(self) -> frozenset[str]:
+        """The variables of which one must be lacking for a row to be asked; others, that only a task predicts, are answered beside them."""
+        model = self.reader.model
+        return frozenset(m.name for m in model.modalities if model.heads.reads(m.name)) - self.absent
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Prediction]:
+        return self.since(0)
+
+    def since(self, first: int) -> Iterator[Prediction]:
+        """The rows from one on; a row's answer does not depend on where they begin."""
+        together = max(1, TOGETHER // self.draws)
+        # The same rows are computed together wherever one begins, as sums of others are equal to rounding only.
+        for at in range(first - first % together, len(self.rows), together):
+            for row in self._some(range(at, min(len(self.rows), at + together))):
+                if row.number >= first:
+                    yield row
+
+    def _some(self, numbers: range) -> Iterator[Prediction]:
+        batch, traces = self.rows.traced(numbers)
+        bad = {one.index: one.problem for one in batch.bad}
+        variables = self.reader.model.variables
+        present = batch.present.clone()
+        for column, m in enumerate(variables):
+            if m.name in self.again or m.name in self.absent:
+                present[:, column] = False
+        lacks = ~present & torch.tensor([m.name not in self.absent for m in variables])
+        recovered = torch.tensor([m.name in self.generated for m in variables])
+        asked = (lacks & recovered).any(1)
+        asked &= torch.tensor([number not in bad for number in numbers])
+        # Rows that lack nothing are not asked.
+        chosen = asked.nonzero()[:, 0]
+        places = dict(zip(chosen.tolist(), range(len(chosen)), strict=True))
+        answers = self._answers(batch, present, chosen, numbers[0]) if places else {}
+        for k, number in enumerate(numbers):
+            found = {
+                m.name: answer(m, answers[m.name][places[k]], traces[k], self.interval)
+                for column, m in enumerate(variables)
+                if k in places and lacks[k, column] and m.name in answers
+            }
+            given = {
+                m.name: self._given(m, number, batch.values[m.name][k])
+                for column, m in enumerate(variables)
+                if batch.present[k, column]
+            }
+            left = tuple(m.name for column, m in enumerate(variables) if lacks[k, column] and m.name not in found)
+            yield Prediction(number, self.rows.source.key(number), given, found, left, bad.get(number, ""))
+
+    def _answers(
+        self, batch: TensorBatch, present: torch.Tensor, chosen: torch.Tensor, first: int
+    ) -> dict[str, torch.Tensor]:
+        """Draws ``(rows, draws, *spec.shape)`` of the chosen rows, by name."""
+        model = self.reader.model
+        encoded = {m.name for m in model.modalities}
+        given, where = {}, {}
+        for column, m in enumerate(model.variables):
+            here = present[chosen, column]
+            if m.name not in encoded or not here.any():
+                continue
+            given[m.name] = batch.values[m.name][chosen].repeat_interleave(self.draws, 0)
+            if not here.all():
+                where[m.name] = here.repeat_interleave(self.draws)
+        numbers = ((first + chosen)[:, None] * self.draws + torch.arange(self.draws)).flatten()
+        drawn = sample(
+            model,
+            len(numbers),
+            given=given,
+            where=where,
+            absent=sorted(self.absent),
+            numbers=numbers.tolist(),
+            batch_size=len(numbers),
+            registry=self.reader.registry,
+            **self.how,
+        )
+        return {name: x.unflatten(0, (len(chosen), self.draws)) for name, x in drawn.items()}
+
+    def _given(self, m: ModalityProtocol, number: int, x: torch.Tensor) -> Any:
+        """What a row has: a path, number or word as it is there, anything else as the modality writes it."""
+        raw = self.rows.source[number].get(m.name)
+        return raw if isinstance(raw, Path | str | int | float) else m.raw(x)
+
+    def write(self, folder: str | Path, *, force: bool = False, quiet: bool = False) -> Written:
+        """Write all rows: a table with a line for each, and below it pictures as PNG and arrays as NPY.
+
+        It goes on where it was stopped; what it has then written is what it would have written in one go.
+
+        Args:
+            folder: where to; made if need be.
+            force: remove the predictions that are there.
+            quiet: show no progress.
+
+        Raises:
+            RequestError: there are predictions of another question or other data, files that are not predictions, or rows of one key; a folder that
+                cannot be written.
+        """
+        return write(self, Path(folder), force=force, quiet=quiet)
