@@ -10,7 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 import mmcore
+from mmcore import RequestError
 from mmcore.cli import program
+from mmcore.config.resolve import configured
 from mmcore.runs import pictures
 from mmcore_scalar import ScalarModality
 
@@ -154,3 +156,23 @@ def test_a_number_stands_below_its_picture() -> None:
     answer = {"image": torch.zeros(2, 1, 4, 4), "age": torch.tensor([1.0, 2.0])}
     with_age, without = (pictures.sheet(parts, answer) for parts in ([image, age], [image]))
     assert with_age.height == without.height + pictures.LINE
+
+
+def test_a_run_of_numbers_that_are_just_far_enough_apart_opens_again(tmp_path: Path) -> None:
+    """Eight samples of its own distribution may be nearer to each other than the data were."""
+    numbers = {"plugin": "scalar", "kind": "count", "mean": 1000020.0, "std": 10.01}
+    given = {
+        "out": str(tmp_path / "run"),
+        "data": {"source": "table", "options": {"path": str(tmp_path / "t.csv")}},
+        "modalities": {"n": numbers, "kind": {"plugin": "label", "classes": 2}},
+        "model": {"backbone": "mlp", "backbone_options": {"width": 8, "depth": 1}},
+    }
+    made = configured(given, to_train=False).modalities[0]
+    refused = 0
+    for seed in range(20):
+        try:
+            made.measured(made.typical(8, seed))
+        except RequestError:
+            refused += 1
+    assert refused  # so that the case is one
+    assert configured(given).config.modalities["n"].options["std"] == 10.01
