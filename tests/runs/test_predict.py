@@ -20,6 +20,7 @@ from torch import Tensor
 import mmcore
 from mmcore import Reader, Registry, RequestError
 from mmcore.config.resolve import configured
+from mmcore.data.opening import embed
 from mmcore.data.transforms import Trace
 from mmcore.modality.base import Modality
 from mmcore.runs import filled, filling
@@ -871,3 +872,46 @@ def test_control_characters_are_not_printed(
     told = capsys.readouterr()
     assert "passed over" in told.out
     assert "\x1b" not in told.out + told.err
+
+
+def test_vectors_are_made_of_new_data_as_of_the_run_s(tmp_path: Path) -> None:
+    class Length:
+        """Of a text its length, and one."""
+
+        fingerprint = "length"
+        asked = 0
+
+        def __call__(self, values: Any) -> Tensor:
+            Length.asked += len(values)
+            return torch.tensor([[float(len(value)), 1.0] for value in values])
+
+    registry = mmcore.discover()
+    registry.register("embedder", "length", Length)
+    words = [f"{'ab' * (k % 4 + 1)}-{k}" for k in range(12)]
+    (tmp_path / "t.csv").write_text(
+        "word,kind\n" + "".join(f"{word},{('cat', 'dog')[k % 2]}\n" for k, word in enumerate(words))
+    )
+    how = tables(tmp_path, source="table", options={"path": str(tmp_path / "t.csv")}, transforms=[], split={})
+    how["data"]["embed"] = [
+        {"variable": "vector", "column": "word", "embedder": "length", "cache": str(tmp_path / "kept")}
+    ]
+    how["modalities"] = {
+        "vector": {"plugin": "clip", "width": 2, "unit_norm": False},
+        "kind": how["modalities"]["kind"],
+    }
+    setup = configured(how, registry=registry)
+    embed(registry, setup.config.data, quiet=True)
+    train(setup, quiet=True)
+    made = Length.asked
+    reader = Reader.open(tmp_path / "run", registry=registry, device="cpu")
+    # The run's own table has all its vectors; of another they are made now.
+    asked = mmcore.predict(reader, tmp_path / "t.csv", draws=9, again=["kind"])
+    assert [row.given["vector"].tolist() for row in asked] == [[len(word), 1] for word in words]
+    assert Length.asked == made
+    (tmp_path / "n.csv").write_text("word,kind\nlonger,\n,cat\n")
+    new = mmcore.predict(reader, tmp_path / "n.csv", draws=9)
+    assert Length.asked == made + 1
+    assert new.said[-1] == "vector: vectors of word by length, as in the run's data"
+    first, second = new
+    assert (first.given["vector"].tolist(), set(first.answers)) == ([6, 1], {"kind"})
+    assert set(second.answers) == {"vector"}
