@@ -70,10 +70,14 @@ class LabelModality(Modality):
         if self.multi:
             off, on = encode(torch.tensor([[False], [True]], device=params.device).expand(2, self.classes))
             return torch.lerp(off.to(params.dtype), on.to(params.dtype), params.sigmoid())
-        codes = cast(LabelEncoder, encode).table if type(encode) is LabelEncoder else None
-        if codes is None:  # so many, or by an encoder of a subclass's own
-            codes = encode(torch.arange(self.classes, device=params.device))
-        return params.softmax(1) @ codes.to(params.dtype)
+        if type(encode) is not LabelEncoder:  # one of a subclass's own
+            return params.softmax(1) @ encode(torch.arange(self.classes, device=params.device)).to(params.dtype)
+        encoder = cast(LabelEncoder, encode)
+        if (
+            encoder.table is None
+        ):  # so many that the codes of all of them would fill the memory; the code is affine in the one-hot vector
+            return (params.softmax(1) - encoder.mean.to(params.dtype)) * encoder.scale.to(params.dtype)
+        return params.softmax(1) @ encoder.table.to(params.dtype)
 
     def read(self, raw: Any) -> Tensor:
         """An index, a class's name, or of two classes a boolean; with ``multi`` a vector of booleans, or of 0 and 1, or a list of indices or names.

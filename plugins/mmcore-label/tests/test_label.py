@@ -109,7 +109,8 @@ def test_expected_codes_are_by_the_encoder_as_it_is(monkeypatch: pytest.MonkeyPa
     assert torch.equal(expected(encoder), expected(lambda x: encoder(x)))
     assert not encoder.state_dict()
     monkeypatch.setattr("mmcore_label.modality.MOST_TABLED", 3)
-    assert torch.equal(expected(m.encoder()), first)
+    # Of so many in closed form, which is the same up to rounding.
+    torch.testing.assert_close(expected(m.encoder()), first, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -151,3 +152,22 @@ def test_what_is_written_is_read_again(options: dict[str, Any], x: torch.Tensor,
     m = LabelModality(**options)
     assert m.raw(x) == raw
     assert torch.equal(m.read(m.raw(x)), x)
+
+
+def test_many_classes_take_memory_by_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """100,000 classes: a matrix of all their codes would be 40 GB. Of few the closed form is the weighted sum."""
+    m = LabelModality(100_000)
+    encoder = m.encoder()
+    params = torch.zeros(2, 100_000)
+    params[0, 7] = 30.0
+    code = m.expected_code(params, encoder, m.decoder(4, Space((4, 2))))
+    torch.testing.assert_close(code[0], encoder(torch.tensor([7]))[0], rtol=1e-4, atol=1e-4)
+    assert code[1].abs().max() < 1e-3
+    frequencies = torch.rand(50, generator=torch.Generator().manual_seed(0)) + 0.1
+    few = LabelModality(50, frequencies=(frequencies / frequencies.sum()).tolist())
+    params = torch.randn(3, 50, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    decoder = few.decoder(4, Space((4, 2)))
+    summed = few.expected_code(params, few.encoder().double(), decoder)
+    monkeypatch.setattr("mmcore_label.modality.MOST_TABLED", 2)
+    closed = few.expected_code(params, few.encoder().double(), decoder)
+    torch.testing.assert_close(closed, summed, rtol=1e-6, atol=1e-6)
