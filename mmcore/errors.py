@@ -149,4 +149,6 @@ class ConfigError(RequestError):
 
 
 def _shortened(text: str, most: int) -> str:
+    """On one line, as arrays show themselves on several, and no longer than so many characters."""
+    text = " ".join(text.split()) if "\n" in text else text
     return text if len(text) <= most else f"{text[: most - 3]}…"

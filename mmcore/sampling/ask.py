@@ -88,6 +88,10 @@ def sample(
         RequestError: a question, sampler or option that makes no sense, before any work.
     """
     n, batch_size = (_whole(value, option) for option, value in (("n", n), ("batch_size", batch_size)))
+    if not isinstance(seed, Integral) or isinstance(seed, bool):
+        raise OptionError("sample", "seed", seed, "a whole number")
+    if not isinstance(draw, bool):
+        raise OptionError("sample", "draw", draw, choices=("True", "False"))
     rows = _numbers(numbers, n)
     mappings: dict[str, object] = {"given": given, "where": where, "start": start}
     if not isinstance(guidance, Guidance):
@@ -95,7 +99,8 @@ def sample(
     for option, value in mappings.items():
         if value is not None and not isinstance(value, Mapping):
             raise OptionError("sample", option, value, "a mapping by modality name")
-    if not isinstance(absent, Collection) or isinstance(absent, str):
+    named = isinstance(absent, Collection) and not isinstance(absent, str | bytes | Tensor)
+    if not named or not all(isinstance(name, str) for name in absent):
         raise OptionError("sample", "absent", absent, "a list of names, or a mapping from name to rows")
     begin = None if start is None else _begin(model.process, strength)
     chosen, path = plan(
@@ -220,8 +225,13 @@ def _numbers(numbers: Sequence[int] | None, n: int) -> Tensor:
 
 
 def _whole(value: int, option: str) -> int:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise OptionError("sample", option, value, "a whole number of at least 1")
+    if not isinstance(value, Integral) or isinstance(value, bool) or not 1 <= value < 2**31:
+        raise OptionError(
+            "sample",
+            option,
+            value,
+            f"a whole number of at least 1{' and below 2³¹' if isinstance(value, Integral) and value > 1 else ''}",
+        )
     return int(value)
 
 

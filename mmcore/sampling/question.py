@@ -57,7 +57,7 @@ class Question:
         """
         if n < 1:
             raise OptionError("sample", "n", n, "at least 1")
-        if conditioning not in CONDITIONING:
+        if not isinstance(conditioning, str) or conditioning not in CONDITIONING:
             raise OptionError("sample", "conditioning", conditioning, choices=CONDITIONING)
         absent_rows = (
             dict(absent) if isinstance(absent, Mapping) else {name: torch.ones(n, dtype=torch.bool) for name in absent}

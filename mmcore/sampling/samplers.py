@@ -174,7 +174,7 @@ def visited(
             ``1 … T``, or a ratio that does not grow towards ``t = 1``.
     """
     begin = process.steps if begin is None else begin
-    if spacing not in SPACINGS:
+    if not isinstance(spacing, str) or spacing not in SPACINGS:
         raise OptionError("sample", "spacing", spacing, choices=SPACINGS)
     told = steps.tolist() if isinstance(steps, torch.Tensor) and steps.ndim else steps
     if isinstance(told, Sequence) and not isinstance(told, str):
@@ -279,6 +279,8 @@ def plan(
     """
     options: dict[str, Any] = {"steps": steps, "spacing": spacing, "eta": eta, "codes": codes}
     options = {name: value for name, value in options.items() if value is not None}
+    if spacing is not None and not isinstance(spacing, str):
+        raise OptionError("sample", "spacing", spacing, choices=SPACINGS)
     if isinstance(sampler, Sampler):
         for name, value in options.items():
             kind = type(sampler).__name__
@@ -319,7 +321,7 @@ def check_name(name: str, registry: Registry) -> None:
 
 
 def _check_codes(codes: str | None) -> None:
-    if codes is not None and codes not in CODES:
+    if codes is not None and (not isinstance(codes, str) or codes not in CODES):
         raise OptionError("sample", "codes", codes, choices=CODES)
 
 
