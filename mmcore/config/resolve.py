@@ -18,10 +18,12 @@ from mmcore.config.reading import Reading
 from mmcore.config.schema import Config, Part
 from mmcore.config.sections import read_named, read_section, read_source, read_top
 from mmcore.data import DataOptions, Dataset, measured, open_data
-from mmcore.errors import ConfigError, OptionError
+from mmcore.errors import ConfigError, MmcoreError, OptionError
+from mmcore.hooks import DISTRIBUTION
 from mmcore.modality.base import Modality, Task
 from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry, discover
+from mmcore.plugins.metadata import canonical
 
 
 @attrs.frozen(eq=False)
@@ -111,6 +113,34 @@ class Setup:
     def tables(self) -> dict[str, Any]:
         """The configuration as a file holds it, with every default in its place."""
         return tables(self.config)
+
+    def recorded(self) -> dict[str, Any]:
+        """The same as a run keeps it: what a plugin offers is named with its distribution, so that another of the same name, installed later, is not it."""
+        told = self.tables()
+
+        def name(table: Any, key: str, kind: str) -> None:
+            if not isinstance(table, dict) or not isinstance(table.get(key), str) or ":" in table[key]:
+                return
+            try:
+                entry = self.registry.find(kind, table[key])
+            except MmcoreError:  # "auto", a part given as an object
+                return
+            if not entry.registered and canonical(entry.distribution) != DISTRIBUTION:
+                table[key] = entry.full_name
+
+        data = told["data"]
+        name(data, "source", "source")
+        for key, option, kind in (("transforms", "kind", "transform"), ("embed", "embedder", "embedder")):
+            for table in data[key]:
+                name(table, option, kind)
+        for table in (*told["modalities"].values(), *(one["target"] for one in told["tasks"].values() if one)):
+            name(table, "plugin", "modality")
+        for key in ("backbone", "schedule"):
+            name(told["model"], key, key)
+        for table in told["training"].get("trackers") or ():
+            name(table, "kind", "tracker")
+        name(told["sampling"], "sampler", "sampler")
+        return told
 
 
 def load(path: str | Path, changes: Sequence[str] = (), *, registry: Registry | None = None) -> Setup:

@@ -75,15 +75,16 @@ class Catalog:
         self._factories[entry] = factory
 
     def find(self, kind: str, name: str) -> Entry:
-        """The entry that a name stands for.
+        """The entry that a name stands for; of several the core's own, whose names nobody else can take away.
 
         Raises:
             RequestError: none, a blocked one, or several distributions' offers of one name.
             PluginError: its metadata alone shows that it cannot be used.
         """
         usable = self._usable(kind, name)
-        if len(usable) == 1:
-            return usable[0]
+        own = [entry for entry in usable if canonical(entry.distribution) == DISTRIBUTION]
+        if len(usable) == 1 or len(own) == 1:
+            return (own or usable)[0]
         if usable:
             choices = " or ".join(e.full_name for e in usable)
             raise RequestError(f"{kind} {name!r} is offered by {len(usable)} distributions; name one: {choices}")

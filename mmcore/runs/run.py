@@ -114,7 +114,7 @@ def train(
     sampling = config.sampling.how()
     validation = _held_out(setup) if config.training.validate_every else None
     model = setup.model()
-    written = files.text(setup.tables()).encode()
+    written = files.text(setup.recorded()).encode()
     first = int(os.environ.get("RANK", "0")) == 0
     if first and not folders(folder / CHECKPOINTS):
         replace_file(folder / CONFIG, written)

@@ -141,7 +141,7 @@ def test_a_run_folder_holds_all_of_a_run(here: Path, registry: mmcore.Registry) 
     options = tables["modalities"]["image"]
     assert options.keys() >= {"mean", "std", "levels"}
     assert (
-        configured(tables, registry=registry).tables()
+        configured(tables, registry=registry).recorded()
         == json.loads((here / "model" / "config.json").read_text())["configuration"]
     )
     assert mmcore.load(here / "model", registry=registry).variable("image").mean == options["mean"]  # type: ignore[attr-defined]

@@ -212,3 +212,26 @@ def test_what_is_free_is_an_option() -> None:
     from mmcore.data import DataOptions
 
     assert set(FREE) <= {field.name for field in DataOptions.__attrs_attrs__}
+
+
+def test_a_plugin_of_the_same_name_installed_later_is_not_the_run_s(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmcore.runs.run import Run
+    from tests.installing import HEALTHY, install
+
+    write_rows(tmp_path / "a.npz")
+    train(configured(tables(tmp_path), registry=registry), quiet=True)
+    site = tmp_path / "site"
+    install(site, "later", {"modality.label": "later", "source.npz": "later"}, {"later": HEALTHY.format(name="label")})
+    monkeypatch.syspath_prepend(site)
+    both = mmcore.discover()
+    with pytest.raises(RequestError, match="modality 'label' is offered by 2 distributions"):
+        both.find("modality", "label")
+    # The core's own names are its own.
+    assert both.find("source", "npz").distribution == "mmcore-diffusion"
+    opened = Run.open(tmp_path / "run", both)
+    assert opened.setup.config.modalities["label"].plugin == "mmcore-label:label"
+    answer = mmcore.sample(opened.model("cpu"), 3, steps=2)
+    before = mmcore.sample(Run.open(tmp_path / "run", registry).model("cpu"), 3, steps=2)
+    assert all(torch.equal(answer[name], before[name]) for name in answer)
