@@ -1,5 +1,6 @@
 """``mmcore train``."""
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +35,7 @@ def train(
     if dry_run:
         from mmcore.runs.dry import dry_run as run
 
-        print(run(setup).table())
+        print(run(setup, before=time.process_time()).table())
         return
     from mmcore.runs.run import train
 

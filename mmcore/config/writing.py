@@ -7,7 +7,7 @@ from typing import Any
 from mmcore.config.evidence import Column
 from mmcore.config.holding import groups, own_parts
 from mmcore.config.naming import variables
-from mmcore.config.sizing import SIDE, SMALL, backbone, codes, elements, picture_size, rounded
+from mmcore.config.sizing import SIDE, Size, elements, picture_size, rounded
 from mmcore.data import Source
 
 
@@ -101,26 +101,32 @@ def lines(
         yield "# Left out:"
         yield from (f"#   {column.name}: {column.note}" for column in left)
     yield ""
-    yield "[tasks]  # a weight below 1 for pictures, so that their many pixels do not drown what is told in few numbers"
+    model = Size.of(used, size, len(source))
+    yield "[tasks]  # weights below 1 for pictures, so that their many pixels do not drown what is told in few numbers"
     for column in used:
         count = elements(column, size)
-        if count > 13:
+        if column.plugin == "mask" and count > 100:
+            yield f"{called[column.name]} = {{ weight = {rounded(100 / count)} }}  # more for a pixel of a map than of a picture: it is sure but at edges"
+        elif count > 13:
             yield f"{called[column.name]} = {{ weight = {rounded(12.8 / count)} }}"
     yield ""
-    small = sum(codes(column, size) for column in used) <= SMALL
     yield "[model]"
-    yield from backbone(used, size, small=small)
+    yield f"backbone = {_toml(model.backbone)}"
+    yield f"backbone_options = {_toml(model.options)}  # {model.note}"
     yield ""
     yield "[training]  # under an hour on two cores; mmcore train --dry-run says what it takes here"
-    yield "steps = 3000" if small else "steps = 2000"
-    yield "batch_size = 64" if small else "batch_size = 32"
-    yield "lr = 1e-3"
-    yield "validate_every = 500" if validated else "validate_every = 0  # the data have no validation rows"
-    yield "pictures_every = 500"
+    yield f"steps = {model.steps}"
+    yield f"batch_size = {model.batch}"
+    yield f"lr = {model.rate}"
+    if model.few:
+        yield "condition_noise = 0.2  # of few rows: noise on what is given, so that they are not known by heart"
+    every = max(500, model.steps // 10)
+    yield f"validate_every = {every}" if validated else "validate_every = 0  # the data have no validation rows"
+    yield f"pictures_every = {max(500, model.steps // 4)}"
     yield ""
     yield "[training.roles]  # how often a row asks for everything, or gives one modality and asks for the rest"
-    yield "joint = 0.35"
-    yield "single = 0.35"
+    yield "joint = 0.15"
+    yield "single = 0.7  # most questions are so; more of joint for better samples of which nothing is given"
     yield ""
     yield "[sampling]"
     yield "n = 64"

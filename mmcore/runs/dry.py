@@ -86,8 +86,12 @@ class DryRun:
         return "\n".join([*lines, *(f"{name:16}{text}" for name, text in values.items())])
 
 
-def dry_run(setup: Setup) -> DryRun:
+def dry_run(setup: Setup, before: float = 0.0) -> DryRun:
     """Build all, take some steps, and do once, or in part, whatever else the training does; nothing is written.
+
+    Args:
+        setup: the configuration.
+        before: seconds that the program took to come so far, which a training's takes too.
 
     Raises:
         RequestError: data that do not fit.
@@ -112,7 +116,7 @@ def dry_run(setup: Setup) -> DryRun:
     ):
         state = TrainState.start(model, options)
         loader = open_loader(rows, config.data, options.batch_size, options.seed)
-        start = time.perf_counter() - begin
+        start = before + time.perf_counter() - begin
         steps, loss = _steps(state, loader, device)
         validation = 0.0 if held is None else _validation(state, held, device)
         checkpoint = _timed(device, lambda: _checkpoint(state, loader))

@@ -40,7 +40,7 @@ class Seconds:
     """What was measured.
 
     Attributes:
-        start: until the first step: rows read, the model made.
+        start: until the first step: the program loaded, rows read, the model made.
         first: of the first step, with its batch.
         step: of a later one.
         validation: of one validation.

@@ -64,9 +64,10 @@ def test_the_parts_add_up_to_the_whole(registry: mmcore.Registry, monkeypatch: p
     monkeypatch.setattr(dry, "_now", lambda device: float(next(clock)))
     monkeypatch.setattr(dry, "LONG", 4.0)
     setup = configured(tables(steps=100, validate_every=10, pictures_every=50, save_steps=25), registry=registry)
-    run = dry.dry_run(setup)
+    run = dry.dry_run(setup, before=50.0)
     seconds = {share.name: share.seconds for share in run.shares}
     held = len(setup.rows("validation"))
+    assert 50 < seconds["start"] < 100
     assert (run.first_step, run.step, run.warm, run.sampling) == (1.0, 1.0, 4, 1.0)
     assert seconds == {
         "start": pytest.approx(seconds["start"]),
