@@ -60,7 +60,7 @@ class Setup:
             registry = Once(self.registry) if checked is None else checked.registry
             options, seed, modalities, tasks = of
             model = composed(options, modalities, tasks, seed=seed, registry=registry)
-        model.configuration = self.tables()
+        model.configuration = self.recorded()
         return model
 
     def rows(self, part: str = "train") -> Dataset:

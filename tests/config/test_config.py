@@ -150,7 +150,7 @@ def test_paths_are_seen_from_anywhere(
 def test_a_saved_model_keeps_the_configuration(registry: mmcore.Registry, tmp_path: Path) -> None:
     setup = configured(SMALL, registry=registry)
     again = mmcore.load(mmcore.save(setup.model(), tmp_path / "model"), registry=registry)
-    assert again.configuration == setup.tables()
+    assert again.configuration == setup.recorded()
 
 
 # ---- the command line's changes ----
