@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import mmcore
+from mmcore.config.resolve import configured
 from mmcore.data.sources.digits import Digits
 from mmcore.demo import run
 from mmcore.demo.judge import Judge
@@ -62,7 +63,25 @@ def test_the_demo_runs_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFix
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 3]
     assert mmcore.sample(mmcore.load(tmp_path / "model"), 2, steps=1)["image"].shape == (2, 1, 8, 8)
+    # The folder is a run like any other: it is asked by its own configuration, about its own rows.
+    reader = mmcore.Reader.open(tmp_path, device="cpu")
+    assert reader.read({"label": "3"}, 2)["label"].tolist() == [3, 3]
+    rows = mmcore.predict(reader, "test", draws=1, again=["label"], steps=1)
+    assert len(rows) == 364
+    assert set(next(iter(rows)).answers) == {"label"}
     assert str(tmp_path / "report.html") in capsys.readouterr().out
+
+
+def test_the_configuration_is_of_the_demo_s_own_model(tmp_path: Path) -> None:
+    registry = mmcore.discover()
+    setup = configured(run.configuration(tmp_path), registry=registry)
+    assert setup.config.training == run.TRAINING
+    made, written = run.digits_model(registry), setup.model()
+    assert [(m.name, m.spec, m.code) for m in made.variables] == [(m.name, m.spec, m.code) for m in written.variables]
+    assert torch.equal(made.process.schedule.W, written.process.schedule.W)
+    assert {task.name: task.weight for task in made.tasks} == {task.name: task.weight for task in written.tasks}
+    for one, two in zip(made.state_dict().values(), written.state_dict().values(), strict=True):
+        assert torch.equal(one, two)
 
 
 @pytest.mark.usefixtures("toy")

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from mmcore.config import files
+from mmcore.config.resolve import configured
 from mmcore.data import Table
 from mmcore.demo.judge import Judge
 from mmcore.demo.measure import Answers, Rows, batches_distance, image_figures, matched, measure
@@ -19,6 +21,7 @@ from mmcore.model.compose import compose
 from mmcore.model.joint import JointModel
 from mmcore.model.roles import RoleMix
 from mmcore.plugins import Registry
+from mmcore.runs.run import CONFIG, replace_file
 from mmcore.sampling.ask import sample
 from mmcore.training import TrainOptions, fit
 
@@ -54,6 +57,38 @@ def digits_model(registry: Registry, names: Sequence[str] = tuple(WEIGHTS), **co
     return compose(modalities, tasks, registry=registry, **options)
 
 
+def configuration(out: Path, *, steps: int = TRAINING.steps, seed: int = 0) -> dict[str, Any]:
+    """The same model, data and training as tables of a configuration, by which the demo's folder is a run like any other."""
+    modalities = {
+        "image": {"channels": 1, "size": 8, "levels": 17, "mean": -0.39, "std": 0.75},
+        "mask": {"size": 8},
+        "label": {"classes": 10},
+        "embedding": {"plugin": "clip", "width": COMPONENTS, "unit_norm": False},
+    }
+    roles = {"joint": TRAINING.roles.joint, "single": TRAINING.roles.single}
+    return {
+        "out": str(out),
+        "seed": seed,
+        "data": {"source": "digits", "options": {"components": COMPONENTS}},
+        "modalities": modalities,
+        "tasks": {name: {"weight": weight} for name, weight in WEIGHTS.items()},
+        "model": {
+            "space": [*SPACE],
+            "backbone": BACKBONE,
+            "backbone_options": BACKBONE_OPTIONS,
+            "schedule_options": {"steps": 1000, "gains": [*GAINS.values()]},
+        },
+        "training": {
+            "steps": steps,
+            "batch_size": TRAINING.batch_size,
+            "lr": TRAINING.lr,
+            "condition_noise": TRAINING.condition_noise,
+            "roles": roles,
+        },
+        "sampling": SAMPLING,
+    }
+
+
 def run(
     registry: Registry,
     out: Path,
@@ -82,7 +117,9 @@ def run(
     except OSError as error:
         raise RequestError(f"demo: --out {out} cannot be made: {error}") from error
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    setup = configured(configuration(out, steps=steps or TRAINING.steps, seed=seed), where="demo", registry=registry)
     model = digits_model(registry)
+    model.configuration = setup.recorded()
     train, test = (
         Table.read(registry.source("digits", part=part, components=COMPONENTS), model.variables)
         for part in ("train", "test")
@@ -91,6 +128,7 @@ def run(
     options = {"steps": steps or TRAINING.steps, "seed": seed, "device": device}
     fitting = time.monotonic()
     fit(model, train, out=out, options=TRAINING, replace=True, **options)
+    replace_file(out / CONFIG, files.text(setup.recorded()).encode())
     fitting = time.monotonic() - fitting
     _say("fitting the judge")
     judge = Judge.fit(train.rows.values["image"], train.rows.values["label"])
@@ -126,6 +164,8 @@ def run(
     for name, value in figures.items():
         print(f"{name:>32}  {value:.4f}" if isinstance(value, float) else f"{name:>32}  {value}")
     print(f"report: {page.resolve()}")
+    print(f"ask it: mmcore sample {out} --given label=3")
+    print(f"        mmcore predict {out} test --again label -o {out / 'predicted'}")
     return figures
 
 

@@ -76,7 +76,11 @@ def rows_at(registry: Registry, options: DataOptions | None, data: str | Path) -
         except RequestError:
             pass  # of another form than the run's data
         else:
-            more = ", ".join(f"{name} = {value!r}" for name, value in here.items() if name != "path")
+            plain = Constructor.of(registry.factory(registry.find("source", options.source))[0]).defaults
+            told = {
+                name: value for name, value in here.items() if name != "path" and value not in ([], {}, plain.get(name))
+            }
+            more = ", ".join(f"{name} = {value!r}" for name, value in told.items())
             how = f"with {one_line(more)}, " if more else ""
             return same, [f"{text}: read by the source {options.source}, {how}as the run's own data"]
     found = survey(at)
