@@ -37,8 +37,11 @@ def train(
 
         print(run(setup, before=time.process_time()).table())
         return
+    from mmcore.runs.overfit import learned_by_heart
     from mmcore.runs.run import train
 
     folder = train(setup, resume=resume, replace=replace, accept_changes=accept_changes)
+    for line in learned_by_heart(folder):
+        print(f"note:   {line}")
     print(f"model:  {folder / 'model'}")
     print(f"report: {(folder / 'report.html').resolve()}")

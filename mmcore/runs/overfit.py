@@ -1,0 +1,47 @@
+"""What a run has learned by heart: tasks whose validation loss was lower before."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+RISE = 0.25
+"""Of the lowest loss and a quarter of a nat: a rise that chance does not make."""
+
+
+def learned_by_heart(folder: Path) -> list[str]:
+    """A line for each task whose loss on validation rows has risen far above its lowest, with what to do; none without validation.
+
+    Args:
+        folder: of the run.
+    """
+    losses: dict[str, list[tuple[int, float]]] = {}
+    best = None
+    for line in _lines(folder / "validation.jsonl"):
+        for task, loss in line["losses"].items():
+            if loss is not None and task != "total":
+                losses.setdefault(task, []).append((line["step"], float(loss)))
+        best = line["step"] if line["losses"].get(line["best"]) == line["so_far"] else best
+    told = []
+    for task, found in losses.items():
+        (at, lowest), (end, last) = min(found, key=lambda one: one[1]), found[-1]
+        if last - lowest > RISE * (abs(lowest) + 1):
+            kept = f"; {folder / 'best'} is of step {best:,}" if best is not None else ""
+            told.append(
+                f"{task} was best on validation rows at step {at:,} of {end:,} ({lowest:.3g} nats, {last:.3g} at the end): the training rows are learned "
+                f"by heart, and its answers are too sure{kept}; take fewer steps or more rows"
+            )
+    return told
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Whole lines of a log, as far as there are any."""
+    found = []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
+        try:
+            line = json.loads(text)
+            step, losses = int(line["step"]), dict(line["losses"])
+            sound = {str(task): x for task, x in losses.items() if x is None or isinstance(x, int | float)}
+            found.append({"step": step, "losses": sound, "best": line.get("best"), "so_far": line.get("so_far")})
+        except (ValueError, TypeError, KeyError):
+            continue  # torn, or not ours
+    return found
