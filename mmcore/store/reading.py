@@ -46,6 +46,8 @@ def read_bytes(path: Path, limit: int | None = None, *, follow: bool = True) -> 
             if limit is not None and facts.st_size > limit:
                 raise DamagedError(f"{path}: has {facts.st_size} bytes, expected at most {limit}")
             return file.read()
+    except MemoryError as error:
+        raise DamagedError(f"{path}: has more bytes than memory is left") from error
     except OSError as error:
         why = "a link, expected a file" if path.is_symlink() and not follow else (error.strerror or str(error))
         raise DamagedError(f"{path} cannot be read: {why}") from error
