@@ -2,7 +2,6 @@
 
 import base64
 import html
-import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -231,7 +230,9 @@ def _page(kept: _Kept) -> str:
     if not _count(wanted):
         state = f"{done:,} steps are done so far."
     else:
-        state = f"All {wanted:,} steps are done." if done >= wanted else f"{done:,} of {wanted:,} steps are done so far."
+        state = (
+            f"All {wanted:,} steps are done." if done >= wanted else f"{done:,} of {wanted:,} steps are done so far."
+        )
     cards = [card("Steps", f"{done:,}", f"of {size:,} rows each" if _count(size) else "")]
     if metrics:
         cards.append(card("Loss", f"{metrics[-1]['loss']:.3f}", "weighted, at the last step told"))

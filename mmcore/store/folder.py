@@ -195,7 +195,9 @@ def alone(out: Path, what: str, does: str) -> Iterator[Path]:
 def _held(folder: tuple[int, int], refusal: str) -> Iterator[None]:
     with _HOLDING:
         if _HELD.get(folder) == os.getpid():
-            raise RequestError(f"{refusal}, in another thread or around this call; wait for it, or choose another folder")
+            raise RequestError(
+                f"{refusal}, in another thread or around this call; wait for it, or choose another folder"
+            )
         _HELD[folder] = os.getpid()
     try:
         yield

@@ -1,6 +1,9 @@
 """A run's folder: one run at a time, and no file but a run's own is overwritten or removed."""
 
+import errno
+import json
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Mapping
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 
 from mmcore import Registry, RequestError
+from mmcore.store import checkpoint as store
 from mmcore.store.checkpoint import folders
 from mmcore.store.folder import RECORD, alone, check_free, is_run
 from mmcore.training import TrainState
@@ -49,7 +53,9 @@ def run(finished: Path, tmp_path: Path) -> Path:
 def test_a_finished_run_without_its_checkpoints_is_not_overwritten(registry: Registry, run: Path) -> None:
     shutil.rmtree(run / "checkpoints")
     before = tree(run)
-    with pytest.raises(RequestError, match=r"run holds a run without its checkpoints \(it has metrics.jsonl\).*replace"):
+    with pytest.raises(
+        RequestError, match=r"run holds a run without its checkpoints \(it has metrics.jsonl\).*replace"
+    ):
         fit(registry, run)
     assert tree(run) == before
     fit(registry, run, replace=True, steps=1)
@@ -100,7 +106,9 @@ def test_replace_takes_a_run_s_files_from_among_others(registry: Registry, run: 
     for name in more:
         (run / name).unlink()
     names = {path.name for path in run.rglob("*") if path.is_file() and "tfevents" not in path.name}
-    assert names == {path.name for path in (tmp_path / "other").rglob("*") if "tfevents" not in path.name and path.is_file()}
+    assert names == {
+        path.name for path in (tmp_path / "other").rglob("*") if "tfevents" not in path.name and path.is_file()
+    }
 
 
 @pytest.mark.parametrize(
@@ -187,7 +195,7 @@ def test_a_run_of_before_the_record_is_known_by_its_checkpoints(registry: Regist
     (run / RECORD).write_bytes(b"")  # a power cut
     check_free(run, replace=True)
     shutil.rmtree(run / "checkpoints")
-    with pytest.raises(RequestError, match="metrics.jsonl is there, where a run would write its own"):
+    with pytest.raises(RequestError, match=r"metrics.jsonl is there, where a run would write its own"):
         fit(registry, run, replace=True)
 
 
@@ -253,3 +261,148 @@ def test_a_folder_may_be_used_for_one_thing_after_another(tmp_path: Path) -> Non
     for _ in range(2):
         with alone(tmp_path, "predict", "predicts"), pytest.raises(RequestError, match="this process predicts in"):
             alone(tmp_path, "predict", "predicts").__enter__()
+
+
+def resealed(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """A checkpoint that somebody has edited, with a manifest that says it is whole."""
+    found = store.read(folder)
+    files = {name: dict(part) for name, part in found.files.items()}
+    change(files)
+    aside = folder.parent.parent / "elsewhere"
+    shutil.rmtree(aside, ignore_errors=True)
+    written = store.write(aside, found.step, files, 1)
+    shutil.rmtree(folder)
+    shutil.move(written, folder)
+    assert store.read(folder).step == found.step
+    return folder
+
+
+def lacking(file: str, *keys: str) -> Callable[[dict[str, Any]], None]:
+    def change(files: dict[str, Any]) -> None:
+        inside = files[file] = json.loads(json.dumps(files[file])) if file.endswith(".json") else files[file]
+        for key in keys[:-1]:
+            inside = inside[key]
+        del inside[keys[-1] if keys else next(iter(inside))]
+
+    return change
+
+
+def saying(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda files: files["state.json"].update({key: value})
+
+
+def cut_moments(files: dict[str, Any]) -> None:
+    files["optimizer.safetensors"] = {n: x for n, x in files["optimizer.safetensors"].items() if "exp_avg_sq" not in n}
+
+
+RESEALED: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
+    **{
+        f"no {key}": (lacking("state.json", key), f"state.json: lacks or misstates {key}")
+        for key in (
+            "format",
+            "step",
+            "best",
+            "scaler",
+            "loader",
+            "ranks",
+            "threads",
+            "versions",
+            "configuration",
+            "logs",
+        )
+    },
+    "no state": (lambda files: files["state.json"].clear(), "state.json: lacks or misstates format, step"),
+    "another step": (saying("step", 7), "misstates step"),
+    "a step that is true": (saying("step", True), "misstates step"),
+    "best in words": (saying("best", "low"), "misstates best"),
+    "best is no number": (saying("best", float("nan")), "misstates best"),
+    "no batches": (lacking("state.json", "loader", "batches"), "misstates loader"),
+    "bad rows": (saying("loader", {"batches": 8, "batch_size": 8, "rows": 40, "seed": 0, "bad": {"x": 1}}), "loader"),
+    "another place in the data": (lambda f: f["state.json"]["loader"].update(batches=3), "misstates loader"),
+    "no scale": (saying("scaler", {"scale": 0, "good": 0}), "misstates scaler"),
+    "no options": (lacking("state.json", "configuration", "options"), "misstates configuration"),
+    "no digest of a log": (lacking("state.json", "logs", "metrics.jsonl", "sha256"), "misstates logs"),
+    "no log": (lacking("state.json", "logs", "metrics.jsonl"), "misstates logs"),
+    "idle in words": (saying("idle", "backbone"), "misstates idle"),
+    "a weight less": (lacking("model.safetensors"), "model.safetensors: lacks "),
+    "an average less": (lacking("ema.safetensors"), "ema.safetensors: lacks "),
+    "a moment less": (lacking("optimizer.safetensors"), "optimizer.safetensors: lacks "),
+    "no second moments": (cut_moments, "optimizer.safetensors: lacks .*exp_avg_sq"),
+    "no weights at all": (lambda files: files.pop("model.safetensors"), "has no model.safetensors"),
+    "no state at all": (lambda files: files.pop("state.json"), "has no state.json"),
+}
+
+
+@pytest.mark.parametrize("name", RESEALED)
+def test_a_checkpoint_that_lacks_something_is_passed_over(
+    name: str, registry: Registry, run: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change, text = RESEALED[name]
+    resealed(run / "checkpoints" / "step-00000008", change)
+    held = rows(small(registry), 10, seed=9)
+    how: dict[str, Any] = {"validation": held, "pictures_every": 4, "pictures": pictures}
+    fit(registry, run, resume=True, save_steps=4, validate_every=4, **how)
+    said = capsys.readouterr().err
+    assert re.search(f"step-00000008.*{text}.*; the checkpoint before it is tried", said), said
+    shutil.rmtree(run / "elsewhere", ignore_errors=True)
+    assert digests(run) == digests(finished)
+
+
+def test_a_checkpoint_of_a_later_mmcore_is_not_passed_over(registry: Registry, run: Path) -> None:
+    resealed(run / "checkpoints" / "step-00000008", saying("format", 99))
+    with pytest.raises(RequestError, match="has format 99, expected 3 at most; it is of a later mmcore"):
+        fit(registry, run, resume=True)
+
+
+@pytest.mark.parametrize("name", ["manifest", "state.json", "model.safetensors"])
+def test_a_file_that_has_grown_beyond_memory_is_passed_over(
+    name: str, registry: Registry, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (run / "checkpoints" / "step-00000008" / name).open("r+b") as file:
+        file.truncate(100 << 30)
+    held = rows(small(registry), 10, seed=9)
+    how: dict[str, Any] = {"validation": held, "pictures_every": 4, "pictures": pictures}
+    assert fit(registry, run, resume=True, save_steps=4, validate_every=4, **how).step == 8
+    assert f"{name}: has {100 << 30} bytes, expected" in capsys.readouterr().err
+
+
+def test_what_memory_does_not_hold_is_passed_over(registry: Registry, tmp_path: Path) -> None:
+    """Also where a manifest was made for it."""
+    store.write(tmp_path, 1, {"a.json": {}}, 3)
+    folder = store.write(tmp_path, 2, {"a.json": {}}, 3)
+    size = 1 << 55
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fstat", lambda descriptor: os.stat_result((0o100644, *[0] * 5, size, 0, 0, 0)))
+        patch.setattr(store, "_manifest", lambda at: {"a.json": ("0" * 64, size)} if at == folder else {})
+        said: list[str] = []
+        with pytest.raises(RequestError):
+            store.newest(tmp_path, said.append)
+    assert said
+
+
+def test_a_file_system_in_layers_moves_no_folder(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of containers, where a folder of a lower layer cannot be renamed."""
+    fit(registry, tmp_path / "whole", save_steps=1, keep=2)
+
+    def stop(state: TrainState, report: object) -> None:
+        if state.step == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(registry, tmp_path / "run", save_steps=1, keep=2, watch=[stop])
+    lower = {path for path in (tmp_path / "run").rglob("*") if path.is_dir()}
+    newest = folders(tmp_path / "run" / "checkpoints")[0][1]
+    (newest / "ema.safetensors").unlink()  # damaged, so that one of its step is written again
+    rename = os.rename
+
+    def refusing(source: Any, target: Any, **how: Any) -> None:
+        if Path(source) in lower:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        rename(source, target, **how)
+
+    monkeypatch.setattr(os, "rename", refusing)
+    fit(registry, tmp_path / "run", save_steps=1, keep=2, resume=True)
+    assert digests(tmp_path / "run") == digests(tmp_path / "whole")
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"step-00000007", "step-00000008"}
