@@ -152,11 +152,19 @@ def compare(
             notes.append(f"{name} {theirs} before, {mine} now: equal up to rounding at best")
     for name in SAME:
         path, saved = folder / name, told.get("logs", {}).get(name)
-        kept = path.read_bytes()[: saved["bytes"]] if saved and path.is_file() else b""
+        kept = _beginning(path, saved["bytes"]) if saved and path.is_file() else b""
         if saved and mark(kept) != saved:
             notes.append(f"{path} is not as it was at step {checkpoint.step}; its whole lines are kept")
     for note in notes:
         tell(f"resume: {note}")
+
+
+def _beginning(path: Path, count: int) -> bytes:
+    """At most so many bytes of a file, nothing of one that is shorter."""
+    if path.stat().st_size < count:
+        return b""
+    with path.open("rb") as file:
+        return file.read(count)
 
 
 def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
