@@ -20,6 +20,7 @@ from mmcore.model.joint import JointModel
 from mmcore.model.roles import RoleMix
 from mmcore.plugins import Registry
 from mmcore.sampling.ask import sample
+from mmcore.store.folder import check_free, is_run
 from mmcore.training import TrainOptions, fit
 
 COMPONENTS = 20
@@ -77,6 +78,7 @@ def run(
             raise RequestError(f"demo: {extra} is not installed; pip install 'mmcore-diffusion[demo]'") from error
     from mmcore.demo import pictures, report
 
+    _check_folder(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -127,6 +129,19 @@ def run(
         print(f"{name:>32}  {value:.4f}" if isinstance(value, float) else f"{name:>32}  {value}")
     print(f"report: {page.resolve()}")
     return figures
+
+
+_PICTURES = ("joint.png", "by_label.png", "masks.png", "confusion.png", "curves.png", "image-only.png")
+PAGES = ("metrics.json", "report.html", "comparison.json", *_PICTURES)
+"""What is written beside the run."""
+
+
+def _check_folder(out: Path) -> None:
+    """Refuse a folder with files of other origin, where the demo would write its own."""
+    check_free(out, replace=True)
+    found = [] if is_run(out) else [out / name for name in PAGES if os.path.lexists(out / name)]
+    if found:
+        raise RequestError(f"demo: {found[0]} is there, and no demo has left it; name another folder by --out")
 
 
 def _compare(

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import attrs
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
@@ -210,6 +211,7 @@ def write_samples(
         the files.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    before = _answered(folder)
     written = {"samples.png": pictures.png(pictures.sheet(model.variables, answer))}
     words = {}
     for m in model.variables:
@@ -224,11 +226,41 @@ def write_samples(
     written["samples.safetensors"] = to_bytes({name: x.contiguous() for name, x in answer.items()})
     for name, data in written.items():
         replace_file(folder / name, data)
-    # Of an answer that was here before and had other modalities.
-    for path in folder.glob("grid-*.png"):
-        if path.name not in written:
-            path.unlink()
+    # Of the answer that was here before and had other modalities.
+    for name in before:
+        if f"grid-{name}.png" not in written:
+            (folder / f"grid-{name}.png").unlink(missing_ok=True)
     return [folder / name for name in written]
+
+
+def check_answers(folder: Path, *, force: bool) -> None:
+    """Refuse a folder in which something would be lost.
+
+    Args:
+        folder: where an answer is to be written.
+        force: another answer may be.
+
+    Raises:
+        RequestError: naming what is there.
+    """
+    found = [path for name in _ANSWER for path in sorted(folder.glob(name))]
+    if found and not (folder / "samples.safetensors").exists():
+        raise RequestError(f"--out {folder} has {found[0].name}, and no samples that it is of; name another folder")
+    if found and not force:
+        raise RequestError(f"--out {folder} holds samples already; name another folder, or overwrite them by --force")
+
+
+_ANSWER = ("samples.safetensors", "samples.json", "samples.png", "grid-*.png")
+
+
+def _answered(folder: Path) -> list[str]:
+    """What the answer is of that lies in a folder; nothing where there is none, or none that can be read."""
+    try:
+        with safe_open(folder / "samples.safetensors", "numpy") as file:
+            # A name that leads elsewhere is of no file that was written here.
+            return [name for name in file.keys() if Path(name).name == name]  # noqa: SIM118 - the file is no mapping
+    except (SafetensorError, OSError, ValueError):
+        return []
 
 
 def use_threads(wanted: int) -> None:

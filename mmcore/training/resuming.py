@@ -47,7 +47,7 @@ def sound(checkpoint: Checkpoint) -> Checkpoint:
     path = checkpoint.folder / "state.json"
     told = checkpoint.files.get(path.name, {})
     number = told.get("format")
-    if _whole(number) and number > FORMAT:
+    if isinstance(number, int) and number > FORMAT:
         raise RequestError(f"{path}: has format {number}, expected {FORMAT} at most; it is of a later mmcore")
     former = number in (1, 2)
     checkpoint = upgraded(checkpoint)
