@@ -1,7 +1,6 @@
 """The program: every command, and the exit status of whatever happens."""
 
 import platform
-import sys
 from typing import Annotated
 
 import typer
@@ -12,6 +11,7 @@ from mmcore.cli.common import registry_of
 from mmcore.cli.config import config
 from mmcore.cli.data import data, embed
 from mmcore.cli.demo import demo
+from mmcore.cli.ending import ending
 from mmcore.cli.evaluate import evaluate
 from mmcore.cli.init import init
 from mmcore.cli.new_plugin import new_plugin
@@ -20,7 +20,6 @@ from mmcore.cli.predict import predict
 from mmcore.cli.report import report
 from mmcore.cli.sample import sample
 from mmcore.cli.train import train
-from mmcore.errors import ConfigError, MmcoreError, PluginError, RequestError
 
 app = typer.Typer(
     help="Joint diffusion models over any number of modalities and tasks.",
@@ -44,30 +43,8 @@ __all__ = ["app", "main", "registry_of"]
 
 def main() -> None:
     """Run the command line; exit status 0 done, 1 the work failed, 2 the request was wrong."""
-    try:
+    with ending():
         app()
-    except MmcoreError as error:
-        # One line each, whatever a plugin has put into its message.
-        lines = [f"{error.where}: {p}" for p in error.problems] if isinstance(error, ConfigError) else [str(error)]
-        for line in lines:
-            _tell(line)
-        sys.exit(2 if isinstance(error, RequestError | PluginError) else 1)
-    except KeyboardInterrupt:
-        print("mmcore: interrupted", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(1)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _tell(where + (error.strerror or str(error)))
-        sys.exit(1)
-
-
-def _tell(line: str) -> None:
-    # Not above: --help waits for no metadata.
-    from mmcore.plugins.metadata import one_line
-
-    print(f"mmcore: {one_line(line)}", file=sys.stderr)
 
 
 def _print_versions(wanted: bool) -> None:

@@ -10,6 +10,7 @@ def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
 ) -> None:
     """Write report.html of a run: curves, samples and configuration, in one page that needs no other file."""
+    from mmcore.plugins.loading import tell
     from mmcore.runs.report import write
 
-    print(f"report: {write(run).resolve()}")
+    print(f"report: {write(run, tell).resolve()}")

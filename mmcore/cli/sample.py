@@ -58,12 +58,12 @@ def sample(
 ) -> None:
     """Draw samples: pictures as PNG, all of them as safetensors, and in words as JSON."""
     registry = registry_of(context)
-    if out is not None and (out / "samples.safetensors").exists() and not force:
-        raise RequestError(f"--out {out} holds samples already; name another folder, or overwrite them by --force")
     from mmcore.runs.reader import Reader
-    from mmcore.runs.run import write_samples
+    from mmcore.runs.run import check_answers, write_samples
     from mmcore.sampling import sample
 
+    if out is not None:
+        check_answers(out, force=force)
     reader = Reader.open(run, registry=registry, device=device)
     model = reader.model
     how = reader.asking(

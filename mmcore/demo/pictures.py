@@ -1,5 +1,6 @@
 """The demo's pictures."""
 
+import json
 from pathlib import Path
 
 import matplotlib as mpl
@@ -19,7 +20,8 @@ def write(out: Path, answers: Answers, test: Rows) -> None:
         _by_label(out / "by_label.png", answers.by_label)
         _masks(out / "masks.png", test, answers.by_image)
         _confusion(out / "confusion.png", test["label"], answers.by_image["label"])
-    (out / "curves.png").write_bytes(curves(out / "metrics.jsonl"))
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    (out / "curves.png").write_bytes(curves(lines))
 
 
 def grid(images: Tensor, path: Path, title: str) -> None:

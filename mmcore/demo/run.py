@@ -23,6 +23,7 @@ from mmcore.model.roles import RoleMix
 from mmcore.plugins import Registry
 from mmcore.runs.run import CONFIG, replace_file
 from mmcore.sampling.ask import sample
+from mmcore.store.folder import check_free, is_run
 from mmcore.training import TrainOptions, fit
 
 COMPONENTS = 20
@@ -112,6 +113,7 @@ def run(
             raise RequestError(f"demo: {extra} is not installed; pip install 'mmcore-diffusion[demo]'") from error
     from mmcore.demo import pictures, report
 
+    _check_folder(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -167,6 +169,19 @@ def run(
     print(f"ask it: mmcore sample {out} --given label=3")
     print(f"        mmcore predict {out} test --again label -o {out / 'predicted'}")
     return figures
+
+
+_PICTURES = ("joint.png", "by_label.png", "masks.png", "confusion.png", "curves.png", "image-only.png")
+PAGES = ("metrics.json", "report.html", "comparison.json", *_PICTURES)
+"""What is written beside the run."""
+
+
+def _check_folder(out: Path) -> None:
+    """Refuse a folder with files of other origin, where the demo would write its own."""
+    check_free(out, replace=True)
+    found = [] if is_run(out) else [out / name for name in PAGES if os.path.lexists(out / name)]
+    if found:
+        raise RequestError(f"demo: {found[0]} is there, and no demo has left it; name another folder by --out")
 
 
 def _compare(

@@ -18,6 +18,7 @@ from mmcore.data import Dataset, Table
 from mmcore.data.table import rows_for
 from mmcore.errors import RequestError
 from mmcore.model.joint import JointModel
+from mmcore.model.mode import evaluating
 from mmcore.model.roles import Role
 from mmcore.process import bound
 from mmcore.rng import Rng
@@ -145,16 +146,11 @@ def evaluate(
         raise RequestError("evaluate: no row has a modality to generate, expected one at least")
     parts: list[tuple[Tensor, ...]] = []
     timesteps = _Timesteps.of(model)
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for chosen in asks.split(batch_size):
-                values = {name: x[chosen].to(model.device) for name, x in table.rows.values.items()}
-                rng = Rng(seed, chosen.to(model.device)).of("evaluate")
-                parts.append(_Rows(model, values, roles[chosen].to(model.device), rng, timesteps).parts(draws))
-    finally:
-        model.train(training)
+    with evaluating(model), torch.inference_mode():
+        for chosen in asks.split(batch_size):
+            values = {name: x[chosen].to(model.device) for name, x in table.rows.values.items()}
+            rng = Rng(seed, chosen.to(model.device)).of("evaluate")
+            parts.append(_Rows(model, values, roles[chosen].to(model.device), rng, timesteps).parts(draws))
     L0, space, L1, L2 = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
     generates = roles[asks] == Role.GENERATE
     sizes = torch.tensor([float(torch.Size(m.spec.shape).numel()) for m in model.variables], dtype=torch.float64)

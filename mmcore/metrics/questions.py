@@ -26,6 +26,7 @@ from mmcore.metrics.figure import Figure, average
 from mmcore.metrics.squeezenet import SqueezeNet, extract, lpips
 from mmcore.modality.base import Modality
 from mmcore.model.joint import JointModel
+from mmcore.model.mode import evaluating
 from mmcore.rng import Rng
 from mmcore.sampling import Denoiser, Here, Question, sample
 
@@ -282,17 +283,13 @@ def class_probabilities(
     n = len(next(iter(given.values())))
     for other, x in given.items():
         model.variable(other).spec.check(x, f"given {other!r}")
-    loss, parts, training = m.loss(), [], model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for rows in torch.arange(n).split(batch_size):
-                params = _at_the_end(model, {k: x[rows] for k, x in given.items()}, rows, seed)[name]
-                classes = range(_low(m), int(m.spec.high or 0) + 1)
-                targets = (torch.full((len(rows),), k, dtype=m.spec.dtype, device=model.device) for k in classes)
-                parts.append(torch.stack([-loss(params, target) for target in targets], 1).double().softmax(1).cpu())
-    finally:
-        model.train(training)
+    loss, parts = m.loss(), []
+    with evaluating(model), torch.inference_mode():
+        for rows in torch.arange(n).split(batch_size):
+            params = _at_the_end(model, {k: x[rows] for k, x in given.items()}, rows, seed)[name]
+            classes = range(_low(m), int(m.spec.high or 0) + 1)
+            targets = (torch.full((len(rows),), k, dtype=m.spec.dtype, device=model.device) for k in classes)
+            parts.append(torch.stack([-loss(params, target) for target in targets], 1).double().softmax(1).cpu())
     return torch.cat(parts)
 
 

@@ -89,7 +89,7 @@ def write(asked: "Predictions", folder: Path, *, force: bool, quiet: bool) -> Wr
     _check_folder(asked, folder, columns)
     _check_keys(asked.rows.source)
     question = _question(asked)
-    with alone(folder, "predict", f"another process predicts in {folder}"):
+    with alone(folder, "predict", "predicts"):
         done = _begun(folder, question, columns, force=force)
         # The question first: of another one all else differs too.
         seen, table = _seen(asked.rows.source, done), hashlib.sha256(_written(folder, done, len(asked)))

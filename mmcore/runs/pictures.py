@@ -1,13 +1,12 @@
 """Pictures for a person's eye: sheets of samples, and curves of a run."""
 
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import RequestError
+from mmcore.plugins.metadata import printable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 INK, WARM, MUTED = "#1f2a44", "#d1495b", "#8a93a6"
 STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10}
 SIDE, GAP, LINE, COLUMNS = 72, 6, 13, 8
+MOST_CURVES = 64
 
 
 def sheet(variables: Sequence["Modality"], answer: Mapping[str, "Tensor"], limit: int = 64) -> "Image":
@@ -82,8 +82,8 @@ def png(image: "Image") -> bytes:
     return buffer.getvalue()
 
 
-def curves(metrics: Path) -> bytes:
-    """Each task's loss over training, from ``metrics.jsonl``, as a PNG.
+def curves(lines: Sequence[Mapping[str, Any]]) -> bytes:
+    """Each task's loss over training, from the lines of ``metrics.jsonl``, as a PNG.
 
     Raises:
         RequestError: matplotlib is not installed.
@@ -93,8 +93,7 @@ def curves(metrics: Path) -> bytes:
         from matplotlib.figure import Figure
     except Exception as error:  # a broken installation fails in ways of its own, and must not end a run that is done
         raise RequestError("report: matplotlib is not installed; pip install 'mmcore-diffusion[report]'") from error
-    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
-    names = list(lines[0]["tasks"]) if lines else []
+    names = list(lines[-1]["tasks"])[:MOST_CURVES] if lines else []
     columns = max(1, min(len(names), 4))
     rows = max(1, math.ceil(len(names) / columns))
     buffer = io.BytesIO()
@@ -102,8 +101,10 @@ def curves(metrics: Path) -> bytes:
         figure = Figure(figsize=(10, 2.4 * rows), layout="constrained")
         places = figure.subplots(rows, columns, squeeze=False).flatten()
         for axes, name in zip(places, names, strict=False):
-            points = [(line["step"], line["tasks"][name]["loss"]) for line in lines if line["tasks"][name]["rows"]]
-            axes.set(title=name, xlabel="step")
+            told = [(line["step"], line["tasks"].get(name)) for line in lines]
+            points = [(step, float(task["loss"])) for step, task in told if task and task["rows"]]
+            # No name is mathematics, nor has what no font shows.
+            axes.set(title=printable(name).replace("$", r"\$"), xlabel="step")
             if not points:
                 continue
             steps, losses = zip(*points, strict=True)

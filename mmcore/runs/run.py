@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import attrs
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
@@ -19,8 +20,7 @@ from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry
 from mmcore.runs import pictures, report
 from mmcore.sampling.ask import sample
-from mmcore.store.checkpoint import folders
-from mmcore.store.folder import CHECKPOINTS
+from mmcore.store.folder import check_free, is_run, replace_file
 from mmcore.store.model import load
 from mmcore.training import StepReport, TrainState, fit
 from mmcore.training.loop import pick_device
@@ -108,6 +108,7 @@ def train(
         MmcoreError: the training failed.
     """
     use_threads(setup.config.threads)
+    _check_folder(Path(setup.config.out), resume=resume, replace=replace)
     rows = setup.rows()
     setup = setup.measured(rows)
     config, folder = setup.config, Path(setup.config.out)
@@ -116,11 +117,9 @@ def train(
     model = setup.model()
     written = files.text(setup.recorded()).encode()
     first = int(os.environ.get("RANK", "0")) == 0
-    if first and not folders(folder / CHECKPOINTS):
-        replace_file(folder / CONFIG, written)
 
     def keep(state: TrainState, report: StepReport) -> None:
-        # A folder that holds another run is refused before the first step, and then keeps its configuration.
+        # A folder that is refused, before the first step, keeps its configuration.
         nonlocal written
         if first and written:
             replace_file(folder / CONFIG, written)
@@ -150,6 +149,22 @@ def train(
         write_samples(folder / "samples", model, answer, {"n": config.sampling.n, **sampling})
         report.write(folder)
     return folder
+
+
+def _check_folder(folder: Path, *, resume: bool, replace: bool) -> None:
+    """Refuse a folder before anything is read: that of another run, or of files that are none of a run's.
+
+    Raises:
+        RequestError: naming a file, and what to do.
+    """
+    check_free(folder, resume=resume, replace=replace)
+    for path in (folder / CONFIG, folder / report.PAGE):
+        if not is_run(folder) and os.path.lexists(path):
+            raise RequestError(
+                f"training: {path} is there, where a run would write its own, and nothing says that a run has left it; choose another "
+                "folder, or move the file away"
+            )
+    report.check_own(folder)
 
 
 def _held_out(setup: Setup) -> Dataset:
@@ -196,6 +211,7 @@ def write_samples(
         the files.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    before = _answered(folder)
     written = {"samples.png": pictures.png(pictures.sheet(model.variables, answer))}
     words = {}
     for m in model.variables:
@@ -210,25 +226,44 @@ def write_samples(
     written["samples.safetensors"] = to_bytes({name: x.contiguous() for name, x in answer.items()})
     for name, data in written.items():
         replace_file(folder / name, data)
-    # Of an answer that was here before and had other modalities.
-    for path in folder.glob("grid-*.png"):
-        if path.name not in written:
-            path.unlink()
+    # Of the answer that was here before and had other modalities.
+    for name in before:
+        if f"grid-{name}.png" not in written:
+            (folder / f"grid-{name}.png").unlink(missing_ok=True)
     return [folder / name for name in written]
+
+
+def check_answers(folder: Path, *, force: bool) -> None:
+    """Refuse a folder in which something would be lost.
+
+    Args:
+        folder: where an answer is to be written.
+        force: another answer may be.
+
+    Raises:
+        RequestError: naming what is there.
+    """
+    found = [path for name in _ANSWER for path in sorted(folder.glob(name))]
+    if found and not (folder / "samples.safetensors").exists():
+        raise RequestError(f"--out {folder} has {found[0].name}, and no samples that it is of; name another folder")
+    if found and not force:
+        raise RequestError(f"--out {folder} holds samples already; name another folder, or overwrite them by --force")
+
+
+_ANSWER = ("samples.safetensors", "samples.json", "samples.png", "grid-*.png")
+
+
+def _answered(folder: Path) -> list[str]:
+    """What the answer is of that lies in a folder; nothing where there is none, or none that can be read."""
+    try:
+        with safe_open(folder / "samples.safetensors", "numpy") as file:
+            # A name that leads elsewhere is of no file that was written here.
+            return [name for name in file.keys() if Path(name).name == name]  # noqa: SIM118 - the file is no mapping
+    except (SafetensorError, OSError, ValueError):
+        return []
 
 
 def use_threads(wanted: int) -> None:
     """Use so many threads of the CPU; for 0 as many as torch finds, by the cores or by ``OMP_NUM_THREADS``."""
     if wanted:
         torch.set_num_threads(wanted)
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file in one go: whoever reads it finds the old or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    part.unlink(missing_ok=True)
-    # A file of its own, so that nothing is written through a link that lies there.
-    with part.open("xb") as file:
-        file.write(data)
-    os.replace(part, path)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmcore.errors import OptionError, RequestError
 from mmcore.model.joint import JointModel
+from mmcore.model.mode import evaluating
 from mmcore.model.roles import Role
 from mmcore.plugins import Registry
 from mmcore.process import Process
@@ -140,24 +141,17 @@ def sample(
     # What is absent in every row is left out; of the rest every batch answers, also one whose rows all lack it.
     absent_everywhere = (question.roles == Role.ABSENT).all(0)
     names = [m.name for m, left_out in zip(model.variables, absent_everywhere.tolist(), strict=True) if not left_out]
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            if conditioning == "rejection":
-                joint = Question.ask(model, batch_size, given={}, where={}, absent=absent)
-                values = by_rejection(
-                    lambda at: answers(joint, torch.arange(at, at + batch_size), None), given or {}, n
-                )
-            else:
-                parts = []
-                for at in range(0, n, batch_size):
-                    some = slice(at, min(n, at + batch_size))
-                    begun = None if start is None else {name: x[some].to(model.device) for name, x in start.items()}
-                    parts.append(answers(question.rows(some), rows[some], begun))
-                values = {name: torch.cat([part[name] for part in parts]) for name in names}
-    finally:
-        model.train(training)
+    with evaluating(model), torch.inference_mode():
+        if conditioning == "rejection":
+            joint = Question.ask(model, batch_size, given={}, where={}, absent=absent)
+            values = by_rejection(lambda at: answers(joint, torch.arange(at, at + batch_size), None), given or {}, n)
+        else:
+            parts = []
+            for at in range(0, n, batch_size):
+                some = slice(at, min(n, at + batch_size))
+                begun = None if start is None else {name: x[some].to(model.device) for name, x in start.items()}
+                parts.append(answers(question.rows(some), rows[some], begun))
+            values = {name: torch.cat([part[name] for part in parts]) for name in names}
     answer = {name: values[name] for name in names}
     return answer | {name: x for name, x in (given or {}).items() if name not in (where or {})}
 

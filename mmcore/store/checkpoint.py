@@ -10,6 +10,7 @@ added or another checkpoint's is found, and so is a manifest.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -28,7 +29,9 @@ from mmcore.store.reading import TEXT, DamagedError, parse_json, parse_tensors, 
 
 MANIFEST = "manifest"
 _FOLDER = re.compile(r"step-(\d{8,})")
-_LINE = re.compile(r"([0-9a-f]{64}) (\d{1,19}) ([a-z_]+\.(?:safetensors|json))")
+_FILE = r"[a-z_]+\.(?:safetensors|json)"
+_LINE = re.compile(rf"([0-9a-f]{{64}}) (\d{{1,19}}) ({_FILE})")
+_OURS = re.compile(rf"{MANIFEST}|{_FILE}")
 _ASIDE = ".aside-"
 
 Files = Mapping[str, Mapping[str, Tensor] | Mapping[str, Any]]
@@ -90,13 +93,12 @@ def write(root: Path, step: int, files: Files, keep: int) -> Path:
         _put(aside / MANIFEST, body + _seal(body))
         _flush(aside)
         if final.exists():  # a damaged one: a whole one of this step would have been used
-            final.rename(root / f"{_ASIDE}old-{name}")
+            let_go(final)
         aside.rename(final)
         _flush(root)
         earlier = [path for s, path in folders(root) if s <= step]
         for path in [*earlier[keep:], *(path for s, path in folders(root) if s > step)]:
-            path.rename(root / f"{_ASIDE}old-{path.name}")
-        sweep(root)
+            let_go(path)
     except OSError as error:
         with contextlib.suppress(OSError):
             sweep(root)
@@ -108,6 +110,31 @@ def write(root: Path, step: int, files: Files, keep: int) -> Path:
 def _tensors(content: Mapping[str, Tensor]) -> bytes:
     # A network may keep its weights in another order of memory (channels last); a file has one.
     return save({name: x.contiguous() for name, x in content.items()})
+
+
+def let_go(folder: Path) -> None:
+    """Remove a checkpoint. What no run has put there is kept, in a folder ``step-….kept`` beside it.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        folder.unlink()
+        return
+    # Its manifest first, so that it is whole or none. Not renamed: file systems in layers, as of containers, refuse that of a folder.
+    for name in sorted(os.listdir(folder), key=lambda name: name != MANIFEST):
+        path = folder / name
+        if _OURS.fullmatch(name) and (path.is_symlink() or not path.is_dir()):
+            path.unlink()
+    try:
+        folder.rmdir()
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        number = 1
+        while os.path.lexists(kept := folder.with_name(f"{folder.name}.kept{'' if number == 1 else f'-{number}'}")):
+            number += 1
+        shutil.move(folder, kept)
 
 
 def sweep(root: Path) -> None:
@@ -151,7 +178,7 @@ def read(folder: Path) -> Checkpoint:
     files = {}
     for name, (digest, size) in listed.items():
         path = folder / name
-        data = read_bytes(path, follow=False)
+        data = read_bytes(path, size, follow=False)
         if len(data) != size:
             raise DamagedError(f"{path}: has {len(data)} bytes, expected {size}")
         if hashlib.sha256(data).hexdigest() != digest:
@@ -184,8 +211,15 @@ def _manifest(folder: Path) -> dict[str, tuple[str, int]]:
     return listed
 
 
-def newest(root: Path, tell: Callable[[str], object]) -> Checkpoint:
-    """The newest checkpoint that is whole; ``tell`` is given a line on each damaged one before it.
+def newest(
+    root: Path, tell: Callable[[str], object], usable: Callable[[Checkpoint], Checkpoint] = lambda found: found
+) -> Checkpoint:
+    """The newest checkpoint that is whole.
+
+    Args:
+        root: the folder of all checkpoints.
+        tell: given a line on each damaged one before it.
+        usable: what it is made of; raises :class:`~mmcore.store.reading.DamagedError` for one that lacks or misstates something.
 
     Raises:
         RequestError: there is none.
@@ -193,7 +227,7 @@ def newest(root: Path, tell: Callable[[str], object]) -> Checkpoint:
     checkpoints = folders(root)
     for _, folder in checkpoints:
         try:
-            return read(folder)
+            return usable(read(folder))
         except DamagedError as error:
             tell(f"{error}; the checkpoint before it is tried")
     if checkpoints:

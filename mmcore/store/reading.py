@@ -7,8 +7,10 @@ sees it, for there is none here. Every fault is a :class:`DamagedError` that nam
 import json
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
 from safetensors.torch import load
@@ -26,6 +28,26 @@ class DamagedError(RequestError):
     """A file is not what it should be; the message begins with its path."""
 
 
+@contextmanager
+def opened(path: Path, *, follow: bool = True) -> Iterator[BinaryIO]:
+    """A regular file, to be read.
+
+    Raises:
+        DamagedError: missing, no regular file (a device or pipe would never end), or unreadable, also while it is read.
+    """
+    try:
+        # Not blocking: opening a pipe that nobody writes to would wait for ever.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise DamagedError(f"{path}: found a folder, pipe or device, expected a file")
+            yield file
+    except MemoryError as error:
+        raise DamagedError(f"{path}: has more bytes than memory is left") from error
+    except OSError as error:
+        why = "a link, expected a file" if path.is_symlink() and not follow else (error.strerror or str(error))
+        raise DamagedError(f"{path} cannot be read: {why}") from error
+
+
 def read_bytes(path: Path, limit: int | None = None, *, follow: bool = True) -> bytes:
     """All of a regular file.
 
@@ -35,20 +57,13 @@ def read_bytes(path: Path, limit: int | None = None, *, follow: bool = True) -> 
         follow: read what a link leads to; else a link is refused.
 
     Raises:
-        DamagedError: missing, no regular file (a device or pipe would never end), too long, or unreadable.
+        DamagedError: missing, no regular file, too long, or unreadable.
     """
-    try:
-        # Not blocking: opening a pipe that nobody writes to would wait for ever.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)), "rb") as file:
-            facts = os.fstat(file.fileno())
-            if not stat.S_ISREG(facts.st_mode):
-                raise DamagedError(f"{path}: found a folder, pipe or device, expected a file")
-            if limit is not None and facts.st_size > limit:
-                raise DamagedError(f"{path}: has {facts.st_size} bytes, expected at most {limit}")
-            return file.read()
-    except OSError as error:
-        why = "a link, expected a file" if path.is_symlink() and not follow else (error.strerror or str(error))
-        raise DamagedError(f"{path} cannot be read: {why}") from error
+    with opened(path, follow=follow) as file:
+        size = os.fstat(file.fileno()).st_size
+        if limit is not None and size > limit:
+            raise DamagedError(f"{path}: has {size} bytes, expected at most {limit}")
+        return file.read()
 
 
 def parse_json(data: bytes, path: Path) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any
 
 import attrs
 
-from mmcore.errors import MmcoreError
+from mmcore.errors import MmcoreError, RequestError
+from mmcore.store.reading import DamagedError, opened, parse_json
 from mmcore.training.state import TrainState
 from mmcore.training.step import StepReport
 from mmcore.training.trackers import Trackers
@@ -18,6 +19,8 @@ from mmcore.training.trackers import Trackers
 SAME = ("metrics.jsonl", "validation.jsonl")
 """Files that have the same bytes for the same run; clock times have a file of their own."""
 TIMING = "timing.jsonl"
+_LINE = 16 << 20
+"""The longest line of a log that is read, in bytes."""
 
 
 @attrs.define
@@ -36,12 +39,14 @@ class Logs:
         try:
             for name in (*SAME, TIMING):
                 path = folder / name
-                kept = b"" if after is None or not path.exists() else _until(path.read_bytes(), after)
+                kept = b"" if after is None or not os.path.lexists(path) else _until(path, after)
                 # Replaced as a whole: a kill leaves the old lines or the new ones.
                 aside = folder / f".aside-{name}"
                 aside.write_bytes(kept)
                 aside.replace(path)
             return cls(folder, trackers)
+        except DamagedError as error:
+            raise RequestError(f"resume: {error}; move it away to go on without its lines") from error
         except OSError as error:
             raise MmcoreError(f"training: {folder} cannot be written: {error.strerror or error}") from error
 
@@ -105,14 +110,15 @@ def mark(lines: bytes) -> dict[str, Any]:
     return {"bytes": len(lines), "sha256": hashlib.sha256(lines).hexdigest()}
 
 
-def _until(lines: bytes, step: int) -> bytes:
+def _until(path: Path, step: int) -> bytes:
     """The whole lines of steps up to ``step``; a torn or foreign one ends them."""
     kept = []
-    for line in lines.splitlines(keepends=True):
-        try:
-            if not line.endswith(b"\n") or json.loads(line)["step"] > step:
+    with opened(path, follow=False) as file:
+        while (line := file.readline(_LINE)).endswith(b"\n"):
+            try:
+                if parse_json(line, path)["step"] > step:
+                    break
+            except (DamagedError, KeyError, TypeError):
                 break
-        except (ValueError, KeyError, TypeError):
-            break
-        kept.append(line)
+            kept.append(line)
     return b"".join(kept)

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from mmcore.data.table import rows_for
 from mmcore.errors import MmcoreError, RequestError
 from mmcore.model.joint import JointModel
 from mmcore.progress import Progress
-from mmcore.store.checkpoint import newest
+from mmcore.store.checkpoint import Checkpoint, newest
 from mmcore.store.folder import CHECKPOINTS, claimed
 from mmcore.store.model import describe, save
 from mmcore.training.draws import draws_globally
@@ -24,8 +25,8 @@ from mmcore.training.logs import Logs, total
 from mmcore.training.options import TrainOptions
 from mmcore.training.precision import backbone_execution
 from mmcore.training.ranks import Ranks, full_cpu_copy
-from mmcore.training.resuming import compare, compared_rows, deciding, known_by
-from mmcore.training.saving import Saver, restore, tell, upgraded
+from mmcore.training.resuming import compare, compared_rows, deciding, known_by, sound
+from mmcore.training.saving import Saver, check_fit, restore, tell
 from mmcore.training.state import TrainState
 from mmcore.training.step import StepReport, training_step
 from mmcore.training.trackers import Tracker, Trackers, trackers_for
@@ -145,10 +146,11 @@ def fit(
         if folder is not None:
             checkpoint = None
             compared = loading.compared
-            if resume:
-                checkpoint = upgraded(newest(folder / CHECKPOINTS, tell if ranks.first else lambda line: None))
-                compared = compared_rows(checkpoint, compared)
             configuration |= {"run": deciding(model.configuration), "model": describe(model)}
+            if resume:
+                usable = partial(_usable, state, json.loads(json.dumps(configuration)))
+                checkpoint = newest(folder / CHECKPOINTS, tell if ranks.first else lambda line: None, usable)
+                compared = compared_rows(checkpoint, compared)
             configuration["data"] = known_by(loader.dataset, compared)
             # In JSON's types, to be compared with what comes back from a file.
             configuration = json.loads(json.dumps(configuration))
@@ -180,6 +182,16 @@ def fit(
         model.eval()
         _save(model, folder and folder / "model", ranks)
     return state
+
+
+def _usable(state: TrainState, configuration: Mapping[str, Any], checkpoint: Checkpoint) -> Checkpoint:
+    """A checkpoint that says all that it must, and holds what a run of the same configuration has."""
+    checkpoint = sound(checkpoint)
+    told = checkpoint.files["state.json"]["configuration"]
+    # Where something has changed, the tensors are another matter, of which restoring tells.
+    if all(told[name] == configuration[name] for name in ("options", "model")):
+        check_fit(state, checkpoint)
+    return checkpoint
 
 
 def _loop(state: TrainState, loader: Loader, watchers: Iterable[Watcher], *, quiet: bool) -> None:

@@ -1,5 +1,7 @@
 """Whether a run that goes on is the run that was: its configuration, its data, and all else that makes a difference."""
 
+import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,10 @@ from mmcore.data.digest import digest
 from mmcore.data.loader import Readable
 from mmcore.errors import MmcoreError, RequestError
 from mmcore.store.checkpoint import Checkpoint
+from mmcore.store.reading import DamagedError
 from mmcore.training.logs import SAME, mark
 from mmcore.training.ranks import Ranks
-from mmcore.training.saving import tell
+from mmcore.training.saving import FORMAT, tell, upgraded
 
 FREE = (*(field.name for field in attrs.fields(LoaderOptions)), "expect", "unpaired", "bad_row_limit")
 """What a configuration says of data that may change while a run is interrupted: it changes no result."""
@@ -32,6 +35,61 @@ def deciding(configuration: Mapping[str, Any] | None) -> dict[str, Any]:
 def known_by(rows: Readable, compared: int) -> dict[str, Any]:
     """What data are known by: how many rows there are, and a digest of some."""
     return {"rows": len(rows), "compared": compared, "digest": digest(rows, compared)}
+
+
+def sound(checkpoint: Checkpoint) -> Checkpoint:
+    """A checkpoint in today's format that says all that it must.
+
+    Raises:
+        DamagedError: it lacks or misstates something.
+        RequestError: it is of a later mmcore.
+    """
+    path = checkpoint.folder / "state.json"
+    told = checkpoint.files.get(path.name, {})
+    number = told.get("format")
+    if isinstance(number, int) and number > FORMAT:
+        raise RequestError(f"{path}: has format {number}, expected {FORMAT} at most; it is of a later mmcore")
+    former = number in (1, 2)
+    checkpoint = upgraded(checkpoint)
+    told = checkpoint.files.get(path.name, {})
+    scaler, loader, configuration = (_table(told.get(name)) for name in ("scaler", "loader", "configuration"))
+    logs, versions, best = _table(told.get("logs")), _table(told.get("versions")), told.get("best")
+    bad, idle = loader.get("bad"), told.get("idle", [])
+    right = {
+        "format": told.get("format") == FORMAT,
+        "step": _whole(told.get("step")) and told["step"] == checkpoint.step,
+        "best": "best" in told and (best is None or _finite(best)),
+        "scaler": _finite(scaler.get("scale")) and scaler["scale"] > 0 and _whole(scaler.get("good")),
+        "loader": all(_whole(loader.get(name)) for name in ("batches", "batch_size", "rows"))
+        and loader["batches"] == checkpoint.step
+        and isinstance(loader.get("seed"), int)
+        and isinstance(bad, dict)
+        and all(re.fullmatch(r"\d{1,18}", key) and isinstance(text, str) for key, text in bad.items()),
+        "ranks": _whole(told.get("ranks")) and told["ranks"] > 0,
+        "threads": _whole(told.get("threads")) or (former and "threads" not in told),
+        "versions": all(isinstance(versions.get(name), str) for name in ("mmcore", "torch")),
+        "configuration": all(isinstance(configuration.get(name), dict) for name in ("options", "model", "data"))
+        and (former or isinstance(configuration.get("run"), dict))
+        and _whole(configuration["data"].get("rows")),
+        "logs": (former or logs.keys() >= set(SAME))
+        and all(_whole(_table(x).get("bytes")) and isinstance(x.get("sha256"), str) for x in logs.values()),
+        "idle": isinstance(idle, list) and all(isinstance(name, str) for name in idle),
+    }
+    if wrong := [name for name, holds in right.items() if not holds]:
+        raise DamagedError(f"{path}: lacks or misstates {', '.join(wrong)}")
+    return checkpoint
+
+
+def _table(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 62
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def compared_rows(checkpoint: Checkpoint, default: int) -> int:
@@ -94,11 +152,19 @@ def compare(
             notes.append(f"{name} {theirs} before, {mine} now: equal up to rounding at best")
     for name in SAME:
         path, saved = folder / name, told.get("logs", {}).get(name)
-        kept = path.read_bytes()[: saved["bytes"]] if saved and path.is_file() else b""
+        kept = _beginning(path, saved["bytes"]) if saved and path.is_file() else b""
         if saved and mark(kept) != saved:
             notes.append(f"{path} is not as it was at step {checkpoint.step}; its whole lines are kept")
     for note in notes:
         tell(f"resume: {note}")
+
+
+def _beginning(path: Path, count: int) -> bytes:
+    """At most so many bytes of a file, nothing of one that is shorter."""
+    if path.stat().st_size < count:
+        return b""
+    with path.open("rb") as file:
+        return file.read(count)
 
 
 def differences(old: Any, new: Any, prefix: str = "") -> list[str]:

@@ -21,6 +21,7 @@ from mmcore.store.checkpoint import Checkpoint, Files, write
 from mmcore.store.model import upgraded as upgraded_model
 from mmcore.store.model import upgraded_names
 from mmcore.store.parts import unlike
+from mmcore.store.reading import DamagedError
 from mmcore.training.ranks import full_cpu_copy, local_shard, shard_like
 from mmcore.training.state import TrainState
 from mmcore.training.step import StepReport
@@ -48,12 +49,7 @@ def snapshot(state: TrainState, loader: Stateful, facts: Mapping[str, Any]) -> F
         facts: more for ``state.json``.
     """
     optimizer = {f"{name}/{key}": x for name, p in state.named().items() for key, x in state.optimizer.state[p].items()}
-    tensors = {
-        "model.safetensors": state.model.state_dict(),
-        "ema.safetensors": state.ema,
-        "optimizer.safetensors": optimizer,
-        "task_weights.safetensors": state.task_weights.state_dict(),
-    }
+    tensors = {**_held(state), OPTIMIZER: optimizer}
     scaler = {"scale": state.scaler.scale, "good": state.scaler.good}
     best = state.best if state.best < float("inf") else None
     versions = {"mmcore": __version__, "torch": str(torch.__version__)}
@@ -102,7 +98,7 @@ def upgraded(checkpoint: Checkpoint) -> Checkpoint:
             if file.endswith(".safetensors")
         }
     except (KeyError, TypeError, AttributeError) as error:
-        raise RequestError(f"{checkpoint.folder / 'state.json'}: lacks or misstates {error}") from error
+        raise DamagedError(f"{checkpoint.folder / 'state.json'}: lacks or misstates {error}") from error
     return _with_data(attrs.evolve(checkpoint, files={**checkpoint.files, **tensors}), told)
 
 
@@ -112,7 +108,7 @@ def _with_data(checkpoint: Checkpoint, told: Mapping[str, Any]) -> Checkpoint:
         configuration = dict(told["configuration"])
         configuration["data"] = {"rows": configuration.pop("rows")}
     except (KeyError, TypeError, ValueError) as error:
-        raise RequestError(f"{checkpoint.folder / 'state.json'}: lacks or misstates {error}") from error
+        raise DamagedError(f"{checkpoint.folder / 'state.json'}: lacks or misstates {error}") from error
     told = {**told, "format": FORMAT, "configuration": configuration}
     return attrs.evolve(checkpoint, files={**checkpoint.files, "state.json": told})
 
@@ -133,43 +129,67 @@ def restore(state: TrainState, loader: Stateful, checkpoint: Checkpoint) -> None
             state.scaler.scale, state.scaler.good = float(scaler["scale"]), int(scaler["good"])
         loader.load_state_dict(told["loader"])
     except (KeyError, TypeError, ValueError) as error:
-        raise RequestError(f"{checkpoint.folder / 'state.json'}: lacks or misstates {error}") from error
+        raise DamagedError(f"{checkpoint.folder / 'state.json'}: lacks or misstates {error}") from error
+    check_fit(state, checkpoint)
     with torch.no_grad():
-        for file, into in (
-            ("model.safetensors", state.model.state_dict()),
-            ("ema.safetensors", state.ema),
-            ("task_weights.safetensors", state.task_weights.state_dict()),
-        ):
+        for file, into in _held(state).items():
             saved = _part(checkpoint, file)
-            _check_names(checkpoint.folder / file, set(saved), set(into))
-            if lines := unlike(saved, into):
-                raise RequestError(f"{checkpoint.folder / file}: does not fit the model: {lines}")
             for name, x in into.items():
                 local_shard(x).copy_(local_shard(shard_like(saved[name], x)))
-    _restore_optimizer(state, checkpoint)
-
-
-def _restore_optimizer(state: TrainState, checkpoint: Checkpoint) -> None:
-    path = checkpoint.folder / "optimizer.safetensors"
-    saved: dict[str, dict[str, Tensor]] = {}
-    for joined, x in _part(checkpoint, path.name).items():
-        name, _, key = joined.rpartition("/")
-        saved.setdefault(name, {})[key] = x
     named = state.named()
-    if state.step:  # before the first step there is none
-        idle = _part(checkpoint, "state.json").get("idle", [])
-        _check_names(path, set(saved), {name for name in named if name not in idle})
-    for name, parts in saved.items():
+    for name, parts in _moments(checkpoint).items():
         p = named[name]
         for key, x in parts.items():
-            if x.shape not in (p.shape, torch.Size([])):
-                raise RequestError(f"{path}: {name}/{key} has shape {tuple(x.shape)}, expected {tuple(p.shape)}")
             state.optimizer.state[p][key] = shard_like(x, p) if x.shape == p.shape else x.to(p.device)
+
+
+def check_fit(state: TrainState, checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint whose tensors are not those of a state.
+
+    Raises:
+        DamagedError: naming the file, and the tensors.
+    """
+    for file, into in _held(state).items():
+        saved = _part(checkpoint, file)
+        _check_names(checkpoint.folder / file, set(saved), set(into))
+        if lines := unlike(saved, into):
+            raise DamagedError(f"{checkpoint.folder / file}: does not fit the model: {lines}")
+    path, named, saved = checkpoint.folder / OPTIMIZER, state.named(), _moments(checkpoint)
+    idle = _part(checkpoint, "state.json").get("idle", [])
+    # Before the first step there is none.
+    _check_names(path, set(saved), {name for name in named if name not in idle} if checkpoint.step else set())
+    for name, parts in saved.items():
+        _check_names(path, {f"{name}/{key}" for key in parts}, {f"{name}/{key}" for key in MOMENTS})
+        for key, x in parts.items():
+            shape = torch.Size([]) if key == "step" else named[name].shape
+            if x.shape != shape:
+                raise DamagedError(f"{path}: {name}/{key} has shape {tuple(x.shape)}, expected {tuple(shape)}")
+
+
+OPTIMIZER, MOMENTS = "optimizer.safetensors", ("step", "exp_avg", "exp_avg_sq")
+"""Of AdamW, for each parameter."""
+
+
+def _held(state: TrainState) -> dict[str, Mapping[str, Tensor]]:
+    """The tensors of a state by file, but for the optimizer's."""
+    return {
+        "model.safetensors": state.model.state_dict(),
+        "ema.safetensors": state.ema,
+        "task_weights.safetensors": state.task_weights.state_dict(),
+    }
+
+
+def _moments(checkpoint: Checkpoint) -> dict[str, dict[str, Tensor]]:
+    saved: dict[str, dict[str, Tensor]] = {}
+    for joined, x in _part(checkpoint, OPTIMIZER).items():
+        name, _, key = joined.rpartition("/")
+        saved.setdefault(name, {})[key] = x
+    return saved
 
 
 def _part(checkpoint: Checkpoint, file: str) -> dict[str, Any]:
     if file not in checkpoint.files:
-        raise RequestError(f"{checkpoint.folder}: has no {file}")
+        raise DamagedError(f"{checkpoint.folder}: has no {file}")
     return checkpoint.files[file]
 
 
@@ -177,7 +197,7 @@ def _check_names(path: Path, present: set[str], expected: set[str]) -> None:
     for names, verb in ((expected - present, "lacks"), (present - expected, "has, and the model has not,")):
         if names:
             listed = sorted(names)
-            raise RequestError(f"{path}: {verb} {', '.join(listed[:5])}{' …' if len(listed) > 5 else ''}")
+            raise DamagedError(f"{path}: {verb} {', '.join(listed[:5])}{' …' if len(listed) > 5 else ''}")
 
 
 @attrs.define(eq=False)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmcore.data import TensorBatch
 from mmcore.errors import RequestError
 from mmcore.model.joint import JointModel
+from mmcore.model.mode import evaluating
 from mmcore.rng import Rng
 from mmcore.training.draws import Drawing, Draws, draws_globally
 from mmcore.training.options import TASK_WEIGHTS, TrainOptions
@@ -118,13 +119,11 @@ class TrainState:
     def averaged(self) -> Iterator[JointModel]:
         """Within, the model in evaluation mode with its EMA weights; the trained weights come back afterwards, bit by bit."""
         kept = {name: p.detach().clone() for name, p in self.model.named_parameters() if name in self.ema}
-        training = self.model.training
         self.use_average()
-        self.model.eval()
         try:
-            yield self.model
+            with evaluating(self.model):
+                yield self.model
         finally:
-            self.model.train(training)
             with torch.no_grad():
                 for name, p in self.model.named_parameters():
                     if name in kept:

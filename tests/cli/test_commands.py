@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -201,6 +202,36 @@ def test_a_run_is_not_overwritten_and_a_changed_one_not_continued(
     assert call("train config.toml --resume", capsys, monkeypatch)[0] == 0
 
 
+def test_a_project_s_own_files_are_not_overwritten(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a run in the folder of its configuration: neither what training writes, nor what the command writes beside it."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(trained / "rows.npz", tmp_path)
+    shutil.copy(trained / "config.toml", tmp_path / "c.toml")
+    for name in ("config.toml", "report.html", "metrics.jsonl", "model/config.json", "samples/samples.png", "run.json"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(trained / "config.toml", path)
+        before = bytes_of(tmp_path)
+        for more in ("", " --replace"):
+            status, _, told = call(f"train c.toml --set out=.{more}", capsys, monkeypatch)
+            assert (status, told.count("\n"), f"training: {name} is there, where a run" in told) == (2, 1, True), told
+            assert bytes_of(tmp_path) == before
+        path.unlink()
+    (tmp_path / "metrics.json").write_text("mine")
+    status, _, told = call("demo --out .", capsys, monkeypatch)
+    assert (status, "demo: metrics.json is there, and no demo has left it" in told) == (2, True)
+    assert call("train c.toml --set out=.", capsys, monkeypatch)[0] == 0
+    assert (tmp_path / "metrics.json").read_text() == "mine"
+    kept = bytes_of(tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")
+    status, _, told = call("train c.toml --set out=. --set seed=5", capsys, monkeypatch)
+    assert (status, "holds a run without its checkpoints" in told) == (2, True)
+    now = bytes_of(tmp_path)
+    assert {name: kept[name] for name in now} == now
+
+
 def test_samples_on_request(
     here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +287,18 @@ def test_no_answer_takes_the_place_of_another(
     # No picture of the answer that was here before, and nothing else touched.
     assert set(bytes_of(out)) == {"samples.png", "samples.json", "samples.safetensors", "notes.txt"}
     assert load_file(out / "samples.safetensors").keys() == {"label", "vector"}
+    # A picture of one's own is none of an answer, whatever it is called.
+    (out / "grid-mine.png").write_bytes(b"mine")
+    assert call(again, capsys, monkeypatch)[0] == 0
+    assert (out / "grid-mine.png").read_bytes() == b"mine"
+    for name in ("samples.json", "samples.png", "grid-image.png"):
+        own = tmp_path / f"own-{name}"
+        own.mkdir()
+        (own / name).write_text("mine")
+        for more in ("", " --force"):
+            status, _, told = call(f"sample run -n 2 --steps 1 --out {own}{more}", capsys, monkeypatch)
+            assert (status, f"has {name}, and no samples that it is of" in told) == (2, True)
+        assert bytes_of(own) == {name: b"mine"}
 
 
 @pytest.mark.parametrize(
