@@ -2,6 +2,7 @@
 
 import platform
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -44,6 +45,7 @@ __all__ = ["app", "main", "registry_of"]
 
 def main() -> None:
     """Run the command line; exit status 0 done, 1 the work failed, 2 the request was wrong."""
+    warnings.showwarning = _warn
     try:
         app()
     except MmcoreError as error:
@@ -52,6 +54,9 @@ def main() -> None:
         for line in lines:
             _tell(line)
         sys.exit(2 if isinstance(error, RequestError | PluginError) else 1)
+    except MemoryError as error:
+        _tell(f"{type(error).__name__}: the work takes more memory than this process may have; make it smaller")
+        sys.exit(1)
     except KeyboardInterrupt:
         print("mmcore: interrupted", file=sys.stderr)
         sys.exit(130)
@@ -61,6 +66,10 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename else ""
         _tell(where + (error.strerror or str(error)))
         sys.exit(1)
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    _tell(str(message))
 
 
 def _tell(line: str) -> None:

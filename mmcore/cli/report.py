@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mmcore.cli.common import say
+
 
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
@@ -12,4 +14,4 @@ def report(
     """Write report.html of a run: curves, samples and configuration, in one page that needs no other file."""
     from mmcore.runs.report import write
 
-    print(f"report: {write(run).resolve()}")
+    say(f"report: {write(run).resolve()}")

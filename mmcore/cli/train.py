@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mmcore.cli.common import Changes, registry_of
+from mmcore.cli.common import Changes, registry_of, say
 
 
 def train(
@@ -34,10 +34,10 @@ def train(
     if dry_run:
         from mmcore.runs.dry import dry_run as run
 
-        print(run(setup).table())
+        say(run(setup).table())
         return
     from mmcore.runs.run import train
 
     folder = train(setup, resume=resume, replace=replace, accept_changes=accept_changes)
-    print(f"model:  {folder / 'model'}")
-    print(f"report: {(folder / 'report.html').resolve()}")
+    say(f"model:  {folder / 'model'}")
+    say(f"report: {(folder / 'report.html').resolve()}")
