@@ -198,4 +198,9 @@ SIDES = Rule(
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+    # A whole number may be too large to be a float.
+    return (
+        isinstance(value, Real)
+        and not isinstance(value, bool)
+        and not (isinstance(value, Integral) and abs(int(value)) > 10**300)
+    )

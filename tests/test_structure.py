@@ -17,8 +17,8 @@ FIRST_PARTY = ("mmcore_image", "mmcore_mask", "mmcore_label", "mmcore_clip", "mm
 FLOORS = (
     ("_lazy", "_version"),
     ("errors", "hooks", "progress"),
-    ("rng", "options", "space"),
-    ("process",),
+    ("limits", "rng", "options", "space"),
+    ("files", "process"),
     ("modality",),
     ("plugins",),
     ("data",),

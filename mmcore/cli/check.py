@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mmcore.cli.common import options_of, registry_of
+from mmcore.cli.common import options_of, registry_of, say
 from mmcore.errors import RequestError
 
 
@@ -39,8 +39,8 @@ def check(
     if badge is not None:
         found.badge(badge)
     for failure in found.failures:
-        print(f"\n{failure.explain()}")
-    print(f"\n{found.summary()}")
+        say(f"\n{failure.explain()}")
+    say(f"\n{found.summary()}")
     if found.verdict == "failed":
         raise typer.Exit(1)
 

@@ -12,6 +12,13 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda …")]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="a.b=value, before the file's own; may be repeated.")]
 
 
+def say(text: object) -> None:
+    """Print a text, without what would move a terminal's cursor: names in it may be a stranger's."""
+    from mmcore.plugins.metadata import lines
+
+    print(lines(str(text)))
+
+
 def registry_of(context: typer.Context, *, strict: bool | None = None) -> Any:
     """A fresh registry, by the options of every command.
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mmcore.cli.common import Changes, registry_of
+from mmcore.cli.common import Changes, registry_of, say
 
 
 def config(
@@ -21,4 +21,4 @@ def config(
     from mmcore.config import files, load
 
     tables = load(file, set_ or [], registry=registry).tables()
-    print(json.dumps(tables, indent=2) if as_json else files.text(tables), end="" if not as_json else "\n")
+    say(json.dumps(tables, indent=2) if as_json else files.text(tables).removesuffix("\n"))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mmcore.cli.common import Changes, registry_of, writable
+from mmcore.cli.common import Changes, registry_of, say, writable
 from mmcore.errors import RequestError
 
 
@@ -33,9 +33,9 @@ def data(
         except RequestError:  # data need not have held-out parts
             continue
     summary = summarize(parts, rows)
-    print(summary.text())
+    say(summary.text())
     writable(out.absolute().parent, "--out")
-    print(f"picture: {picture(parts['train'], out, summary=summary)}")
+    say(f"picture: {picture(parts['train'], out, summary=summary)}")
 
 
 def embed(
@@ -50,7 +50,7 @@ def embed(
     from mmcore.data.opening import embed
 
     for report in embed(registry, load(file, set_ or [], registry=registry).config.data, only=only or ()):
-        print(
+        say(
             f"{report.variable}: {report.made:,} made, {report.found:,} kept from before, {report.missing:,} of {report.rows:,} "
             f"rows without a value, {len(report.bad):,} bad: {report.folder}"
         )

@@ -29,7 +29,7 @@ def ending() -> Iterator[None]:
         # One line each, whatever a plugin has put into its message.
         lines = [f"{error.where}: {p}" for p in error.problems] if isinstance(error, ConfigError) else [str(error)]
         for line in lines:
-            _tell(line)
+            tell(line)
         sys.exit(2 if isinstance(error, RequestError | PluginError) else 1)
     except KeyboardInterrupt:
         print("mmcore: interrupted", file=sys.stderr)
@@ -38,17 +38,17 @@ def ending() -> Iterator[None]:
         sys.exit(1)
     except OSError as error:
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-        _tell(where + (error.strerror or str(error)))
+        tell(where + (error.strerror or str(error)))
         sys.exit(1)
     # A library in another language may raise what is no Exception.
     except BaseException as error:
         if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _MEMORY):
             why = f" ({brief})" if (brief := _brief(error)) else ""
-            _tell(f"memory does not suffice{why}; ask for less at once, such as by a smaller batch_size or -n")
+            tell(f"memory does not suffice{why}; ask for less at once, such as by a smaller batch_size or -n")
         else:
             kept = _keep(error)
             where = f"a full report is in {kept}" if kept else "no report of it could be written"
-            _tell(f"an error that was not expected, {type(error).__name__}: {_brief(error)}; {where}")
+            tell(f"an error that was not expected, {type(error).__name__}: {_brief(error)}; {where}")
         sys.exit(1)
 
 
@@ -76,7 +76,7 @@ def _keep(error: BaseException) -> str:
     return path
 
 
-def _tell(line: str) -> None:
+def tell(line: str) -> None:
     # Not above: --help waits for no metadata.
     from mmcore.plugins.metadata import one_line
 

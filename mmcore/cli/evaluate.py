@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mmcore.cli.common import Device, options_of, registry_of
+from mmcore.cli.common import Device, options_of, registry_of, say
 from mmcore.errors import RequestError
 
 
@@ -77,12 +77,12 @@ def evaluate(
         how |= {"seed": seed} | ({} if steps is None else {"steps": steps})
         answers = metrics.report(model, rows, ask, weights=weights, **how)
     if as_json:
-        print(json.dumps(found.json() | {"metrics": {name: one.json() for name, one in answers.items()}}, indent=2))
+        say(json.dumps(found.json() | {"metrics": {name: one.json() for name, one in answers.items()}}, indent=2))
         return
     observing = f", given {', '.join(found.observed)}" if found.observed else ""
-    print(f"bound on -log p over {found.rows} rows of {what}{observing}; ± is the standard error of its estimate\n")
-    print(found.table())
-    print(f"\nL0 has {found.space:.4g} nats more that belong to the space as a whole")
+    say(f"bound on -log p over {found.rows} rows of {what}{observing}; ± is the standard error of its estimate\n")
+    say(found.table())
+    say(f"\nL0 has {found.space:.4g} nats more that belong to the space as a whole")
     if answers:
-        print(f"\nanswers beside the rows, in {how['steps']} steps; in brackets the 95 % interval over the samples\n")
-        print(metrics.table(answers))
+        say(f"\nanswers beside the rows, in {how['steps']} steps; in brackets the 95 % interval over the samples\n")
+        say(metrics.table(answers))

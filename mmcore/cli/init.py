@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mmcore.cli.common import registry_of
+from mmcore.cli.common import registry_of, say
 from mmcore.errors import RequestError
 
 
@@ -45,7 +45,7 @@ def init(
         out.write_text(guess.text, encoding="utf-8")
     except OSError as error:
         raise RequestError(f"init: {out} cannot be written: {error.strerror or error}") from error
-    print("\n".join(guess.said))
-    print(f"{out} is written; look at it, then:")
-    print(f"  mmcore train {out} --dry-run")
-    print(f"  mmcore train {out}")
+    say("\n".join(guess.said))
+    say(f"{out} is written; look at it, then:")
+    say(f"  mmcore train {out} --dry-run")
+    say(f"  mmcore train {out}")

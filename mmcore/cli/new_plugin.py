@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mmcore.cli.common import registry_of
+from mmcore.cli.common import registry_of, say
 
 
 def new_plugin(
@@ -18,4 +18,4 @@ def new_plugin(
     from mmcore import scaffold
 
     folder = scaffold.new_plugin(name, kind=kind, out=out, registry=registry_of(context))
-    print(f"{folder}: now 'pip install -e {folder}[testing]', 'mmcore check {name}', then grep -r TODO {folder}")
+    say(f"{folder}: now 'pip install -e {folder}[testing]', 'mmcore check {name}', then grep -r TODO {folder}")

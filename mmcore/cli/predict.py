@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mmcore.cli.common import Device, registry_of
+from mmcore.cli.common import Device, registry_of, say
 from mmcore.errors import RequestError
 
 
@@ -63,24 +63,24 @@ def predict(
         **{name: value for name, value in how.items() if value is not None},
     )
     for line in found.said:
-        print(one_line(line))
+        say(one_line(line))
     written = found.write(out, force=force)
     filled = ", ".join(f"{name} in {count:,}" for name, count in written.filled.items())
-    print(
+    say(
         f"{written.rows:,} row{'s' * (written.rows != 1)}: {f'filled in {filled}' if filled else 'nothing was filled in'}"
     )
     for name, count in written.left.items():
-        print(
+        say(
             f"{name}: not predicted in {count:,} that lack nothing else: only a task predicts it, beside what is generated"
         )
     for problem in written.bad[:5]:
-        print(f"passed over: {one_line(problem)}")
+        say(f"passed over: {one_line(problem)}")
     if len(written.bad) > 5:
-        print(f"passed over {len(written.bad) - 5:,} more, see {written.folder / RECORD}")
-    print(f"table: {written.folder / TABLE}")
+        say(f"passed over {len(written.bad) - 5:,} more, see {written.folder / RECORD}")
+    say(f"table: {written.folder / TABLE}")
     for folder in written.folders:
         if (written.folder / folder).is_dir():
-            print(f"files: {written.folder / folder}")
+            say(f"files: {written.folder / folder}")
 
 
 def _columns(pairs: list[str]) -> dict[str, str]:

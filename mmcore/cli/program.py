@@ -1,6 +1,7 @@
 """The program: every command, and the exit status of whatever happens."""
 
 import platform
+import warnings
 from typing import Annotated
 
 import typer
@@ -11,7 +12,7 @@ from mmcore.cli.common import registry_of
 from mmcore.cli.config import config
 from mmcore.cli.data import data, embed
 from mmcore.cli.demo import demo
-from mmcore.cli.ending import ending
+from mmcore.cli.ending import ending, tell
 from mmcore.cli.evaluate import evaluate
 from mmcore.cli.init import init
 from mmcore.cli.new_plugin import new_plugin
@@ -43,8 +44,13 @@ __all__ = ["app", "main", "registry_of"]
 
 def main() -> None:
     """Run the command line; exit status 0 done, 1 the work failed, 2 the request was wrong."""
+    warnings.showwarning = _warn
     with ending():
         app()
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    tell(str(message))
 
 
 def _print_versions(wanted: bool) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mmcore.cli.common import say
+
 
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
@@ -13,4 +15,4 @@ def report(
     from mmcore.plugins.loading import tell
     from mmcore.runs.report import write
 
-    print(f"report: {write(run, tell).resolve()}")
+    say(f"report: {write(run, tell).resolve()}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mmcore.cli.common import Device, registry_of, writable
+from mmcore.cli.common import Device, registry_of, say, writable
 from mmcore.errors import RequestError
 
 Given = Annotated[
@@ -102,7 +102,7 @@ def sample(
     )
     folder = writable(out, "--out") if out is not None else _new(writable(run / "samples", "--out"))
     for path in write_samples(folder, model, answer, question):
-        print(path)
+        say(path)
 
 
 def _new(folder: Path) -> Path:

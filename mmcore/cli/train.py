@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mmcore.cli.common import Changes, registry_of
+from mmcore.cli.common import Changes, registry_of, say
 
 
 def train(
@@ -35,13 +35,13 @@ def train(
     if dry_run:
         from mmcore.runs.dry import dry_run as run
 
-        print(run(setup, before=time.process_time()).table())
+        say(run(setup, before=time.process_time()).table())
         return
     from mmcore.runs.overfit import learned_by_heart
     from mmcore.runs.run import train
 
     folder = train(setup, resume=resume, replace=replace, accept_changes=accept_changes)
     for line in learned_by_heart(folder):
-        print(f"note:   {line}")
-    print(f"model:  {folder / 'model'}")
-    print(f"report: {(folder / 'report.html').resolve()}")
+        say(f"note:   {line}")
+    say(f"model:  {folder / 'model'}")
+    say(f"report: {(folder / 'report.html').resolve()}")

@@ -47,7 +47,9 @@ def fits(value: Any, annotation: Any) -> bool:
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if isinstance(value, int):
+            return not isinstance(value, bool) and abs(value) <= LARGEST
+        return isinstance(value, float) and math.isfinite(value)
     if issubclass(kind, enum.Enum):
         return value in [member.value for member in kind]
     if kind is str or issubclass(kind, PurePath):

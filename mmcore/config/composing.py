@@ -19,6 +19,7 @@ from mmcore.config.once import Checked, Once
 from mmcore.config.reading import Reading
 from mmcore.config.schema import ModelOptions
 from mmcore.errors import MmcoreError, OptionError, RequestError
+from mmcore.limits import SPACE, takes
 from mmcore.modality.base import Modality, Task
 from mmcore.model.compose import STEPS, check_trained, compose
 from mmcore.model.joint import JointModel
@@ -26,7 +27,6 @@ from mmcore.plugins import Registry
 from mmcore.plugins.loading import brief
 from mmcore.space import Layout, Space
 
-LARGEST_SPACE = 1 << 24
 ENGINE = {"backbone": ("space", "modalities", "steps", "blocks"), "schedule": ("modalities",)}
 """What mmcore itself gives to a factory of each kind."""
 _HOME = {"gains": "schedule_options.gains", "powers": "schedule_options.powers"}
@@ -188,10 +188,10 @@ def _factory(reading: Reading, options: ModelOptions) -> Any:
 
 def _check_size(reading: Reading, options: ModelOptions, codes: Sequence[tuple[int, ...]]) -> None:
     elements, needed = math.prod(options.space or [1]), sum(map(math.prod, codes))
-    if max(elements, needed) > LARGEST_SPACE:
+    if too_many := SPACE.excess(max(elements, needed)):
         what = "model.space" if elements > needed else "modalities"
-        most = f"expected at most {LARGEST_SPACE:,}; make it smaller"
-        reading.say(what, f"a space of {max(elements, needed):,} elements, {most}")
+        most = f"{too_many}; expected fewer{takes(max(elements, needed))}"
+        reading.say(what, f"a space of {most}")
 
 
 def _refused(reading: Reading, error: Exception, options: ModelOptions) -> None:

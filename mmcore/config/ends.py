@@ -4,6 +4,7 @@ Whatever is refused here would otherwise be refused after the training. :func:`m
 that is not asked here, or before its first step.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from mmcore.config.schema import SamplingOptions
 from mmcore.data.opening import check_part
 from mmcore.data.options import DataOptions
 from mmcore.errors import MmcoreError, OptionError, RequestError
+from mmcore.limits import BATCH
 from mmcore.modality.base import Task
 from mmcore.model.compose import STEPS
 from mmcore.model.joint import JointModel
@@ -103,3 +105,26 @@ def check_question(reading: Reading, options: SamplingOptions, model: JointModel
             Question.ask(model, 1, given={}, where={}, absent=(), conditioning=options.conditioning)
     except MmcoreError as error:
         reading.refused(error, ("sampling",), reading.table("sampling"), named=("sampling", "sampler"))
+
+
+def check_memory(
+    reading: Reading, training: TrainOptions | None, sampling: SamplingOptions | None, model: JointModel
+) -> None:
+    """Refuse more rows at once than memory is meant for.
+
+    Args:
+        reading: what is wrong is told to it.
+        training: how many rows a step has.
+        sampling: how many samples are kept.
+        model: whose rows.
+    """
+    if training is not None:
+        # The noisy latents, their noise, and the condition, of twice the channels.
+        taken = -(-training.batch_size // training.accumulate) * model.space.size * 4 * 4
+        if too_much := BATCH.excess(taken):
+            text = f"the latents of so many rows take {too_much}; expected a smaller number, or a larger training.accumulate"
+            reading.say("training.batch_size", text, training.batch_size)
+    if sampling is not None:
+        taken = sampling.n * 4 * sum(math.prod(m.spec.shape) for m in model.variables)
+        if too_much := BATCH.excess(taken):
+            reading.say("sampling.n", f"so many samples take {too_much}; expected a smaller number", sampling.n)

@@ -1,15 +1,26 @@
 """Configuration files: TOML in, changes from the command line on top, TOML out. Nothing in a file is executed."""
 
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mmcore import files
 from mmcore.errors import ConfigError, Problem, RequestError
+from mmcore.limits import CONFIGURATION, NESTING
 from mmcore.plugins.metadata import one_line
 
-LARGEST_FILE = 4 << 20
+_NO_KEYS = re.compile(
+    r"#[^\n]*"  # a comment
+    r'|"{3}(?:[^\\]|\\.)*?"{3}'
+    r"|'{3}.*?'{3}"
+    r'|"(?:[^"\\\n]|\\.)*"'
+    r"|'[^'\n]*'",
+    re.S,
+)
+"""Comments and texts."""
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -20,13 +31,14 @@ def read(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        if path.is_dir():
-            raise OSError("it is a folder, expected a TOML file")
-        with path.open("rb") as file:
-            data = file.read(LARGEST_FILE + 1)
-        if len(data) > LARGEST_FILE:
-            raise OSError(f"it has more than {LARGEST_FILE >> 20} MB, expected a configuration")
-        return tomllib.loads(data.decode())
+        text = files.read(path, CONFIGURATION).decode()
+        # Before it is parsed: the standard library's parser takes the square of a key's length.
+        if too_deep := NESTING.excess(_longest_key(text)):
+            raise ValueError(f"a key of {too_deep}")
+        tables = tomllib.loads(text)
+        if too_deep := NESTING.excess(depth(tables)):
+            raise ValueError(too_deep)
+        return tables
     except OSError as error:
         why = error.strerror or str(error)
         raise ConfigError(str(path), [Problem("", f"cannot be read: {why}")]) from error
@@ -38,10 +50,29 @@ def read(path: str | Path) -> dict[str, Any]:
         raise ConfigError(str(path), [Problem("", f"is not TOML: {why}; mend the file there")]) from error
 
 
+def _longest_key(text: str) -> int:
+    """The parts of the dotted key that has most, at least."""
+    return max(part.count(".") + 1 for part in re.split(r"[=,{}\[\]\n]", _NO_KEYS.sub("_", text)))
+
+
+def depth(value: Any) -> int:
+    """How many tables and lists are inside one another."""
+    level, here = 0, [value]
+    while here:
+        here = [one for outer in here for one in (outer.values() if isinstance(outer, Mapping) else outer)]
+        here = [one for one in here if isinstance(one, Mapping | list)]
+        level += 1
+    return level - 1
+
+
 def value_of(text: str) -> Any:
     """A value of the command line: TOML, or else a word."""
+    if NESTING.excess(_longest_key(text)):
+        return text
     try:
         found = tomllib.loads(f"value = {text}")
+        if NESTING.excess(depth(found)):
+            return text
     except (ValueError, RecursionError):
         return text
     return found["value"] if found.keys() == {"value"} else text
@@ -60,6 +91,9 @@ def change(tables: Mapping[str, Any], pairs: Iterable[str]) -> dict[str, Any]:
         parts = [part.strip() for part in key.split(".")]
         if not equals or not all(parts):
             problems.append(Problem("", f"--set {pair!r} has not the form a.b=value, as in --set training.steps=500"))
+            continue
+        if too_deep := NESTING.excess(len(parts)):
+            problems.append(Problem("", f"--set {pair[:40]!r} … has a key of {too_deep}"))
             continue
         table = changed
         for depth, part in enumerate(parts[:-1], start=1):
@@ -87,7 +121,22 @@ def text(tables: Mapping[str, Any]) -> str:
     """As TOML; what is None is left out, being a default."""
     import tomli_w
 
-    return tomli_w.dumps(_without_none(tables))
+    return "\n".join(map(escaped, tomli_w.dumps(_without_none(tables)).split("\n")))
+
+
+def escaped(line: str) -> str:
+    """A line of TOML with escapes in place of what is not seen, such as what would move a terminal's cursor; it can only be in a string.
+
+    Raises:
+        RequestError: it has half of a character, which no file can hold.
+    """
+    if line.isprintable():
+        return line
+    if any("\ud800" <= c <= "\udfff" for c in line):
+        raise RequestError(
+            f"found {line.encode('utf-8', 'backslashreplace').decode()[:200]}, which is no Unicode text; give it another name"
+        )
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08X}" for c in line)
 
 
 def _without_none(value: Any) -> Any:

@@ -17,6 +17,7 @@ from mmcore.data import as_source
 from mmcore.data.sources.survey import survey
 from mmcore.errors import ConfigError, Problem, RequestError
 from mmcore.plugins import Registry
+from mmcore.plugins.metadata import printable
 
 
 @attrs.frozen
@@ -68,8 +69,8 @@ def configuration(path: Path, registry: Registry, *, out: str = "", assume: Sequ
             "class maps, labels or vectors; write the configuration by hand, or a plugin that reads them"
         )
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", path.absolute().name.split(".")[0]).strip("-") or "data"
-    text = lines(out or f"runs/{stem}", name, options, columns, used, source, parts, shares)
-    return Guess("\n".join(text) + "\n", tuple(told(path, surveyed, looked, columns, shares)))
+    text = map(printable, lines(out or f"runs/{stem}", name, options, columns, used, source, parts, shares))
+    return Guess("\n".join(text) + "\n", tuple(map(printable, told(path, surveyed, looked, columns, shares))))
 
 
 def _assumed(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
-import numpy as np
 
 from mmcore.config.evidence import Column
 from mmcore.data import Source
+from mmcore.data.sources.npz import words_of
 
 
 def variables(used: Sequence[Column]) -> dict[str, str]:
@@ -38,11 +38,10 @@ def class_names(
     told = source.classes if isinstance(source.classes, Mapping) else {}
     found = {one: list(told[one]) for one in labelled if one in told}
     if name == "npz":
-        with np.load(options["path"], allow_pickle=False) as file:
-            for one in labelled:
-                for key in (f"{one}_names", "class_names"):
-                    if key in file.files and file[key].dtype.kind == "U" and file[key].ndim == 1:
-                        found.setdefault(one, [str(word) for word in file[key]])
+        for one in labelled:
+            for key in (f"{one}_names", "class_names"):
+                if one not in found and (words := words_of(options["path"], key)):
+                    found[one] = words
     return found
 
 

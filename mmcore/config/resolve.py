@@ -11,7 +11,7 @@ from mmcore.config import files
 from mmcore.config.build import converter, placed
 from mmcore.config.check import Constructor
 from mmcore.config.composing import check_model, composed, read_model
-from mmcore.config.ends import check_ends, check_question
+from mmcore.config.ends import check_ends, check_memory, check_question
 from mmcore.config.once import Checked, Once
 from mmcore.config.parts import read_modalities, read_tasks
 from mmcore.config.reading import Reading
@@ -196,6 +196,8 @@ def configured(
         check_ends(reading, top.out, data, training, sampling, tasks)
         if options is not None:
             checked = check_model(reading, options, modalities, tasks, top.seed, once)
+        if checked is not None:
+            check_memory(reading, training, sampling, checked.model)
         if sampling is not None:
             check_question(reading, sampling, None if checked is None else checked.model)
     if reading.problems:

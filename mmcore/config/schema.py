@@ -96,7 +96,7 @@ class SamplingOptions:
     codes: str = option("mean", rule=one_of(*CODES))
     draw: bool = False
     conditioning: str = option("roles", rule=one_of(*CONDITIONING))
-    seed: int = 0
+    seed: int = option(0, rule=whole())
 
     def __attrs_post_init__(self) -> None:
         check(self, "sampling")

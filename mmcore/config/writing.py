@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmcore.config.evidence import Column
+from mmcore.config.files import escaped
 from mmcore.config.holding import groups, own_parts
 from mmcore.config.naming import variables
 from mmcore.config.sizing import SIDE, Size, elements, picture_size, rounded
@@ -135,8 +136,8 @@ def lines(
 def _toml(value: Any) -> str:
     """A value on one line."""
     if isinstance(value, Mapping):
-        return f"{{ {', '.join(f'{json.dumps(k)} = {_toml(v)}' if not k.isidentifier() else f'{k} = {_toml(v)}' for k, v in value.items())} }}"
+        return f"{{ {', '.join(f'{_toml(k)} = {_toml(v)}' if not k.isidentifier() else f'{k} = {_toml(v)}' for k, v in value.items())} }}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
-    # TOML's strings are JSON's, but for one character.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    # TOML's strings are JSON's, but for characters that are not seen.
+    return escaped(json.dumps(value, ensure_ascii=False))

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmcore.plugins.metadata import one_line
+
 
 @attrs.frozen
 class BadRow:
@@ -75,4 +77,4 @@ def read_alike(arrays: Sequence[np.ndarray | Tensor], read: Callable[[Tensor], T
 
 def tell(row: BadRow) -> None:
     """Say on stderr that a row was skipped."""
-    print(f"mmcore: skipped {row.problem}", file=sys.stderr, flush=True)
+    print(f"mmcore: skipped {one_line(str(row.problem))}", file=sys.stderr, flush=True)

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import attrs
 import numpy as np
 
+from mmcore import files
 from mmcore.data.decode import content, decode
 from mmcore.data.options import EmbedOptions
 from mmcore.data.source import LazyRow, Row, Source
+from mmcore.data.sources.arrays import Stored, from_npy, npy_header
 from mmcore.errors import RequestError
+from mmcore.limits import FILE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,12 +76,12 @@ class Cache:
         self._open()
 
     def _open(self) -> None:
-        self._parts: list[np.ndarray] = []
+        self._parts: list[Stored] = []
         self._at: dict[bytes, tuple[int, int]] = {}
         for keys in sorted(self.folder.glob("*.keys.npy")):
             vectors = keys.with_name(keys.name.replace(".keys.", ".vectors."))
             try:
-                self._take(np.load(keys, allow_pickle=False), vectors)
+                self._take(from_npy(files.read(keys, FILE)), vectors)
             # A damaged file makes numpy raise nearly anything.
             except Exception as error:
                 what = f"embed: found the vectors of {keys} damaged ({error})"
@@ -87,7 +90,11 @@ class Cache:
                 ) from error
 
     def _take(self, keys: np.ndarray, vectors: Path) -> None:
-        part = np.load(vectors, mmap_mode="r", allow_pickle=False)
+        with files.opened(vectors) as file:
+            header = npy_header(file)
+            if header is None or header[1] or header[2].hasobject:
+                raise ValueError("vectors of another kind than those that are written here")
+            part = Stored(vectors, header[2], file.tell(), header[0])
         if len(part) != len(keys):
             raise ValueError(f"{len(keys)} keys and {len(part)} vectors")
         self._parts.append(part)

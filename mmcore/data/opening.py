@@ -10,6 +10,7 @@ from mmcore.data.select import Named, keep, limit, part_missing, split
 from mmcore.data.source import Source, as_source, classes_of
 from mmcore.errors import OptionError, RequestError, about
 from mmcore.options import by_kind
+from mmcore.plugins.metadata import one_line
 
 if TYPE_CHECKING:
     from mmcore.data.dataset import Dataset
@@ -265,7 +266,7 @@ def embed(
                 progress=lambda done, _, bar=bar: bar.update(done),
             )
         for problem in report.bad:
-            print(f"mmcore: skipped {problem}", file=sys.stderr)
+            print(f"mmcore: skipped {one_line(str(problem))}", file=sys.stderr)
         reports.append(report)
     return reports
 

@@ -80,13 +80,13 @@ class SqueezeNet(nn.Module):
         Raises:
             RequestError: a file that cannot be read, or lacks something.
         """
-        from safetensors.torch import load_file
+        from mmcore.store.reading import read_tensors
 
         expected = "expected a safetensors file of SqueezeNet 1.1 with torchvision's names"
         if not Path(path).is_file():
             raise RequestError(f"weights {path}: there is no such file, {expected}")
         try:
-            tensors = load_file(path)
+            tensors = read_tensors(Path(path))
         except Exception as error:
             raise RequestError(f"weights {path}: cannot be read ({error}), {expected}") from error
         with torch.device("meta"):

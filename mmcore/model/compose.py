@@ -11,8 +11,10 @@ from torch import nn
 
 from mmcore.errors import OptionError, PluginError, RequestError, about, nearest
 from mmcore.hooks import Made
+from mmcore.limits import SPACE, takes
 from mmcore.modality.base import Modality, Spec, Task
 from mmcore.model.backbones.base import lacks, mark
+from mmcore.model.budget import Budget
 from mmcore.model.composition import Composition
 from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry, discover
@@ -102,6 +104,7 @@ def compose(
     check_trained(trained_encoders, names)
     codes = [m.code for m in modalities]
     members = Layout.groups(layout, names)
+    check_space(space, codes)
     latent_space = Space.for_codes(codes, members) if space is None else Space(tuple(space))
     blocks = Layout.fit(members, codes, latent_space, overlap=overlap)
     placement = place(codes, latent_space, layout=blocks, overlap=overlap)
@@ -137,7 +140,7 @@ def compose(
     for block_schedule, block, channels in zip(schedules, members, blocks.channels, strict=True):
         _warn_of_prior(block_schedule, [modalities[i] for i in block], Space((channels, *latent_space.grid)))
     # Initial weights by the seed alone; the global generator is left as it was.
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), Budget():
         torch.manual_seed(seed)
         if isinstance(backbone, str):
             assert registry is not None
@@ -171,6 +174,17 @@ def compose(
     groups = layout if isinstance(layout, str) else [list(group) for group in layout]
     model.config = Composition(groups, latent_space.shape, overlap, list(trained_encoders), scheduled)
     return model
+
+
+def check_space(space: Sequence[int] | None, codes: Sequence[tuple[int, ...]]) -> None:
+    """Refuse a space, or codes, of too many elements, before anything is made of that size.
+
+    Raises:
+        OptionError: beyond the limit.
+    """
+    for option, sizes in (("space", [] if space is None else [space]), ("modalities", codes)):
+        whole = sum(math.prod(n for n in size if isinstance(n, int)) for size in sizes)
+        SPACE.check("compose", option, list(sizes[0]) if option == "space" and sizes else [*sizes], whole, takes(whole))
 
 
 def _check_backbone(backbone: object) -> None:
@@ -231,8 +245,9 @@ def check_trained(trained_encoders: Iterable[str], names: Sequence[str]) -> None
 
 def _check_name(option: str, name: object) -> None:
     """Refuse a name that no module of torch's can be stored under."""
-    if not isinstance(name, str) or not name or "." in name:
-        raise OptionError("compose", option, name, "names without dots")
+    # They are parts of file names, and are printed.
+    if not isinstance(name, str) or not name or not name.isprintable() or not {".", "/", "\\"}.isdisjoint(name):
+        raise OptionError("compose", option, name, "names without dots, slashes and what is not seen")
     if hasattr(nn.ModuleDict, name):
         raise OptionError("compose", option, name, "other names than those of torch's own containers")
 

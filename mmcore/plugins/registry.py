@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import MmcoreError, OptionError, RequestError
 from mmcore.hooks import DISTRIBUTION, Made
+from mmcore.limits import TIMESTEPS
 from mmcore.plugins import loading
 from mmcore.plugins.catalog import Catalog, failure
 from mmcore.plugins.metadata import Entry, canonical, forgive, installed
@@ -126,6 +127,8 @@ class Registry(Catalog):
             PluginError: the plugin is broken; its failure is the cause.
         """
         entry = self.find(kind, plugin)
+        if kind == "schedule" and isinstance(steps := options.get("steps"), int):
+            TIMESTEPS.check(plugin, "steps", steps, steps)
         factory, version = self.factory(entry)
         if missing := unfinished(factory):
             problem = f"its factory, the class {factory.__name__}, lacks {missing}"

@@ -12,9 +12,10 @@ from safetensors import SafetensorError
 
 from mmcore.config import files
 from mmcore.errors import RequestError
+from mmcore.limits import CONFIGURATION, FILE, RECORD, Limit
 from mmcore.plugins.metadata import one_line
 from mmcore.store.folder import replace_file
-from mmcore.store.reading import TEXT, DamagedError, parse_json, read_bytes
+from mmcore.store.reading import DamagedError, parse_json, read_bytes
 
 STYLE = """
 :root { color-scheme: light; --ink: #1f2a44; --muted: #667085; --line: #e4e7ec; --accent: #d1495b; }
@@ -87,8 +88,6 @@ def _cell(value: Any) -> str:
 # ---- the report of a run ----
 
 PAGE = "report.html"
-LONGEST = 1 << 30
-"""Of a log, in bytes."""
 _BEGINS = b'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>mmcore: '
 _STEP = re.compile(r"step-(\d{8,18})-.+\.png")
 _MOST = 1e30
@@ -150,7 +149,7 @@ class _Kept:
     folder: Path
     faults: list[str] = attrs.field(factory=list)
 
-    def read(self, name: str, limit: int = TEXT) -> bytes | None:
+    def read(self, name: str, limit: Limit = RECORD) -> bytes | None:
         """A file of the folder; None where there is none, or where it cannot be read."""
         path = self.folder / name
         try:
@@ -165,7 +164,7 @@ class _Kept:
 
     def lines(self, name: str, check: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
         """The lines of a log that say what they should; one that is being written is not missed."""
-        data = self.read(name, LONGEST) or b""
+        data = self.read(name, FILE) or b""
         kept, whole = [], data.split(b"\n")[:-1]
         for line in whole:
             try:
@@ -212,7 +211,7 @@ def _told(line: dict[str, Any]) -> bool:
 
 def _page(kept: _Kept) -> str:
     folder, path = kept.folder, kept.folder / "config.toml"
-    configuration = kept.read("config.toml", files.LARGEST_FILE)
+    configuration = kept.read("config.toml", CONFIGURATION)
     if configuration is None:
         raise RequestError(f"report: {kept.faults[0]}")
     tables = files.read(path)

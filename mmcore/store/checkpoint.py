@@ -25,7 +25,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mmcore.errors import MmcoreError, RequestError
-from mmcore.store.reading import TEXT, DamagedError, parse_json, parse_tensors, read_bytes
+from mmcore.limits import RECORD, WEIGHTS
+from mmcore.store.reading import DamagedError, parse_json, parse_tensors, read_bytes
 
 MANIFEST = "manifest"
 _FOLDER = re.compile(r"step-(\d{8,})")
@@ -178,9 +179,8 @@ def read(folder: Path) -> Checkpoint:
     files = {}
     for name, (digest, size) in listed.items():
         path = folder / name
-        data = read_bytes(path, size, follow=False)
-        if len(data) != size:
-            raise DamagedError(f"{path}: has {len(data)} bytes, expected {size}")
+        limit = RECORD if name.endswith(".json") else WEIGHTS
+        data = read_bytes(path, limit, follow=False, length=size)
         if hashlib.sha256(data).hexdigest() != digest:
             raise DamagedError(f"{path}: its bytes are not those that were saved (sha256)")
         files[name] = (parse_json if name.endswith(".json") else parse_tensors)(data, path)
@@ -189,7 +189,7 @@ def read(folder: Path) -> Checkpoint:
 
 def _manifest(folder: Path) -> dict[str, tuple[str, int]]:
     path = folder / MANIFEST
-    data = read_bytes(path, TEXT, follow=False)
+    data = read_bytes(path, RECORD, follow=False)
     end = data.rfind(b"\n", 0, -1) + 1
     if data[end:] != _seal(data[:end]):
         raise DamagedError(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from mmcore import limits
 from mmcore.errors import OptionError, RequestError
 from mmcore.store.checkpoint import MANIFEST, folders, let_go
 from mmcore.store.reading import DamagedError, parse_json, read_bytes
@@ -124,14 +125,17 @@ def _there(path: Path) -> bool:
 
 def _recorded(out: Path) -> bool:
     try:
-        return parse_json(read_bytes(out / RECORD, 1 << 16, follow=False), out / RECORD).get("what") == _RECORD["what"]
+        return (
+            parse_json(read_bytes(out / RECORD, limits.RECORD, follow=False), out / RECORD).get("what")
+            == _RECORD["what"]
+        )
     except DamagedError:
         return False
 
 
 def _named(folder: Path) -> bool:
     try:
-        return read_bytes(folder / MANIFEST, 1 << 20, follow=False).startswith(f"{folder.name}\n".encode())
+        return read_bytes(folder / MANIFEST, limits.RECORD, follow=False).startswith(f"{folder.name}\n".encode())
     except DamagedError:
         return False
 

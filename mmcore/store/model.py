@@ -5,6 +5,7 @@ plain tensors. What was given to :func:`mmcore.compose` as an object is given to
 """
 
 import json
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,9 +20,10 @@ from mmcore._version import __version__
 from mmcore.errors import MmcoreError, RequestError
 from mmcore.hooks import DISTRIBUTION, REGISTERED
 from mmcore.modality.base import Modality, Task
+from mmcore.model.budget import Budget
 from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry, discover
-from mmcore.plugins.metadata import canonical, pip
+from mmcore.plugins.metadata import canonical, one_line, pip
 from mmcore.store.parts import (
     TABLES,
     Given,
@@ -41,6 +43,10 @@ FORMAT = 2
 """1 had no parts given as objects; mmcore's own distribution, and weights of its backbones, had other names."""
 _FORMER = "mmcore"
 _NETWORK = "backbone."
+_PLAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._+!-]*[A-Za-z0-9])?")
+"""Names and versions of distributions."""
+_SLACK = 256 * 2**20
+"""Bytes of what is made beside the weights, such as tables of a schedule."""
 _WEIGHTS = {"backbone.clock.": "backbone.timestep."}
 """How names of weights of mmcore's own backbones began in format 1, and how they begin now."""
 
@@ -188,7 +194,11 @@ def load(
             raise RequestError(f"load: the backbone given does not fit {weights}: {lines}")
     with _stated(path):
         tables = {name: tensors.pop(name) for name in TABLES if "tables" in config["schedule"]}
-        model = composed(config, tables, given, registry)
+        weight = sum(x.nbytes for x in tensors.values())
+        why = f"{weights} has {len(tensors)} tensors of {weight:,} bytes"
+        # Twice what the weights say, as some tensors are made on the way, and some are no weights.
+        with Budget(2 * weight + _SLACK, 4 * len(tensors) + 1000, why):
+            model = composed(config, tables, given, registry)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
@@ -203,7 +213,11 @@ def _stated(path: Path) -> Iterator[None]:
     """Says in one line what a configuration lacks, misstates or asks for in vain."""
     try:
         yield
-    except (KeyError, TypeError, AttributeError) as error:
+    except RequestError as error:
+        if str(error).startswith("load: "):
+            raise
+        raise RequestError(f"load: {path}: {error}") from error
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise RequestError(f"load: {path} lacks or misstates {error}") from error
     except (RuntimeError, MemoryError, OverflowError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -285,6 +299,12 @@ def _check_distributions(folder: Path, config: dict[str, Any], registry: Registr
     made_with = config.get("distributions")
     if not isinstance(made_with, dict):
         raise RequestError(f"load: {folder / 'config.json'} does not say which distributions it was made with")
+    for name, version in made_with.items():
+        # The line to paste below would take anything else for pip's own options.
+        if not (_PLAIN.fullmatch(name) and isinstance(version, str) and _PLAIN.fullmatch(version)):
+            raise RequestError(
+                f"load: {folder / 'config.json'} names the distribution {name!r} {version!r}, expected a name and a version"
+            )
     installed = {canonical(e.distribution): e.version for e in registry.entries} | {DISTRIBUTION: __version__}
     missing = {name: version for name, version in made_with.items() if canonical(name) not in installed}
     if missing:
@@ -294,7 +314,9 @@ def _check_distributions(folder: Path, config: dict[str, Any], registry: Registr
     for name, version in made_with.items():
         current = installed[canonical(name)]
         if current != version:
-            warnings.warn(f"load: {folder} was made with {name} {version}, here is {name} {current}", stacklevel=3)
+            warnings.warn(
+                one_line(f"load: {folder} was made with {name} {version}, here is {name} {current}"), stacklevel=3
+            )
 
 
 def _card(model: JointModel, config: dict[str, Any]) -> str:

@@ -5,23 +5,21 @@ sees it, for there is none here. Every fault is a :class:`DamagedError` that nam
 """
 
 import json
-import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
+from mmcore import files
 from mmcore.errors import RequestError
+from mmcore.limits import RECORD, WEIGHTS, Limit
 
 HEADER = 32 * 2**20
 """The longest safetensors header that is read, in bytes: some 200,000 tensors."""
-TEXT = 64 * 2**20
-"""The longest JSON file that is read, in bytes."""
 
 
 class DamagedError(RequestError):
@@ -30,40 +28,75 @@ class DamagedError(RequestError):
 
 @contextmanager
 def opened(path: Path, *, follow: bool = True) -> Iterator[BinaryIO]:
-    """A regular file, to be read.
+    """A regular file, to be read; a link may lead to another file of its folder, and not out of it.
 
     Raises:
         DamagedError: missing, no regular file (a device or pipe would never end), or unreadable, also while it is read.
     """
     try:
-        # Not blocking: opening a pipe that nobody writes to would wait for ever.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise DamagedError(f"{path}: found a folder, pipe or device, expected a file")
+        if not follow and path.is_symlink():
+            raise OSError("a link, expected a file")
+        with files.opened(path, inside=path.parent) as file:
             yield file
     except MemoryError as error:
         raise DamagedError(f"{path}: has more bytes than memory is left") from error
     except OSError as error:
-        why = "a link, expected a file" if path.is_symlink() and not follow else (error.strerror or str(error))
-        raise DamagedError(f"{path} cannot be read: {why}") from error
+        raise DamagedError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def read_bytes(path: Path, limit: int | None = None, *, follow: bool = True) -> bytes:
+def read_bytes(path: Path, limit: Limit, *, follow: bool = True, length: int | None = None) -> bytes:
     """All of a regular file.
 
     Args:
-        path: to read.
+        path: to read; a link may lead to another file of its folder, and not out of it.
         limit: the most bytes that it may have.
-        follow: read what a link leads to; else a link is refused.
+        follow: else a link is refused.
+        length: how many it must have; told before any is read.
 
     Raises:
         DamagedError: missing, no regular file, too long, or unreadable.
     """
     with opened(path, follow=follow) as file:
-        size = os.fstat(file.fileno()).st_size
-        if limit is not None and size > limit:
-            raise DamagedError(f"{path}: has {size} bytes, expected at most {limit}")
-        return file.read()
+        found = files.size(file)
+        if length is not None and found != length:
+            raise DamagedError(f"{path}: has {found} bytes, expected {length}")
+        if too_long := limit.excess(found):
+            raise DamagedError(f"{path}: has {too_long}")
+        if limit is WEIGHTS:
+            _check_header(file, found, path)
+        return file.read(found)
+
+
+def _check_header(file: BinaryIO, found: int, path: Path) -> None:
+    """Refuse a safetensors file that is shorter or longer than its header says, before its tensors are read."""
+    head = file.read(8)
+    size = int.from_bytes(head, "little")
+    if len(head) == 8 and size <= min(HEADER, found - 8):
+        try:
+            header = json.loads(file.read(size))
+            ends = [one["data_offsets"][1] for name, one in header.items() if name != "__metadata__"]
+            length = 8 + size + max(ends, default=0)
+        except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+            raise DamagedError(
+                f"{path} cannot be read: its header is none of safetensors ({type(error).__name__})"
+            ) from error
+        if length != found:
+            raise DamagedError(f"{path} cannot be read: has {found} bytes, its header tells of {length}")
+    elif found > RECORD.most:
+        _no_header(head, found, path)
+    file.seek(0)
+
+
+def _no_header(data: bytes, found: int, path: Path) -> NoReturn:
+    # Only now: a header's size may begin with the same bytes.
+    if data[:2] == b"PK" or data[:1] == b"\x80":
+        raise DamagedError(
+            f"{path} cannot be read: it is a pickle or an archive of pickles, which is never loaded; expected safetensors"
+        )
+    size = int.from_bytes(data[:8], "little")
+    raise DamagedError(
+        f"{path} cannot be read: its header claims {size} bytes of {found}, expected at most {HEADER} and no more than there are"
+    )
 
 
 def parse_json(data: bytes, path: Path) -> dict[str, Any]:
@@ -90,14 +123,7 @@ def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
     """
     size = int.from_bytes(data[:8], "little")
     if len(data) < 8 or size > min(HEADER, len(data) - 8):
-        # Only now: a header's size may begin with the same bytes.
-        if data[:2] == b"PK" or data[:1] == b"\x80":
-            raise DamagedError(
-                f"{path} cannot be read: it is a pickle or an archive of pickles, which is never loaded; expected safetensors"
-            )
-        raise DamagedError(
-            f"{path} cannot be read: its header claims {size} bytes of {len(data)}, expected at most {HEADER} and no more than there are"
-        )
+        _no_header(data, len(data), path)
     try:
         tensors = load(data)
     except (SafetensorError, ValueError, KeyError, OverflowError, RuntimeError) as error:
@@ -108,9 +134,9 @@ def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """:func:`parse_json` of a file."""
-    return parse_json(read_bytes(path, TEXT), path)
+    return parse_json(read_bytes(path, RECORD), path)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """:func:`parse_tensors` of a file."""
-    return parse_tensors(read_bytes(path), path)
+    return parse_tensors(read_bytes(path, WEIGHTS), path)

@@ -180,3 +180,10 @@ def test_names_in_another_order_than_the_numbers_of_the_data_are_refused(
         RequestError, match=r"kind: found the names owl, dog, cat, expected .* in this order: cat, dog, owl"
     ):
         open_data(registry, options, [variable])
+
+
+def test_idx_files_of_training_alone_are_all_there_is(tmp_path: Path, registry: Registry) -> None:
+    for name, dims, data in (("labels-idx1", (3,), b"\0\1\2"), ("images-idx3", (3, 2, 2), bytes(12))):
+        head = bytes((0, 0, 8, len(dims))) + b"".join(n.to_bytes(4, "big") for n in dims)
+        (tmp_path / f"train-{name}-ubyte").write_bytes(head + data)
+    assert registry.source("idx", path=tmp_path, part="all").column("label") == [0, 1, 2]

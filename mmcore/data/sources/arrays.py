@@ -1,17 +1,126 @@
 """Arrays with a row in each element: their parts, and single rows as plain values. Imports no torch."""
 
-from collections.abc import Mapping
-from typing import Any
+import io
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
+from mmcore import files
 from mmcore.data.options import PARTS
 from mmcore.data.sources.files import part_and_rest, singular
+from mmcore.errors import RequestError
+
+_READ = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_AT_ONCE = 2**20
 
 
-def rows_of(array: np.ndarray) -> np.ndarray:
+class Stored:
+    """An array in a file, whose rows are read when they are asked for.
+
+    A file that is cut meanwhile is an error here; of one that is mapped into memory it would be the end of the process.
+
+    Args:
+        path: of the file.
+        dtype: of the elements.
+        start: where they begin.
+        shape: of the array.
+
+    Raises:
+        OSError: the file is shorter, or none that can be read.
+    """
+
+    def __init__(self, path: Path, dtype: np.dtype, start: int, shape: Sequence[int]) -> None:
+        self.path, self.dtype, self.start, self.shape = path, dtype, start, tuple(shape)
+        self._file: int | None = files.descriptor(path)
+        self._row = math.prod(self.shape[1:]) * dtype.itemsize
+        end, found = start + self.shape[0] * self._row, os.fstat(self._file).st_size
+        if end > found:
+            raise OSError(f"it has {found} bytes, its header tells of {end}")
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    def rows(self, first: int, last: int) -> np.ndarray:
+        """Rows ``first … last - 1``."""
+        if self._file is None:
+            self._file = files.descriptor(self.path)
+        length, start = (last - first) * self._row, self.start + first * self._row
+        data = os.pread(self._file, length, start)
+        while 0 < len(data) < length and (more := os.pread(self._file, length - len(data), start + len(data))):
+            data += more
+        if len(data) < length:
+            raise RequestError(f"found {len(data)} of {length} bytes: {self.path} has been cut since it was opened")
+        return np.frombuffer(data, self.dtype).reshape(last - first, *self.shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: int) -> Any:
+        index = int(index)
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index %= len(self)
+        return self.rows(index, index + 1)[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        some = max(1, _AT_ONCE // max(self._row, 1))
+        for first in range(0, len(self), some):
+            yield from self.rows(first, min(first + some, len(self)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None}
+
+    def __del__(self) -> None:
+        if self.__dict__.get("_file") is not None and os is not None:  # None when the interpreter ends
+            os.close(self._file)  # type: ignore[arg-type]
+
+
+def npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype] | None:
+    """What a ``.npy`` file says of its array: shape, whether its first axis is the inner one, and type; None for the third version.
+
+    Raises:
+        ValueError: it is none.
+    """
+    version = np.lib.format.read_magic(file)
+    if version not in _READ:
+        return None
+    return _READ[version](file)
+
+
+def from_npy(data: bytes) -> np.ndarray:
+    """The array of a ``.npy`` file.
+
+    Raises:
+        ValueError: it is none, ends early, or has objects.
+    """
+    file = io.BytesIO(data)
+    header = npy_header(file)
+    if header is None:  # of names that are not Latin
+        file.seek(0)
+        return np.lib.format.read_array(file, allow_pickle=False)
+    shape, fortran, dtype = header
+    if dtype.hasobject:
+        raise ValueError("it has objects, expected numbers, booleans or texts")
+    promised, found = math.prod(shape) * dtype.itemsize, len(data) - file.tell()
+    if promised > found:
+        raise ValueError(f"it has {found} bytes of data, its header tells of {promised}")
+    order: Literal["F", "C"] = "F" if fortran else "C"
+    return np.ndarray(shape, dtype, data, file.tell(), order=order).copy(order)
+
+
+def rows_of(array: Any) -> Any:
     """An array whose rows are numbers where they are arrays of one (``(N, 1)``), and vectors where they are a single one (``(N, 1, D)``)."""
-    return array[:, 0] if array.ndim in (2, 3) and array.shape[1] == 1 else array
+    if array.ndim not in (2, 3) or array.shape[1] != 1:
+        return array
+    if isinstance(array, Stored):
+        return Stored(array.path, array.dtype, array.start, (array.shape[0], *array.shape[2:]))
+    return array[:, 0]
 
 
 def value_of(value: Any) -> Any:

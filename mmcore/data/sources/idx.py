@@ -10,23 +10,27 @@ from typing import Any
 
 import numpy as np
 
+from mmcore import files
 from mmcore.data.source import Row, Source, existing
-from mmcore.data.sources.arrays import rows_of, value_of
+from mmcore.data.sources.arrays import Stored, rows_of, value_of
 from mmcore.errors import MISSING, OptionError, RequestError
+from mmcore.limits import UNPACKED
 
-_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_RATIO = 1032
+"""Nothing that gzip packs becomes smaller than by this factor."""
 _PREFIX = {"train": "train", "test": "t10k"}
 
 
-def read_idx(path: Path) -> np.ndarray:
-    """The array of an IDX file; mapped into memory unless it is gzipped.
+def read_idx(path: Path) -> Any:
+    """The array of an IDX file; read row by row unless it is gzipped.
 
     Raises:
         RequestError: the file is no IDX file, or ends early.
     """
     packed = path.suffix == ".gz"
     try:
-        with gzip.open(path) if packed else path.open("rb") as file:
+        with files.opened(path) as raw, gzip.open(raw) if packed else raw as file:
             head = file.read(4)
             if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _TYPES:
                 raise RequestError(
@@ -36,10 +40,16 @@ def read_idx(path: Path) -> np.ndarray:
             shape = tuple(int(n) for n in np.frombuffer(dims[: len(dims) // 4 * 4], ">u4"))
             dtype = np.dtype(_TYPES[head[2]])
             size = math.prod(shape) * dtype.itemsize
+            length = files.size(raw)
+            if packed:
+                if too_long := UNPACKED.excess(size):
+                    raise OSError(f"it unpacks to {too_long}")
+                if size > _RATIO * length:
+                    raise OSError(f"its {length} bytes cannot hold the {size} that its header tells of")
             data = file.read(size) if packed else b""
     except (OSError, EOFError, zlib.error) as error:
         raise RequestError(f"idx: found {path} unreadable ({error}), expected an IDX file") from error
-    found = len(data) if packed else path.stat().st_size - 4 - len(dims)
+    found = len(data) if packed else length - 4 - len(dims)
     if len(shape) != head[3] or found < size:
         raise RequestError(
             f"idx: found {found} bytes of data in {path}, expected {size} for {' × '.join(map(str, shape))}"
@@ -47,8 +57,8 @@ def read_idx(path: Path) -> np.ndarray:
     if packed:
         array = np.frombuffer(data, dtype).reshape(shape)
     else:
-        array = np.memmap(path, dtype, "r", 4 + len(dims), shape) if size else np.empty(shape, dtype)
-    return array if dtype.itemsize > 1 else array.view(dtype.newbyteorder("="))
+        array = Stored(path, dtype, 4 + len(dims), shape) if size and shape else np.empty(shape, dtype)
+    return array
 
 
 class Idx(Source):
@@ -56,7 +66,7 @@ class Idx(Source):
 
     Args:
         path: a folder with files named as MNIST's are (``train-images-idx3-ubyte``, ``t10k-labels-idx1-ubyte`` …, with ``.gz`` or not).
-        part: ``"train"`` or ``"test"`` of that folder; ``"all"`` for one after the other. Files given by ``files`` are one whole.
+        part: ``"train"`` or ``"test"`` of that folder; ``"all"`` for one after the other, of those that are there. Files given by ``files`` are one whole.
         files: in place of ``path``, the IDX file of every column, such as ``{image = "a.idx", label = "b.idx"}``.
 
     Raises:
@@ -83,7 +93,8 @@ class Idx(Source):
             sets = [{name: existing(file, "idx", f"files.{name}") for name, file in files.items()}]
         else:
             folder = existing(path or "", "idx", folder=True)
-            sets = [_pair(folder, one) for one in (_PREFIX if part == "all" else (part,))]
+            asked = (self.parts(folder) or _PREFIX) if part == "all" else (part,)
+            sets = [_pair(folder, one) for one in asked]
         self._sets = [
             ({name: rows_of(read_idx(at)) for name, at in one.items()}, next(iter(one.values())).name) for one in sets
         ]
@@ -103,12 +114,12 @@ class Idx(Source):
         folder = existing(path, "idx", folder=True)
         return tuple(part for part, prefix in _PREFIX.items() if any(folder.glob(f"{prefix}*idx*")))
 
-    def _at(self, index: int) -> tuple[dict[str, np.ndarray], str, int]:
+    def _at(self, index: int) -> tuple[dict[str, Any], str, int]:
         which = int(np.searchsorted(self._starts, index, "right")) - 1
         return *self._sets[which], index - int(self._starts[which])
 
     def __reduce__(self) -> Any:
-        # For a worker that is started anew: it opens the files itself, as a mapped file would travel as all of its data.
+        # For a worker that is started anew: it opens the files itself.
         return functools.partial(type(self), **self._arguments), ()
 
     def __len__(self) -> int:

@@ -16,10 +16,12 @@ from typing import Any
 import attrs
 import numpy as np
 
+from mmcore import files
 from mmcore.data.decode import READERS
 from mmcore.data.source import Row
 from mmcore.data.sources.files import suffix_of, without_suffix
 from mmcore.errors import OptionError, RequestError
+from mmcore.limits import LINE
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _WHOLE = re.compile(r"[+-]?(?:0|[1-9][0-9]*)(?:\.0*)?")
@@ -46,7 +48,7 @@ class Lines(ABC):
         self.path, self.encoding, self.notes = path, encoding, []
         self._file: int | None = None
         try:
-            with path.open("rb") as file:
+            with files.opened(path) as file:
                 starts, numbers = self._index(_physical(file, path))
         except (OSError, csv.Error) as error:
             raise RequestError(f"table: found {path} unreadable ({error}), expected {encoding} text") from error
@@ -82,10 +84,15 @@ class Lines(ABC):
 
     def _text(self, index: int) -> str:
         if self._file is None:
-            self._file = os.open(self.path, os.O_RDONLY)
+            self._file = files.descriptor(self.path)
         start, end = int(self._starts[index]), int(self._starts[index + 1])
         # Reading at a place moves no shared position, so that workers may share the file.
-        return os.pread(self._file, end - start, start).decode(self.encoding)
+        data = os.pread(self._file, end - start, start)
+        if len(data) < end - start:
+            raise RequestError(
+                f"found {len(data)} of {end - start} bytes: {self.path} has been cut since it was opened"
+            )
+        return data.decode(self.encoding)
 
     def __getitem__(self, index: int) -> Row:
         return self._parse(self._text(index))
@@ -107,7 +114,10 @@ class Lines(ABC):
 def _physical(file: Any, path: Path) -> Iterator[tuple[int, int, bytes]]:
     """A file's lines by any of the three line ends: number, place and bytes. A byte order mark is none of them."""
     place = number = 0
-    for chunk in file:
+    most = LINE.most
+    for chunk in iter(lambda: file.readline(most + 1), b""):
+        if len(chunk) > most:
+            raise RequestError(f"table: found line {number + 1} of {path} with {LINE.excess(len(chunk))}")
         for line in chunk.splitlines(keepends=True):
             number += 1
             if number == 1:
@@ -364,7 +374,7 @@ class Csv(Lines):
             return None
         if self.kinds[name] == "text":
             if cell[0] == "[":
-                with contextlib.suppress(ValueError):
+                with contextlib.suppress(ValueError, RecursionError):
                     return json.loads(cell)
             return cell
         if cell.casefold() in _NOTHING:

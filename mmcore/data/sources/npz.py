@@ -11,16 +11,18 @@ from typing import Any
 import attrs
 import numpy as np
 
+from mmcore import files
 from mmcore.data.source import Row, Source, existing
-from mmcore.data.sources.arrays import by_part, rows_of, value_of
+from mmcore.data.sources.arrays import Stored, by_part, npy_header, rows_of, value_of
 from mmcore.data.sources.layout import asked_parts
 from mmcore.errors import OptionError, RequestError
+from mmcore.limits import UNPACKED
 
 
 class Npz(Source):
     """Row ``i`` is element ``i`` of every array of a ``.npz`` file.
 
-    What ``numpy.savez`` wrote is mapped into memory, so that only rows in use are read; what ``savez_compressed`` wrote is unpacked into
+    Of what ``numpy.savez`` wrote only rows in use are read; what ``savez_compressed`` wrote is unpacked into
     memory when it is opened. Arrays named ``train_images``, ``test_labels`` or ``x_test`` are parts, whose variables are ``image``, ``label`` and ``x``.
     A row of one number, ``(N, 1)``, is that number, and one of a single vector, ``(N, 1, D)``, that vector; a number that is NaN is none.
 
@@ -47,7 +49,7 @@ class Npz(Source):
                 raise OptionError("npz", "arrays", list(arrays or ()), expected)
         parts = by_part(_lengths(headers)) if arrays is None else {}
         asked = asked_parts(self.path, parts, part, "npz", "arrays such as train_images and val_images")
-        self._sets: list[tuple[str, dict[str, np.ndarray]]] = []
+        self._sets: list[tuple[str, dict[str, Any]]] = []
         for name in asked:
             chosen = parts[name] if name else self._chosen(headers, arrays)
             self._sets.append((name, {variable: self._open(headers[array]) for variable, array in chosen.items()}))
@@ -74,32 +76,30 @@ class Npz(Source):
             raise RequestError(f"npz: found {found} in {self.path}, expected arrays of one length, at least 1")
         return {name: name for name in arrays}
 
-    def _open(self, header: "_Header") -> np.ndarray:
+    def _open(self, header: "_Header") -> Any:
         if header.dtype.hasobject:
             raise RequestError(
                 f"npz: {self.path} has objects in {header.member.filename}, expected numbers, booleans or texts"
             )
         if header.packed:
             try:
-                with zipfile.ZipFile(self.path) as archive, archive.open(header.member) as file:
-                    return rows_of(np.lib.format.read_array(file, allow_pickle=False))
+                return rows_of(_unpacked(self.path, header))
             except Exception as error:  # zipfile and numpy raise many kinds
                 raise _unreadable(self.path, error) from error
         if not math.prod(header.shape):
             return np.empty(header.shape, header.dtype)
-        order = "F" if header.fortran else "C"
         try:
-            return rows_of(np.memmap(self.path, header.dtype, "r", header.start, header.shape, order))
-        except (OSError, ValueError) as error:
+            return rows_of(Stored(self.path, header.dtype, header.start, header.shape))
+        except OSError as error:
             raise _unreadable(self.path, error) from error
 
     def __reduce__(self) -> Any:
-        return functools.partial(type(self), **self._arguments), ()  # a mapped file pickles as all of its data
+        return functools.partial(type(self), **self._arguments), ()  # a worker opens the file itself
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def _at(self, index: int) -> tuple[str, dict[str, np.ndarray], int]:
+    def _at(self, index: int) -> tuple[str, dict[str, Any], int]:
         which = int(np.searchsorted(self._starts, index, "right")) - 1
         return *self._sets[which], index - int(self._starts[which])
 
@@ -132,26 +132,21 @@ class _Header:
     Attributes:
         member: of the archive.
         shape: of the array.
-        fortran: whether its first axis is the inner one.
         dtype: of its elements.
         start: where they begin, in the archive's file.
-        packed: whether they must be unpacked.
+        packed: whether they must be read all at once: they are compressed, or their first axis is the inner one.
     """
 
     member: zipfile.ZipInfo
     shape: tuple[int, ...]
-    fortran: bool
     dtype: np.dtype
     start: int
     packed: bool
 
 
-_READ = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-
-
 def _headers(path: Path) -> dict[str, _Header]:
     try:
-        with zipfile.ZipFile(path) as archive, path.open("rb") as raw:
+        with files.Bounded(path) as raw, zipfile.ZipFile(raw) as archive:
             members = [one for one in archive.infolist() if one.filename.endswith(".npy")]
             return {one.filename.removesuffix(".npy"): _header(archive, raw, one) for one in members}
     except Exception as error:  # zipfile and numpy raise many kinds
@@ -160,18 +155,40 @@ def _headers(path: Path) -> dict[str, _Header]:
 
 def _header(archive: zipfile.ZipFile, raw: Any, member: zipfile.ZipInfo) -> _Header:
     with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        if version not in _READ:
-            with archive.open(member) as whole:  # of names that are not Latin
-                array = np.lib.format.read_array(whole, allow_pickle=False)
-            return _Header(member, array.shape, False, array.dtype, 0, True)
-        shape, fortran, dtype = _READ[version](file)
+        header = npy_header(file)  # type: ignore[arg-type]
+        if header is None:
+            array = _read_member(archive, member)  # of names that are not Latin
+            return _Header(member, array.shape, array.dtype, 0, True)
+        shape, fortran, dtype = header
         start = file.tell()
+    promised = math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and (min(shape, default=0) < 0 or start + promised > member.file_size):
+        raise ValueError(f"{member.filename} has {member.file_size} bytes, its header tells of {start + promised}")
     # The local header's own name and extra field may differ in length from the directory's.
     raw.seek(member.header_offset)
     skip = 30 + sum(struct.unpack("<HH", raw.read(30)[26:30]))
-    packed = member.compress_type != zipfile.ZIP_STORED
-    return _Header(member, shape, fortran, dtype, member.header_offset + skip + start, packed)
+    packed = member.compress_type != zipfile.ZIP_STORED or fortran
+    return _Header(member, shape, dtype, member.header_offset + skip + start, packed)
+
+
+def words_of(path: str | Path, name: str) -> list[str]:
+    """The texts of one array; none where it is no list of texts, or there is none."""
+    header = _headers(Path(path)).get(name)
+    if header is None or header.dtype.kind != "U" or len(header.shape) != 1:
+        return []
+    return [str(word) for word in _unpacked(Path(path), header)]
+
+
+def _unpacked(path: Path, header: _Header) -> np.ndarray:
+    with files.Bounded(path) as raw, zipfile.ZipFile(raw) as archive:
+        return _read_member(archive, header.member)
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    if too_long := UNPACKED.excess(member.file_size):
+        raise ValueError(f"{member.filename} unpacks to {too_long}")
+    with archive.open(member) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _lengths(headers: Mapping[str, _Header]) -> dict[str, int]:

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mmcore import files
 from mmcore.data.decode import Encoded
 from mmcore.data.source import LazyRow, Row
 from mmcore.errors import RequestError
+from mmcore.limits import UNPACKED
 
 _MAGIC = {
     b"\x89PNG\r\n\x1a\n": ".png",
@@ -36,8 +38,12 @@ class Parquet:
         except ImportError as error:
             raise RequestError("table: Parquet needs pyarrow; pip install 'mmcore-diffusion[parquet]'") from error
         try:
-            self.table = pyarrow.parquet.ParquetFile(path).read()
-        except (OSError, pyarrow.ArrowException) as error:
+            with files.opened(path) as file, pyarrow.parquet.ParquetFile(file) as table:
+                groups = (table.metadata.row_group(k) for k in range(table.metadata.num_row_groups))
+                if too_long := UNPACKED.excess(sum(group.total_byte_size for group in groups)):
+                    raise OSError(f"it unpacks to {too_long}")
+                self.table = table.read()
+        except (OSError, MemoryError, pyarrow.ArrowException) as error:
             raise RequestError(f"table: found {path} unreadable ({error}), expected a Parquet file") from error
         self.names = tuple(self.table.column_names)
         self.notes: list[str] = []
@@ -143,5 +149,5 @@ def _classes(metadata: Any) -> dict[str, list[str]]:
             for name, feature in features.items()
             if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
         }
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return {}

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from mmcore import files
 from mmcore.data.options import PARTS
 from mmcore.data.source import LazyRow, Row, Source, existing
 from mmcore.data.sources.files import part_of
 from mmcore.data.sources.parquet import file_of, plain
 from mmcore.errors import OptionError, RequestError
+from mmcore.limits import RECORD
 
 
 class Saved(Source):
@@ -70,9 +72,9 @@ class Saved(Source):
         if not at.exists():
             return PARTS
         try:
-            splits = json.loads((at / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+            splits = json.loads(files.read(at / "dataset_dict.json", RECORD))["splits"]
             return tuple(part for part in PARTS if any(part in (name, part_of(name)) for name in splits))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return ()
 
     def __len__(self) -> int:

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from mmcore import files
 from mmcore.data.decode import IMAGES, Encoded, decode
 from mmcore.data.options import PARTS
 from mmcore.data.source import LazyRow, Row, Source
 from mmcore.data.sources.files import is_stray, normal, part_and_rest, part_of, shown
 from mmcore.data.sources.layout import asked_parts
 from mmcore.errors import OptionError, RequestError
+from mmcore.limits import FILE
 from mmcore.options import one_of, require
 
 _COLUMNS = {**dict.fromkeys(IMAGES, "image"), ".cls": "label", ".txt": "text", ".npy": "array"}
@@ -120,6 +122,8 @@ class Shards(Source):
 
     def _read(self, index: int, column: int) -> Any:
         shard, offset, size, kind = self._places[index, column].tolist()
+        if too_long := FILE.excess(size):
+            raise RequestError(f"found a member of {too_long}")
         data = os.pread(self._open(shard), size, offset)
         if len(data) < size:
             raise RequestError(
@@ -133,7 +137,7 @@ class Shards(Source):
         if shard not in self._files:
             if len(self._files) >= _OPEN:
                 os.close(self._files.pop(next(iter(self._files))))
-            self._files[shard] = os.open(self.shards[shard], os.O_RDONLY)
+            self._files[shard] = files.descriptor(self.shards[shard])
         return self._files[shard]
 
     def column(self, name: str) -> Sequence[Any]:
@@ -204,19 +208,26 @@ def _braces(pattern: str) -> Iterator[str]:
 
 def _members(shard: Path) -> Any:
     try:
-        with tarfile.open(shard, "r:") as archive:
+        with files.Bounded(shard) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            place = -1
             while (member := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # it would keep every header
+                # A negative size would lead back to the same header for ever.
+                if member.size < 0 or archive.offset <= place:
+                    raise tarfile.ReadError(f"a member of {member.size} bytes")
+                place = archive.offset
                 if member.issparse():
                     raise RequestError(
-                        f"shards: found {member.name} with holes in {shard}, expected members in one piece"
+                        f"shards: found {shown(member.name)} with holes in {shard}, expected members in one piece"
                     )
                 if member.isfile():
                     yield member
-            end = os.path.getsize(shard)
+            end = files.size(file)
             if archive.offset > end:
                 raise RequestError(f"shards: found {shard} cut at {end} bytes, expected {archive.offset} at least")
-    except (tarfile.TarError, OSError) as error:
+    except RequestError:
+        raise
+    except Exception as error:  # damaged headers make tarfile raise many kinds
         raise RequestError(
             f"shards: found {shard} unreadable ({error}), expected a .tar file that is not compressed"
         ) from error

@@ -4,6 +4,7 @@ For small spaces: every layer sees every place, which a transformer over patches
 share one modulation (adaLN-single, "PixArt-α", Chen et al. 2024), to which each adds one of low rank (adaLN-LoRA, "Cosmos", NVIDIA 2025).
 """
 
+import math
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmcore.errors import OptionError, refuse
-from mmcore.model.backbones.parts import Local, TimestepEmbedding, wrong_sizes
+from mmcore.model.backbones.parts import Local, TimestepEmbedding, afford, wrong_sizes
 from mmcore.space import Space
 
 
@@ -45,7 +46,7 @@ class Mlp(nn.Module):
         gates: bool = False,
     ) -> None:
         super().__init__()
-        self.check(width=width, depth=depth, features=features, rank=rank)
+        self.check(space=space, width=width, depth=depth, features=features, rank=rank)
         self.features, self.grid = features, space.grid
         places = space.size // space.shape[0]
         self.read = nn.Linear(space.size, width)
@@ -65,7 +66,7 @@ class Mlp(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     @staticmethod
-    def check(*, width: int, depth: int, features: int, rank: int, **_: Any) -> None:
+    def check(*, space: Space, width: int, depth: int, features: int, rank: int, **_: Any) -> None:
         """Refuse options of the constructor's without building anything.
 
         Raises:
@@ -75,6 +76,8 @@ class Mlp(nn.Module):
         if not refused and width % 2:
             refused.append(OptionError("mlp", "width", width, "an even number"))
         refuse(refused)
+        ends = (3 * space.size + features * math.prod(space.grid)) * width
+        afford("mlp", width=width, depth=depth, ends=ends, block=width * (8 * width + 4 * rank), tensors=6)
 
     def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
         """The features that decoders read.

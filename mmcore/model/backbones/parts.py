@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmcore.errors import OptionError
+from mmcore.limits import TENSORS, WEIGHTS
 from mmcore.options import whole
 from mmcore.space import Space
 
@@ -27,6 +28,24 @@ def wrong_sizes(backbone: str, **sizes: int) -> list[OptionError]:
         for name, size in sizes.items()
         if not whole(1).holds(size) or size > LARGEST
     ]
+
+
+def afford(backbone: str, *, width: int, depth: int, ends: int, block: int, tensors: int) -> None:
+    """Refuse a network whose weights would take more than the limit, before any is made.
+
+    Args:
+        backbone: its name.
+        width: of the hidden state.
+        depth: how many blocks.
+        ends: weights before and after them, about.
+        block: weights of each, about.
+        tensors: of each.
+
+    Raises:
+        OptionError: beyond the limit.
+    """
+    TENSORS.check(backbone, "depth", depth, depth * tensors)
+    WEIGHTS.check(backbone, "width", width, 4 * (ends + depth * block), f" (weights; here depth = {depth})")
 
 
 class TimestepEmbedding(nn.Module):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmcore.errors import OptionError, refuse
-from mmcore.model.backbones.parts import Local, TimestepEmbedding, wrong_sizes
+from mmcore.model.backbones.parts import Local, TimestepEmbedding, afford, wrong_sizes
 from mmcore.options import whole
 from mmcore.space import Space
 
@@ -86,6 +86,8 @@ class Transformer(nn.Module):
                 OptionError("transformer", "patch", patch, f"a number that divides the space's grid {space.grid}")
             )
         refuse(refused)
+        ends = (3 * space.size + math.prod(space.grid) * (features + 1)) * width
+        afford("transformer", width=width, depth=depth, ends=ends, block=18 * width * width, tensors=10)
 
     def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
         """The features that decoders read.

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mmcore import OptionError, RequestError
+from mmcore import OptionError, RequestError, files
 from mmcore.data.decode import picture
+from mmcore.limits import RECORD
+from mmcore.store.reading import parse_json
 
 _FILES = ("*.json", "*.safetensors", "*.bin", "*.txt")
 
@@ -51,7 +52,7 @@ class ClipEmbedder:
         """A digest of the folder's files and the options that change a vector."""
         whole = hashlib.blake2b(f"{self.unit_norm}".encode(), digest_size=16)
         for path in sorted(path for pattern in _FILES for path in self.folder.glob(pattern)):
-            with path.open("rb") as file:
+            with files.opened(path) as file:
                 whole.update(path.name.encode() + hashlib.file_digest(file, "blake2b").digest())
         return f"clip {whole.hexdigest()}"
 
@@ -86,7 +87,10 @@ class ClipEmbedder:
         path = self.folder / "preprocessor_config.json"
         if not path.is_file():
             raise RequestError(f"clip: found no {path.name} in {self.folder}, expected one for images")
-        return json.loads(path.read_text())
+        try:
+            return parse_json(files.read(path, RECORD), path)
+        except OSError as error:
+            raise RequestError(f"clip: {path} cannot be read: {error.strerror or error}") from error
 
     @torch.no_grad()
     def __call__(self, values: Sequence[Any]) -> Tensor:

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, RequestError, Rng, Space, Spec
+from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, RequestError, Rng, Space, Spec, files
+from mmcore.data.decode import READERS
+from mmcore.limits import FILE, SPACE, takes
 from mmcore.modality.heads import PooledHead
 from mmcore.modality.likelihood import bounded_log_scale, gaussian, total
 from mmcore.options import above, require, whole
@@ -32,6 +34,7 @@ class ClipModality(Modality):
 
     def __init__(self, width: int = 512, *, unit_norm: bool = True, scale: float | None = None) -> None:
         require("clip", width=(width, whole(2)), scale=(scale, above(0).or_none()))
+        SPACE.check("clip", "width", width, width, takes(width))
         self.name = "clip"
         self.width, self.unit_norm = width, unit_norm
         self.scale = scale or (width**-0.5 if unit_norm else 1.0)
@@ -104,11 +107,11 @@ class ClipModality(Modality):
 def _load(path: Path) -> Any:
     try:
         if path.suffix == ".npy":
-            return np.load(path, allow_pickle=False)
+            return READERS[".npy"][1](files.read(path, FILE))
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+            from safetensors.torch import load
 
-            tensors = load_file(path)
+            tensors = load(files.read(path, FILE))
             if len(tensors) != 1:
                 raise RequestError(f"found {path} with {len(tensors)} tensors, expected one")
             return next(iter(tensors.values()))

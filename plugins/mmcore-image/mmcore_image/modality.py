@@ -15,9 +15,10 @@ from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, RequestError, R
 from mmcore.data.batch import read_alike
 from mmcore.data.contract import COLOUR, native, rgb
 from mmcore.data.decode import picture
+from mmcore.limits import SPACE, takes
 from mmcore.modality.heads import PooledHead, SpatialHead
 from mmcore.modality.likelihood import bounded_log_scale, gaussian, total
-from mmcore.options import SIDES, Rule, above, one_of, require, sides, whole, within
+from mmcore.options import SIDES, Rule, one_of, require, sides, whole, within
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _RANGE = Rule(
@@ -63,12 +64,14 @@ class ImageModality(Modality):
             channels=(channels, whole(1)),
             size=(sides(size), SIDES),
             levels=(levels, whole(2)),
-            std=(std, above(0)),
+            mean=(mean, within(-1e6, 1e6)),
+            std=(std, within(1e-30, 1e6)),
             limits=(None if limits is None else tuple(limits), _RANGE.or_none()),
             clip=(clip, one_of(True, False)),
             background=(rgb(background), COLOUR.or_none()),
         )
         height, width = sides(size)
+        SPACE.check("image", "size", size, channels * height * width, takes(channels * height * width))
         self.name = "image"
         self.levels, self.mean, self.std = levels, mean, std
         self.limits = None if limits is None else (float(limits[0]), float(limits[1]))

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, OptionError, RequestError, Rng, Space, Spec
+from mmcore.limits import SPACE, takes
 from mmcore.modality.heads import PooledHead
 from mmcore.modality.likelihood import bernoulli, categorical, total
 from mmcore.options import require, whole
@@ -40,6 +41,7 @@ class LabelModality(Modality):
         frequencies: Sequence[float] | None = None,
     ) -> None:
         require("label", classes=(classes, whole(1 if multi else 2)))
+        SPACE.check("label", "classes", classes, classes, takes(classes))
         if names is not None and (len(names) != classes or len(set(names)) != classes):
             raise OptionError("label", "names", list(names), f"{classes} different names", beside=("classes",))
         default = torch.full((classes,), 0.5 if multi else 1 / classes)

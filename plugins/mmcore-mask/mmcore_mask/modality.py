@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, OptionError, RequestError, Rng, Space, Spec
 from mmcore.data.batch import read_alike
 from mmcore.data.decode import picture
+from mmcore.limits import SPACE, takes
 from mmcore.modality.heads import PooledHead, SpatialHead
 from mmcore.modality.likelihood import categorical, total
 from mmcore.options import SIDES, one_of, require, sides, whole
@@ -66,6 +67,7 @@ class MaskModality(Modality):
             raise OptionError("mask", "values", list(values), "either values or colours, not both", beside=("colours",))
         void = -1 if void is None and ignore else void
         height, width = sides(size)
+        SPACE.check("mask", "size", size, classes * height * width, takes(classes * height * width))
         if void is not None and 0 <= void < classes:
             expected = f"a value that is none of the classes 0 … {classes - 1}"
             mend = f"ignore = [{void}] says that {void} in the data is void, whatever the classes are"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, OptionError, RequestError, Rng, Space, Spec
+from mmcore.limits import SPACE, takes
 from mmcore.modality.heads import PooledHead
 from mmcore.options import Rule, one_of, require, whole
 from mmcore_scalar.likelihood import TAILS, TINY, Count, Likelihood, Real, Scale, Student
@@ -59,6 +60,7 @@ class ScalarModality(Modality):
         log: bool = False,
     ) -> None:
         require("scalar", size=(size, whole(1)))
+        SPACE.check("scalar", "size", size, size, takes(size))
         require(
             "scalar",
             units=(units, _each("a text", lambda value: isinstance(value, str), size)),
