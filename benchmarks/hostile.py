@@ -25,6 +25,7 @@ import tarfile
 import tempfile
 import time
 import traceback
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -527,6 +528,7 @@ def _child(case: Case, at: Path, streams: list[Path]) -> None:
         from mmcore.cli.program import main
 
         sys.argv = ["mmcore", *case.command]
+        warnings.simplefilter("default")  # as a user has them, where tests take them for errors
         try:
             main()
             status = 0

@@ -32,7 +32,7 @@ from mmcore.errors import ConfigError
 from mmcore.store.reading import DamagedError, read_tensors
 
 CORE = Path(mmcore.__file__).parent
-WITHIN = 3.0
+WITHIN = 5.0
 """Seconds, of a refusal."""
 
 
@@ -391,6 +391,26 @@ def test_a_seed_is_a_whole_number(seed: Any) -> None:
 
 
 # ---- names ----
+
+
+def test_every_command_prints_through_one_function() -> None:
+    for path in (CORE / "cli").glob("*.py"):
+        calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        prints = [node for node in calls if isinstance(node.func, ast.Name) and node.func.id == "print"]
+        assert len(prints) == {"common.py": 1, "program.py": 3}.get(path.name, 0), path.name
+
+
+def test_a_warning_is_one_line_of_the_programs_own(folder: Path, tmp_path: Path) -> None:
+    at = tmp_path / "m"
+    shutil.copytree(folder, at)
+    config = json.loads((at / "config.json").read_text())
+    config["distributions"]["mmcore-label"] = "9"
+    (at / "config.json").write_text(json.dumps(config))
+    (tmp_path / "outside").mkdir()
+    case = hostile.Case("model", "another version", ("sample", "m", "-n", "1", "--steps", "1", "--device", "cpu"))
+    ended = hostile.outcome(case, tmp_path, tmp_path / "outside")
+    assert not ended.fault
+    assert re.fullmatch(r"mmcore: load: m was made with mmcore-label 9, here is mmcore-label \S+\n", ended.errors)
 
 
 @pytest.mark.parametrize("name", [name for name in hostile.NAMES if name])

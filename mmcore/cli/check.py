@@ -48,4 +48,4 @@ def check(
 def _tell(result: Any) -> None:
     level = "" if result.check.level == "required" else f" ({result.check.level})"
     why = f": {result.reason}" if result.reason else ""
-    print(f"{result.status:14}{result.id}{level}{why}", flush=True)
+    say(f"{result.status:14}{result.id}{level}{why}")

@@ -16,7 +16,7 @@ def say(text: object) -> None:
     """Print a text, without what would move a terminal's cursor: names in it may be a stranger's."""
     from mmcore.plugins.metadata import lines
 
-    print(lines(str(text)))
+    print(lines(str(text)), flush=True)
 
 
 def registry_of(context: typer.Context, *, strict: bool | None = None) -> Any:

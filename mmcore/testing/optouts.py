@@ -7,7 +7,9 @@ from typing import Any, Self
 
 import attrs
 
+from mmcore import files
 from mmcore.errors import RequestError
+from mmcore.limits import CONFIGURATION
 
 
 def _reason(_: Any, field: Any, value: Any) -> None:
@@ -84,8 +86,8 @@ class OptOuts:
             RequestError: a file that cannot be read, or entries that are none of these.
         """
         try:
-            found: Mapping[str, Any] = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            found: Mapping[str, Any] = tomllib.loads(files.read(path, CONFIGURATION).decode())
+        except (OSError, ValueError, RecursionError) as error:
             raise RequestError(f"opt-outs: {path} cannot be read: {error}") from error
         kinds = {"unsupported": Unsupported, "known_failures": KnownFailure, "tolerances": Tolerance}
         if wrong := set(found) - set(kinds):
