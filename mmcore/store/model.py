@@ -5,9 +5,10 @@ plain tensors. What was given to :func:`mmcore.compose` as an object is given to
 """
 
 import json
+import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -99,7 +100,7 @@ def save(model: JointModel, folder: str | Path, *, tensors: Mapping[str, torch.T
         tensors: the weights, where the model's own are sharded over ranks.
 
     Raises:
-        RequestError: an option or a state that no file can hold.
+        RequestError: an option or a state that no file can hold; or the folder has a file of that name which is no model's.
         MmcoreError: the folder cannot be written.
     """
     config, folder = describe(model), Path(folder)
@@ -110,11 +111,13 @@ def save(model: JointModel, folder: str | Path, *, tensors: Mapping[str, torch.T
     config["distributions"] = _distributions(config)
     if model.configuration is not None:
         config["configuration"] = model.configuration
+    # What says that the folder is a model's comes first, for whoever is cut off here and saves again.
     files = {
-        "model.safetensors": to_bytes(tensors),
         "config.json": (json.dumps(config, indent=2) + "\n").encode(),
+        "model.safetensors": to_bytes(tensors),
         "README.md": _card(model, config).encode(),
     }
+    _check_own(folder, files)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
@@ -124,6 +127,21 @@ def save(model: JointModel, folder: str | Path, *, tensors: Mapping[str, torch.T
     except OSError as error:
         raise MmcoreError(f"save: {folder} cannot be written: {error.strerror or error}") from error
     return folder
+
+
+def _check_own(folder: Path, names: Iterable[str]) -> None:
+    """Refuse to overwrite files of other origin: where there are some, a model's configuration is one of them.
+
+    Raises:
+        RequestError: naming a file.
+    """
+    found = [folder / name for name in names if os.path.lexists(folder / name)]
+    try:
+        own = "backbone" in read_json(folder / "config.json") if found else True
+    except DamagedError:
+        own = False
+    if not own:
+        raise RequestError(f"save: {found[0]} is there, and is none of a model of mmcore; name another folder")
 
 
 def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -213,11 +231,11 @@ def _stated(path: Path) -> Iterator[None]:
     """Says in one line what a configuration lacks, misstates or asks for in vain."""
     try:
         yield
-    except RequestError as error:
-        if str(error).startswith("load: "):
+    except MmcoreError as error:
+        if not isinstance(error, RequestError) or str(error).startswith("load: "):
             raise
         raise RequestError(f"load: {path}: {error}") from error
-    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise RequestError(f"load: {path} lacks or misstates {error}") from error
     except (RuntimeError, MemoryError, OverflowError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
