@@ -73,6 +73,10 @@ def predict(
         say(
             f"{name}: not predicted in {count:,} that lack nothing else: only a task predicts it, beside what is generated"
         )
+    if written.cut:
+        print(
+            f"of {written.cut:,} the pictures were cut by the run's transforms: beyond, the nearest answer is repeated, and the agreement is 0"
+        )
     for problem in written.bad[:5]:
         say(f"passed over: {one_line(problem)}")
     if len(written.bad) > 5:

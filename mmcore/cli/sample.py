@@ -17,9 +17,7 @@ Given = Annotated[
 ]
 Where = Annotated[
     list[str] | None,
-    typer.Option(
-        help="name=mask.png (or .npy) of the given file's size: the pixels that are known; the rest is inpainted."
-    ),
+    typer.Option(help="name=mask.png (or .npy) of the given file's size: white is kept, black is painted anew."),
 ]
 Start = Annotated[list[str] | None, typer.Option(help="name=value to edit, of every modality that is generated.")]
 
@@ -52,12 +50,14 @@ def sample(
     seed: Annotated[int | None, typer.Option(help="Of the samples.")] = None,
     device: Device = "auto",
     out: Annotated[
-        Path | None, typer.Option(help="Where samples go; by default a new folder RUN/samples/asked-1, asked-2 …")
+        Path | None,
+        typer.Option("-o", "--out", help="Where samples go; by default a new folder RUN/samples/asked-1, asked-2 …"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite samples that are in --out.")] = False,
 ) -> None:
     """Draw samples: pictures as PNG, all of them as safetensors, and in words as JSON."""
     registry = registry_of(context)
+    from mmcore.plugins.loading import tell
     from mmcore.runs.reader import Reader
     from mmcore.runs.run import check_answers, write_samples
     from mmcore.sampling import sample
@@ -85,6 +85,11 @@ def sample(
     scales = {name: _number(name, text) for name, text in _pairs("--guidance", guidance or []).items()}
     if guide is not None and not scales:
         raise RequestError("--guide without --guidance, expected name=scale, such as --guidance label=2")
+    for name in pairs["where"]:
+        if name not in pairs["given"]:
+            raise RequestError(f"--where {name} without --given {name}, expected the value of which parts are known")
+    if pairs["where"] and not reader.saw_parts:
+        tell("note: this run never saw parts of a value (training.roles.partial = 0); what is filled in may not fit")
     values, edited = reader.asked(pairs["given"], option="--given"), reader.asked(pairs["start"], option="--start")
     several = max(len(values.rows), len(edited.rows))
     count = n or (several if several > 1 else reader.n)

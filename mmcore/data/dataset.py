@@ -138,6 +138,8 @@ class Dataset:
                     values[name] = raw
             name = None
             if not values:
+                if empty := [name for name in self.names if name in row]:
+                    raise RequestError(f"found no value of {', '.join(empty)}, expected one of them at least")
                 found = ", ".join(row) or "nothing"
                 raise RequestError(f"found {found}, expected one of {', '.join(self.names)} at least")
             return values

@@ -46,6 +46,7 @@ class Written:
         rows: how many.
         filled: in how many of them each variable was filled in.
         left: in how many of them each variable lacks and was not asked for.
+        cut: of how many of them transforms cut the pictures, so that answers are repeated beyond the edge.
         bad: rows that could not be read, and why.
         folders: of the files, by variable.
     """
@@ -54,6 +55,7 @@ class Written:
     rows: int
     filled: Mapping[str, int]
     left: Mapping[str, int]
+    cut: int
     bad: Sequence[str]
     folders: Sequence[str]
 
@@ -69,6 +71,7 @@ class _Done:
         seen: a digest of what these rows have.
         filled: as in :class:`Written`.
         left: likewise.
+        cut: likewise.
         bad: likewise.
     """
 
@@ -78,6 +81,7 @@ class _Done:
     seen: str = ""
     filled: dict[str, int] = attrs.field(factory=dict)
     left: dict[str, int] = attrs.field(factory=dict)
+    cut: int = 0
     bad: list[str] = attrs.field(factory=list)
 
 
@@ -92,10 +96,12 @@ def write(asked: "Predictions", folder: Path, *, force: bool, quiet: bool) -> Wr
     with alone(folder, "predict", "predicts"):
         done = _begun(folder, question, columns, force=force)
         # The question first: of another one all else differs too.
-        seen, table = _seen(asked.rows.source, done), hashlib.sha256(_written(folder, done, len(asked)))
+        seen, lines = _seen(asked.rows.source, done), _written(folder, done, len(asked))
+        _check_files(folder, columns, lines)
+        table = hashlib.sha256(lines)
         if done.rows < len(asked) or not (folder / TABLE).exists():
             _go_on(asked, folder, columns, question, done, seen, table, quiet=quiet)
-    return Written(folder, len(asked), done.filled, done.left, tuple(done.bad), tuple(columns.folders))
+    return Written(folder, len(asked), done.filled, done.left, done.cut, tuple(done.bad), tuple(columns.folders))
 
 
 def _go_on(
@@ -127,6 +133,7 @@ def _go_on(
             seen.update(_identity(asked.rows.source, row.number))
             filled.update(list(row.answers))
             left.update(row.left)
+            done.cut += any(one.cut for one in row.answers.values())
             done.bad += [row.bad] if row.bad and len(done.bad) < KEPT else []
             done.rows += 1
             if done.rows % EVERY == 0 or done.rows == len(asked):
@@ -230,6 +237,16 @@ def _written(folder: Path, done: _Done, rows: int) -> bytes:
     return data[: done.size]
 
 
+def _check_files(folder: Path, columns: "_Columns", lines: bytes) -> None:
+    """Refuse to go on where a file is gone that the table's lines name."""
+    for row in csv.DictReader(io.StringIO(lines.decode(), newline="")):
+        for name in row[columns.predicted].split():
+            if name in columns.folders and not (folder / row[name]).is_file():
+                raise RequestError(
+                    f"predict: {folder / row[name]} is gone; put it back, or predict all anew by --force"
+                )
+
+
 def _begun(folder: Path, question: Mapping[str, Any], columns: "_Columns", *, force: bool) -> _Done:
     """How far the same predictions have come."""
     record, table = folder / RECORD, folder / TABLE
@@ -263,6 +280,13 @@ def _begun(folder: Path, question: Mapping[str, Any], columns: "_Columns", *, fo
         _remove(folder, folders)
         _keep(folder, question, columns, fresh)
         return fresh
+    if not done.rows:
+        _keep(folder, question, columns, fresh)
+        return fresh
+    if before.get("data") != question["data"]:
+        raise RequestError(
+            f"predict: {folder} holds predictions of {before.get('data')}, not of {question['data']}; name another folder, or replace them by --force"
+        )
     if before != question:
         raise RequestError(
             f"predict: {folder} holds predictions of another question ({_differs(before, question)}); name another folder, or replace them "

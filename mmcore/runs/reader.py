@@ -214,7 +214,7 @@ class Reader:
                 raise RequestError(f"{data}: the run's own data have their columns, expected no others")
             return Opened(self.run.setup.rows(str(data)).source, [f"{data}: the run's own rows"])
         if isinstance(data, str | Path):
-            source, said = rows_at(self.registry, self.data, data)
+            source, said = rows_at(self.registry, self.data, data, self.model.variables)
         else:
             source, said = as_source(data), []
         embedded = [] if self.data is None else list(self.data.embed)
@@ -246,6 +246,14 @@ class Reader:
         return Embedded(source, one, cache)
 
     # ---- how to ask ----
+
+    @property
+    def saw_parts(self) -> bool:
+        """Whether training rows were observed in part, without which parts are filled in at best by chance; true where nothing tells it."""
+        told: Any = self.model.configuration or {}
+        for key in ("training", "roles", "partial"):
+            told = told.get(key) if isinstance(told, Mapping) else None
+        return told is None or bool(told)
 
     def asking(self, **changes: Any) -> dict[str, Any]:
         """Arguments of :func:`mmcore.sample` as the run has them, but for changes that are not None.

@@ -45,13 +45,16 @@ _FEW = 8
 """Rows by which a column of pictures is known, and names that are told."""
 
 
-def rows_at(registry: Registry, options: DataOptions | None, data: str | Path) -> tuple[Source, list[str]]:
+def rows_at(
+    registry: Registry, options: DataOptions | None, data: str | Path, variables: Sequence[ModalityProtocol]
+) -> tuple[Source, list[str]]:
     """What lies at a path: as the run's own data are read, or else as ``mmcore init`` would; and how it was read, a line each.
 
     Args:
         registry: where sources are found.
         options: of the run's data.
         data: a path, or a pattern of files.
+        variables: of the model.
 
     Raises:
         RequestError: nothing there, or nothing that a source reads.
@@ -76,6 +79,8 @@ def rows_at(registry: Registry, options: DataOptions | None, data: str | Path) -
         except RequestError:
             pass  # of another form than the run's data
         else:
+            if (other := _nearer(registry, same, variables, at)) is not None:
+                return other
             plain = Constructor.of(registry.factory(registry.find("source", options.source))[0]).defaults
             told = {
                 name: value for name, value in here.items() if name != "path" and value not in ([], {}, plain.get(name))
@@ -83,11 +88,34 @@ def rows_at(registry: Registry, options: DataOptions | None, data: str | Path) -
             more = ", ".join(f"{name} = {value!r}" for name, value in told.items())
             how = f"with {one_line(more)}, " if more else ""
             return same, [f"{text}: read by the source {options.source}, {how}as the run's own data"]
-    found = survey(at)
+    return _surveyed(registry, at)
+
+
+def _surveyed(registry: Registry, at: Path) -> tuple[Source, list[str]]:
+    """As ``mmcore init`` would read it."""
+    text = one_line(shown(str(at)))
+    try:
+        found = survey(at)
+    except RequestError as error:
+        raise RequestError(str(error).removeprefix("init: ")) from error
     if found.question:
         raise RequestError(f"{text}: {one_line(found.question.partition(';')[0])}; expected data like those of the run")
     source = open_source(registry, DataOptions(found.source, found.options), "all")
     return source, [one_line(f"{text}: read by the source {'; '.join([found.source, *found.evidence])}")]
+
+
+def _nearer(
+    registry: Registry, same: Source, variables: Sequence[ModalityProtocol], at: Path
+) -> tuple[Source, list[str]] | None:
+    """The same data as ``mmcore init`` would read them, where the run's own way misses their pictures and that one finds them."""
+    if not at.is_dir() or any(_is_picture(m) and m.name in _names(same) for m in variables):
+        return None
+    try:
+        other, said = _surveyed(registry, at)
+    except MmcoreError:
+        return None
+    own, theirs = (sum(_holds_pictures(one, name) for name in _names(one)) for one in (same, other))
+    return (other, said) if theirs and len(other) >= len(same) and theirs >= own else None
 
 
 def _carried(registry: Registry, options: DataOptions, at: Path) -> dict[str, Any]:
@@ -138,7 +166,10 @@ def named(
     lacking = [m.name for m in variables if m.name not in found and _is_picture(m)]
     pictures = [one for one in left if _holds_pictures(source, one)] if lacking else []
     if len(lacking) == len(pictures) == 1:
-        said.append(f"{one_line(pictures[0])} is taken for {lacking[0]}, which no column is called")
+        what = "the pictures are" if isinstance(source, _Files) else f"the column {one_line(pictures[0])} is"
+        said.append(
+            f"{what} taken as {lacking[0]}" + ("" if isinstance(source, _Files) else ", as no column is called so")
+        )
         found[lacking[0]] = attrs.evolve(
             own.get(lacking[0], ColumnOptions(lacking[0])), column=pictures[0], present=None
         )
@@ -195,6 +226,7 @@ class Worded(Source):
         self.source, self.names, self.notes = source, source.names, source.notes
         theirs = {m.name: tuple(classes_of(source).get(m.name) or ()) for m in variables}
         mine = {m.name: tuple(getattr(m, "names", None) or ()) for m in variables}
+        self._keys = _by_picture(source, [m.name for m in variables if _is_picture(m)])
         self.words = {name: words for name, words in theirs.items() if words and mine[name] and words != mine[name]}
 
     def __len__(self) -> int:
@@ -213,7 +245,20 @@ class Worded(Source):
         return self.source.where(index)
 
     def key(self, index: int) -> str:
-        return self.source.key(index)
+        return self.source.key(index) if self._keys is None else self._keys[index]
+
+
+def _by_picture(source: Source, names: Sequence[str]) -> list[str] | None:
+    """Rows that are only numbered, called by the stems of their pictures, if these tell them apart."""
+    count = len(source)
+    for name in names:
+        if not count or source.key(count - 1) != str(count - 1):
+            return None
+        files = source.column(name) if source.names is None or name in source.names else []
+        if len(files) == count and all(isinstance(one, Path) for one in files):
+            stems = [without_suffix(one.name) for one in files]
+            return stems if len({stem.casefold() for stem in stems}) == count else None
+    return None
 
 
 class _Files(Source):

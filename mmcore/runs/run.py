@@ -51,6 +51,8 @@ class Run:
         folder = Path(folder)
         if not (folder / CONFIG).is_file():
             fault = "there is no such folder" if not folder.is_dir() else f"it holds no {CONFIG}"
+            if folder.is_file():
+                fault = "it is a file, and a run is a folder, the one that its configuration calls out"
             raise RequestError(f"run {folder}: {fault}, expected what mmcore train made")
         tables = files.read(folder / CONFIG)
         # A run may go on on another machine.

@@ -207,3 +207,22 @@ def test_images_alone_are_images(tmp_path: Path, registry: Registry) -> None:
     tree(tmp_path, {f"img_align_celeba/00000{i}.jpg": i for i in N} | {"list_attr_celeba.txt": "4\na b\n"})
     found = survey(tmp_path)
     assert [row["image"] for row in values(registry.source(found.source, **found.options)).values()] == list(N)
+
+
+def test_what_lies_beside_is_told(tmp_path: Path) -> None:
+    pixels = np.zeros((4, 4), dtype=np.uint8)
+    (tmp_path / "a" / "images").mkdir(parents=True)
+    (tmp_path / "a" / "masks").mkdir()
+    for k in range(3):
+        for folder in ("images", "masks"):
+            Image.fromarray(pixels).save(tmp_path / "a" / folder / f"{k}.png")
+    Image.fromarray(pixels).save(tmp_path / "a" / "loose.png")
+    assert "left out: 1 images that lie beside the folders" in survey(tmp_path / "a").evidence[-1]
+    (tmp_path / "b" / "masks").mkdir(parents=True)
+    for k in range(3):
+        Image.fromarray(pixels).save(tmp_path / "b" / f"{k}.png")
+        Image.fromarray(pixels).save(tmp_path / "b" / "masks" / f"{k}.png")
+    (tmp_path / "b" / "labels.csv").write_text("file,kind\n0.png,cat\n1.png,dog\n2.png,cat\n")
+    found = survey(tmp_path / "b")
+    assert found.source == "table"
+    assert found.evidence[-1] == "left out: the folder masks, whose pictures no column of labels.csv names"

@@ -377,7 +377,7 @@ def test_other_questions_are_not_mixed(home: Path, reader: Reader, tmp_path: Pat
     before = tree(out)
     with pytest.raises(RequestError, match=r"holds predictions of another question \(draws was 9, now 10\).*--force"):
         mmcore.predict(reader, home / "photos", draws=10).write(out, quiet=True)
-    with pytest.raises(RequestError, match=r"another question \(data was .*photos', now .*labels.csv"):
+    with pytest.raises(RequestError, match=r"holds predictions of .*photos, not of .*labels.csv"):
         mmcore.predict(reader, home / "photos" / "labels.csv", draws=9).write(out, quiet=True)
     assert tree(out) == before
     mmcore.predict(reader, home / "photos", draws=10).write(out, force=True, quiet=True)
@@ -413,7 +413,7 @@ def test_pictures_of_any_size_beside_the_truth(home: Path, reader: Reader, tmp_p
     assert asked.said == [f"{tmp_path}: read by the source folder; 3 images lie in it"]
     assert [row.answers["mask"].value.size for row in asked] == [(30, 17), (200, 100), (8, 12)]
     one = mmcore.predict(reader, str(tmp_path / "*.jpg"), draws=9)
-    assert one.said[-1] == "file is taken for image, which no column is called"
+    assert one.said[-1] == "the pictures are taken as image"
     for row, other in zip(asked, one, strict=True):
         assert torch.equal(row.answers["mask"].draws, other.answers["mask"].draws)
     held = list(mmcore.predict(reader, "test", draws=1, again=["kind", "age"], absent=["mask"]))
@@ -667,7 +667,7 @@ def test_pictures_under_another_name_are_not_invented(reader: Reader, tmp_path: 
     (tmp_path / "t.csv").write_text("photo,kind,site\na.png,cat,x\n")
     asked = mmcore.predict(reader, tmp_path / "t.csv", draws=9)
     assert asked.said[1:] == [
-        "photo is taken for image, which no column is called",
+        "the column photo is taken as image, as no column is called so",
         "not used, as no variable is called so: site",
     ]
     assert set(next(iter(asked)).answers) == {"mask", "age"}
@@ -915,3 +915,49 @@ def test_vectors_are_made_of_new_data_as_of_the_run_s(tmp_path: Path) -> None:
     first, second = new
     assert (first.given["vector"].tolist(), set(first.answers)) == ([6, 1], {"kind"})
     assert set(second.answers) == {"vector"}
+
+
+def test_a_file_that_is_gone_is_told(home: Path, reader: Reader, tmp_path: Path) -> None:
+    asked = mmcore.predict(reader, home / "photos", draws=9)
+    asked.write(tmp_path, quiet=True)
+    (tmp_path / "mask" / "00.png").unlink()
+    with pytest.raises(RequestError, match=r"mask/00.png is gone; put it back, or predict all anew by --force"):
+        asked.write(tmp_path, quiet=True)
+
+
+def test_photographs_that_lie_otherwise_are_not_passed_over(reader: Reader, tmp_path: Path) -> None:
+    """The run read images/ and masks/; these lie on top, beside a table that names some, and are neither lost nor invented."""
+    for k in range(4):
+        one_photo(tmp_path / "mixed", f"p{k}.png", colour=50 * k)
+    (tmp_path / "mixed" / "labels.csv").write_text("file,kind\np1,cat\np2,dog\n")
+    found = list(mmcore.predict(reader, tmp_path / "mixed", draws=9))
+    assert [row.key for row in found] == ["p0", "p1", "p2", "p3"]
+    assert all("image" in row.given and "image" not in row.answers for row in found)
+    assert [row.given.get("kind") for row in found] == [None, "cat", "dog", None]
+
+
+def test_numbered_rows_are_called_by_their_pictures(reader: Reader, tmp_path: Path) -> None:
+    for name in ("x", "y"):
+        one_photo(tmp_path, f"{name}.png")
+    (tmp_path / "t.csv").write_text("image,kind\nx.png,cat\ny.png,\n")
+    assert [row.key for row in mmcore.predict(reader, tmp_path / "t.csv", draws=9)] == ["x", "y"]
+    (tmp_path / "u.csv").write_text("image,kind\nx.png,cat\nx.png,\n")
+    assert [row.key for row in mmcore.predict(reader, tmp_path / "u.csv", draws=9)] == ["0", "1"]
+
+
+def test_parts_that_training_never_saw_are_told(
+    home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmcore.cli import program
+
+    Image.new("L", SIZE[::-1], 255).save(tmp_path / "keep.png")
+    photo = home / "photos" / "images" / "00.png"
+    line = ["mmcore", "sample", str(home / "run"), "-n", "1", "--given", f"image={photo}", "-o", str(tmp_path / "o")]
+    monkeypatch.setattr(sys, "argv", [*line, "--where", f"image={tmp_path / 'keep.png'}"])
+    with pytest.raises(SystemExit):
+        program.main()
+    assert "note: this run never saw parts of a value" in capfd.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["mmcore", "sample", str(home / "run"), "--where", f"image={tmp_path / 'keep.png'}"])
+    with pytest.raises(SystemExit):
+        program.main()
+    assert "--where image without --given image" in capfd.readouterr().err

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ _MASK_SUFFIX = re.compile(r"[_\-. ](mask|gt|seg|segmentation|label|labels|annota
 _MANY = 20000
 _LAYOUTS = ("classes", "modalities")
 _FEW = 3
+_FEW_ROWS = 200
 
 
 @attrs.frozen
@@ -75,13 +76,42 @@ def survey(path: Path, layout: str = "") -> Survey:
         raise RequestError(f"init: layout = {layout!r}, expected one of {', '.join(_LAYOUTS)}")
     for find in (_file,) if at.is_file() else (_known, _images_with_metadata, _folders, _flat):
         if (found := find(at, layout)) is not None:
-            return found
+            return attrs.evolve(found, evidence=(*found.evidence, *_beside(at, found)))
     there = ", ".join(shown(one.name) for one in inside(at)[:6]) if at.is_dir() else ""
     raise RequestError(
         f"init: {shown(str(path))} {f'holds {there}, which' if there else ''} is nothing that a source reads; expected an .npz file, IDX files (…-ubyte), "
         f"a table ({', '.join(TABLES)}), .tar shards, a folder saved by datasets, a folder of images for each class, or a folder of "
         "folders such as images/ and masks/"
     )
+
+
+def _beside(at: Path, found: Survey) -> Iterator[str]:
+    """What lies in a folder and is not read, a line each."""
+    if not at.is_dir() or "." in found.options.get("folders", {}).values():
+        return
+    loose = (
+        sum(one.is_file() and is_image(one.name) for one in inside(at))
+        if found.source in ("folder", "imagefolder")
+        else 0
+    )
+    if loose and found.source == "folder":
+        yield f"left out: {loose} images that lie beside the folders; move them into one, such as images/"
+    if found.source == "table" and Path(found.options["path"]).parent == at:
+        try:
+            table = Manifest(Path(found.options["path"]))
+        except RequestError:  # told when it is read
+            return
+        named = {
+            part
+            for k in range(min(len(table), _FEW_ROWS))
+            for value in table[k].values()
+            if isinstance(value, Path)
+            for part in value.relative_to(at).parts[:-1][:1]
+            if value.is_relative_to(at)
+        }
+        for folder in folders_in(at):
+            if folder.name not in named and any(is_image(file) for file in _some(folder)):
+                yield f"left out: the folder {shown(folder.name)}, whose pictures no column of {found.options['path'].rpartition('/')[2]} names"
 
 
 def _file(at: Path, _: str) -> Survey | None:
