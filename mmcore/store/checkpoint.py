@@ -224,14 +224,15 @@ def newest(
     Raises:
         RequestError: there is none.
     """
-    checkpoints = folders(root)
+    checkpoints, faults = folders(root), []
     for _, folder in checkpoints:
         try:
             return usable(read(folder))
         except DamagedError as error:
+            faults.append(str(error))
             tell(f"{error}; the checkpoint before it is tried")
     if checkpoints:
         raise RequestError(
-            f"resume: none of the {len(checkpoints)} checkpoints in {root} is whole; start anew in another folder"
+            f"resume: none of the {len(checkpoints)} checkpoints in {root} is whole, or of this run ({faults[0]}); start anew in another folder"
         )
     raise RequestError(f"resume: there is no checkpoint in {root}; leave out resume to start the run")

@@ -123,7 +123,9 @@ STRAY = [
 
 
 def of_run(run: Path) -> list[Path]:
-    return sorted(path for path in run.rglob("*") if path.is_file() and not path.is_symlink() and path.name != ".lock")
+    """But for what cannot be damaged a second time: links, and what has grown beyond memory."""
+    files = (path for path in run.rglob("*") if path.is_file() and not path.is_symlink() and path.name != ".lock")
+    return sorted(path for path in files if path.stat().st_size < 1 << 30)
 
 
 def any_file(run: Path, draw: random.Random) -> Path:
