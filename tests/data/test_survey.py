@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from mmcore import Registry, RequestError
 from mmcore.data.sources.survey import survey

@@ -957,7 +957,9 @@ def test_parts_that_training_never_saw_are_told(
     with pytest.raises(SystemExit):
         program.main()
     assert "note: this run never saw parts of a value" in capfd.readouterr().err
-    monkeypatch.setattr(sys, "argv", ["mmcore", "sample", str(home / "run"), "--where", f"image={tmp_path / 'keep.png'}"])
+    monkeypatch.setattr(
+        sys, "argv", ["mmcore", "sample", str(home / "run"), "--where", f"image={tmp_path / 'keep.png'}"]
+    )
     with pytest.raises(SystemExit):
         program.main()
     assert "--where image without --given image" in capfd.readouterr().err
