@@ -296,8 +296,8 @@ class Moments:
     rows: Tensor
     purpose: str = ""
 
-    def for_rows(self, seed: int, count: int, *, start: int = 0, device: torch.device | None = None) -> "Moments":
-        assert (start, count) == (0, len(self.rows)), "one batch for all"
+    def __call__(self, seed: int, rows: Tensor) -> "Moments":
+        assert rows.tolist() == list(range(len(self.rows))), "one batch for all"
         return self
 
     def of(self, purpose: str) -> "Moments":
