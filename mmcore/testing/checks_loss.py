@@ -181,13 +181,13 @@ def _grid(c: Context) -> Tensor | None:
     if not spec.dtype.is_floating_point or spec.low is None or spec.high is None:
         return None
     x = c.modality.typical(512, c.seed).double().flatten()
-    gap = _gap(x[:100_000] if spec.void is None else x[x != spec.void][:100_000], spec.dtype)
+    gap = element_gap(x[:100_000] if spec.void is None else x[x != spec.void][:100_000], spec.dtype)
     if gap is None:
         return None
     return spec.low + gap * torch.arange(round((spec.high - spec.low) / gap) + 1, dtype=torch.float64)
 
 
-def _gap(x: Tensor, dtype: torch.dtype) -> float | None:
+def element_gap(x: Tensor, dtype: torch.dtype) -> float | None:
     """The distance of evenly spaced values that all of ``x`` keep to, as well as ``dtype`` tells; None where there is none."""
     values = x.double().unique()
     gaps = values.diff()
@@ -226,7 +226,7 @@ def normalised(c: Context) -> None:
     x = c.cast(c.modality.typical(4, c.seed))
     flat = x.reshape(4, -1)
     size = flat.shape[1]
-    if size > 1 and not _is_sum(c, p, x):
+    if size > 1 and not is_sum(c, p, x):
         raise NotRun("the loss is no sum over elements")
     grid = _grid(c)
     for e in sorted({0, size // 2, size - 1}):
@@ -245,7 +245,7 @@ def normalised(c: Context) -> None:
                 )
 
 
-def _is_sum(c: Context, p: Tensor, x: Tensor) -> bool:
+def is_sum(c: Context, p: Tensor, x: Tensor) -> bool:
     half = c.rng(len(x), "half").uniform(*x.shape[1:]) < 0.5
     whole, parts = c.loss(p, x), c.loss(p, x, half) + c.loss(p, x, ~half)
     return bool(torch.isclose(whole, parts, rtol=1e-6, atol=1e-6).all())
@@ -306,7 +306,7 @@ class _Sums:
             unseen = (float((count == 1).sum()) - math.log(ALPHA)) / len(drawn)
             self._judge(seen.unique(), tolerance + unseen)
             return
-        gap = _gap(drawn, spec.dtype) if len(values) < 0.9 * len(drawn) else None
+        gap = element_gap(drawn, spec.dtype) if len(values) < 0.9 * len(drawn) else None
         if gap is not None:
             first, last = max(low, mean - reach), min(high, mean + reach)
             start = float(drawn.double().min())

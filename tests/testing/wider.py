@@ -185,6 +185,13 @@ class UnknownLabel(LabelModality):
         plain = raw.item() if isinstance(raw, Tensor | np.ndarray) and raw.ndim == 0 else raw
         return torch.tensor(-1) if isinstance(plain, int) and plain == -1 else super().read(raw)
 
+    def measured(self, samples: Tensor) -> Mapping[str, Any]:
+        # Its constructor takes nothing.
+        return {}
+
+    def raw(self, x: Tensor) -> Any:
+        return int(x)
+
     def show(self, x: Tensor) -> str:
         return "?" if int(x) < 0 else super().show(x)
 
@@ -407,7 +414,9 @@ class SeriesEncoder(Encoder):
 
 
 class Network(Reference):
-    """Vectors whose code is that of a frozen network: orthogonal layers about a bend."""
+    """Vectors whose code is that of a frozen network: an orthogonal layer after a bend."""
+
+    divisible = False  # type: ignore[assignment]
 
     def encoder(self) -> Encoder:
         return NetworkEncoder(self.spec.shape[0])
