@@ -90,13 +90,14 @@ def rows(c: Context) -> None:
     order = torch.tensor([4, 0, 5, 2, 1, 3], device=c.device)
     c.same(encode(x[order]), want[order], "codes of the permuted batch")
     for k in range(6):
-        c.same(encode(x[k : k + 1].clone())[0], want[k], f"the code of sample {k} alone")
+        c.same(encode(x[k : k + 1].clone()), want[k : k + 1], f"the code of sample {k} alone", like=want)
 
     def body(x: Tensor) -> None:
         whole = encode(c.cast(x).clone())
         for k in range(len(x)):
             code = f"encode = modality.encoder(); print(encode(x)[{k}], encode(x[{k}:{k} + 1])[0])"
-            c.same(encode(c.cast(x[k : k + 1]).clone())[0], whole[k], f"the code of row {k} alone", code=code, x=x)
+            alone = encode(c.cast(x[k : k + 1]).clone())
+            c.same(alone, whole[k : k + 1], f"the code of row {k} alone", like=whole, code=code, x=x)
 
     c.forall(body, c.corners(), x=samples(c.modality.spec))
 

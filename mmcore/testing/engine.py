@@ -15,6 +15,7 @@ from mmcore.errors import RequestError
 from mmcore.hooks import Made
 from mmcore.modality.base import Modality
 from mmcore.testing import (  # noqa: F401  (importing them fills the table)
+    checks_answers,
     checks_decoder,
     checks_encoder,
     checks_engine,

@@ -70,7 +70,10 @@ def samples(draw: st.DrawFn, spec: Spec, *, rows: int = 3) -> Tensor:
     near = (middle + rng.of("near").normal(*spec.shape, dtype=torch.float64)).clamp(low, high)
     x = {"random": inside, "ends": ends, "mixed": near}[kind]
     # Casting down may round a value across the limit.
-    return x.to(spec.dtype).clamp(low, high).reshape(shape)
+    x = x.to(spec.dtype).clamp(low, high)
+    if spec.void is not None:
+        x = torch.where(rng.of("void").uniform(*spec.shape) < 0.25, torch.full_like(x, spec.void), x)
+    return x.reshape(shape)
 
 
 def corners(spec: Spec, most: int = 16) -> list[Tensor]:
@@ -87,7 +90,7 @@ def corners(spec: Spec, most: int = 16) -> list[Tensor]:
     values: list[float] = [low, high]
     if not spec.dtype.is_floating_point and spec.dtype != torch.bool:
         values = sorted({low + round(k * (high - low) / (most - 1)) for k in range(most)} | {low, high})
-        values += [] if spec.void is None else [spec.void]
+    values += [] if spec.void is None else [spec.void]
     x = [first, *(torch.full_like(first, value) for value in values)]
     if first.numel() > 1:
         x.append(torch.where(even, torch.full_like(first, low), torch.full_like(first, high)))

@@ -21,6 +21,7 @@ import torch
 from mmcore.testing import CHECKS, Report, run
 from mmcore.testing.engine import ordered
 from tests.testing.mutants import BACKBONES, HEALTHY, MUTANTS, SCHEDULES, SOURCES, Mutant
+from tests.testing.wider import WIDER
 
 HERE = Path(__file__).parent
 DATA = HERE / "matrix.json"
@@ -106,7 +107,7 @@ def repeat(seeds: int) -> bool:
         count = sum(bool(report.failures) for report in reports)
         good &= not_run or count == seeds
         print(f"{'not run' if not_run else f'caught {count} of {seeds}':18} {mutant.id}", flush=True)
-    healthy = [(n, m(), "modality") for n, m in HEALTHY.items()]
+    healthy = [(n, m(), "modality") for n, m in {**HEALTHY, **WIDER}.items()]
     for kind, makers in (("backbone", BACKBONES), ("schedule", SCHEDULES), ("source", SOURCES)):
         healthy += [(name, make, kind) for name, make in makers.items()]
     for name, thing, kind in healthy:

@@ -260,6 +260,24 @@ def smoothed(healthy: Any, params: Tensor, target: Tensor, where: Tensor | None)
     return nats if where is None else torch.where(where, nats, 0.0)
 
 
+def transposed_point(m: Any, params: Tensor) -> Tensor:
+    """Height and width exchanged."""
+    return m.inner.point(params).transpose(1, 2)
+
+
+def drawn_at_birth(self: Any, *args: Any, **options: Any) -> None:
+    """A rotation drawn from the global generator as the modality is made."""
+    Reference.__init__(self, *args, **options)
+    self.q = torch.linalg.qr(torch.randn(3, 3))[0]
+
+
+def rotated(self: Any) -> Encoder:
+    """An encoder with the modality's rotation."""
+    part = WrappedEncoder(Reference(3).encoder(), forward=lambda m, x: x @ m.q.to(x.dtype))
+    part.register_buffer("q", self.q.clone(), persistent=False)
+    return part
+
+
 def half_square(healthy: Any, params: Tensor, target: Tensor, where: Tensor | None) -> Tensor:
     """A deviation that is paid for by half only."""
     log_scale = params[:, 1].clamp(-4, 3)
@@ -606,6 +624,20 @@ MUTANTS = [
     Mutant("expected_code.draws", "the code of the likeliest class", broken("label", expected_code=likeliest)),
     Mutant("expected_code.draws", "a mean that is a tenth too small", broken("embedding", expected_code=lambda self, p, encode, decoder: 0.9 * encode(p[:, :-1]))),
     Mutant("expected_code.rows", "an expected code mixed with the batch's", broken("reference", expected_code=batch_expected)),
+    Mutant("read.back", "a raw value that read refuses", broken("image", raw=lambda self, x: x.numpy())),
+    Mutant("read.back", "a raw value in other units", broken("reference", raw=lambda self, x: 2 * x.numpy())),
+    Mutant("decoder.central", "a point that is half the mean", broken("reference", point=lambda m, p: 0.5 * p[:, 0])),
+    Mutant("decoder.central", "a map with its axes exchanged", broken("mask of two classes", point=transposed_point)),
+    Mutant("decoder.central", "the opposite direction", broken("embedding on the sphere", point=lambda m, p: -m.inner.point(p))),
+    Mutant("decoder.central", "the least likely class", broken("label", point=lambda m, p: p.argmin(1))),
+    Mutant("roles.partial", "what is known for what is not", broken("image", code_where=lambda self, where: ~where)),
+    Mutant("roles.partial", "a mask with its axes exchanged", broken("image", code_where=lambda self, where: where.transpose(2, 3))),
+    Mutant("encoder.measured", "a variance for a deviation", broken("embedding", measured=lambda self, x: {"scale": float(x.var())})),
+    Mutant("encoder.measured", "an option that there is not", broken("reference", measured=lambda self, x: {"std": float(x.std())})),
+    Mutant("state.made", "a rotation drawn as the modality is made", broken("reference", __init__=drawn_at_birth, encoder=rotated)),
+    Mutant("state.computes", "a constant on the CPU in the loss", broken("reference", loss=lambda h, p, x, where: h(p, x, where) + torch.zeros(len(x)))),
+    Mutant("state.computes", "a constant on the CPU in a draw", broken("reference", sample=lambda m, p, rng: m.inner.sample(p, rng) + torch.zeros(3))),
+    Mutant("state.computes", "a constant on the CPU in the expected code", broken("reference", expected_code=lambda self, p, encode, decoder: encode(p[:, 0] + torch.zeros(3)))),
     Mutant("loss.per_sample", "the mean over the batch", broken("label", loss=lambda h, p, x, where: h(p, x, where).mean())),
     Mutant("loss.per_sample", "a loss per pixel", broken("mask of two classes", loss=lambda h, p, x, where: F.cross_entropy(p, x, reduction="none"))),
     Mutant("loss.rows", "a loss that averages over the batch", broken("image", loss=averaging_loss)),

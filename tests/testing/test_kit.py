@@ -15,12 +15,13 @@ import torch
 import mmcore
 from mmcore import Encoder, RequestError, Rng
 from mmcore.testing import KnownFailure, OptOuts, Tolerance, Unsupported, conformance_suite, run, schema
-from mmcore.testing.checks_loss import _directions
+from mmcore.testing.checks_loss import _directions, element_gap
 from mmcore.testing.reference import Reference, ReferenceEncoder
 from mmcore.testing.report import Report, Result
 from mmcore.testing.strategies import corners, samples
 from mmcore_label import LabelModality
 from tests.testing.mutants import HEALTHY, MUTANTS, broken
+from tests.testing.wider import Audio, Columns, Counts, Positive
 
 BROKEN = """
 from mmcore.testing.reference import Reference, ReferenceEncoder
@@ -326,3 +327,121 @@ class YearsEncoder(ReferenceEncoder):
 
 def test_numbers_that_half_precision_rounds_are_no_fault_of_their_encoder() -> None:
     assert not run(Years(), only=["dtype.half"]).failures
+
+
+CODEBOOK = """
+import torch
+from mmcore.testing.reference import Reference, ReferenceEncoder
+
+Q = torch.linalg.qr(torch.randn(3, 3))[0]
+
+class Turning(ReferenceEncoder):
+    def forward(self, x):
+        return x @ Q.to(x)
+
+class Turned(Reference):
+    divisible = False
+
+    def encoder(self):
+        return Turning()
+
+    def expected_code(self, params, encode, decoder):
+        return encode(params[:, 0])
+"""
+
+
+def test_a_codebook_drawn_at_import_is_found_in_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "drawn_at_import.py").write_text(CODEBOOK)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from drawn_at_import import Turned  # type: ignore[import-not-found]
+
+    assert not run(Turned(), only=["state.made"]).failures
+    (failure,) = run(Turned(), only=["state.made"], profile="ci").failures
+    assert failure.found.startswith("codes in another process")
+    assert run(LabelModality(3), only=["state.made"], profile="ci").counts["passed"] == 1
+
+
+def test_real_samples_with_void_have_it() -> None:
+    spec = mmcore.Spec((4,), torch.float32, 0.5, 2.0, void=0)
+    assert any((x == 0).all() for x in corners(spec))
+    for x in corners(spec):
+        spec.check(x, "corner")
+
+
+@pytest.mark.parametrize(("levels", "low"), [(2, 0.0), (3, 0.0), (17, -1.0), (256, -1.0), (65536, -1.0), (9, 1e4)])
+def test_an_even_grid_is_found_through_its_rounding(levels: int, low: float) -> None:
+    step = 2 / (levels - 1)
+    x = low + step * Rng.for_rows(3, 4000).integers(0, levels)
+    found = element_gap(x.float(), torch.float32)
+    # Of two values alone there is no telling.
+    assert (found is None) if levels == 2 else found == pytest.approx(step, rel=1e-3)
+
+
+def test_numbers_without_a_grid_have_none() -> None:
+    rng = Rng.for_rows(3, 4000)
+    for x in (rng.normal(), rng.uniform(), rng.normal().exp(), 1e4 * rng.normal()):
+        assert element_gap(x, torch.float32) is None
+
+
+class Loud(Audio):
+    """Sound that is cut at its limits without a word."""
+
+    def read(self, raw: Any) -> torch.Tensor:
+        return super().read(raw.nan_to_num().clamp(-1, 1) if isinstance(raw, torch.Tensor) else raw)
+
+
+def test_what_is_cut_or_made_up_in_silence_is_still_found() -> None:
+    (failure,) = run(Loud(), only=["read.refuses"]).failures
+    assert "a value with NaN" in failure.found
+
+
+class Doubled(Counts):
+    """Counts whose probabilities are a third too high."""
+
+    def nats(self, params: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return super().nats(params, x) - 0.3
+
+
+class Denser(Columns):
+    """A class whose probability is too high by a tenth."""
+
+    def nats(self, params: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return super().nats(params, x) - torch.tensor([0.0, 0.0, 0.1, 0.0])
+
+
+class Fainter(Audio):
+    def nats(self, params: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return super().nats(params, x) + 0.4
+
+
+class Dearer(Positive):
+    """Prices without the logarithm's slope."""
+
+    def nats(self, params: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return super().nats(params, x) - x.log()
+
+
+@pytest.mark.parametrize("make", [Doubled, Denser, Fainter, Dearer])
+def test_probabilities_of_every_kind_of_value_that_do_not_add_up_are_found(make: Any) -> None:
+    for seed in range(3):
+        assert run(make(), only=["loss.normalised"], seed=seed).failures
+
+
+class Constant(Encoder):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(x), 2)
+
+
+class Blind(LabelModality):
+    """One class in twenty, and a code that says nothing."""
+
+    def encoder(self) -> Encoder:
+        return Constant()
+
+
+def test_a_code_that_says_nothing_is_found_where_there_is_little_to_gain() -> None:
+    for seed in range(3):
+        (failure,) = run(Blind(2, frequencies=[0.95, 0.05]), only=["learn.improves"], seed=seed).failures
+        assert "the best constant" in failure.found or "untrained" in failure.found

@@ -10,7 +10,12 @@ import torch
 from mmcore.testing import CHECKS, run
 from tests.testing.matrix import DATA, PAGE, caught, page, put
 from tests.testing.mutants import BACKBONES, HEALTHY, MUTANTS, SCHEDULES, SOURCES, Mutant
+from tests.testing.wider import WIDER
 
+JUDGING = (
+    "read.refuses", "encoder.unit_variance", "encoder.distinct", "decoder.rows", "expected_code.draws", "loss.proper",
+    "loss.normalised", "engine.posterior", "engine.order", "learn.improves",
+)  # fmt: skip
 PARTS = [
     (kind, name, make)
     for kind, makers in (("backbone", BACKBONES), ("schedule", SCHEDULES), ("source", SOURCES))
@@ -39,6 +44,14 @@ def test_a_healthy_modality_passes_everything(name: str) -> None:
     report = run(HEALTHY[name](), seed=1)
     assert [failure.explain() for failure in report.failures] == []
     assert report.verdict == "conformant"
+
+
+@pytest.mark.parametrize("name", WIDER)
+def test_a_healthy_modality_of_another_kind_is_not_blamed(name: str) -> None:
+    """By the checks that go by samples, sizes or wrong values; ``matrix --seeds`` puts all."""
+    report = run(WIDER[name](), seed=1, only=JUDGING)
+    assert [failure.explain() for failure in report.failures] == []
+    assert report.executed >= len(JUDGING) - 2
 
 
 @pytest.mark.parametrize(("kind", "name", "make"), PARTS, ids=lambda x: x if isinstance(x, str) else "")

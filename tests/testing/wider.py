@@ -1,0 +1,605 @@
+"""Healthy modalities of kinds that the shipped plugins are not: the kit must find no fault with any.
+
+Each is as small as it can be. What they have in common is in :class:`Plain`.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmcore import Decoder, Encoder, LossTerm, Modality, RequestError, Rng, Space, Spec
+from mmcore.modality.heads import PooledHead
+from mmcore.modality.likelihood import bounded_log_scale, gaussian, total
+from mmcore.testing.reference import Reference
+from mmcore_clip import ClipModality
+from mmcore_image import ImageModality
+from mmcore_label import LabelModality
+from mmcore_label.modality import LabelEncoder
+
+
+class By(Encoder):
+    """An encoder by a function."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+class Head(Decoder):
+    """Parameters ``(B, *shape)`` by a pooled head; ``modality`` says what they mean."""
+
+    def __init__(self, modality: "Plain", width: int, space: Space) -> None:
+        super().__init__()
+        self.shape, self.answer = modality.params, modality.answer
+        self.head = PooledHead(width, space, math.prod(self.shape), pools=4, hidden=32)
+
+    def forward(self, features: Tensor, t: Tensor) -> Tensor:
+        return self.head(features).unflatten(1, self.shape)
+
+    def point(self, params: Tensor) -> Tensor:
+        return self.answer(params, None)
+
+    def sample(self, params: Tensor, rng: Rng) -> Tensor:
+        return self.answer(params, rng)
+
+
+class Plain(Modality):
+    """What these modalities have in common.
+
+    Attributes:
+        params: the shape of a row of parameters.
+    """
+
+    params: tuple[int, ...]
+
+    def __init__(self) -> None:
+        self.name = type(self).__name__.lower()
+
+    def encode(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def answer(self, params: Tensor, rng: Rng | None) -> Tensor:
+        """A draw, or without an rng the point."""
+        raise NotImplementedError
+
+    def nats(self, params: Tensor, x: Tensor) -> Tensor:
+        """Of each element."""
+        raise NotImplementedError
+
+    def encoder(self) -> Encoder:
+        return By(self.encode)
+
+    def decoder(self, width: int, space: Space) -> Decoder:
+        return Head(self, width, space)
+
+    def loss(self) -> LossTerm:
+        return lambda params, target, where=None: total(self.nats(params, target), where)
+
+    def read(self, raw: Any) -> Tensor:
+        try:
+            x = torch.as_tensor(raw)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise RequestError(f"found {type(raw).__name__}, expected numbers") from error
+        x = x.to(self.spec.dtype)
+        self.spec.check(x[None], self.name)
+        return x
+
+    def show(self, x: Tensor) -> str:
+        return str(x.tolist())
+
+
+class Counts(Plain):
+    """Three counts without a limit, negative binomial: the mean's logarithm and the shape's, for each."""
+
+    discrete = True
+    support = 4096
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec, self.code, self.params = Spec((3,), torch.int64, 0, None), (3,), (2, 3)
+
+    def encoder(self) -> Encoder:
+        return CountEncoder()
+
+    def _parts(self, params: Tensor) -> tuple[Tensor, Tensor]:
+        mean, shape = params.double().unbind(1)
+        return 2 + 3 * torch.tanh(mean / 2), 1 + (3 * torch.tanh(shape / 3)).exp()
+
+    def nats(self, params: Tensor, x: Tensor) -> Tensor:
+        log_mean, r = self._parts(params)
+        k = x.double()
+        log_p = log_mean - torch.logaddexp(log_mean, r.log())
+        log_q = r.log() - torch.logaddexp(log_mean, r.log())
+        nats = torch.lgamma(r) + torch.lgamma(k + 1) - torch.lgamma(k + r) - r * log_q - k * log_p
+        return nats.to(params.dtype)
+
+    def answer(self, params: Tensor, rng: Rng | None) -> Tensor:
+        log_mean, r = self._parts(params)
+        if rng is None:
+            return log_mean.exp().round().long()
+        rate = torch.stack([rng.of(f"rate {e}").gamma(r[:, e]) for e in range(3)], dim=1) * log_mean.exp() / r
+        u = rng.of("count").uniform(3, dtype=torch.float64)
+        low, high = torch.zeros_like(rate), torch.full_like(rate, 2.0**14)
+        for _ in range(15):
+            middle = ((low + high) / 2).floor()
+            enough = torch.special.gammaincc(middle + 1, rate) >= u
+            low, high = torch.where(enough, low, middle + 1), torch.where(enough, middle, high)
+        return high.long()
+
+    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
+        k = torch.arange(self.support, device=params.device)[:, None].expand(-1, 3)
+        codes = encode(k).double()
+        rows = [(-self.nats(row[None].double(), k)).exp().mul(codes).sum(0) for row in params]
+        return torch.stack(rows).to(params.dtype)
+
+    def typical(self, n: int, seed: int) -> Tensor:
+        rng = Rng.for_rows(seed, n).of("typical")
+        common = rng.of("common").normal(1) + 0.3 * rng.of("own").normal(3)
+        return (2 + common).exp().round().clamp(max=5000).long()
+
+
+class CountEncoder(Encoder):
+    """The logarithm of one more, about its mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(2.15))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.to(self.mean.dtype) + 1).log() - self.mean  # type: ignore[operator]
+
+
+class UnknownLabel(LabelModality):
+    """Four classes, in which a label may be missing."""
+
+    def __init__(self) -> None:
+        super().__init__(4, frequencies=[0.4, 0.3, 0.2, 0.1])
+        self.spec = Spec((), torch.int64, 0, 3, void=-1)
+
+    def encoder(self) -> Encoder:
+        return UnknownEncoder(self.frequencies, False)
+
+    def loss(self) -> LossTerm:
+        def loss(params: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
+            known = target >= 0
+            nats = F.cross_entropy(params, target.clamp(min=0), reduction="none")
+            return torch.where(known if where is None else known & where, nats, torch.zeros_like(nats))
+
+        return loss
+
+    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
+        return params.softmax(1) @ encode(torch.arange(4, device=params.device)).to(params.dtype)
+
+    def read(self, raw: Any) -> Tensor:
+        return torch.tensor(-1) if isinstance(raw, str) and raw == "?" else self._known(raw)
+
+    def _known(self, raw: Any) -> Tensor:
+        plain = raw.item() if isinstance(raw, Tensor | np.ndarray) and raw.ndim == 0 else raw
+        return torch.tensor(-1) if isinstance(plain, int) and plain == -1 else super().read(raw)
+
+    def measured(self, samples: Tensor) -> Mapping[str, Any]:
+        # Its constructor takes nothing.
+        return {}
+
+    def raw(self, x: Tensor) -> Any:
+        return int(x)
+
+    def show(self, x: Tensor) -> str:
+        return "?" if int(x) < 0 else super().show(x)
+
+    def typical(self, n: int, seed: int) -> Tensor:
+        missing = Rng.for_rows(seed, n).of("missing").uniform() < 0.1
+        return torch.where(missing, -1, super().typical(n, seed))
+
+
+class UnknownEncoder(LabelEncoder):
+    def forward(self, x: Tensor) -> Tensor:
+        code = super().forward(x.clamp(min=0))
+        return torch.where((x < 0)[..., None], torch.zeros_like(code), code)
+
+
+class Depth(Plain):
+    """A map of distances in 0.1 … 10 m, log-normal and clipped, where 0 is a hole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec, self.code = Spec((1, 4, 4), torch.float32, 0.1, 10.0, void=0), (1, 4, 4)
+        self.params = (2, 1, 4, 4)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return torch.where(x > 0, (x.clamp(min=0.05).log() - 0.7) / 0.5, torch.zeros_like(x))
+
+    def nats(self, params: Tensor, x: Tensor) -> Tensor:
+        y = x.clamp(min=0.05).log()
+        nats = gaussian(0.7 + 0.5 * params[:, 0], bounded_log_scale(params[:, 1]) - 0.7, y) + y
+        return torch.where(x > 0, nats, torch.zeros_like(nats))
+
+    def answer(self, params: Tensor, rng: Rng | None) -> Tensor:
+        y = 0.7 + 0.5 * params[:, 0]
+        if rng is not None:
+            y = y + (bounded_log_scale(params[:, 1]) - 0.7).exp() * rng.normal(1, 4, 4, dtype=params.dtype)
+        return y.exp().clamp(0.1, 10.0)
+
+    def read(self, raw: Any) -> Tensor:
+        """Metres; what a sensor could not see, or was beyond its range, is a hole."""
+        try:
+            x = torch.as_tensor(raw, dtype=torch.float32)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise RequestError(f"found {type(raw).__name__}, expected a map") from error
+        x = torch.where((x >= 0.1) & (x <= 10.0), x, torch.zeros_like(x))
+        self.spec.check(x[None], self.name)
+        return x
+
+    def typical(self, n: int, seed: int) -> Tensor:
+        rng = Rng.for_rows(seed, n).of("typical")
+        y = 0.7 + 0.5 * (0.9 * rng.of("common").normal(1, 1, 1) + 0.5 * rng.of("own").normal(1, 4, 4))
+        return torch.where(rng.of("hole").uniform(1, 4, 4) < 0.1, 0.0, y.exp().clamp(0.1, 10.0))
+
+
+class Audio(Plain):
+    """Sixteen steps of 16-bit sound, of a logistic distribution made discrete."""
+
+    step = 1 / 32768
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec, self.code = Spec((1, 16), torch.float32, -1.0, 1.0), (1, 16)
+        self.params = (2, 1, 16)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return x / 0.25
+
+    def _parts(self, params: Tensor) -> tuple[Tensor, Tensor]:
+        return 0.25 * params[:, 0], bounded_log_scale(params[:, 1]) - 2.5
+
+    def nats(self, params: Tensor, x: Tensor) -> Tensor:
+        mean, log_scale = self._parts(params.double())
+        x, width = x.double(), self.step * (-log_scale).exp()
+        z = (x - mean) * (-log_scale).exp()
+        # log(sigmoid(z + w/2) - sigmoid(z - w/2)), the ends having all that lies beyond.
+        low, high = z - width / 2, z + width / 2
+        inner = -F.softplus(-high) - F.softplus(low) + torch.log(-torch.expm1(-width))
+        nats = torch.where(x <= -1, F.softplus(-high), torch.where(x >= 1, F.softplus(low), -inner))
+        return nats.to(params.dtype)
+
+    def answer(self, params: Tensor, rng: Rng | None) -> Tensor:
+        mean, log_scale = self._parts(params.double())
+        if rng is not None:
+            u = rng.uniform(1, 16, dtype=torch.float64)
+            mean = mean + log_scale.exp() * (u / (1 - u)).log()
+        return ((mean / self.step).round() * self.step).clamp(-1, 1).to(params.dtype)
+
+    def read(self, raw: Any) -> Tensor:
+        """Numbers in -1 … 1, or whole ones of 16 bits; two channels are mixed, and the beginning of what is longer is taken."""
+        try:
+            x = torch.as_tensor(raw)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise RequestError(f"found {type(raw).__name__}, expected sound") from error
+        if x.dtype == torch.int16:
+            x = x * self.step
+        if x.ndim > 1:
+            x = x.flatten(0, -2).mean(0)
+        if x.ndim != 1 or len(x) < 16:
+            raise RequestError(f"found shape {tuple(x.shape)}, expected 16 steps")
+        x = x[None, :16].float()
+        self.spec.check(x[None], self.name)
+        return x
+
+    def raw(self, x: Tensor) -> np.ndarray:
+        return (x[0] / self.step).round().clamp(-32768, 32767).numpy().astype(np.int16)
+
+    def typical(self, n: int, seed: int) -> Tensor:
+        rng = Rng.for_rows(seed, n).of("typical")
+        x = 0.25 * (0.9 * rng.of("common").normal(1, 1) + 0.45 * rng.of("own").normal(1, 16))
+        return ((x / self.step).round() * self.step).clamp(-1, 1 - self.step)
+
+
+class Positive(Plain):
+    """Three prices, log-normal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec, self.code, self.params = Spec((3,), torch.float32, 1e-6, None), (3,), (2, 3)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return (x.log() - 3) / 1.2
+
+    def nats(self, params: Tensor, x: Tensor) -> Tensor:
+        y = x.log()
+        return gaussian(3 + 1.2 * params[:, 0], bounded_log_scale(params[:, 1]), y) + y
+
+    def answer(self, params: Tensor, rng: Rng | None) -> Tensor:
+        y = 3 + 1.2 * params[:, 0]
+        if rng is not None:
+            y = y + bounded_log_scale(params[:, 1]).exp() * rng.normal(3, dtype=params.dtype)
+        return y.clamp(-13, 60).exp()
+
+    def typical(self, n: int, seed: int) -> Tensor:
+        rng = Rng.for_rows(seed, n).of("typical")
+        return (3 + 1.2 * (0.9 * rng.of("common").normal(1) + 0.44 * rng.of("own").normal(3))).exp()
+
+
+class Limited(Positive):
+    """Prices that are never above a million, clipped, coded in their own units."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec = Spec((3,), torch.float32, 0.01, 1e6)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return (x - 30) / 34
+
+    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
+        scale = bounded_log_scale(params[:, 1] - 1).exp()
+        return encode((3 + 1.2 * params[:, 0] + 0.5 * scale.square()).exp())
+
+    def nats(self, params: Tensor, x: Tensor) -> Tensor:
+        return super().nats(torch.stack([params[:, 0], params[:, 1] - 1], dim=1), x)
+
+    def answer(self, params: Tensor, rng: Rng | None) -> Tensor:
+        return super().answer(torch.stack([params[:, 0], params[:, 1] - 1], dim=1), rng).clamp(0.01, 1e6)
+
+    def typical(self, n: int, seed: int) -> Tensor:
+        return (3 + 0.9 * (super().typical(n, seed).log() - 3) / 1.2).exp()
+
+
+class Series(Plain):
+    """Series of one to eight steps: numbers, 0 after the end, above a row of ones up to the end.
+
+    The length has probabilities of its own; what lies beyond it counts for nothing.
+    """
+
+    frequencies = torch.tensor([0.02, 0.05, 0.1, 0.2, 0.3, 0.223, 0.1, 0.007])
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec, self.code, self.params = Spec((2, 8), torch.float32), (2, 8), (3, 8)
+
+    def encoder(self) -> Encoder:
+        return SeriesEncoder(self.frequencies)
+
+    def loss(self) -> LossTerm:
+        def loss(params: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
+            here = target[:, 1] > 0.5
+            length = (here.sum(1) - 1).clamp(min=0)
+            nats = gaussian(params[:, 0], bounded_log_scale(params[:, 1]), target[:, 0]) * here
+            ends = F.cross_entropy(3 * params[:, 2], length, reduction="none")
+            if where is not None:
+                nats = torch.where(where[:, 0], nats, torch.zeros_like(nats))
+                ends = torch.where(where[:, 1].all(1), ends, torch.zeros_like(ends))
+                nats = torch.where(where[:, 1].all(1)[:, None], nats, torch.zeros_like(nats))
+            return nats.sum(1) + ends
+
+        return loss
+
+    def answer(self, params: Tensor, rng: Rng | None) -> Tensor:
+        x, chances = params[:, 0], (3 * params[:, 2]).softmax(1)
+        length = chances.argmax(1) if rng is None else rng.of("length").categorical(chances)
+        if rng is not None:
+            x = x + bounded_log_scale(params[:, 1]).exp() * rng.of("value").normal(8, dtype=params.dtype)
+        here = torch.arange(8, device=params.device) <= length[:, None]
+        return torch.stack([x * here, here.to(x.dtype)], dim=1)
+
+    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
+        here = (3 * params[:, 2]).softmax(1).flip(1).cumsum(1).flip(1)
+        return encode(torch.stack([params[:, 0] * here, here], dim=1))
+
+    def typical(self, n: int, seed: int) -> Tensor:
+        rng = Rng.for_rows(seed, n).of("typical")
+        length = rng.of("length").categorical(self.frequencies.expand(n, -1))
+        here = torch.arange(8) <= length[:, None]
+        x = 0.9 * rng.of("common").normal(1) + 0.44 * rng.of("own").normal(8)
+        return torch.stack([x * here, here.float()], dim=1)
+
+
+class SeriesEncoder(Encoder):
+    """The numbers and the row of ones, the latter centred and scaled."""
+
+    def __init__(self, frequencies: Tensor) -> None:
+        super().__init__()
+        here = frequencies.flip(0).cumsum(0).flip(0)
+        self.register_buffer("mean", torch.stack([torch.zeros(8), here]))
+        self.register_buffer("scale", torch.stack([here.rsqrt(), (here * (1 - here)).clamp(min=0.01).rsqrt()]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) * self.scale  # type: ignore[operator]
+
+
+class Network(Reference):
+    """Vectors whose code is that of a frozen network: an orthogonal layer after a bend."""
+
+    divisible = False  # type: ignore[assignment]
+
+    def encoder(self) -> Encoder:
+        return NetworkEncoder(self.spec.shape[0])
+
+    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
+        """By the nodes of Gauss and Hermite, as the code bends each number by itself before they are mixed."""
+        nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+        mean, scale = params[:, 0], bounded_log_scale(params[:, 1]).exp()
+        codes = [encode(mean + scale * float(z)) for z in nodes]
+        return torch.stack([w * code for w, code in zip((weights / weights.sum()).tolist(), codes, strict=True)]).sum(0)
+
+
+class NetworkEncoder(Encoder):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        g = torch.Generator().manual_seed(0)
+        self.mix = nn.Linear(size, size, bias=False)
+        with torch.no_grad():
+            self.mix.weight.copy_(torch.linalg.qr(torch.randn(size, size, generator=g))[0])
+        self.mix.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mix(0.75 * x + 0.5 * torch.tanh(x / 2))
+
+
+class Columns(Plain):
+    """Columns of a table in one row: two numbers of different size, one of three classes, and yes or no."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec, self.code, self.params = Spec((4,), torch.float32), (4,), (8,)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return torch.stack([x[:, 0], x[:, 1] / 1000, (x[:, 2] - 0.8) / 0.75, (x[:, 3] - 0.7) / 0.46], dim=1)
+
+    def nats(self, params: Tensor, x: Tensor) -> Tensor:
+        number = gaussian(params[:, 0], bounded_log_scale(params[:, 1]), x[:, 0])
+        sum_ = gaussian(params[:, 2], bounded_log_scale(params[:, 3]), x[:, 1] / 1000) + math.log(1000)
+        kind = F.cross_entropy(params[:, 4:7], x[:, 2].round().long().clamp(0, 2), reduction="none")
+        yes = F.binary_cross_entropy_with_logits(params[:, 7], x[:, 3].clamp(0, 1), reduction="none")
+        return torch.stack([number, sum_, kind, yes], dim=1)
+
+    def answer(self, params: Tensor, rng: Rng | None) -> Tensor:
+        chances = params[:, 4:7].softmax(1)
+        if rng is None:
+            parts = [params[:, 0], params[:, 2], chances.argmax(1), params[:, 7] > 0]
+        else:
+            z = rng.of("number").normal(2, dtype=params.dtype)
+            yes = rng.of("yes").uniform(dtype=torch.float64) < params[:, 7].double().sigmoid()
+            parts = [
+                params[:, 0] + bounded_log_scale(params[:, 1]).exp() * z[:, 0],
+                params[:, 2] + bounded_log_scale(params[:, 3]).exp() * z[:, 1],
+                rng.of("kind").categorical(chances),
+                yes,
+            ]
+        x = torch.stack([part.to(params.dtype) for part in parts], dim=1)
+        return torch.cat([x[:, :1], 1000 * x[:, 1:2], x[:, 2:]], dim=1)
+
+    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
+        chances = params[:, 4:7].softmax(1)
+        kind = chances[:, 1] + 2 * chances[:, 2]
+        return encode(torch.stack([params[:, 0], 1000 * params[:, 2], kind, params[:, 7].sigmoid()], dim=1))
+
+    def typical(self, n: int, seed: int) -> Tensor:
+        rng = Rng.for_rows(seed, n).of("typical")
+        x = 0.8 * rng.of("common").normal(1) + 0.6 * rng.of("own").normal(4)
+        kind = (x[:, 2] > -0.3).float() + (x[:, 2] > 0.8)
+        return torch.stack([x[:, 0], 1000 * x[:, 1], kind, (x[:, 3] > -0.5).float()], dim=1)
+
+
+class Text(Plain):
+    """Texts of up to four bytes among a, b and c, padded by 0."""
+
+    discrete = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec, self.code, self.params = Spec((4,), torch.int64, 0, 255), (16,), (4, 256)
+
+    def encoder(self) -> Encoder:
+        return TextEncoder()
+
+    def nats(self, params: Tensor, x: Tensor) -> Tensor:
+        return F.cross_entropy(params.transpose(1, 2), x, reduction="none")
+
+    def answer(self, params: Tensor, rng: Rng | None) -> Tensor:
+        chances = params.softmax(2)
+        return chances.argmax(2) if rng is None else rng.categorical(chances)
+
+    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
+        codes = encode(torch.arange(256, device=params.device)[:, None].expand(-1, 4)).unflatten(1, (4, 4))
+        return torch.einsum("bek,kec->bec", params.softmax(2), codes.to(params.dtype)).flatten(1)
+
+    def read(self, raw: Any) -> Tensor:
+        """A text, whose beginning is taken, or four bytes."""
+        if isinstance(raw, str):
+            return torch.tensor(list(raw.encode()[:4].ljust(4, b"\0")))
+        return super().read(raw)
+
+    def raw(self, x: Tensor) -> Any:
+        return x.tolist() if (x >= 128).any() else bytes(x.tolist()).decode().rstrip("\0")
+
+    def show(self, x: Tensor) -> str:
+        return bytes(x.tolist()).decode(errors="replace")
+
+    def typical(self, n: int, seed: int) -> Tensor:
+        rng = Rng.for_rows(seed, n).of("typical")
+        length = 1 + rng.of("length").categorical(torch.tensor([0.2, 0.3, 0.3, 0.2]).expand(n, -1))
+        letters = 97 + rng.of("letter").categorical(torch.tensor([0.5, 0.3, 0.2]).expand(n, 4, -1))
+        return torch.where(torch.arange(4) < length[:, None], letters, 0)
+
+
+class TextEncoder(Encoder):
+    """Each byte by four digits of its own, scaled to what letters have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        g = torch.Generator().manual_seed(3)
+        table = torch.randn(256, 4, generator=g)
+        known, chance = torch.tensor([0, 97, 98, 99]), torch.tensor([0.4, 0.3, 0.18, 0.12])
+        mean = chance @ table[known]
+        std = (chance @ (table[known] - mean).square()).sqrt()
+        self.register_buffer("table", (table - mean) / std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.embedding(x, self.table).flatten(1)  # type: ignore[arg-type]
+
+
+class Scaffold(Reference):
+    """Vectors of numbers far from 0 and 1: what the scaffold writes, in their own units."""
+
+    mean, std = 40.0, 200.0
+
+    def __init__(self, size: int = 8) -> None:
+        super().__init__(size)
+
+    def encoder(self) -> Encoder:
+        return By(lambda x: (x - self.mean) / self.std)
+
+    def decoder(self, width: int, space: Space) -> Decoder:
+        return ScaffoldDecoder(width, space, self.spec.shape[0], self.mean, self.std)
+
+    def loss(self) -> LossTerm:
+        return lambda params, x, where=None: total(gaussian(params[:, 0], params[:, 1], x), where)
+
+    def typical(self, n: int, seed: int) -> Tensor:
+        rng = Rng.for_rows(seed, n).of("typical")
+        return self.mean + self.std * 0.5**0.5 * (rng.of("common").normal(1) + rng.of("own").normal(*self.spec.shape))
+
+
+class ScaffoldDecoder(Decoder):
+    def __init__(self, width: int, space: Space, size: int, mean: float, std: float) -> None:
+        super().__init__()
+        self.size, self.mean, self.std = size, mean, std
+        self.head = PooledHead(width, space, 2 * size)
+
+    def forward(self, features: Tensor, t: Tensor) -> Tensor:
+        out = self.head(features).unflatten(1, (2, self.size))
+        return torch.stack([self.mean + self.std * out[:, 0], bounded_log_scale(out[:, 1]) + math.log(self.std)], dim=1)
+
+    def point(self, params: Tensor) -> Tensor:
+        return params[:, 0]
+
+    def sample(self, params: Tensor, rng: Rng) -> Tensor:
+        return params[:, 0] + params[:, 1].exp() * rng.normal(self.size, dtype=params.dtype)
+
+
+WIDER: Mapping[str, Callable[[], Modality]] = {
+    "counts": Counts,
+    "label with void": UnknownLabel,
+    "depth with holes": Depth,
+    "16-bit audio": Audio,
+    "log-normal": Positive,
+    "log-normal with limits": Limited,
+    "series of any length": Series,
+    "frozen network": Network,
+    "mixed columns": Columns,
+    "text as bytes": Text,
+    "deviation of 200": Scaffold,
+    "embedding of scale 50": lambda: ClipModality(16, unit_norm=False, scale=50.0),
+    "image of 65,536 levels": lambda: ImageModality(1, 4, levels=65536),
+    "label, one of 20": lambda: LabelModality(2, frequencies=[0.95, 0.05]),
+    "label, two of 100": lambda: LabelModality(3, frequencies=[0.98, 0.01, 0.01]),
+    "label, nine of ten": lambda: LabelModality(10, frequencies=[0.9, *[0.1 / 9] * 9]),
+}
+"""By what they are."""
