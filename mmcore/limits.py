@@ -4,15 +4,12 @@ Sizes are compared before anything of that size is read or built. Importing this
 """
 
 import os
-from typing import Any
-
-import attrs
+from typing import Any, NamedTuple
 
 from mmcore.errors import OptionError
 
 
-@attrs.frozen
-class Limit:
+class Limit(NamedTuple):
     """The most of one thing.
 
     Attributes:

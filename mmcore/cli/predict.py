@@ -74,7 +74,7 @@ def predict(
             f"{name}: not predicted in {count:,} that lack nothing else: only a task predicts it, beside what is generated"
         )
     if written.cut:
-        print(
+        say(
             f"of {written.cut:,} the pictures were cut by the run's transforms: beyond, the nearest answer is repeated, and the agreement is 0"
         )
     for problem in written.bad[:5]:

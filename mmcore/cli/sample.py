@@ -57,7 +57,7 @@ def sample(
 ) -> None:
     """Draw samples: pictures as PNG, all of them as safetensors, and in words as JSON."""
     registry = registry_of(context)
-    from mmcore.plugins.loading import tell
+    from mmcore.cli.ending import tell
     from mmcore.runs.reader import Reader
     from mmcore.runs.run import check_answers, write_samples
     from mmcore.sampling import sample
@@ -88,8 +88,6 @@ def sample(
     for name in pairs["where"]:
         if name not in pairs["given"]:
             raise RequestError(f"--where {name} without --given {name}, expected the value of which parts are known")
-    if pairs["where"] and not reader.saw_parts:
-        tell("note: this run never saw parts of a value (training.roles.partial = 0); what is filled in may not fit")
     values, edited = reader.asked(pairs["given"], option="--given"), reader.asked(pairs["start"], option="--start")
     several = max(len(values.rows), len(edited.rows))
     count = n or (several if several > 1 else reader.n)
@@ -108,6 +106,8 @@ def sample(
     folder = writable(out, "--out") if out is not None else _new(writable(run / "samples", "--out"))
     for path in write_samples(folder, model, answer, question):
         say(path)
+    if pairs["where"] and not reader.saw_parts:
+        tell("note: this run never saw parts of a value (training.roles.partial = 0); what is filled in may not fit")
 
 
 def _new(folder: Path) -> Path:

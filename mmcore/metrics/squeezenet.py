@@ -86,7 +86,8 @@ class SqueezeNet(nn.Module):
         if not Path(path).is_file():
             raise RequestError(f"weights {path}: there is no such file, {expected}")
         try:
-            tensors = read_tensors(Path(path))
+            # Named by the user, who may have linked it.
+            tensors = read_tensors(Path(path).resolve())
         except Exception as error:
             raise RequestError(f"weights {path}: cannot be read ({error}), {expected}") from error
         with torch.device("meta"):
