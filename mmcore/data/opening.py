@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mmcore.data.options import PARTS, DataOptions, LoaderOptions
+from mmcore.data.options import PARTS, DataOptions, EmbedOptions, LoaderOptions
 from mmcore.data.select import Named, keep, limit, part_missing, split
 from mmcore.data.source import Source, as_source, classes_of
 from mmcore.errors import OptionError, RequestError, about
@@ -14,7 +14,7 @@ from mmcore.plugins.metadata import one_line
 
 if TYPE_CHECKING:
     from mmcore.data.dataset import Dataset
-    from mmcore.data.embed import EmbedReport
+    from mmcore.data.embed import Cache, EmbedReport
     from mmcore.data.loader import Loader
     from mmcore.data.table import Table
     from mmcore.data.transforms import Transform
@@ -241,9 +241,6 @@ def embed(
     Raises:
         RequestError: nothing to embed, no such embedder, or what :func:`mmcore.data.embed.embed_column` raises.
     """
-    from mmcore.data.embed import Cache, embed_column
-    from mmcore.progress import Progress
-
     chosen = [one for one in options.embed if not only or one.variable in only]
     if not chosen:
         raise RequestError(
@@ -252,23 +249,38 @@ def embed(
     source = open_source(registry, options, "all")
     reports = []
     for one in chosen:
-        embedder = registry.make("embedder", one.embedder, dict(one.options))[1]
-        cache = Cache(one.cache, embedder.fingerprint)
-        with Progress(f"embedding {one.variable}", len(source), quiet=quiet) as bar:
-            report = embed_column(
-                source,
-                one.column,
-                embedder,
-                cache,
-                variable=one.variable,
-                batch_size=one.batch_size,
-                on_bad_row=options.on_bad_row,
-                progress=lambda done, _, bar=bar: bar.update(done),
-            )
+        _, report = kept_vectors(registry, source, one, on_bad_row=options.on_bad_row, quiet=quiet)
         for problem in report.bad:
             print(f"mmcore: skipped {one_line(str(problem))}", file=sys.stderr)
         reports.append(report)
     return reports
+
+
+def kept_vectors(
+    registry: "Registry", source: Source, one: EmbedOptions, *, on_bad_row: str, quiet: bool = False
+) -> "tuple[Cache, EmbedReport]":
+    """The vectors of a column's values, made now where they are not kept already, and what was done.
+
+    Raises:
+        RequestError: no such embedder, or what :func:`mmcore.data.embed.embed_column` raises.
+    """
+    from mmcore.data.embed import Cache, embed_column
+    from mmcore.progress import Progress
+
+    embedder = registry.make("embedder", one.embedder, dict(one.options))[1]
+    cache = Cache(one.cache, embedder.fingerprint)
+    with Progress(f"embedding {one.variable}", len(source), quiet=quiet) as bar:
+        report = embed_column(
+            source,
+            one.column,
+            embedder,
+            cache,
+            variable=one.variable,
+            batch_size=one.batch_size,
+            on_bad_row=on_bad_row,
+            progress=lambda done, _: bar.update(done),
+        )
+    return cache, report
 
 
 def transforms_of(registry: "Registry", options: DataOptions) -> "list[Transform]":

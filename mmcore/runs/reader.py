@@ -13,8 +13,8 @@ from torch import Tensor
 from mmcore.config import SamplingOptions
 from mmcore.data import Dataset, Source, as_source
 from mmcore.data.decode import decode, picture
-from mmcore.data.embed import Cache, Embedded, embed_column
-from mmcore.data.opening import transforms_of
+from mmcore.data.embed import Embedded
+from mmcore.data.opening import kept_vectors, transforms_of
 from mmcore.data.options import PARTS, ColumnOptions, DataOptions, EmbedOptions
 from mmcore.data.select import Named
 from mmcore.data.source import Row
@@ -23,7 +23,6 @@ from mmcore.data.transforms import Transform
 from mmcore.errors import RequestError, nearest
 from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry, discover
-from mmcore.progress import Progress
 from mmcore.rng import Rng
 from mmcore.runs.given import Given, Values, check_stems, raws, turns
 from mmcore.runs.rows import Columns, Opened, Worded, named, rows_at
@@ -229,19 +228,8 @@ class Reader:
         """A source with the vectors of a column, which are made now where they are not kept already."""
         if not any(one.column in source[index] for index in range(min(len(source), 64))):
             return source
-        embedder = self.registry.make("embedder", one.embedder, dict(one.options))[1]
-        cache = Cache(one.cache, embedder.fingerprint)
-        with Progress(f"embedding {one.variable}", len(source)) as bar:
-            embed_column(
-                source,
-                one.column,
-                embedder,
-                cache,
-                variable=one.variable,
-                batch_size=one.batch_size,
-                on_bad_row="skip",  # told when the row is read
-                progress=lambda done, _: bar.update(done),
-            )
+        # A row that cannot be read is told when it is read.
+        cache, _ = kept_vectors(self.registry, source, one, on_bad_row="skip")
         said.append(f"{one.variable}: vectors of {one.column} by {one.embedder}, as in the run's data")
         return Embedded(source, one, cache)
 

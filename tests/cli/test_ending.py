@@ -114,7 +114,7 @@ def test_the_program_ends_so(words: list[str], tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything: run as another user, as most do")
 @pytest.mark.parametrize("lock", [lambda run: run.chmod(0), lambda run: (run / "config.toml").chmod(0)])
 def test_another_user_s_folder_is_a_line(lock: Callable[[Path], None], tmp_path: Path) -> None:
     run = tmp_path / "run"
