@@ -13,11 +13,11 @@ def check(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="An offer's name, such as label or backbone.transformer.")],
     profile: Annotated[str, typer.Option(help="quick, ci or deep.")] = "quick",
-    report: Annotated[Path | None, typer.Option(help="Write the results as JSON.")] = None,
-    badge: Annotated[Path | None, typer.Option(help="Write the verdict as an SVG badge.")] = None,
+    report: Annotated[Path | None, typer.Option(readable=False, help="Write the results as JSON.")] = None,
+    badge: Annotated[Path | None, typer.Option(readable=False, help="Write the verdict as an SVG badge.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="option=value of the plugin, as TOML.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Only this check; may be repeated.")] = None,
-    opt_outs: Annotated[Path | None, typer.Option(help="A TOML file of what is excused.")] = None,
+    opt_outs: Annotated[Path | None, typer.Option(readable=False, help="A TOML file of what is excused.")] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ) -> None:
     """Put an installed plugin to the conformance checks; exit status 1 where it fails."""

@@ -10,7 +10,7 @@ from mmcore.cli.common import Changes, registry_of, say
 
 def config(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="A configuration.")],
+    file: Annotated[Path, typer.Argument(metavar="CONFIG.toml", readable=False, help="A configuration.")],
     set_: Changes = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

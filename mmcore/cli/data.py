@@ -11,10 +11,10 @@ from mmcore.errors import RequestError
 
 def data(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="A configuration.")],
+    file: Annotated[Path, typer.Argument(metavar="CONFIG.toml", readable=False, help="A configuration.")],
     set_: Changes = None,
     rows: Annotated[int, typer.Option(min=1, help="How many rows to read at most.")] = 2048,
-    out: Annotated[Path, typer.Option("-o", "--out", help="The picture to write.")] = Path("data.png"),
+    out: Annotated[Path, typer.Option("-o", "--out", readable=False, help="The picture to write.")] = Path("data.png"),
 ) -> None:
     """What a model will see of its data beside what is on disk: counts, ranges, shares of classes and warnings, and a picture of rows."""
     registry = registry_of(context)
@@ -40,7 +40,9 @@ def data(
 
 def embed(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="A configuration with [[data.embed]].")],
+    file: Annotated[
+        Path, typer.Argument(metavar="CONFIG.toml", readable=False, help="A configuration with [[data.embed]].")
+    ],
     set_: Changes = None,
     only: Annotated[list[str] | None, typer.Option(help="Only this variable; may be repeated.")] = None,
 ) -> None:

@@ -10,7 +10,7 @@ from mmcore.cli.common import Device, registry_of
 
 def demo(
     context: typer.Context,
-    out: Annotated[Path, typer.Option(help="Where results go.")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option(readable=False, help="Where results go.")] = Path("runs/demo"),
     compare: Annotated[
         bool, typer.Option(help="Also train an image-only model of the same backbone and steps.")
     ] = False,

@@ -11,7 +11,7 @@ from mmcore.errors import RequestError
 
 def evaluate(
     context: typer.Context,
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a model folder.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", readable=False, help="A run's folder, or a model folder.")],
     source: Annotated[
         str | None, typer.Option(help="Where rows come from, a source by its name; by default the run's held-out rows.")
     ] = None,
@@ -32,7 +32,10 @@ def evaluate(
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(help="With --metrics: SqueezeNet's, a safetensors file, for LPIPS and the distances of sets."),
+        typer.Option(
+            readable=False,
+            help="With --metrics: SqueezeNet's, a safetensors file, for LPIPS and the distances of sets.",
+        ),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="With --metrics: of the sampler; by default as the run samples.")

@@ -13,9 +13,14 @@ from mmcore.errors import RequestError
 def init(
     context: typer.Context,
     data: Annotated[
-        Path, typer.Argument(metavar="DATA", help="An .npz file, IDX files, a table, .tar shards, or a folder.")
+        Path,
+        typer.Argument(
+            metavar="DATA", readable=False, help="An .npz file, IDX files, a table, .tar shards, or a folder."
+        ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The configuration to write.")] = Path("config.toml"),
+    out: Annotated[Path, typer.Option("-o", "--out", readable=False, help="The configuration to write.")] = Path(
+        "config.toml"
+    ),
     assume: Annotated[
         list[str] | None,
         typer.Option(

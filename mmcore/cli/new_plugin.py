@@ -12,7 +12,9 @@ def new_plugin(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="The modality's name, such as audio or heart-rate.")],
     kind: Annotated[str, typer.Option(help="Of data: vector, sequence, grid or categorical.")] = "vector",
-    out: Annotated[Path, typer.Option(help="The folder in which the distribution's folder is made.")] = Path("."),
+    out: Annotated[
+        Path, typer.Option(readable=False, help="The folder in which the distribution's folder is made.")
+    ] = Path("."),
 ) -> None:
     """Write a modality's distribution that installs and passes the conformance checks; the rest is marked TODO."""
     from mmcore import scaffold

@@ -11,7 +11,7 @@ from mmcore.errors import RequestError
 
 def predict(
     context: typer.Context,
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a model folder.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", readable=False, help="A run's folder, or a model folder.")],
     data: Annotated[
         str,
         typer.Argument(
@@ -19,7 +19,7 @@ def predict(
             help="Data in any form that mmcore init reads, a picture, or a pattern such as 'new/*.jpg'; or test for the run's own test rows.",
         ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write in.")],
+    out: Annotated[Path, typer.Option("-o", "--out", readable=False, help="The folder to write in.")],
     draws: Annotated[int, typer.Option(min=1, help="Of each row; 1 for neither interval nor agreement.")] = 16,
     interval: Annotated[float, typer.Option(help="The probability between the ends that are told of numbers.")] = 0.8,
     again: Annotated[

@@ -9,7 +9,7 @@ from mmcore.cli.common import say
 
 
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", readable=False, help="A run's folder.")],
 ) -> None:
     """Write report.html of a run: curves, samples and configuration, in one page that needs no other file."""
     from mmcore.plugins.loading import tell

@@ -24,7 +24,7 @@ Start = Annotated[list[str] | None, typer.Option(help="name=value to edit, of ev
 
 def sample(
     context: typer.Context,
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a model folder.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", readable=False, help="A run's folder, or a model folder.")],
     n: Annotated[
         int | None,
         typer.Option(
@@ -51,7 +51,12 @@ def sample(
     device: Device = "auto",
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="Where samples go; by default a new folder RUN/samples/asked-1, asked-2 …"),
+        typer.Option(
+            "-o",
+            "--out",
+            readable=False,
+            help="Where samples go; by default a new folder RUN/samples/asked-1, asked-2 …",
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite samples that are in --out.")] = False,
 ) -> None:

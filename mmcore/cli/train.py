@@ -11,7 +11,9 @@ from mmcore.cli.common import Changes, registry_of, say
 
 def train(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="What to train, on what, and how.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="CONFIG.toml", readable=False, help="What to train, on what, and how.")
+    ],
     set_: Changes = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the configuration's folder.")] = False,
     replace: Annotated[

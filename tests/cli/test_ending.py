@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,7 +115,14 @@ def test_the_program_ends_so(words: list[str], tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything: run as another user, as most do")
+def reads_everything() -> bool:
+    """Whether no file is closed to this process, as to root."""
+    with tempfile.NamedTemporaryFile() as file:
+        os.chmod(file.name, 0)
+        return os.access(file.name, os.R_OK)
+
+
+@pytest.mark.skipif(reads_everything(), reason="no file is closed to this process; it runs for whoever is not root")
 @pytest.mark.parametrize("lock", [lambda run: run.chmod(0), lambda run: (run / "config.toml").chmod(0)])
 def test_another_user_s_folder_is_a_line(lock: Callable[[Path], None], tmp_path: Path) -> None:
     run = tmp_path / "run"
@@ -130,3 +138,25 @@ def test_another_user_s_folder_is_a_line(lock: Callable[[Path], None], tmp_path:
     assert done.returncode in (1, 2)
     assert done.stderr.count("\n") == 1
     assert "Permission denied" in done.stderr
+
+
+@pytest.mark.skipif(reads_everything(), reason="no file is closed to this process; it runs for whoever is not root")
+@pytest.mark.parametrize("command", ["sample", "evaluate", "report", "predict", "config", "data", "train", "init"])
+def test_what_is_closed_to_the_user_is_a_line(command: str, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    more = ["test", "-o", str(tmp_path / "out")] if command == "predict" else []
+    closed.chmod(0)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "mmcore", command, str(closed), *more],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+        )
+    finally:
+        closed.chmod(0o755)
+    assert done.returncode in (1, 2)
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "Traceback" not in done.stderr
