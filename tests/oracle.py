@@ -25,7 +25,10 @@ from torch import Tensor, nn
 import mmcore
 from mmcore import Decoder, Encoder, JointModel, LossTerm, Modality, Rng, Role, Schedule, Space, Spec
 from mmcore.modality.likelihood import gaussian, total
+from mmcore.model.drive import Drive
+from mmcore.model.heads import Predictions
 from mmcore.sampling import ask as sampling_module
+from mmcore.sampling.denoiser import Denoiser, Here
 from mmcore.space import Layout, place
 
 GENERATE, OBSERVE, ABSENT = (int(role) for role in Role)
@@ -162,8 +165,11 @@ class Network(nn.Module):
         self.features = features
         self.owner = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
         self.unused = nn.Parameter(torch.zeros(()))
+        self.own = torch.zeros(0)
+        """The space that the network is shown, as it is itself."""
         self.last = torch.zeros(0)
-        """The unscaled space that it was last shown, ``(B, dim Z)``."""
+        """The space that the sampler last asked about, ``(B, dim Z)``: what the network is shown of it lacks idle noise, and at ``T`` a weak trace of
+        the codes."""
 
     def fit(self, model: JointModel, overlap: bool = False) -> None:
         """Look up the model's tables: weights, noise and places."""
@@ -180,6 +186,15 @@ class Network(nn.Module):
         self.steps = process.steps
         self.grid = model.space.grid
 
+        # What the network is shown lacks a weak trace of the codes at ``T``; the truth is about the space itself.
+        scaled = model.scaled
+
+        def own(z: Tensor, drive: Drive) -> Tensor:
+            self.own = z
+            return scaled(z, drive)
+
+        model.scaled = own  # type: ignore[method-assign]
+
     def everywhere(self, numbers: Tensor) -> Tensor:
         """Numbers ``(B, F)`` as features, the same at every place: ``(B, F, *grid)``."""
         return numbers.reshape(*numbers.shape, *[1] * len(self.grid)).expand(*numbers.shape, *self.grid)
@@ -187,7 +202,7 @@ class Network(nn.Module):
     def hear(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor, groups: int) -> Heard:
         """What ``groups`` groups of rows are told; arguments as a backbone's, and checked against each other."""
         told, flags = (part.flatten(1).double() for part in condition.chunk(2, dim=1))
-        z = z.flatten(1).double()
+        shown = z.flatten(1).double()
         generate, observe = roles == GENERATE, roles == OBSERVE
         blocks = torch.nn.functional.one_hot(self.block, t.shape[1])
         moves = (generate[:, :, None] & (blocks == 1)).any(1)
@@ -199,7 +214,6 @@ class Network(nn.Module):
         beside = observe & moves[:, self.block]
         assert torch.equal(flagged & observe[:, self.owner], beside[:, self.owner])
         known = flagged | (observe & ~beside)[:, self.owner]
-        values = torch.where(flagged, told @ self.P, z @ self.P)
         unknown = generate[:, self.owner] & ~known
 
         # The scale to unit variance: the sum of (d_i/d) W_i² over what is generated, and σ².
@@ -209,8 +223,14 @@ class Network(nn.Module):
         power = torch.zeros_like(variance).index_add(1, self.block[self.owner], unknown * W.square())
         power = power / torch.bincount(self.block_of_place)
         scale = torch.where(moves, (power + variance).sqrt(), torch.ones_like(variance))
-        z = z * scale[:, self.block_of_place]
+        wide = scale[:, self.block_of_place]
+        z = self.own.flatten(1).double() if self.own.shape == z.shape else shown * wide
         self.last = z
+        values = torch.where(flagged, told @ self.P, z @ self.P)
+        # The network is shown this, but where its noise is idle, and at ``T`` where codes are drowned.
+        holds = ((generate | (observe & ~beside)).double()[:, self.owner] * ~flagged) @ self.P.abs().T > 0
+        drowned = (t[:, self.block_of_place] == self.steps) & (shown == 0)
+        torch.testing.assert_close(torch.where(drowned, 0.0, z * holds), shown * wide, rtol=1e-6, atol=1e-6)
 
         one = slice(None, None, len(z) // groups)
         moving = moves[:, self.block_of_place]
@@ -386,7 +406,7 @@ def answer(
     options = {"steps": model.process.steps, "batch_size": groups * rows} | how
     if exact_start:
         options |= {"start": start, "strength": 1.0}
-    with _moments(Moments(oracle, design, torch.arange(groups * rows))):
+    with shown(oracle), _moments(Moments(oracle, design, torch.arange(groups * rows))):
         found = mmcore.sample(model, groups * rows, given=given, where=where, absent=absent, **options)
     columns = [
         found[m.name] if m.name in found else torch.zeros(groups * rows, int((oracle.owner == i).sum()))
@@ -414,6 +434,22 @@ def _moments(moments: Moments) -> Iterator[None]:
         yield
     finally:
         sampling_module.Rng = own
+
+
+@contextlib.contextmanager
+def shown(network: Network) -> Iterator[None]:
+    """Within, the network is told the space that each call of a sampler is about, beside what it is shown of it."""
+    at = Denoiser.at
+
+    def told(self: Denoiser, here: Here) -> Predictions:
+        network.own = here.z
+        return at(self, here)
+
+    Denoiser.at = told  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Denoiser.at = at  # type: ignore[method-assign]
 
 
 def errors(

@@ -8,6 +8,7 @@ Draws are real here. Each comparison allows 4.5 standard errors (by chance one i
 error of the steps, and the seeds are fixed.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import mmcore
 from mmcore import JointModel, Registry, Rng
 from mmcore.process import schedule
 
-from .oracle import Network
+from .oracle import Network, shown
 
 SHARE = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 CENTRE = torch.tensor([[-1.0, 0.0], [0.8, 0.6], [0.9, -1.2]], dtype=torch.float64)
@@ -87,6 +88,14 @@ def model(request: pytest.FixtureRequest, registry: Registry) -> JointModel:
     for name, part in (("label", slice(0, 3)), ("point", slice(3, 6))):
         model.decoders[name].head = Part(part)  # type: ignore[assignment]
     return model
+
+
+@pytest.fixture(autouse=True)
+def told(model: JointModel) -> Iterator[None]:
+    """The network is told the sampler's own space."""
+    assert isinstance(model.backbone, Network)
+    with shown(model.backbone):
+        yield
 
 
 def points(n: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -129,7 +129,9 @@ def test_single_observations_are_even_among_what_a_row_has() -> None:
     assert ((roles[full][:, :2] == Role.OBSERVE).sum(1) <= 1).all()
     assert (roles[~present] == Role.ABSENT).all()
     assert ((roles == Role.GENERATE) & encoded).any(1).all()
-    with pytest.raises(RequestError, match=r"shares of at most 1 together \(here joint = 0\.7, single = 0\.6\)"):
+    with pytest.raises(
+        RequestError, match=r"shares of at most 1 together \(here joint = 0\.7, single = 0\.6, questions = \{\}\)"
+    ):
         RoleMix(joint=0.7, single=0.6)
 
 
@@ -383,10 +385,10 @@ def test_damaged_model_folders_are_refused(model: JointModel, registry: Registry
         ("{", "config.json cannot be read"),
         ("[]", "config.json: found list, expected a JSON object"),
         (
-            config.replace('"format": 2', '"format": 9'),
-            "has format 9, expected 1 or 2; it is of a later mmcore: pip inst",
+            config.replace('"format": 3', '"format": 9'),
+            "has format 9, expected 1 … 3; it is of a later mmcore: pip inst",
         ),
-        (config.replace('"format": 2', '"format": "x"'), "has format 'x', expected 1 or 2$"),
+        (config.replace('"format": 3', '"format": "x"'), "has format 'x', expected 1 … 3$"),
         (
             config.replace('"offer": "image"', '"offer": "imago"'),
             "no modality 'mmcore-image:imago' is installed.* mmcore-image 0.1.0",

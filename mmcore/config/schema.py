@@ -60,6 +60,7 @@ class ModelOptions:
         backbone: a backbone's name.
         backbone_options: its own.
         trained_encoders: names of modalities whose encoders learn.
+        idle_noise: whether the network is shown the space's noise also where it holds no code that is generated; to compare.
     """
 
     layout: str | Sequence[Sequence[str]] = "shared"
@@ -70,6 +71,7 @@ class ModelOptions:
     backbone: str = "transformer"
     backbone_options: Mapping[str, Any] = attrs.field(factory=dict)
     trained_encoders: Sequence[str] = ()
+    idle_noise: bool = False
 
 
 @attrs.frozen

@@ -3,7 +3,8 @@ r"""Evaluation: the negative ELBO of data, by its terms, with the error of its e
 .. math:: -\log p(X) \le L_0 + \sum_{t=2}^T L_{1,t} + L_2
 
 ``L0`` is exact, the sum over ``t`` a Monte Carlo estimate, stratified and by importance, ``L2`` one over the noise at ``z_1``. All
-blocks' timesteps go down together.
+blocks' timesteps go down together. A row whose whole answer is one class is answered by one call at ``T``: its chain has that one step, so that its ``L1`` is
+0, and its ``L2`` is at ``z_T``.
 """
 
 import math
@@ -230,14 +231,14 @@ class _Rows:
         L0, space = self._prior()
         strata = draws // 2 if T > 1 else 0
         L1 = L0.new_zeros(len(L0), strata, 2, len(model.variables))
+        at_once = model.driver.one_class(self.roles)
         for part in range(strata):
             for twin in range(2):
                 rng = self.rng.of("L1").at(2 * part + twin)
                 t, weight = self.timesteps.at((part + rng.of("t").uniform(dtype=torch.float64)) / strata)
-                L1[:, part, twin] = weight[:, None] * self._at(t, rng)
-        L2 = [
-            self._at(torch.ones(len(L0), dtype=torch.int64, device=L0.device), self.rng.of("L2").at(k)) for k in (0, 1)
-        ]
+                L1[:, part, twin] = torch.where(at_once, 0.0, weight)[:, None] * self._at(t, rng)
+        last = torch.where(at_once, T, 1)
+        L2 = [self._at(last, self.rng.of("L2").at(k), at_once) for k in (0, 1)]
         return L0, space, L1, torch.stack(L2, dim=1)
 
     def _prior(self) -> tuple[Tensor, Tensor]:
@@ -253,11 +254,14 @@ class _Rows:
         uncoded = coded.new_zeros(len(coded), len(model.variables) - coded.shape[1])
         return torch.cat([coded, uncoded], dim=1), total - coded.sum(1)
 
-    def _at(self, t: Tensor, rng: Rng) -> Tensor:
-        """The bound's term at ``t (R,)`` for each variable, ``(R, V)``."""
+    def _at(self, t: Tensor, rng: Rng, last: Tensor | None = None) -> Tensor:
+        """The bound's term at ``t (R,)`` for each variable, ``(R, V)``; the loss terms where ``t`` is the chain's ``last`` step, ``(R,)``."""
         model = self.model
         noise = rng.of("noise").normal(*model.space.shape)
-        by_task = model(self.values, t, self.roles, noise, objective="bound").double()
+        by_task = model(self.values, t, self.roles, noise, objective="bound")
+        if last is not None and bool(last.any()):
+            by_task = torch.where(last[:, None], model(self.values, t, self.roles, noise), by_task)
+        by_task = by_task.double()
         # A variable's first task is the one that the bound counts.
         first = [next((k for k, x in enumerate(model.heads.targets) if x is m), None) for m in model.variables]
         zero = torch.zeros_like(by_task[:, 0])

@@ -38,6 +38,7 @@ def compose(
     backbone: str | nn.Module = "transformer",
     backbone_options: Mapping[str, Any] | None = None,
     trained_encoders: Collection[str] = (),
+    idle_noise: bool = False,
     seed: int = 0,
     registry: Registry | None = None,
 ) -> JointModel:
@@ -57,6 +58,8 @@ def compose(
         backbone_options: for a backbone by name.
         trained_encoders: names of modalities whose encoders learn, by a turn that keeps their codes' variance
             (:class:`mmcore.modality.orthogonal.Turned`); the others are fixed.
+        idle_noise: show the network the space's noise also where it holds no code that is generated. That noise says nothing, and hides what is
+            given; the option is there to compare.
         seed: of the initial weights.
         registry: where names are looked up; by default a new :func:`mmcore.discover`.
 
@@ -82,6 +85,8 @@ def compose(
             raise OptionError("compose", option, value, "a list")
     if isinstance(trained_encoders, str):
         raise OptionError("compose", "trained_encoders", trained_encoders, "a list of names")
+    if not isinstance(idle_noise, bool):
+        raise OptionError("compose", "idle_noise", idle_noise, choices=("True", "False"))
     if not isinstance(schedule, str | Schedule):
         raise OptionError("compose", "schedule", schedule, "a name or a mmcore.Schedule")
     if not isinstance(backbone, str) and backbone_options:
@@ -170,9 +175,10 @@ def compose(
             backbone=backbone,
             features=features,
             trained_encoders=trained_encoders,
+            idle_noise=idle_noise,
         )
     groups = layout if isinstance(layout, str) else [list(group) for group in layout]
-    model.config = Composition(groups, latent_space.shape, overlap, list(trained_encoders), scheduled)
+    model.config = Composition(groups, latent_space.shape, overlap, list(trained_encoders), idle_noise, scheduled)
     return model
 
 

@@ -11,6 +11,9 @@ from mmcore.model.roles import Role
 from mmcore.process import Blocks, Level
 from mmcore.space import Space
 
+DROWNED = 0.002
+"""The power ``W_T²`` of a code at ``T`` below which the space at ``T`` counts as pure noise."""
+
 
 @attrs.frozen(eq=False)
 class Drive:
@@ -27,6 +30,8 @@ class Drive:
         timesteps: ``(B, tasks)``, that of each target's block; a target without a code has none of its own, and its decoder is told
             that of the noisiest block that generates something.
         counts: ``(B, tasks)`` bool, the losses that count.
+        shown: ``(B, N)`` bool, the modalities whose elements of the space tell the network something: those generated, but where the noise
+            at ``T`` has drowned their codes, and those of observed blocks.
         known: ``(B, D)`` bool, the code elements that are known of generated modalities; None for none.
     """
 
@@ -37,6 +42,7 @@ class Drive:
     condition: Tensor
     timesteps: Tensor
     counts: Tensor
+    shown: Tensor
     known: Tensor | None
 
 
@@ -50,16 +56,21 @@ class Driver(nn.Module):
         targets: of each task the place of its target among the ``V`` variables, which begin with the modalities.
         variables: ``V``.
         discrete: of each modality, whether its values are classes.
+        single: of each modality, whether a sample is one class.
+        idle_noise: whether the network is shown the space's noise where it holds no code that is generated.
 
     Attributes:
         generable: ``(V,)`` bool, what some task recovers.
         encoded: ``(V,)`` bool, what has an encoding.
         discrete: ``(N,)`` bool, the modalities whose values are classes.
+        single: ``(N,)`` bool, those of which a sample is one class, and nothing is left of its code at ``T``.
+        idle_noise: as given.
     """
 
     generable: Tensor
     encoded: Tensor
     discrete: Tensor
+    single: Tensor
 
     def __init__(
         self,
@@ -69,8 +80,13 @@ class Driver(nn.Module):
         targets: Sequence[int],
         variables: int,
         discrete: Sequence[bool],
+        single: Sequence[bool],
+        *,
+        idle_noise: bool = False,
     ) -> None:
         super().__init__()
+        self.idle_noise = idle_noise
+        drowned = process.schedule.W[-1].square() < DROWNED
         self.process, self.modalities, self.sizes = process, len(sizes), tuple(sizes)
         n, block_of = len(sizes), process.block_of
         block_sizes = torch.tensor(process.channels)[block_of] * (space.size // space.shape[0])
@@ -79,6 +95,8 @@ class Driver(nn.Module):
             "generable": torch.tensor([i in targets for i in range(variables)]),
             "encoded": torch.arange(variables) < n,
             "discrete": torch.tensor(list(discrete)),
+            "single": torch.tensor(list(single)) & drowned,
+            "_drowned": drowned,
             # d_i/d, the share of its block that a modality's code is.
             "_share": torch.tensor(sizes, dtype=torch.float64) / block_sizes,
             "_block_of": block_of,
@@ -117,6 +135,7 @@ class Driver(nn.Module):
             parts = known.split(self.sizes, dim=1)
             share = share * torch.stack([1 - part.double().mean(1) for part in parts], dim=1)
         scale = (self._by_block(share) + level.sigma.square()).rsqrt()
+        at_end = process.by_modality(timestep == process.steps) & cast(Tensor, self._drowned)
         noisiest = torch.where(moves, timestep, 0).amax(1, keepdim=True)
         by_modality = torch.cat([timestep.index_select(1, cast(Tensor, self._block_of)), noisiest], dim=1)
         sigma = torch.where(moves, level.sigma, torch.where(clean, 0.0, 1.0))
@@ -128,6 +147,7 @@ class Driver(nn.Module):
             observe & ~still,
             by_modality.index_select(1, cast(Tensor, self._coded)),
             self.counts(roles),
+            (generate & ~at_end) | still,
             known,
         )
 
@@ -137,6 +157,14 @@ class Driver(nn.Module):
         still = sigma.index_select(1, cast(Tensor, self._block_of)) == 0
         level = Level(drive.level.root_A, torch.where(still, drive.level.W, 0.0), (sigma != 0).to(sigma.dtype))
         return attrs.evolve(drive, level=level)
+
+    def one_class(self, roles: Tensor) -> Tensor:
+        """Whether one class is all that a row generates with a code, ``(B,)`` bool, for ``roles (B, V)``.
+
+        At ``T`` the network's distribution is then the answer itself: nothing is left to be related to it on the way.
+        """
+        generate = self.are(roles, Role.GENERATE)
+        return (generate.sum(1) == 1) & (generate & self.single).any(1)
 
     def are(self, roles: Tensor, role: Role) -> Tensor:
         """Which modalities have a role, ``(B, N)`` bool, of ``roles (B, V)``."""

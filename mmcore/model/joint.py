@@ -5,8 +5,8 @@ the space, for each row's roles,
 
 .. math:: z_t = \sum_{i \,\text{generated}} W_t^{(i)} E_i(x_i) + \sigma_t \epsilon,
 
-the backbone reads ``z_t`` (scaled to unit variance), the timesteps, the roles and the observed codes, and every
-task's decoder reads the backbone's features. A space of several blocks has a timestep in each; what
+the backbone reads ``z_t`` (scaled to unit variance, and zero where it holds no code that is generated), the timesteps, the roles and the observed
+codes, and every task's decoder reads the backbone's features. A space of several blocks has a timestep in each; what
 follows from the roles for each block is said once, by the :class:`~mmcore.model.drive.Driver`.
 """
 
@@ -65,6 +65,7 @@ class JointModel(nn.Module):
         backbone: nn.Module,
         features: int,
         trained_encoders: Collection[str] = (),
+        idle_noise: bool = False,
     ) -> None:
         super().__init__()
         targets = {task.target.name: task.target for task in tasks if isinstance(task.target, Modality)}
@@ -90,7 +91,10 @@ class JointModel(nn.Module):
         self.heads = Heads(self.variables, tasks, columns, self.encoders, self.decoders)
         self.frame = Frame(space, placement, self.modalities)
         discrete = [m.discrete for m in self.modalities]
-        self.driver = Driver(process, space, placement.sizes, columns, len(names), discrete)
+        single = [m.discrete and not m.spec.shape for m in self.modalities]
+        self.driver = Driver(
+            process, space, placement.sizes, columns, len(names), discrete, single, idle_noise=idle_noise
+        )
         self.config: Composition | None = None
         self.configuration: dict[str, object] | None = None
 
@@ -162,8 +166,24 @@ class JointModel(nn.Module):
         return self.process.marginal(None, drive.level, h=h).draw(noise.to(h.dtype))
 
     def scaled(self, z: Tensor, drive: Drive) -> Tensor:
-        """Scale noisy latents ``(B, *Z)`` to about unit variance, as the network reads them."""
-        return z * self.process.widen(drive.scale, z)
+        """The noisy latents ``(B, *Z)`` as the network reads them: at about unit variance, and zero where their noise is idle."""
+        return z * self.reading(drive, z.dtype)
+
+    def reading(self, drive: Drive, dtype: torch.dtype) -> Tensor:
+        """The factors by which the network reads noisy latents, ``(B, *Z)``; ``(B, C, 1, …)`` where idle noise is shown.
+
+        They bring the space to about unit variance. Noise is idle, and its factor zero, at elements that hold no code which is generated:
+        all that it could do there is to hide the condition.
+        """
+        like = drive.scale.new_empty(1, *self.space.shape)
+        scale = self.process.widen(drive.scale, like).to(dtype)
+        if self.driver.idle_noise:
+            return scale
+        shown = self.frame.spread(drive.shown)
+        if drive.known is not None:
+            shown = shown & ~self.frame.marks(drive.known)
+        shown = shown[:, 0] if shown.shape[1] == 1 else shown.any(1)
+        return shown.reshape(-1, *self.space.shape) * scale
 
     def condition(self, placed: Tensor, drive: Drive) -> Tensor:
         """The network's conditioning input: observed clean latents, then a mask of where they are, ``(B, 2 C, *grid)``."""

@@ -1,6 +1,6 @@
 """Roles: whether each modality is denoised, conditioned on or left out, and how training draws this."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from mmcore.options import Together, check, option, within
+from mmcore.errors import OptionError, refuse
+from mmcore.options import Rule, Together, check, option, within
 from mmcore.rng import Rng
 
 if TYPE_CHECKING:
@@ -26,30 +27,103 @@ class Role(IntEnum):
     """Left out: neither in ``z_t``, nor in the condition, nor in the loss."""
 
 
-_AT_MOST_ALL = Together(("joint", "single"), lambda joint, single: joint + single <= 1, "shares of at most 1 together")
+_ARROW = "->"
+_AT_MOST_ALL = Together(
+    ("joint", "single", "questions"),
+    lambda joint, single, questions: joint + single + sum(questions.values()) <= 1 + 1e-9,
+    "shares of at most 1 together",
+)
+_QUESTIONS = Rule(
+    f"shares in 0 … 1 by question, such as 'image {_ARROW} label'",
+    lambda value: (
+        isinstance(value, Mapping)
+        and all(isinstance(text, str) and text.count(_ARROW) == 1 for text in value)
+        and all(within(0, 1).holds(share) for share in value.values())
+    ),
+)
 
 
 @attrs.frozen
 class RoleMix:
     """How often training asks for joint, conditional, marginal and inpainting rows.
 
+    A row's *kind* is one of: joint, single, the rest, then the ``questions`` in their order. Each has its declared share, by which its losses count.
+
     Attributes:
         joint: the share of samples whose present modalities are all generated.
         single: the share of samples that observe just one modality, drawn evenly, and generate the others. Of all questions these
             are asked most, and rows of independently drawn roles seldom are among them.
+        alone: of the ``single`` samples, the share that generates one other modality alone, drawn evenly, the rest being absent.
+        questions: the share of samples that ask just this question, by question: ``{"image, group -> label": 0.2}`` observes an image and a
+            group, and generates a label; all else is absent. A sample that lacks what it generates draws its roles as one of the rest.
         absent: of the modalities not generated in the other samples, the share that is absent rather than observed.
         partial: of the generated modalities that can be observed in part, the share that is.
     """
 
     joint: float = option(0.3, rule=within(0, 1))
     single: float = option(0.3, rule=within(0, 1))
+    alone: float = option(0.5, rule=within(0, 1))
+    questions: Mapping[str, float] = option(factory=dict, rule=_QUESTIONS)
     absent: float = option(0.15, rule=within(0, 1))
     partial: float = option(0.0, rule=within(0, 1))
 
     def __attrs_post_init__(self) -> None:
         check(self, "roles", _AT_MOST_ALL)
 
-    def draw(self, rng: Rng, present: Tensor, generable: Tensor, encoded: Tensor) -> Tensor:
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The declared share of each kind of row; together 1."""
+        listed = tuple(float(share) for share in self.questions.values())
+        return (self.joint, self.single, max(0.0, 1 - self.joint - self.single - sum(listed)), *listed)
+
+    def asked(self, variables: Sequence["Modality"], generable: Tensor, encoded: Tensor) -> Tensor:
+        """The ``questions`` as roles, ``(Q, V)``.
+
+        Args:
+            variables: the model's.
+            generable: ``(V,)`` bool; what no task predicts is only observed.
+            encoded: ``(V,)`` bool; what has no code is predicted alone.
+
+        Raises:
+            OptionError: a question that names what there is not, or asks for what cannot be observed or generated.
+        """
+        names = [m.name for m in variables]
+        roles = torch.full((len(self.questions), len(names)), int(Role.ABSENT))
+        refused = []
+        for row, text in zip(roles, self.questions, strict=True):
+            for side, role, may in zip(
+                text.split(_ARROW), (Role.OBSERVE, Role.GENERATE), (encoded, generable), strict=True
+            ):
+                for name in filter(None, (part.strip() for part in side.split(","))):
+                    able = [n for n, can in zip(names, may.tolist(), strict=True) if can]
+                    if name not in able or row[names.index(name)] != Role.ABSENT:
+                        verb = "observe" if role == Role.OBSERVE else "generate"
+                        expected = f"of what it can {verb}, each named once: {', '.join(able)}; not {name!r}"
+                        refused.append(OptionError("roles", f"questions.{text}", expected=expected))
+                        break
+                    row[names.index(name)] = role
+            if not refused and not ((row == Role.GENERATE) & encoded.cpu()).any():
+                expected = f"something to generate that has a code, after {_ARROW}"
+                refused.append(OptionError("roles", f"questions.{text}", expected=expected))
+        refuse(refused)
+        return roles
+
+    def kinds(self, rng: Rng) -> Tensor:
+        """Which kind of row each is, ``(B,)`` int64, in the order of :attr:`shares`.
+
+        Args:
+            rng: for the batch's rows.
+        """
+        u = rng.of("roles").uniform(1)
+        joint, single, _, *listed = self.shares
+        # The rest last: what rounding leaves is its.
+        ends = torch.tensor([joint, single, *listed], dtype=torch.float64, device=u.device).cumsum(0)
+        order = torch.tensor([0, 1, *range(3, 3 + len(listed)), 2], device=u.device)
+        return order[torch.searchsorted(ends.to(u.dtype), u[:, 0].contiguous(), right=True)]
+
+    def draw(
+        self, rng: Rng, present: Tensor, generable: Tensor, encoded: Tensor, asked: Tensor | None = None
+    ) -> Tensor:
         """Draw the roles of a batch: ``(B, V)`` int64.
 
         Outside the joint and single shares, each modality is generated with a probability that is itself
@@ -61,20 +135,31 @@ class RoleMix:
             present: ``(B, V)`` bool; what is missing is absent.
             generable: ``(V,)`` bool; what no task predicts is only observed.
             encoded: ``(V,)`` bool; what has no code is predicted wherever it is present.
+            asked: ``(Q, V)``, the ``questions`` as :meth:`asked` gives them; None for none.
         """
         u = rng.of("roles").uniform(3 + 2 * present.shape[1])
-        kind, (pick, drop) = u[:, :1], u[:, 3:].chunk(2, dim=1)
-        joint, can = kind < self.joint, generable & present
+        kinds = self.kinds(rng)[:, None]
+        pick, drop = u[:, 3:].chunk(2, dim=1)
+        joint, can = kinds == 0, generable & present
         # The one that a sample observes, evenly among those that it has and that have a code.
         eligible = present & encoded
-        count = eligible.cumsum(1)
-        observed = eligible & (count == (u[:, 2:3] * count[:, -1:]).long() + 1)
-        single = (kind < self.joint + self.single) & ~joint
+        observed = _one_of(eligible, u[:, 2:3])
+        single = (kinds == 1) & ~joint
         generate = torch.where(single, ~observed, joint | (pick < u[:, 1:2])) & can
         none = ~(generate & encoded).any(1, keepdim=True)
         generate = generate | ((none | ~encoded) & can)
         hidden = torch.where((drop < self.absent) & ~single, Role.ABSENT, Role.OBSERVE)
+        if self.alone:
+            v = rng.of("alone").uniform(2)
+            others = generate & encoded
+            alone = single & (v[:, :1] < self.alone) & ~none
+            left = alone & others & ~_one_of(others, v[:, 1:])
+            generate, hidden = generate & ~left, torch.where(left, Role.ABSENT, hidden)
         roles = torch.where(generate, Role.GENERATE, hidden)
+        if asked is not None and len(asked):
+            listed = asked.to(roles.device)[(kinds[:, 0] - 3).clamp(min=0)]
+            answers = ((listed == Role.GENERATE) & encoded & present).any(1, keepdim=True)
+            roles = torch.where((kinds >= 3) & answers, listed, roles)
         return torch.where(present, roles, Role.ABSENT)
 
     def draw_seen(self, rng: Rng, modalities: Sequence["Modality"]) -> dict[str, Tensor] | None:
@@ -108,6 +193,12 @@ class RoleMix:
             hit = hit & _wide(u[:, 0] < self.partial, hit)
             seen[m.name] = hit.reshape(len(u), *[1] * (len(m.spec.shape) - len(grid)), *grid).expand(-1, *m.spec.shape)
         return seen
+
+
+def _one_of(marks: Tensor, u: Tensor) -> Tensor:
+    """Of each row's ``marks (B, V)`` one, evenly, by ``u (B, 1)``."""
+    count = marks.cumsum(1)
+    return marks & (count == (u * count[:, -1:]).long() + 1)
 
 
 def _wide(x: Tensor, like: Tensor) -> Tensor:

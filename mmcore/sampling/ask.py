@@ -48,7 +48,8 @@ def sample(
 ) -> dict[str, Tensor]:
     """Draw samples: jointly, conditioned on given values, or inpainted.
 
-    Every variable that is not absent is answered. Sample ``k`` depends on ``(seed, k)`` only, to rounding, whatever the batch size (with ``"rejection"``, on what is given to all rows).
+    Every variable that is not absent is answered. Where one class is all of a row's answer, the network is called once, whatever ``steps`` says:
+    at ``T`` it predicts the distribution of just this class, and further steps cannot improve a draw from it. Sample ``k`` depends on ``(seed, k)`` only, to rounding, whatever the batch size (with ``"rejection"``, on what is given to all rows).
 
     Args:
         model: a joint model.
@@ -130,12 +131,16 @@ def sample(
     if start is not None:
         _check_start(model, question, start, n)
 
+    at_once = model.driver.one_class(question.told.to(model.device)).cpu()
+    if at_once.any():
+        _check_at_once(at_once, {"start": start, "guidance": guide})
+
     def answers(question: Question, numbers: Tensor, begun: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
         """Of the samples of these numbers, one for each row of the question."""
         rng = Rng(seed, numbers.to(model.device)).of("sample")
-        values = _walk(
-            Denoiser(model, question.to(model.device), path, chosen.codes), chosen, path, guide, rng, begun, draw
-        )
+        question = question.to(model.device)
+        way = [model.process.steps] if bool(model.driver.one_class(question.told).all()) else path
+        values = _walk(Denoiser(model, question, way, chosen.codes), chosen, way, guide, rng, begun, draw)
         return {name: x.cpu() for name, x in values.items()}
 
     # What is absent in every row is left out; of the rest every batch answers, also one whose rows all lack it.
@@ -146,12 +151,15 @@ def sample(
             joint = Question.ask(model, batch_size, given={}, where={}, absent=absent)
             values = by_rejection(lambda at: answers(joint, torch.arange(at, at + batch_size), None), given or {}, n)
         else:
+            # Rows that one call answers go together, and the others.
+            kinds = [at_once.nonzero()[:, 0], (~at_once).nonzero()[:, 0]]
+            batches = [some for kind in kinds if len(kind) for some in kind.split(batch_size)]
             parts = []
-            for at in range(0, n, batch_size):
-                some = slice(at, min(n, at + batch_size))
+            for some in batches:
                 begun = None if start is None else {name: x[some].to(model.device) for name, x in start.items()}
                 parts.append(answers(question.rows(some), rows[some], begun))
-            values = {name: torch.cat([part[name] for part in parts]) for name in names}
+            back = torch.cat(batches).argsort()
+            values = {name: torch.cat([part[name] for part in parts])[back] for name in names}
     answer = {name: values[name] for name in names}
     return answer | {name: x for name, x in (given or {}).items() if name not in (where or {})}
 
@@ -216,6 +224,19 @@ def _numbers(numbers: Sequence[int] | None, n: int) -> Tensor:
     if found.shape != (n,) or found.dtype not in (torch.int32, torch.int64) or (found < 0).any():
         raise OptionError("sample", "numbers", numbers, f"{n} whole numbers of at least 0", beside=["n"])
     return found.long()
+
+
+def _check_at_once(at_once: Tensor, moves: Mapping[str, object]) -> None:
+    """Refuse what moves an answer on its way, where rows are answered by one call.
+
+    Raises:
+        OptionError: naming it.
+    """
+    for option, value in moves.items():
+        if value is not None:
+            row = int(at_once.nonzero()[0])
+            whose = f"none where one class is the whole answer, as in row {row}: it is given by the first call, with no way on which to move it"
+            raise OptionError("sample", option, expected=whose)
 
 
 def _whole(value: int, option: str) -> int:

@@ -250,7 +250,7 @@ class Denoiser:
         model, count = self.model, len(self._roles)
         t = torch.tensor(steps, device=self._roles.device).repeat_interleave(count)
         drive = model.drive(t, self._roles.repeat(len(steps), 1), self._seen)
-        scale = model.process.widen(drive.scale, self.observed.new_empty(1, *model.space.shape))
+        scale = model.reading(drive, self.observed.dtype)
         weight = model.frame.spread(drive.level.W.to(self.observed.dtype))
         told, timesteps, scale, weight = (
             x.unflatten(0, (-1, count)) for x in (drive.t, drive.timesteps, scale, weight)

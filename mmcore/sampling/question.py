@@ -116,7 +116,7 @@ class Question:
         told[observed, column] = Role.ABSENT
         return attrs.evolve(self, told=told)
 
-    def rows(self, rows: slice) -> Self:
+    def rows(self, rows: Tensor) -> Self:
         """The same query for some rows."""
         return self._map(lambda x: x[rows])
 

@@ -40,8 +40,8 @@ from mmcore.store.reading import DamagedError, read_json, read_tensors
 
 _T = TypeVar("_T")
 
-FORMAT = 2
-"""1 had no parts given as objects; mmcore's own distribution, and weights of its backbones, had other names."""
+FORMAT = 3
+"""1 had no parts given as objects; mmcore's own distribution, and weights of its backbones, had other names. Before 3 all networks were shown idle noise."""
 _FORMER = "mmcore"
 _NETWORK = "backbone."
 _PLAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._+!-]*[A-Za-z0-9])?")
@@ -69,6 +69,7 @@ def describe(model: JointModel) -> dict[str, Any]:
         "space": composition.space,
         "overlap": composition.overlap,
         "trained_encoders": composition.trained_encoders,
+        "idle_noise": composition.idle_noise,
         "schedule": of_schedule(composition.schedule, model.process.schedule),
         "backbone": of_backbone(model.backbone),
     }
@@ -244,8 +245,11 @@ def _stated(path: Path) -> Iterator[None]:
 
 def upgraded(config: dict[str, Any]) -> dict[str, Any]:
     """A configuration of a former format in today's; any other as it is."""
-    if config.get("format") != 1:
+    if config.get("format") not in (1, 2):
         return config
+    config = {**config, "idle_noise": True}
+    if config["format"] == 2:
+        return {**config, "format": FORMAT}
 
     def renamed(part: dict[str, Any]) -> dict[str, Any]:
         return {**part, "distribution": DISTRIBUTION} if part.get("distribution") == _FORMER else part
@@ -286,10 +290,10 @@ def upgraded_names(named: Mapping[str, _T], backbone: Mapping[str, Any]) -> dict
 def _read_config(path: Path) -> dict[str, Any]:
     config = _told(read_json, path)
     number = config.get("format")
-    if number not in (1, FORMAT):
+    if number not in range(1, FORMAT + 1) or isinstance(number, bool):
         later = isinstance(number, int) and number > FORMAT
         mend = f"; it is of a later mmcore: {pip('install', '--upgrade', DISTRIBUTION)}" if later else ""
-        raise RequestError(f"load: {path} has format {number!r}, expected 1 or {FORMAT}{mend}")
+        raise RequestError(f"load: {path} has format {number!r}, expected 1 … {FORMAT}{mend}")
     return config
 
 

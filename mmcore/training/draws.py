@@ -12,6 +12,7 @@ from mmcore.model.backbones.base import maker
 from mmcore.model.joint import Drive, JointModel
 from mmcore.model.roles import RoleMix
 from mmcore.rng import Rng
+from mmcore.training.timesteps import Timesteps
 from mmcore.training.weighting import Weighting
 
 MOST_ROWS, MOST_STEPS = 4096, 32
@@ -26,6 +27,7 @@ class Draws:
         rng: the rows' random numbers, of the step.
         t: ``(B, K)``, the timesteps.
         roles: ``(B, V)``.
+        kinds: ``(B,)``, each row's kind, as a place in :attr:`mmcore.RoleMix.shares`.
         seen: the elements of generated modalities that are observed, by name; None for none.
         drive: what follows from timesteps, roles and these.
         factors: ``(B, tasks)``, ``λ_k(t)``.
@@ -35,6 +37,7 @@ class Draws:
     rng: Rng
     t: Tensor
     roles: Tensor
+    kinds: Tensor
     seen: dict[str, Tensor] | None
     drive: Drive
     factors: Tensor
@@ -50,17 +53,24 @@ class Drawing:
 
     Attributes:
         model: for which.
-        weighting: draws the timesteps.
+        weighting: draws the timesteps that do not know the question.
         roles: how roles are drawn.
         rng: of the rows, of any step.
+        timesteps: draws them by question; None to leave them even.
     """
 
     model: JointModel
     weighting: Weighting
     roles: RoleMix
     rng: Rng
+    timesteps: Timesteps | None = None
+    _asked: Tensor = attrs.field(init=False)
     _first: int = attrs.field(default=-1, init=False)
     _ahead: list[Draws] = attrs.field(factory=list, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        model = self.model
+        self._asked = self.roles.asked(model.variables, model.driver.generable, model.driver.encoded).to(model.device)
 
     def __call__(self, step: int, batch: TensorBatch) -> Draws:
         """The draws of a step for its batch."""
@@ -71,22 +81,43 @@ class Drawing:
         seen = self.roles.draw_seen(draws.rng, [m for m in model.modalities if model.divisible(m)])
         if batch.complete and seen is None:
             return draws
-        roles = draws.roles
-        if not batch.complete:
-            roles = self.roles.draw(draws.rng, batch.present, model.driver.generable, model.driver.encoded)
-        return attrs.evolve(draws, roles=roles, seen=seen, drive=model.drive(draws.t, roles, seen))
+        if batch.complete:
+            return attrs.evolve(draws, seen=seen, drive=model.drive(draws.t, draws.roles, seen))
+        even = self.weighting.draw(model, draws.rng.of("t"))
+        t, roles = self.ask(draws.rng, even, batch.present)
+        return attrs.evolve(
+            draws,
+            t=t,
+            roles=roles,
+            seen=seen,
+            drive=model.drive(t, roles, seen),
+            factors=self.weighting.factors(model, t),
+        )
+
+    def ask(self, rng: Rng, even: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Timesteps ``(B, K)`` and roles ``(B, V)`` of rows that have what is ``present (B, V)``.
+
+        Args:
+            rng: of the rows.
+            even: timesteps that do not know the question, ``(B, K)``.
+            present: bool.
+        """
+        driver = self.model.driver
+        roles = self.roles.draw(rng, present, driver.generable, driver.encoded, self._asked)
+        return even if self.timesteps is None else self.timesteps(rng.of("t"), even, roles), roles
 
     def _draw_ahead(self, step: int) -> None:
         """Draw for complete rows, from this step on."""
         model, rows = self.model, len(self.rng.rows)
         steps = range(step, step + max(1, min(MOST_STEPS, MOST_ROWS // rows)))
         rng = self.rng.at(steps).of("train")
-        t = self.weighting.draw(model, rng.of("t"))
-        every = torch.ones(len(t), len(model.variables), dtype=torch.bool, device=t.device)
-        roles = self.roles.draw(rng, every, model.driver.generable, model.driver.encoded)
+        even = self.weighting.draw(model, rng.of("t"))
+        every = torch.ones(len(even), len(model.variables), dtype=torch.bool, device=even.device)
+        t, roles = self.ask(rng, even, every)
         many = {
             "t": t,
             "roles": roles,
+            "kinds": self.roles.kinds(rng),
             "drive": model.drive(t, roles),
             "factors": self.weighting.factors(model, t),
             # The name of a stream of random numbers, which would change with it.

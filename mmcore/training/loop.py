@@ -220,6 +220,7 @@ class _Lines:
 def _check(model: JointModel, options: TrainOptions, ranks: Ranks, *, held: bool, pictures: bool) -> None:
     """Refuse what cannot work, before anything is made."""
     check_best([task.name for task in model.tasks], options)
+    options.roles.asked(model.variables, model.driver.generable, model.driver.encoded)
     for option, available, missing in (
         ("validate_every", held, "validation"),
         ("pictures_every", pictures, "pictures"),

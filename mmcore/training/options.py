@@ -9,6 +9,7 @@ import attrs
 from mmcore.model.roles import RoleMix
 from mmcore.options import Rule, above, by_kind, check, named, one_of, option, whole, within
 from mmcore.training.precision import PRECISIONS
+from mmcore.training.timesteps import TIMESTEPS
 from mmcore.training.weighting import WEIGHTINGS, FixedWeights, LearnedWeights
 
 PARALLEL = ("ddp", "fsdp")
@@ -40,6 +41,9 @@ class TrainOptions:
         condition_noise: conditioning augmentation (Ho et al. 2022, section 4), the largest standard deviation of noise on the codes that are observed, in
             training alone; each row's is drawn evenly up to it. With few rows, answers to what was never seen are better.
         weighting: of the steps, ``"simple"``, ``"snr"`` or ``"elbo"`` (:mod:`mmcore.training.weighting`).
+        timesteps: ``"question"``, by what a row observes and generates (:mod:`mmcore.training.timesteps`), or ``"even"``; ``elbo`` draws its own.
+        balance: how a task's losses are averaged over a step: ``"question"``, each kind of row by itself, then by their declared shares
+            (:attr:`mmcore.RoleMix.shares`); or ``"rows"``, over all rows alike.
         task_weights: ``"fixed"``, as the tasks say, or ``"learned"``, by their homoscedastic uncertainty.
         seed: of the data's order, noise, timesteps and roles.
         log_every: steps between two lines of ``metrics.jsonl``.
@@ -72,6 +76,8 @@ class TrainOptions:
     # Codes have about unit variance: more noise would leave nothing of them.
     condition_noise: float = option(0.0, rule=within(0, 10))
     weighting: str = option("simple", rule=one_of(*WEIGHTINGS))
+    timesteps: str = option("question", rule=one_of(*TIMESTEPS))
+    balance: str = option("question", rule=one_of("question", "rows"))
     task_weights: str = option("fixed", rule=one_of(*TASK_WEIGHTS))
     seed: int = 0
     log_every: int = option(50, rule=whole(1))

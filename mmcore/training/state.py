@@ -18,6 +18,7 @@ from mmcore.training.draws import Drawing, Draws, draws_globally
 from mmcore.training.options import TASK_WEIGHTS, TrainOptions
 from mmcore.training.precision import Scaler
 from mmcore.training.ranks import Ranks, is_sharded, local_shard, parallelize
+from mmcore.training.timesteps import Timesteps
 from mmcore.training.weighting import WEIGHTINGS, FixedWeights, LearnedWeights
 
 
@@ -34,6 +35,8 @@ class TrainState:
         options: how to train.
         ranks: who trains together.
         scaler: of the loss, in ``fp16``.
+        shares: ``(kinds,)``, the declared share of each kind of row.
+        timesteps: draws them by question; None where they are even.
         draws_globally: whether a part may draw from torch's global generator.
         step: how many steps are done.
         best: the lowest validation loss so far.
@@ -47,6 +50,8 @@ class TrainState:
     options: TrainOptions
     ranks: Ranks
     scaler: Scaler
+    shares: Tensor
+    timesteps: Timesteps | None = None
     draws_globally: bool = False
     step: int = 0
     best: float = math.inf
@@ -58,7 +63,8 @@ class TrainState:
         drawing = self._drawing
         if drawing is None or len(drawing.rng.rows) != count or drawing.rng.rows.device != device:
             rng = Rng.for_rows(options.seed, count, start=self.ranks.rank * count, device=device)
-            drawing = self._drawing = Drawing(self.model, WEIGHTINGS[options.weighting], options.roles, rng)
+            weighting = WEIGHTINGS[options.weighting]
+            drawing = self._drawing = Drawing(self.model, weighting, options.roles, rng, self.timesteps)
         return drawing(self.step, batch)
 
     @contextmanager
@@ -81,6 +87,8 @@ class TrainState:
             RequestError: nothing of the model learns.
         """
         ranks = ranks or Ranks()
+        # Before anything is sharded: encoders are asked for codes.
+        timesteps = Timesteps.asked(model, options.timesteps, options.weighting)
         weights = TASK_WEIGHTS[options.task_weights](model).to(model.device)
         network = parallelize(model, ranks, options.parallel, model.device)
         trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -100,8 +108,9 @@ class TrainState:
         ]
         optimizer = torch.optim.AdamW(groups, lr=options.lr, betas=options.betas, fused=True)
         ema = {name: p.detach().clone() for name, p in trainable.items()}
+        shares = torch.tensor(options.roles.shares, device=model.device)
         scaler, own = Scaler.start(options.precision), draws_globally(model)
-        return cls(model, network, optimizer, ema, weights, options, ranks, scaler, own)
+        return cls(model, network, optimizer, ema, weights, options, ranks, scaler, shares, timesteps, own)
 
     def named(self) -> dict[str, nn.Parameter]:
         """Trainable parameters by name: the model's, and ``task_weights/…``."""

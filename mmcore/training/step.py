@@ -50,7 +50,7 @@ def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
     """One optimizer step: draw timesteps, roles and noise, compute the losses, update weights and EMA.
 
     The loss is each task's mean, over the rows of all ranks where it counts, of ``λ_k(t) l_k`` (:mod:`mmcore.training.weighting`),
-    weighted and summed. ``batch`` has this rank's rows. Every number is drawn by counter for a row's place in the whole step, and every
+    weighted and summed. With ``balance="question"`` the mean is of the means over each kind of row, weighted by the kinds' declared shares. ``batch`` has this rank's rows. Every number is drawn by counter for a row's place in the whole step, and every
     mean is over the whole step, so ranks and micro-batches change nothing but the order of sums.
 
     Raises:
@@ -59,9 +59,11 @@ def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
     """
     draws = state.draws(batch)
     rows = _rows(state, batch, draws)
+    count_of_row = _shares(state, draws, rows)
+    rows = rows.sum(0)
     while True:
         with state.seeded():
-            losses, weights = _backward(state, batch, draws, rows)
+            losses, weights = _backward(state, batch, draws, rows, count_of_row)
         norm = _gradient(state)
         # Summed over the ranks, what is not finite on one is so on all: they stop, or try again, together.
         summed = state.ranks.sum(torch.cat([losses.sum(0), norm[None].to(losses.dtype)]))
@@ -77,8 +79,24 @@ def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
     return StepReport(losses, draws.drive.counts, draws.t, weights, norm, sums, rows)
 
 
+def _shares(state: TrainState, draws: Draws, rows: Tensor) -> Tensor:
+    """The share of each row's losses in their tasks' means, ``(B, tasks)``: over the rows of all ranks that count they add up to 1.
+
+    Args:
+        state: of the training.
+        draws: of this rank's rows.
+        rows: ``(kinds, tasks)``, how many rows of all ranks count.
+    """
+    if state.options.balance == "rows":
+        return (1 / rows.sum(0).clamp(min=1)).expand_as(draws.factors)
+    there = torch.where(rows > 0, state.shares[:, None].to(rows.dtype), 0.0)
+    # Kinds that this step has none of leave their share to the others.
+    each = there / (rows.clamp(min=1) * there.sum(0).clamp(min=torch.finfo(rows.dtype).tiny))
+    return each[draws.kinds]
+
+
 def _rows(state: TrainState, batch: TensorBatch, draws: Draws) -> Tensor:
-    """How many rows of all ranks count for each task, ``(tasks,)``.
+    """How many rows of all ranks count for each task, by their kind: ``(kinds, tasks)``.
 
     Raises:
         MmcoreError: an input is not finite on some rank.
@@ -87,7 +105,9 @@ def _rows(state: TrainState, batch: TensorBatch, draws: Draws) -> Tensor:
     real = {name: x for name, x in batch.values.items() if x.is_floating_point()}
     # A sum is not finite where a term is not, and takes a fraction of the time to tell; it may also overflow.
     suspect = ~torch.stack([draws.factors.new_zeros(()), *(x.sum() for x in real.values())]).isfinite()
-    total = state.ranks.sum(torch.cat([draws.drive.counts.sum(0), suspect.sum(0, keepdim=True)]))
+    kinds = torch.nn.functional.one_hot(draws.kinds, len(state.shares))
+    counts = kinds.T.to(draws.factors.dtype) @ draws.drive.counts.to(draws.factors.dtype)
+    total = state.ranks.sum(torch.cat([counts.flatten(), suspect.sum(0, keepdim=True).to(counts.dtype)]))
     if total[-1]:
         wrong = {name: ~x.flatten(1).isfinite().all(1) for name, x in real.items()}
         if state.ranks.sum(torch.stack([rows.any() for rows in wrong.values()]).sum()):
@@ -97,23 +117,25 @@ def _rows(state: TrainState, batch: TensorBatch, draws: Draws) -> Tensor:
                 if (at := _place(state, rows))
             ]
             _stop(state, "; ".join(places) or "an input is not finite on another rank", "look into the data")
-    return total[:-1]
+    return total[:-1].unflatten(0, (kinds.shape[1], -1))
 
 
-def _backward(state: TrainState, batch: TensorBatch, draws: Draws, rows: Tensor) -> tuple[Tensor, Tensor]:
+def _backward(
+    state: TrainState, batch: TensorBatch, draws: Draws, rows: Tensor, shares: Tensor
+) -> tuple[Tensor, Tensor]:
     """The gradient of the whole step's loss, in micro-batches; the losses ``(B, tasks)`` and the tasks' weights."""
     options, ranks = state.options, state.ranks
     objective, dtype = WEIGHTINGS[options.weighting].objective, dtype_of(state.model)
     cuts = [len(batch) * i // options.accumulate for i in range(options.accumulate + 1)]
     sizes = [high - low for low, high in pairwise(cuts) if high > low]
-    pieces = [(batch.values, draws)]
+    pieces = [(batch.values, draws, shares)]
     if len(sizes) > 1:
-        pieces = list(zip(split(batch.values, sizes), split(draws, sizes), strict=True))
+        pieces = list(zip(split(batch.values, sizes), split(draws, sizes), split(shares, sizes), strict=True))
     # Before the forward pass: the old gradient and the new activations are not in memory together.
     state.optimizer.zero_grad(set_to_none=True)
     all_losses, weights = [], rows
     scale = ranks.count * state.scaler.scale
-    for k, (values, piece) in enumerate(pieces, start=1):
+    for k, (values, piece, share) in enumerate(pieces, start=1):
         noise, condition_noise = _noise(state, piece, dtype)
         with enough_memory(state, len(noise)), gradient_synchronisation(state.network, last=k == len(pieces)):
             losses = state.network(
@@ -126,7 +148,7 @@ def _backward(state: TrainState, batch: TensorBatch, draws: Draws, rows: Tensor)
                 objective=objective,
                 drive=piece.drive,
             )
-            means = (losses * piece.factors).sum(0) / rows.clamp(min=1)
+            means = (losses * piece.factors * share).sum(0)
             weights, offset = state.task_weights(means)
             loss = (means * weights).sum()
             if offset is not None:

@@ -11,12 +11,14 @@ from mmcore.data.loader import Readable
 from mmcore.errors import MmcoreError, OptionError, RequestError
 from mmcore.model.joint import JointModel
 from mmcore.rng import Rng
+from mmcore.training.draws import Drawing
 from mmcore.training.logs import Logs
 from mmcore.training.options import TrainOptions
 from mmcore.training.precision import dtype_of
 from mmcore.training.ranks import Ranks
 from mmcore.training.state import TrainState
 from mmcore.training.step import StepReport
+from mmcore.training.timesteps import Timesteps
 from mmcore.training.trackers import Trackers
 from mmcore.training.weighting import WEIGHTINGS
 
@@ -50,7 +52,7 @@ class Validation:
         if state.step % options.validate_every and state.step != options.steps:
             return
         with state.averaged() as model:
-            means, counts = validation_losses(model, self.rows, options, state.ranks)
+            means, counts = validation_losses(model, self.rows, options, state.ranks, state.timesteps)
             names = [task.name for task in model.tasks]
             figures: dict[str, float | None] = {
                 name: mean if count else None for name, mean, count in zip(names, means, counts, strict=True)
@@ -88,13 +90,22 @@ def check_best(tasks: Sequence[str], options: TrainOptions) -> None:
 
 
 def validation_losses(
-    model: JointModel, rows: Readable, options: TrainOptions, ranks: Ranks
+    model: JointModel, rows: Readable, options: TrainOptions, ranks: Ranks, timesteps: Timesteps | None = None
 ) -> tuple[list[float], list[int]]:
     """Each task's mean of ``λ_k(t) l_k`` over the rows where it counts, and how many those are.
 
     The ranks share the rows, and each has as many batches as the others, so that none waits for one that does not come.
+
+    Args:
+        model: in evaluation mode.
+        rows: kept aside.
+        options: how it is trained.
+        ranks: who trains it.
+        timesteps: how training draws them; made for this model where they are not at hand.
     """
     weighting, size = WEIGHTINGS[options.weighting], max(1, options.batch_size // ranks.count)
+    timesteps = timesteps or Timesteps.asked(model, options.timesteps, options.weighting)
+    drawing = Drawing(model, weighting, options.roles, Rng.for_rows(options.seed, 1, device=model.device), timesteps)
     sums = torch.zeros(2, len(model.tasks), dtype=torch.float64, device=model.device)
     batches = -(-len(rows) // (size * ranks.count))
     with torch.no_grad():
@@ -105,8 +116,7 @@ def validation_losses(
             places = places.clamp(max=len(rows) - 1)
             batch = rows.__getitems__(places.tolist()).to(model.device)
             rng = Rng(options.seed, places.to(model.device)).of("validation")
-            t = weighting.draw(model, rng.of("t"))
-            roles = options.roles.draw(rng, batch.present, model.driver.generable, model.driver.encoded)
+            t, roles = drawing.ask(rng, weighting.draw(model, rng.of("t")), batch.present)
             noise = rng.of("noise").normal(*model.space.shape, dtype=dtype_of(model))
             losses = model(batch.values, t, roles, noise, objective=weighting.objective) * weighting.factors(model, t)
             counts = model.driver.counts(roles) & mine.to(model.device)[:, None]

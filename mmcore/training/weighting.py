@@ -23,9 +23,11 @@ class Weighting(Protocol):
 
     Attributes:
         objective: what the model is asked for, as in :meth:`mmcore.model.joint.JointModel.forward`.
+        free: whether timesteps may be drawn by question instead.
     """
 
     objective: str
+    free: bool
 
     def draw(self, model: JointModel, rng: Rng) -> Tensor:
         """Sample timesteps ``(B, K)`` for a batch."""
@@ -40,6 +42,7 @@ class Simple:
     """``simple``: uniform timesteps, with losses balanced over them."""
 
     objective = "recovery"
+    free = True
 
     def draw(self, model: JointModel, rng: Rng) -> Tensor:
         """Timesteps ``(B, K)``, uniform in ``1 … T``, each block's by itself."""
@@ -81,6 +84,7 @@ class Elbo:
     """
 
     objective = "bound"
+    free = False
 
     def draw(self, model: JointModel, rng: Rng) -> Tensor:
         """Timesteps ``(B, K)``: 1 with probability ½, else uniform in ``2 … T``; the same for all blocks."""

@@ -13,6 +13,7 @@ from mmcore import JointModel, Registry, Rng, RoleMix
 from mmcore.data import Table, TensorBatch
 from mmcore.training import draws
 from mmcore.training.draws import Drawing, split
+from mmcore.training.timesteps import Timesteps
 from mmcore.training.weighting import WEIGHTINGS
 
 from .runs import small
@@ -30,15 +31,27 @@ def batch_of(model: JointModel, present: Tensor) -> TensorBatch:
     return TensorBatch({m.name: m.typical(len(present), 0) for m in model.variables}, present)
 
 
-def alone(model: JointModel, weighting: str, roles: RoleMix, step: int, row: int, present: Tensor) -> dict[str, Any]:
+def alone(
+    model: JointModel,
+    weighting: str,
+    timesteps: Timesteps | None,
+    roles: RoleMix,
+    step: int,
+    row: int,
+    present: Tensor,
+) -> dict[str, Any]:
     """One row's draws, by itself."""
     rng = Rng(3, torch.tensor([row])).at(step).of("train")
     t = WEIGHTINGS[weighting].draw(model, rng.of("t"))
-    drawn = roles.draw(rng, present[None], model.driver.generable, model.driver.encoded)
+    asked = roles.asked(model.variables, model.driver.generable, model.driver.encoded)
+    drawn = roles.draw(rng, present[None], model.driver.generable, model.driver.encoded, asked)
+    if timesteps is not None:
+        t = timesteps(rng.of("t"), t, drawn)
     seen = roles.draw_seen(rng, [m for m in model.modalities if model.divisible(m)])
     return {
         "t": t,
         "roles": drawn,
+        "kinds": roles.kinds(rng),
         "seen": seen,
         "drive": model.drive(t, drawn, seen),
         "factors": WEIGHTINGS[weighting].factors(model, t),
@@ -62,8 +75,11 @@ def same(found: Any, wanted: Any) -> bool:
 def test_every_row_draws_by_itself(models: dict[str, JointModel], data: st.DataObject) -> None:
     model = models[data.draw(st.sampled_from(LAYOUTS))]
     weighting = data.draw(st.sampled_from(sorted(WEIGHTINGS)))
-    roles = RoleMix(joint=0.3, single=0.3, partial=data.draw(st.sampled_from([0.0, 0.5])))
-    drawing = Drawing(model, WEIGHTINGS[weighting], roles, Rng.for_rows(3, ROWS))
+    partial = data.draw(st.sampled_from([0.0, 0.5]))
+    questions = data.draw(st.sampled_from([{}, {"words -> label": 0.3, "-> words": 0.1}]))
+    roles = RoleMix(joint=0.3, single=0.3, partial=partial, questions=questions)
+    timesteps = Timesteps.of(model) if data.draw(st.booleans()) else None
+    drawing = Drawing(model, WEIGHTINGS[weighting], roles, Rng.for_rows(3, ROWS), timesteps)
     steps = data.draw(st.lists(st.integers(0, 40), min_size=1, max_size=4))
     for step in steps:
         bits = data.draw(st.lists(st.booleans(), min_size=ROWS, max_size=ROWS))
@@ -73,13 +89,13 @@ def test_every_row_draws_by_itself(models: dict[str, JointModel], data: st.DataO
         low = data.draw(st.integers(0, ROWS - 1))
         part = split(found, [low, ROWS - low])[1]
         for row in range(ROWS):
-            wanted = alone(model, weighting, roles, step, row, present[row])
+            wanted = alone(model, weighting, timesteps, roles, step, row, present[row])
             for got, at in ((found, row), (part, row - low)):
                 if at < 0:
                     continue
                 one = split(got, [at, 1, len(got.t) - at - 1])[1]
                 assert same(one.rng.of("noise").normal(3), wanted["noise"])
-                for name in ("t", "roles", "seen", "drive", "factors", "level"):
+                for name in ("t", "roles", "kinds", "seen", "drive", "factors", "level"):
                     assert same(getattr(one, name), wanted[name]), (name, step, row)
 
 

@@ -11,6 +11,7 @@ from mmcore import JointModel, Registry, Rng, Role, RoleMix, Task
 from mmcore.data import TensorBatch
 from mmcore.testing.reference import Reference
 from mmcore.training import TrainOptions, TrainState, training_step
+from mmcore.training.timesteps import Timesteps
 
 from .runs import rows
 
@@ -36,14 +37,19 @@ def weighed(registry: Registry, layout: str) -> JointModel:
 def by_hand(model: JointModel, batch: TensorBatch, options: TrainOptions) -> tuple[Tensor, list[int]]:
     """The step's loss, and how many rows count for each task; ``λ`` from the schedule's own tables."""
     schedule, total, counts = model.process.schedule, torch.zeros((), dtype=torch.float64), []
+    timesteps, mix = Timesteps.of(model), options.roles
+    declared = [mix.joint, mix.single, 1 - mix.joint - mix.single]
     for column, task in enumerate(model.tasks):
-        mine = []
+        mine: dict[int, list[Tensor]] = {}
         for k in range(len(batch)):
             # A row's numbers are its own: it is drawn, and meets the model, alone.
             rng = Rng(options.seed, torch.tensor([k])).at(0).of("train")
             row = {name: x[k : k + 1] for name, x in batch.values.items()}
-            t = rng.of("t").integers(1, model.process.steps + 1, model.process.blocks)
-            roles = options.roles.draw(rng, batch.present[k : k + 1], model.driver.generable, model.driver.encoded)
+            even = rng.of("t").integers(1, model.process.steps + 1, model.process.blocks)
+            roles = mix.draw(rng, batch.present[k : k + 1], model.driver.generable, model.driver.encoded)
+            t = timesteps(rng.of("t"), even, roles)
+            u = float(rng.of("roles").uniform(1))
+            kind = 0 if u < mix.joint else 1 if u < mix.joint + mix.single else 2
             seen = options.roles.draw_seen(rng, [m for m in model.modalities if model.divisible(m)])
             if int(roles[0, column]) != Role.GENERATE:
                 continue
@@ -61,17 +67,25 @@ def by_hand(model: JointModel, batch: TensorBatch, options: TrainOptions) -> tup
             block = 0 if model.process.blocks == 1 else column
             variance = 1 - math.exp(float(schedule.log_A[t[0, block]]))
             signal = float(schedule.W[t[0, block], column]) ** 2
-            mine.append(loss * (1.0 if task.name == "label" else variance / (variance + signal)))
-        counts.append(len(mine))
-        if mine:
-            total = total + WEIGHTS[task.name] * torch.stack(mine).mean()
+            factor = 1.0 if task.name == "label" else variance / (variance + signal)
+            mine.setdefault(kind, []).append(loss * factor)
+        counts.append(sum(map(len, mine.values())))
+        if options.balance == "rows" and mine:
+            total = total + WEIGHTS[task.name] * torch.stack([x for losses in mine.values() for x in losses]).mean()
+        elif mine:
+            there = sum(declared[kind] for kind in mine)
+            means = [declared[kind] / there * torch.stack(losses).mean() for kind, losses in mine.items()]
+            total = total + WEIGHTS[task.name] * torch.stack(means).sum()
     return total, counts
 
 
 @pytest.mark.parametrize("layout", ["shared", "separate"])
-@pytest.mark.parametrize(("accumulate", "condition_noise"), [(1, 0.0), (3, 0.0), (3, 0.5)])
+@pytest.mark.parametrize(
+    ("accumulate", "condition_noise", "balance"),
+    [(1, 0.0, "question"), (3, 0.0, "rows"), (3, 0.5, "question")],
+)
 def test_the_gradient_is_that_of_the_loss_written_out(
-    layout: str, accumulate: int, condition_noise: float, registry: Registry
+    layout: str, accumulate: int, condition_noise: float, balance: str, registry: Registry
 ) -> None:
     model = weighed(registry, layout)
     # Heads and gates start at zero, which would hide most of the gradient.
@@ -87,6 +101,7 @@ def test_the_gradient_is_that_of_the_loss_written_out(
         clip=math.inf,
         accumulate=accumulate,
         condition_noise=condition_noise,
+        balance=balance,
         roles=RoleMix(joint=0.3, single=0.3, partial=0.5),
     )
     loss, counts = by_hand(model, batch, options)
