@@ -98,13 +98,13 @@ class RoleMix:
                     able = [n for n, can in zip(names, may.tolist(), strict=True) if can]
                     if name not in able or row[names.index(name)] != Role.ABSENT:
                         verb = "observe" if role == Role.OBSERVE else "generate"
-                        expected = f"of what it can {verb}, each named once: {', '.join(able)}; not {name!r}"
-                        refused.append(OptionError("roles", f"questions.{text}", expected=expected))
+                        expected = f"names of what it can {verb}, each once: {', '.join(able)}; not {name!r}"
+                        refused.append(OptionError("roles", "questions", text, expected))
                         break
                     row[names.index(name)] = role
             if not refused and not ((row == Role.GENERATE) & encoded.cpu()).any():
                 expected = f"something to generate that has a code, after {_ARROW}"
-                refused.append(OptionError("roles", f"questions.{text}", expected=expected))
+                refused.append(OptionError("roles", "questions", text, expected))
         refuse(refused)
         return roles
 

@@ -230,13 +230,15 @@ def _check_at_once(at_once: Tensor, moves: Mapping[str, object]) -> None:
     """Refuse what moves an answer on its way, where rows are answered by one call.
 
     Raises:
-        OptionError: naming it.
+        RequestError: naming it.
     """
     for option, value in moves.items():
         if value is not None:
             row = int(at_once.nonzero()[0])
-            whose = f"none where one class is the whole answer, as in row {row}: it is given by the first call, with no way on which to move it"
-            raise OptionError("sample", option, expected=whose)
+            raise RequestError(
+                f"sample: {option} is given, expected none where one class is the whole answer, as in row {row}: the first call gives it, and "
+                "there is no way on which to move it"
+            )
 
 
 def _whole(value: int, option: str) -> int:

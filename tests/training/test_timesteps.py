@@ -152,8 +152,8 @@ def test_half_of_the_single_rows_ask_for_one_alone(model: JointModel) -> None:
 @pytest.mark.parametrize(
     ("questions", "words"),
     [
-        ({"words -> lable": 0.1}, r"roles: questions.words -> lable, expected of what it can generate, each named once: coin, label, words, mask; not 'lable'"),
-        ({"words, words -> label": 0.1}, "of what it can observe, each named once: .*; not 'words'"),
+        ({"words -> lable": 0.1}, r"roles: questions = 'words -> lable', expected names of what it can generate, each once: coin, label, words, mask; not 'lable'"),
+        ({"words, words -> label": 0.1}, "names of what it can observe, each once: .*; not 'words'"),
         ({"words ->": 0.1}, "expected something to generate that has a code, after ->"),
     ],
 )  # fmt: skip
