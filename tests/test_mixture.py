@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 import mmcore
 from mmcore import JointModel, Registry, Rng
+from mmcore.data import Table, TensorBatch
 from mmcore.process import schedule
 
 from .oracle import Network, shown
@@ -187,3 +188,41 @@ def test_marginals_are_those_of_the_mixture(model: JointModel) -> None:
     covariance = torch.einsum("k,kij->ij", SHARE, SPREAD + (CENTRE - mean)[:, :, None] * (CENTRE - mean)[:, None])
     assert ((x.mean(0) - mean).abs() < ERRORS * (covariance.diagonal() / n).sqrt() + BIAS).all()
     np.testing.assert_allclose(x.T.cov(), covariance, atol=ERRORS * (2 / n) ** 0.5 + BIAS)
+
+
+def test_one_class_is_answered_by_one_call(model: JointModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever ``steps`` says; rows that ask for more take all steps, and each answer is the one that it has alone."""
+    calls: list[tuple[int, list[int]]] = []
+    network = model.backbone
+    forward = Mixture.forward
+
+    def counted(self: Mixture, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
+        calls.append((len(z), t.amax(1).unique().tolist()))
+        return forward(self, z, t, roles, condition)
+
+    monkeypatch.setattr(type(network), "forward", counted)
+    k, x = points(6, 3)
+    alone = mmcore.sample(model, 6, given={"point": x}, steps=30, seed=4)["label"]
+    assert calls == [(6, [model.process.steps])]
+    calls.clear()
+    known = torch.tensor([True, False, True, False, False, True])
+    mixed = mmcore.sample(model, 6, given={"point": x}, where={"point": known}, steps=5, seed=4)
+    assert [count for count, _ in calls] == [3, 3, 3, 3, 3, 3]
+    assert torch.equal(mixed["label"][known], alone[known])
+    assert torch.equal(mixed["point"][known], x[known])
+    for how in ({"start": {"label": k}}, {"guidance": {"point": 2.0}}):
+        option = next(iter(how))
+        with pytest.raises(mmcore.RequestError, match=rf"sample: {option} is given, expected none where one class is the whole answer, as in row 0"):  # fmt: skip
+            mmcore.sample(model, 6, given={"point": x}, **how)  # type: ignore[arg-type]
+
+
+def test_the_bound_of_one_class_is_its_cross_entropy(model: JointModel) -> None:
+    """Given the point ``-log p(k | x)`` by Bayes, to the prior term: nothing is lost on a way of one step."""
+    k, x = points(400, 5)
+    rows = Table(TensorBatch({"label": k, "point": x}, torch.ones(400, 2, dtype=torch.bool)))
+    found = mmcore.evaluate(model, rows, observed=["point"], draws=2)
+    terms = found.variables["label"]
+    assert terms.L1.nats == 0
+    truth = -bayes(x).gather(1, k[:, None]).log().mean()
+    assert terms.L2.nats == pytest.approx(float(truth), abs=0.01)
+    assert 0 <= terms.L0.nats < 0.01
