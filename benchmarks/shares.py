@@ -56,7 +56,7 @@ def _predicted(model: mmcore.JointModel, rows: dict[str, torch.Tensor], t: int) 
     z = model.noisy(placed, model.drive(timestep, roles), Rng.for_rows(0, n).of("shares").normal(*model.space.shape))
     drive = model.drive(timestep, roles)
     return (
-        model.predict(model.scaled(z, drive), drive.t, drive.timesteps, roles, model.condition(placed, drive))["label"]
+        model.predict(model.read(z, drive), drive.t, drive.timesteps, roles, model.condition(placed, drive))["label"]
         .softmax(-1)
         .reshape(n, -1)
         .double()

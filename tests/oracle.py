@@ -25,8 +25,9 @@ from torch import Tensor, nn
 import mmcore
 from mmcore import Decoder, Encoder, JointModel, LossTerm, Modality, Rng, Role, Schedule, Space, Spec
 from mmcore.modality.likelihood import gaussian, total
-from mmcore.model.drive import Drive
+from mmcore.model.drive import DROWNED, Drive
 from mmcore.model.heads import Predictions
+from mmcore.model.joint import Read
 from mmcore.sampling import ask as sampling_module
 from mmcore.sampling.denoiser import Denoiser, Here
 from mmcore.space import Layout, place
@@ -187,13 +188,13 @@ class Network(nn.Module):
         self.grid = model.space.grid
 
         # What the network is shown lacks a weak trace of the codes at ``T``; the truth is about the space itself.
-        scaled = model.scaled
+        read = model.read
 
-        def own(z: Tensor, drive: Drive) -> Tensor:
+        def own(z: Tensor, drive: Drive) -> Read:
             self.own = z
-            return scaled(z, drive)
+            return read(z, drive)
 
-        model.scaled = own  # type: ignore[method-assign]
+        model.read = own  # type: ignore[method-assign]
 
     def everywhere(self, numbers: Tensor) -> Tensor:
         """Numbers ``(B, F)`` as features, the same at every place: ``(B, F, *grid)``."""
@@ -216,21 +217,19 @@ class Network(nn.Module):
         known = flagged | (observe & ~beside)[:, self.owner]
         unknown = generate[:, self.owner] & ~known
 
-        # The scale to unit variance: the sum of (d_i/d) W_i² over what is generated, and σ².
         timestep = t.gather(1, self.block.expand(len(t), -1))
         W = self.W.gather(0, timestep)[:, self.owner]
         variance = -torch.expm1(self.log_A.gather(0, t))
-        power = torch.zeros_like(variance).index_add(1, self.block[self.owner], unknown * W.square())
-        power = power / torch.bincount(self.block_of_place)
-        scale = torch.where(moves, (power + variance).sqrt(), torch.ones_like(variance))
-        wide = scale[:, self.block_of_place]
-        z = self.own.flatten(1).double() if self.own.shape == z.shape else shown * wide
+        z = self.own.flatten(1).double()
         self.last = z
         values = torch.where(flagged, told @ self.P, z @ self.P)
-        # The network is shown this, but where its noise is idle, and at ``T`` where codes are drowned.
-        holds = ((generate | (observe & ~beside)).double()[:, self.owner] * ~flagged) @ self.P.abs().T > 0
-        drowned = (t[:, self.block_of_place] == self.steps) & (shown == 0)
-        torch.testing.assert_close(torch.where(drowned, 0.0, z * holds), shown * wide, rtol=1e-6, atol=1e-6)
+
+        # The network is shown each code that moves, or stands in a block by itself, at unit variance wherever it lies; at ``T`` none that is drowned.
+        drowned = (timestep == self.steps)[:, self.owner] & (self.W[-1].square() < DROWNED)[self.owner]
+        power = torch.where(unknown, W.square() + variance[:, self.block[self.owner]], torch.ones_like(W))
+        holds = (unknown & ~drowned) | (known & ~flagged)
+        told_of = torch.where(holds, (z @ self.P) * power.rsqrt(), 0.0)
+        torch.testing.assert_close(told_of @ self.P.sign().T, shown, rtol=1e-6, atol=1e-6)
 
         one = slice(None, None, len(z) // groups)
         moving = moves[:, self.block_of_place]

@@ -186,7 +186,7 @@ def test_balance_is_the_variance_left_of_a_normal_code() -> None:
         placed = model.frame.place(model.encode({k: v[one] for k, v in values.items()}))
         drive = model.drive(t[one], roles[one])
         params = model.predict(
-            torch.zeros(1, 2, 1, dtype=torch.float64),
+            model.read(torch.zeros(1, 2, 1, dtype=torch.float64), drive),
             drive.t,
             drive.timesteps,
             roles[one],
@@ -240,9 +240,9 @@ def test_every_weighting_trains(weighting: str, task_weights: str, registry: mmc
     modalities = [registry.modality("clip", name=name, width=2, unit_norm=False) for name in "ab"]
     small = {"width": 32, "depth": 2}
     model = mmcore.compose(modalities, schedule=schedule.cosine(20, 2), backbone="mlp", backbone_options=small)
-    before = mmcore.evaluate(model, table(1), draws=8).all.total
-    state = mmcore.fit(model, table(0), steps=150, lr=3e-3, weighting=weighting, task_weights=task_weights, quiet=True)
-    after = mmcore.evaluate(model, table(1), draws=8).all.total
+    before = mmcore.evaluate(model, table(1), draws=32).all.total
+    state = mmcore.fit(model, table(0), steps=300, lr=3e-3, weighting=weighting, task_weights=task_weights, quiet=True)
+    after = mmcore.evaluate(model, table(1), draws=32).all.total
     assert before.nats - after.nats > 5 * (before.error + after.error)
     moved = not torch.equal(state.task_weights(torch.ones(2, device=model.device))[0].detach().cpu(), torch.ones(2))
     assert moved == (task_weights == "learned")

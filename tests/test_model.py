@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import torch
 from torch import Tensor
@@ -51,9 +52,10 @@ def test_the_noisy_space_has_the_marginals_mean_and_variance(model: JointModel) 
     placement = place([m.code for m in model.modalities], model.space)
     h, condition = torch.zeros(5, 256, dtype=torch.float64), torch.zeros(5, 256, dtype=torch.float64)
     for i, m in enumerate(model.modalities):
-        code = model.encoders[m.name](batch[m.name]).flatten(1).double() @ placement.matrix(i).T
-        h += model.process.schedule.W[t, i, None] * code * (roles[:, i, None] == Role.GENERATE)
-        condition += code * (roles[:, i, None] == Role.OBSERVE)
+        code, P = model.encoders[m.name](batch[m.name]).flatten(1).double(), placement.matrix(i)
+        h += model.process.schedule.W[t, i, None] * (code @ P.T) * (roles[:, i, None] == Role.GENERATE)
+        # What is told is as large as the code, at each of its copies.
+        condition += (code @ P.sign().T) * (roles[:, i, None] == Role.OBSERVE)
     placed = model.frame.place(model.encode(batch))
     drive = model.drive(t, roles)
     torch.testing.assert_close(model.frame.weighted(placed, drive.level.W).flatten(1), h.float())
@@ -422,9 +424,10 @@ def test_a_network_answers_alike_whether_or_not_gradients_are_recorded(
     roles = torch.tensor([[0, 0, 0, 0], [0, 1, 0, 2], [1, 1, 1, 0]])
     drive = model.drive(torch.tensor([1, steps // 2, steps]), roles)
     placed = model.frame.place(model.encode(typical(model, rows)))
-    z = model.scaled(model.noisy(placed, drive, torch.randn(rows, 4, 8, 8)), drive)
+    z = model.read(model.noisy(placed, drive, torch.randn(rows, 4, 8, 8)), drive)
     asked = (z, drive.t, drive.timesteps, roles, model.condition(placed, drive))
-    before = [x.clone() for x in asked]
+    parts = [x for x in (*attrs.astuple(z, recurse=False), *asked[1:]) if x is not None]
+    before = [x.clone() for x in parts]
     recorded = model.predict(*asked)
     with torch.no_grad():
         plain = model.predict(*asked)
@@ -434,6 +437,6 @@ def test_a_network_answers_alike_whether_or_not_gradients_are_recorded(
         assert x.requires_grad
         assert torch.equal(x, plain[name])
         assert torch.equal(x, inferred[name])
-    assert all(torch.equal(x, y) for x, y in zip(asked, before, strict=True))
+    assert all(torch.equal(x, y) for x, y in zip(parts, before, strict=True))
     sum(x.sum() for x in recorded.values()).backward()  # type: ignore[union-attr]
     assert all(p.grad is not None for p in model.backbone.parameters())

@@ -70,7 +70,7 @@ def composed(
         backbone=options.backbone if backbone is None else backbone,
         backbone_options=options.backbone_options if backbone is None else None,
         trained_encoders=options.trained_encoders,
-        idle_noise=options.idle_noise,
+        reading=options.reading,
         seed=seed,
         registry=registry,
         **_schedule(options, len(modalities), registry),

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from mmcore.data.options import DataOptions
-from mmcore.model.compose import STEPS
+from mmcore.model.compose import READINGS, STEPS
 from mmcore.options import check, one_of, option, whole, within
 from mmcore.sampling.denoiser import CODES
 from mmcore.sampling.question import CONDITIONING
@@ -60,7 +60,7 @@ class ModelOptions:
         backbone: a backbone's name.
         backbone_options: its own.
         trained_encoders: names of modalities whose encoders learn.
-        idle_noise: whether the network is shown the space's noise also where it holds no code that is generated; to compare.
+        reading: how noisy latents are read, ``"codes"``, or to compare ``"space"``, as in :func:`mmcore.compose`.
     """
 
     layout: str | Sequence[Sequence[str]] = "shared"
@@ -71,7 +71,7 @@ class ModelOptions:
     backbone: str = "transformer"
     backbone_options: Mapping[str, Any] = attrs.field(factory=dict)
     trained_encoders: Sequence[str] = ()
-    idle_noise: bool = False
+    reading: str = option("codes", rule=one_of(*READINGS))
 
 
 @attrs.frozen

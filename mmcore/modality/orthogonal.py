@@ -52,7 +52,14 @@ class Turned(Encoder):
 
     def turned(self, code: Tensor) -> Tensor:
         """Multiply a latent of the fixed encoder, or a mean of such, by the matrix."""
-        weight = cast(Tensor, self.turn.weight).to(code.dtype)
+        return self._times(cast(Tensor, self.turn.weight), code)
+
+    def back(self, code: Tensor) -> Tensor:
+        """The latent of the fixed encoder that was turned to this one."""
+        return self._times(cast(Tensor, self.turn.weight).T, code)
+
+    def _times(self, weight: Tensor, code: Tensor) -> Tensor:
+        weight = weight.to(code.dtype)
         rows = code.flatten(1) if self.whole else code.movedim(1, -1)
         turned = F.linear(rows, weight)
         return turned.reshape(code.shape) if self.whole else turned.movedim(-1, 1)

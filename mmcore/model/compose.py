@@ -21,6 +21,7 @@ from mmcore.plugins import Registry, discover
 from mmcore.process import Blocks, Schedule
 from mmcore.space import Layout, Space, place
 
+READINGS = ("codes", "space")
 STEPS = 1000
 """``T`` of a schedule asked for by name."""
 
@@ -38,7 +39,7 @@ def compose(
     backbone: str | nn.Module = "transformer",
     backbone_options: Mapping[str, Any] | None = None,
     trained_encoders: Collection[str] = (),
-    idle_noise: bool = False,
+    reading: str = "codes",
     seed: int = 0,
     registry: Registry | None = None,
 ) -> JointModel:
@@ -58,8 +59,9 @@ def compose(
         backbone_options: for a backbone by name.
         trained_encoders: names of modalities whose encoders learn, by a turn that keeps their codes' variance
             (:class:`mmcore.modality.orthogonal.Turned`); the others are fixed.
-        idle_noise: show the network the space's noise also where it holds no code that is generated. That noise says nothing, and hides what is
-            given; the option is there to compare.
+        reading: how noisy latents are read. ``"codes"``: each code by itself and at unit variance wherever it lies, zero where there is none that is
+            generated; and heads begin from what a modality's own noisy code says (:class:`mmcore.modality.NoisyCode`). ``"space"``: as they are, at
+            unit variance as a whole; models of older folders are so, and it is there to compare.
         seed: of the initial weights.
         registry: where names are looked up; by default a new :func:`mmcore.discover`.
 
@@ -85,8 +87,8 @@ def compose(
             raise OptionError("compose", option, value, "a list")
     if isinstance(trained_encoders, str):
         raise OptionError("compose", "trained_encoders", trained_encoders, "a list of names")
-    if not isinstance(idle_noise, bool):
-        raise OptionError("compose", "idle_noise", idle_noise, choices=("True", "False"))
+    if reading not in READINGS:
+        raise OptionError("compose", "reading", reading, choices=READINGS)
     if not isinstance(schedule, str | Schedule):
         raise OptionError("compose", "schedule", schedule, "a name or a mmcore.Schedule")
     if not isinstance(backbone, str) and backbone_options:
@@ -175,10 +177,10 @@ def compose(
             backbone=backbone,
             features=features,
             trained_encoders=trained_encoders,
-            idle_noise=idle_noise,
+            reading=reading,
         )
     groups = layout if isinstance(layout, str) else [list(group) for group in layout]
-    model.config = Composition(groups, latent_space.shape, overlap, list(trained_encoders), idle_noise, scheduled)
+    model.config = Composition(groups, latent_space.shape, overlap, list(trained_encoders), reading, scheduled)
     return model
 
 

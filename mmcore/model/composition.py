@@ -14,7 +14,7 @@ class Composition:
         space: ``(C, *grid)``.
         overlap: whether codes may overlap.
         trained_encoders: names of the modalities whose encoders learn.
-        idle_noise: whether the network is shown noise where there is no code that is generated.
+        reading: how noisy latents are read, ``"codes"`` or ``"space"``.
         schedule: how a registry made the schedule; None for one given as an object, which its tables describe.
     """
 
@@ -22,5 +22,5 @@ class Composition:
     space: tuple[int, ...]
     overlap: bool
     trained_encoders: list[str]
-    idle_noise: bool
+    reading: str
     schedule: Made | None

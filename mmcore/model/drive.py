@@ -57,14 +57,12 @@ class Driver(nn.Module):
         variables: ``V``.
         discrete: of each modality, whether its values are classes.
         single: of each modality, whether a sample is one class.
-        idle_noise: whether the network is shown the space's noise where it holds no code that is generated.
 
     Attributes:
         generable: ``(V,)`` bool, what some task recovers.
         encoded: ``(V,)`` bool, what has an encoding.
         discrete: ``(N,)`` bool, the modalities whose values are classes.
         single: ``(N,)`` bool, those of which a sample is one class, and nothing is left of its code at ``T``.
-        idle_noise: as given.
     """
 
     generable: Tensor
@@ -81,11 +79,8 @@ class Driver(nn.Module):
         variables: int,
         discrete: Sequence[bool],
         single: Sequence[bool],
-        *,
-        idle_noise: bool = False,
     ) -> None:
         super().__init__()
-        self.idle_noise = idle_noise
         drowned = process.schedule.W[-1].square() < DROWNED
         self.process, self.modalities, self.sizes = process, len(sizes), tuple(sizes)
         n, block_of = len(sizes), process.block_of

@@ -32,6 +32,12 @@ class Frame(nn.Module):
         self.register_buffer("_stand_in", stand_in.flatten(), persistent=False)
         self.register_buffer("_scale", placement.scale, persistent=False)
         self.register_buffer("_owner", placement.owner.flatten(), persistent=False)
+        self.register_buffer(
+            "_loud", torch.where(placement.scale != 0, 1 / placement.scale.abs(), 0.0), persistent=False
+        )
+        self.register_buffer(
+            "_of_code", torch.arange(len(modalities)).repeat_interleave(torch.tensor(self.sizes)), persistent=False
+        )
         self.layers = len(placement.owner)
         # Codes that fill the space in its own order, as a single image's do, need no placing.
         in_order = torch.equal(placement.source, torch.arange(space.size)[None])
@@ -49,6 +55,31 @@ class Frame(nn.Module):
         else:
             placed = self._columns(codes, cast(Tensor, self._source))
         return placed * self._scale  # type: ignore[operator]
+
+    def take(self, z: Tensor) -> Tensor:
+        """What a latent tensor ``(B, *Z)`` holds of each code element: ``P_iᵀ z``, concatenated ``(B, D)``, of a repeated code the sum over its copies."""
+        if self._as_they_are:
+            return z.flatten(1)
+        terms = z.flatten(1)[:, None] * self._scale  # type: ignore[operator]
+        sums = z.new_zeros(len(z), sum(self.sizes) + 1).index_add(
+            1, cast(Tensor, self._source), terms.flatten(1).to(z.dtype)
+        )
+        return sums[:, :-1]
+
+    def show(self, codes: Tensor) -> Tensor:
+        """Concatenated codes ``(B, D)`` as a network reads them: each element as large as it is wherever it lies, ``(B, *Z)``."""
+        if self._as_they_are:
+            return codes.reshape(-1, *self.space.shape)
+        placed = self._columns(codes, cast(Tensor, self._source))
+        return self.join(placed if self.layers == 1 else placed * cast(Tensor, self._scale).sign())
+
+    def loud(self, placed: Tensor) -> Tensor:
+        """Packed latents ``(B, layers, dim Z)``, repeated codes as large as they are, for a network to read."""
+        return placed if self._as_they_are else placed * self._loud  # type: ignore[operator]
+
+    def by_code(self, values: Tensor) -> Tensor:
+        """A number for each modality, ``(B, N)``, for each of its code's elements: ``(B, D)``."""
+        return values.index_select(1, cast(Tensor, self._of_code))
 
     def spread(self, values: Tensor) -> Tensor:
         """A number for each modality, ``(B, N)``, at its elements: ``(B, layers, dim Z)``; zero where there is no code."""

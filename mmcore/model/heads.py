@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcore.modality.base import Decoder, LossTerm, Modality, Task
+from mmcore.modality.noisy import NoisyCode
 from mmcore.modality.orthogonal import Turned
 from mmcore.rng import Rng
 
@@ -62,17 +63,22 @@ class Heads:
 
     # ---- from features to losses and codes ----
 
-    def predict(self, features: Tensor, timesteps: Tensor) -> dict[str, Tensor]:
+    def predict(
+        self, features: Tensor, timesteps: Tensor, own: Mapping[str, NoisyCode] | None = None
+    ) -> dict[str, Tensor]:
         """Run all decoders: each task's distribution parameters.
 
         Args:
             features: ``(B, features, *grid)`` of the backbone.
             timesteps: ``(B, tasks)``.
+            own: each modality's own noisy code, by name, for those decoders that begin from it.
         """
-        return {
-            task.name: self.decoders[task.name](features, t)
-            for task, t in zip(self.tasks, timesteps.unbind(1), strict=True)
-        }
+        found = {}
+        for task, target, t in zip(self.tasks, self.targets, timesteps.unbind(1), strict=True):
+            decoder, mine = self.decoders[task.name], (own or {}).get(target.name)
+            begins = mine is not None and getattr(decoder, "preconditioned", False)
+            found[task.name] = decoder(features, t, mine) if begins else decoder(features, t)
+        return found
 
     def loss(self, predictions: Predictions, batch: Batch, seen: Batch | None) -> Tensor:
         """Each task's loss term on each row, ``(B, tasks)`` nats; elements that are ``seen`` do not count."""

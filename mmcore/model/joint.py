@@ -5,19 +5,21 @@ the space, for each row's roles,
 
 .. math:: z_t = \sum_{i \,\text{generated}} W_t^{(i)} E_i(x_i) + \sigma_t \epsilon,
 
-the backbone reads ``z_t`` (scaled to unit variance, and zero where it holds no code that is generated), the timesteps, the roles and the observed
-codes, and every task's decoder reads the backbone's features. A space of several blocks has a timestep in each; what
+the backbone reads the codes in ``z_t`` (each at unit variance, and zero where none is generated), the timesteps, the roles and the observed
+codes. Every task's decoder reads the backbone's features, and begins from its own modality's noisy code. A space of several blocks has a timestep in each; what
 follows from the roles for each block is said once, by the :class:`~mmcore.model.drive.Driver`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
+import attrs
 import torch
 from torch import Tensor, nn
 
 from mmcore.errors import RequestError
 from mmcore.modality.base import Modality, Task
+from mmcore.modality.noisy import NoisyCode
 from mmcore.modality.orthogonal import Turned
 from mmcore.model.composition import Composition
 from mmcore.model.drive import Drive, Driver
@@ -28,6 +30,40 @@ from mmcore.process import Blocks, bound
 from mmcore.space import Placement, Space
 
 Batch = Mapping[str, Tensor]
+
+
+@attrs.frozen(eq=False)
+class Gains:
+    """By what noisy latents are read.
+
+    Attributes:
+        shown: of each code element, ``(B, D)``, what brings it to unit variance, 0 where its noise is idle; where the space is read as it is, of that, ``(B, C, 1, …)``.
+        here: ``(B, D)``, 1 at elements of which a head is told, else 0; None where heads are told nothing.
+        weight: ``(B, N)``, ``W`` of what heads are told, 0 elsewhere.
+        sigma: ``(B, N)``, ``σ`` of the same, 1 elsewhere.
+    """
+
+    shown: Tensor
+    here: Tensor | None = None
+    weight: Tensor | None = None
+    sigma: Tensor | None = None
+
+
+@attrs.frozen(eq=False)
+class Read:
+    """What is read of noisy latents.
+
+    Attributes:
+        shown: to the network, ``(B, *Z)``.
+        codes: to the heads, ``(B, D)``; None for nothing.
+        weight: ``(B, N)``, their ``W``.
+        sigma: ``(B, N)``, their ``σ``.
+    """
+
+    shown: Tensor
+    codes: Tensor | None = None
+    weight: Tensor | None = None
+    sigma: Tensor | None = None
 
 
 class JointModel(nn.Module):
@@ -65,7 +101,7 @@ class JointModel(nn.Module):
         backbone: nn.Module,
         features: int,
         trained_encoders: Collection[str] = (),
-        idle_noise: bool = False,
+        reading: str = "codes",
     ) -> None:
         super().__init__()
         targets = {task.target.name: task.target for task in tasks if isinstance(task.target, Modality)}
@@ -92,9 +128,8 @@ class JointModel(nn.Module):
         self.frame = Frame(space, placement, self.modalities)
         discrete = [m.discrete for m in self.modalities]
         single = [m.discrete and not m.spec.shape for m in self.modalities]
-        self.driver = Driver(
-            process, space, placement.sizes, columns, len(names), discrete, single, idle_noise=idle_noise
-        )
+        self.driver = Driver(process, space, placement.sizes, columns, len(names), discrete, single)
+        self.reading = reading
         self.config: Composition | None = None
         self.configuration: dict[str, object] | None = None
 
@@ -132,7 +167,7 @@ class JointModel(nn.Module):
         drive = self.drive(t, roles, seen) if drive is None else drive
         told = placed if condition_noise is None else placed + self.frame.place(condition_noise.to(placed.dtype))
         z = self.noisy(self._held(placed, told, drive), drive, noise)
-        predictions = self.predict(self.scaled(z, drive), drive.t, drive.timesteps, roles, self.condition(told, drive))
+        predictions = self.predict(self.read(z, drive), drive.t, drive.timesteps, roles, self.condition(told, drive))
         losses = self.heads.loss(predictions, batch, seen)
         if objective == "bound" and self.process.steps > 1:
             gap = placed - self.frame.place(self.heads.expected_codes(predictions))
@@ -165,50 +200,62 @@ class JointModel(nn.Module):
         # Codes may have more digits than the noise that was drawn for the heads.
         return self.process.marginal(None, drive.level, h=h).draw(noise.to(h.dtype))
 
-    def scaled(self, z: Tensor, drive: Drive) -> Tensor:
-        """The noisy latents ``(B, *Z)`` as the network reads them: at about unit variance, and zero where their noise is idle."""
-        return z * self.reading(drive, z.dtype)
+    def read(self, z: Tensor, drive: Drive) -> Read:
+        """What the network and the heads are given of noisy latents ``(B, *Z)``."""
+        return self.read_by(z, self.gains(drive, z.dtype))
 
-    def reading(self, drive: Drive, dtype: torch.dtype) -> Tensor:
-        """The factors by which the network reads noisy latents, ``(B, *Z)``; ``(B, C, 1, …)`` where idle noise is shown.
-
-        They bring the space to about unit variance. Noise is idle, and its factor zero, at elements that hold no code which is generated:
-        all that it could do there is to hide the condition.
-        """
-        like = drive.scale.new_empty(1, *self.space.shape)
-        scale = self.process.widen(drive.scale, like).to(dtype)
-        if self.driver.idle_noise:
-            return scale
-        shown = self.frame.spread(drive.shown)
+    def gains(self, drive: Drive, dtype: torch.dtype) -> Gains:
+        """By what noisy latents are read, which roles and timesteps alone decide."""
+        process, frame = self.process, self.frame
+        if self.reading == "space":
+            return Gains(process.widen(drive.scale, drive.scale.new_empty(1, *self.space.shape)).to(dtype))
+        level = drive.level
+        sigma = process.by_modality(level.sigma)
+        power = torch.where(drive.shown, (level.W.square() + sigma.square()).rsqrt(), 0.0)
+        shown = frame.by_code(power.to(dtype))
+        weight, sigma = (
+            torch.where(drive.shown, x, nothing).to(dtype) for x, nothing in ((level.W, 0.0), (sigma, 1.0))
+        )
+        here = frame.by_code(drive.shown.to(dtype))
         if drive.known is not None:
-            shown = shown & ~self.frame.marks(drive.known)
-        shown = shown[:, 0] if shown.shape[1] == 1 else shown.any(1)
-        return shown.reshape(-1, *self.space.shape) * scale
+            shown, here = (torch.where(drive.known, 0.0, x) for x in (shown, here))
+        return Gains(shown, here, weight, sigma)
+
+    def read_by(self, z: Tensor, gains: Gains) -> Read:
+        """As :meth:`read`, by gains at hand.
+
+        Noise is idle at elements that hold no code which is generated: all that it could do there is to hide the condition. So is, of a repeated code, all noise
+        but that along the code.
+        """
+        if gains.here is None:
+            return Read(z * gains.shown)
+        codes = self.frame.take(z)
+        return Read(self.frame.show(codes * gains.shown), codes * gains.here, gains.weight, gains.sigma)
 
     def condition(self, placed: Tensor, drive: Drive) -> Tensor:
         """The network's conditioning input: observed clean latents, then a mask of where they are, ``(B, 2 C, *grid)``."""
         told = self.frame.spread(drive.condition)
         if drive.known is not None:
             told = told | self.frame.marks(drive.known)
+        if self.reading == "codes":
+            placed = self.frame.loud(placed)
         codes = self.frame.join(torch.where(told, placed, 0.0))
         flags = told[:, 0] if told.shape[1] == 1 else told.any(1)
         flags = flags.reshape(-1, *self.space.shape).expand_as(codes)
         return torch.cat([codes, flags.to(codes.dtype)], dim=1)
 
-    def predict(
-        self, scaled: Tensor, t: Tensor, timesteps: Tensor, roles: Tensor, condition: Tensor
-    ) -> dict[str, Tensor]:
+    def predict(self, read: Read, t: Tensor, timesteps: Tensor, roles: Tensor, condition: Tensor) -> dict[str, Tensor]:
         """Run the network and all decoders: each task's distribution parameters.
 
         Args:
-            scaled: the noisy latents as :meth:`scaled` gives them, ``(B, *Z)``.
+            read: of the noisy latents, as :meth:`read` gives it.
             t: ``(B, K)``, the blocks' timesteps as the network is told them, ``drive.t``.
             timesteps: ``(B, tasks)``, as the heads are told them, ``drive.timesteps``.
             roles: ``(B, V)``.
             condition: as :meth:`condition` gives it.
         """
-        features = self.backbone(scaled, t, roles.narrow(1, 0, len(self.modalities)), condition)
-        expected = (scaled.shape[0], self.features, *self.space.shape[1:])
+        features = self.backbone(read.shown, t, roles.narrow(1, 0, len(self.modalities)), condition)
+        expected = (read.shown.shape[0], self.features, *self.space.shape[1:])
         if getattr(features, "shape", None) != expected:
             kind = type(features).__name__
             returned = f"features of shape {tuple(features.shape)}" if isinstance(features, Tensor) else f"a {kind}"
@@ -216,7 +263,27 @@ class JointModel(nn.Module):
                 f"the backbone, a {type(self.backbone).__name__}, returned {returned}, expected {expected}: "
                 "(B, features, *grid) as mmcore.Backbone says"
             )
-        return self.heads.predict(features, timesteps)
+        return self.heads.predict(features, timesteps, self._own(read))
+
+    def _own(self, read: Read) -> dict[str, NoisyCode]:
+        """Each modality's own noisy code, by name; none where heads do not begin from it."""
+        if read.codes is None or read.weight is None or read.sigma is None:
+            return {}
+        weights, sigmas = (
+            read.weight.expand(len(read.codes), -1).unbind(1),
+            read.sigma.expand(len(read.codes), -1).unbind(1),
+        )
+        return {
+            m.name: NoisyCode(self._unturned(m.name, part.reshape(-1, *m.code)), weight, sigma)
+            for m, part, weight, sigma in zip(
+                self.modalities, self.frame.split(read.codes), weights, sigmas, strict=True
+            )
+        }
+
+    def _unturned(self, name: str, code: Tensor) -> Tensor:
+        """A code as the modality's own encoder gives it: a trained one is turned as a whole."""
+        encoder = self.encoders[name]
+        return encoder.back(code) if isinstance(encoder, Turned) else code
 
     def _held(self, placed: Tensor, told: Tensor, drive: Drive) -> Tensor:
         """What the space holds: ``placed``, but in observed blocks beside others what the network is ``told``."""

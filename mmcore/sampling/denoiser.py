@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmcore.errors import RequestError
 from mmcore.model.heads import Predictions
-from mmcore.model.joint import JointModel
+from mmcore.model.joint import Gains, JointModel
 from mmcore.model.roles import Role
 from mmcore.process import Blocks
 from mmcore.rng import Rng
@@ -104,7 +104,7 @@ class _Path:
 
     t: Tensor
     timesteps: Tensor
-    scale: Tensor
+    gains: Gains
     weight: Tensor
 
 
@@ -166,7 +166,8 @@ class Denoiser:
     def at(self, here: Here) -> Predictions:
         """What the network predicts here: each task's distribution parameters."""
         path = self._at(here.t)
-        return self.model.predict(here.z * path.scale, path.t, path.timesteps, self.question.told, self._condition)
+        read = self.model.read_by(here.z, path.gains)
+        return self.model.predict(read, path.t, path.timesteps, self.question.told, self._condition)
 
     def codes(self, here: Here, rng: Rng) -> Tensor:
         """The predicted clean latents ``Ê_i``, by their means or by draws: ``(B, D)``."""
@@ -250,14 +251,17 @@ class Denoiser:
         model, count = self.model, len(self._roles)
         t = torch.tensor(steps, device=self._roles.device).repeat_interleave(count)
         drive = model.drive(t, self._roles.repeat(len(steps), 1), self._seen)
-        scale = model.reading(drive, self.observed.dtype)
+        gains = model.gains(drive, self.observed.dtype)
         weight = model.frame.spread(drive.level.W.to(self.observed.dtype))
-        told, timesteps, scale, weight = (
-            x.unflatten(0, (-1, count)) for x in (drive.t, drive.timesteps, scale, weight)
-        )
+        told, timesteps, weight = (x.unflatten(0, (-1, count)) for x in (drive.t, drive.timesteps, weight))
         if self._alike:
             told, timesteps = (x.expand(-1, len(self.known), -1) for x in (told, timesteps))
-        return zip(steps, map(_Path, *(x.unbind() for x in (told, timesteps, scale, weight))), strict=True)
+        parts = [
+            [None] * len(steps) if x is None else x.unflatten(0, (-1, count)).unbind()
+            for x in (gains.shown, gains.here, gains.weight, gains.sigma)
+        ]
+        each = map(Gains, *parts)
+        return zip(steps, map(_Path, told.unbind(), timesteps.unbind(), each, weight.unbind()), strict=True)
 
 
 class _Without(Denoiser):

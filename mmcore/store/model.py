@@ -41,7 +41,7 @@ from mmcore.store.reading import DamagedError, read_json, read_tensors
 _T = TypeVar("_T")
 
 FORMAT = 3
-"""1 had no parts given as objects; mmcore's own distribution, and weights of its backbones, had other names. Before 3 all networks were shown idle noise."""
+"""1 had no parts given as objects; mmcore's own distribution, and weights of its backbones, had other names. Before 3 all models read the space as it is."""
 _FORMER = "mmcore"
 _NETWORK = "backbone."
 _PLAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._+!-]*[A-Za-z0-9])?")
@@ -69,7 +69,7 @@ def describe(model: JointModel) -> dict[str, Any]:
         "space": composition.space,
         "overlap": composition.overlap,
         "trained_encoders": composition.trained_encoders,
-        "idle_noise": composition.idle_noise,
+        "reading": composition.reading,
         "schedule": of_schedule(composition.schedule, model.process.schedule),
         "backbone": of_backbone(model.backbone),
     }
@@ -247,7 +247,7 @@ def upgraded(config: dict[str, Any]) -> dict[str, Any]:
     """A configuration of a former format in today's; any other as it is."""
     if config.get("format") not in (1, 2):
         return config
-    config = {**config, "idle_noise": True}
+    config = {**config, "reading": "space"}
     if config["format"] == 2:
         return {**config, "format": FORMAT}
 

@@ -275,7 +275,7 @@ def composed(config: Record, tables: Mapping[str, Tensor], given: Given, registr
         space=config["space"],
         overlap=config["overlap"],
         trained_encoders=config["trained_encoders"],
-        idle_noise=config["idle_noise"],
+        reading=config["reading"],
         schedule=named,
         backbone=_found("backbone", network, registry) if given.backbone is None else given.backbone,
         backbone_options=network["options"] if given.backbone is None else None,

@@ -275,7 +275,7 @@ def gradient(c: Context) -> None:
         placed = model.frame.place(codes)
         z = aggregate(model, placed, 2, roles) + 0.1 * c.rng(n, "noise").normal(*model.space.shape)
         drive = model.drive(t, roles)
-        params = model.predict(model.scaled(z, drive), drive.t, drive.timesteps, roles, model.condition(placed, drive))[
+        params = model.predict(model.read(z, drive), drive.t, drive.timesteps, roles, model.condition(placed, drive))[
             "subject"
         ]
         loss = c.modality.loss()(params, batch["subject"]).sum()

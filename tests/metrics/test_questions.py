@@ -221,7 +221,7 @@ def test_class_probabilities_are_the_heads_at_the_end_of_time(model: JointModel,
     with torch.no_grad():
         drive = model.drive(torch.full((20,), 1000), roles)
         condition = model.condition(model.frame.place(model.encode(batch)), drive)
-        predictions = model.predict(model.scaled(noise, drive), drive.t, drive.timesteps, roles, condition)
+        predictions = model.predict(model.read(noise, drive), drive.t, drive.timesteps, roles, condition)
     torch.testing.assert_close(found, predictions["label"].double().softmax(1), rtol=1e-5, atol=1e-6)
     parts = class_probabilities(model, {"image": image}, "label", seed=2, batch_size=7)
     torch.testing.assert_close(parts, found, rtol=1e-4, atol=1e-6)

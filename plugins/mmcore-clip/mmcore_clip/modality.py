@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, RequestError, Rng, Space, Spec, files
 from mmcore.data.decode import READERS
 from mmcore.limits import FILE, SPACE, takes
+from mmcore.modality import NoisyCode
 from mmcore.modality.heads import PooledHead
 from mmcore.modality.likelihood import bounded_log_scale, gaussian, total
 from mmcore.options import above, require, whole
@@ -136,14 +137,19 @@ class ClipEncoder(Encoder):
 class VectorDecoder(Decoder):
     """``(B, width + 1)``: the mean, and a raw log deviation last."""
 
+    preconditioned = True
+
     def __init__(self, features: int, space: Space, width: int, scale: float) -> None:
         super().__init__()
         self.scale = scale
         self.head = PooledHead(features, space, width + 1)
 
-    def forward(self, features: Tensor, t: Tensor) -> Tensor:
-        out = self.head(features)
-        return torch.cat([out[:, :-1] * self.scale, out[:, -1:] + math.log(self.scale)], dim=1)
+    def forward(self, features: Tensor, t: Tensor, own: NoisyCode | None = None) -> Tensor:
+        mean, raw = self.head(features).tensor_split([-1], dim=1)
+        if own is not None:
+            code, deviation = own.normal()
+            mean, raw = code + deviation * mean, raw + deviation.log()
+        return torch.cat([mean * self.scale, raw + math.log(self.scale)], dim=1)
 
     def point(self, params: Tensor) -> Tensor:
         return params[:, :-1]
@@ -161,6 +167,8 @@ def vector_loss(params: Tensor, target: Tensor, where: Tensor | None = None) -> 
 class SphereDecoder(Decoder):
     """``(B, width + 1)``: a direction of any length, and ``log κ`` last."""
 
+    preconditioned = True
+
     def __init__(self, features: int, space: Space, width: int, scale: float) -> None:
         super().__init__()
         self.width = width
@@ -168,9 +176,14 @@ class SphereDecoder(Decoder):
         # A fixed direction to begin with: the head starts at zero, which has none.
         self.register_buffer("start", torch.full((width,), width**-0.5), persistent=False)
 
-    def forward(self, features: Tensor, t: Tensor) -> Tensor:
-        out = self.head(features)
-        return torch.cat([out[:, :-1] + self.start, out[:, -1:] + 1.0], dim=1)  # type: ignore[operator]
+    def forward(self, features: Tensor, t: Tensor, own: NoisyCode | None = None) -> Tensor:
+        along, raw = self.head(features).tensor_split([-1], dim=1)
+        along = along + self.start  # type: ignore[operator]
+        if own is not None:
+            # A concentration is about an inverse variance.
+            code, deviation = own.normal()
+            along, raw = code + deviation * along, raw - 2 * deviation.log()
+        return torch.cat([along, raw + 1.0], dim=1)
 
     def point(self, params: Tensor) -> Tensor:
         return _sphere(params)[0]

@@ -16,6 +16,7 @@ from mmcore.data.batch import read_alike
 from mmcore.data.contract import COLOUR, native, rgb
 from mmcore.data.decode import picture
 from mmcore.limits import SPACE, takes
+from mmcore.modality import NoisyCode
 from mmcore.modality.heads import PooledHead, SpatialHead
 from mmcore.modality.likelihood import bounded_log_scale, gaussian, total
 from mmcore.options import SIDES, Rule, one_of, require, sides, whole, within
@@ -239,6 +240,8 @@ class ImageEncoder(Encoder):
 class ImageDecoder(Decoder):
     """A Gaussian per pixel; one deviation per image."""
 
+    preconditioned = True
+
     def __init__(self, width: int, space: Space, shape: tuple[int, ...], mean: float, std: float) -> None:
         super().__init__()
         self.shape, self.mean, self.std = shape, mean, std
@@ -247,11 +250,15 @@ class ImageDecoder(Decoder):
         self.flat = None if grid == 2 else PooledHead(width, space, torch.Size(shape).numel())
         self.log_scale = PooledHead(width, space, 1, hidden=32)
 
-    def forward(self, features: Tensor, t: Tensor) -> Tensor:
+    def forward(self, features: Tensor, t: Tensor, own: NoisyCode | None = None) -> Tensor:
         """``(B, 2, C, H, W)``: means and log deviations."""
         out = self.map(features) if self.map is not None else self.flat(features).unflatten(1, self.shape)  # type: ignore
+        raw = self.log_scale(features)[:, :, None, None]
+        if own is not None:
+            code, deviation = own.normal()
+            out, raw = code + deviation * out, raw + deviation.log()
         mean = self.mean + self.std * out
-        log_scale = bounded_log_scale(self.log_scale(features))[:, :, None, None]
+        log_scale = bounded_log_scale(raw)
         return torch.stack([mean, log_scale.expand_as(mean)], dim=1)
 
     def point(self, params: Tensor) -> Tensor:

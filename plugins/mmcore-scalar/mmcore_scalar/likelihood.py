@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmcore import Rng
+from mmcore.modality import NoisyCode
 from mmcore.modality.likelihood import bounded_log_scale, total
 
 TINY = torch.finfo(torch.float32).tiny
@@ -147,6 +148,16 @@ class Likelihood(ABC):
     def __call__(self, params: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
         return total(self.nats(params, target), where)
 
+    def begun(self, raw: Tensor, own: NoisyCode) -> Tensor:
+        """Parameters ``(B, 2, *shape)`` of which ``raw`` says how they differ, in its deviations, from what the number's own noisy code says."""
+        mean, deviation = (part.reshape(len(raw), *[-1] * (raw.ndim > 2)) for part in own.normal())
+        place, log_scale = raw.unbind(1)
+        return torch.stack([self.raw(mean) + deviation * place, log_scale + deviation.log()], dim=1)
+
+    def raw(self, place: Tensor) -> Tensor:
+        """The parameter whose location is ``place``, of codes."""
+        return place
+
     @abstractmethod
     def nats(self, params: Tensor, x: Tensor) -> Tensor:
         """``-log p`` of each element."""
@@ -205,6 +216,12 @@ class Real(Likelihood):
         p = (below + (above - below) * u).clamp(1e-300, 1 - 2**-53)
         return self.scale.values((place + log_scale.exp() * family.quantile(p)).to(place.dtype))
 
+    def raw(self, place: Tensor) -> Tensor:
+        low, high = self.scale.limits(place)
+        below = place if low is None else _from(place, low.clamp(max=-0.01))
+        above = place if high is None else _from(place, high.clamp(min=0.01))
+        return torch.where(place < 0, below, above)
+
     def _parts(self, params: Tensor) -> tuple[type[Normal] | type[Student], Tensor, Tensor]:
         """The family, the location between the limits' codes, and the log scale."""
         raw, raw_scale = params.unbind(1)
@@ -230,6 +247,11 @@ class Real(Likelihood):
 
 def _towards(x: Tensor, end: Tensor) -> Tensor:
     return end * torch.tanh(x / end)
+
+
+def _from(place: Tensor, end: Tensor) -> Tensor:
+    """What :func:`_towards` makes ``place`` of; of what is near the limit or beyond it, what makes 0.99 of the limit."""
+    return end * torch.atanh((place / end).clamp(-0.99, 0.99))
 
 
 @attrs.frozen

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, OptionError, RequestError, Rng, Space, Spec
 from mmcore.limits import SPACE, takes
+from mmcore.modality import NoisyCode
 from mmcore.modality.heads import PooledHead
 from mmcore.options import Rule, one_of, require, whole
 from mmcore_scalar.likelihood import TAILS, TINY, Count, Likelihood, Real, Scale, Student
@@ -352,13 +353,16 @@ class ScalarEncoder(Encoder):
 class ScalarDecoder(Decoder):
     """``(B, 2, *shape)``: a location and a raw log scale for each number, of codes."""
 
+    preconditioned = True
+
     def __init__(self, width: int, space: Space, shape: tuple[int, ...], likelihood: Likelihood) -> None:
         super().__init__()
         self.shape, self.likelihood = shape, likelihood
         self.head = PooledHead(width, space, 2 * math.prod(shape))
 
-    def forward(self, features: Tensor, t: Tensor) -> Tensor:
-        return self.head(features).unflatten(1, (2, *self.shape))
+    def forward(self, features: Tensor, t: Tensor, own: NoisyCode | None = None) -> Tensor:
+        raw = self.head(features).unflatten(1, (2, *self.shape))
+        return raw if own is None else self.likelihood.begun(raw, own)
 
     def point(self, params: Tensor) -> Tensor:
         return self.likelihood.point(params)
