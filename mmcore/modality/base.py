@@ -113,7 +113,7 @@ class Decoder(nn.Module, ABC):
     """Predicts one target's distribution from the backbone's features, ``p(x | features)``.
 
     One with :attr:`preconditioned` takes a third argument, ``own: NoisyCode | None = None``, and begins from it: the network need then not pass on what the
-    modality's own noisy code says. Real numbers are ``mean + deviation * out`` with :meth:`NoisyCode.normal <mmcore.modality.NoisyCode.normal>`, classes
+    modality's own noisy code says. Real numbers take :meth:`NoisyCode.around <mmcore.modality.NoisyCode.around>`, classes
     have :meth:`NoisyCode.log_likelihood <mmcore.modality.NoisyCode.log_likelihood>` added to their logits. Without it a sampler adds up small errors of a code of few
     elements, and its answers spread too little or too much.
     """

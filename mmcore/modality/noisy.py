@@ -37,11 +37,21 @@ class NoisyCode:
 
         .. math:: \frac{W z}{W^2 + \sigma^2}, \qquad \frac{\sigma}{\sqrt{W^2 + \sigma^2}}
 
-        A decoder whose mean is ``mean + deviation * out`` and whose deviation is ``deviation * exp(out)`` need only predict numbers of about unit variance.
+        Of a head that says how the truth differs from it (:meth:`around`) only numbers of about unit variance are asked.
         """
         power = self.weight.square() + self.sigma.square()
         mean = self._wide(self.weight / power) * self.z
         return mean, self._wide(self.sigma * power.rsqrt())
+
+    def around(self, out: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log deviation of a code, from how a head says that they differ from :meth:`normal`, in its deviations.
+
+        Args:
+            out: ``(B, *code)``.
+            log_scale: ``(B, *code)``, or with 1 where elements share one.
+        """
+        mean, deviation = self.normal()
+        return mean + deviation * out, log_scale + deviation.log()
 
     def log_likelihood(self, codes: Tensor) -> Tensor:
         r"""``log p(z | k)`` of classes by their codes, to a constant of each row.

@@ -21,6 +21,7 @@ from mmcore.testing import (  # noqa: F401  (importing them fills the table)
     checks_engine,
     checks_entry,
     checks_loss,
+    checks_own,
     checks_parts,
     checks_state,
 )

@@ -9,6 +9,7 @@ from mmcore.errors import RequestError
 from mmcore.modality.base import Decoder, Encoder, LossTerm, Modality, Spec
 from mmcore.modality.heads import PooledHead
 from mmcore.modality.likelihood import bounded_log_scale, gaussian, total
+from mmcore.modality.noisy import NoisyCode
 from mmcore.rng import Rng
 from mmcore.space import Space
 
@@ -62,13 +63,16 @@ class ReferenceEncoder(Encoder):
 class ReferenceDecoder(Decoder):
     """``(B, 2, size)``: means and raw log deviations."""
 
+    preconditioned = True
+
     def __init__(self, width: int, space: Space, size: int) -> None:
         super().__init__()
         self.size = size
         self.head = PooledHead(width, space, 2 * size, pools=4, hidden=32)
 
-    def forward(self, features: Tensor, t: Tensor) -> Tensor:
-        return self.head(features).unflatten(1, (2, self.size))
+    def forward(self, features: Tensor, t: Tensor, own: NoisyCode | None = None) -> Tensor:
+        raw = self.head(features).unflatten(1, (2, self.size))
+        return raw if own is None else torch.stack(own.around(*raw.unbind(1)), dim=1)
 
     def point(self, params: Tensor) -> Tensor:
         return params[:, 0]

@@ -147,8 +147,7 @@ class VectorDecoder(Decoder):
     def forward(self, features: Tensor, t: Tensor, own: NoisyCode | None = None) -> Tensor:
         mean, raw = self.head(features).tensor_split([-1], dim=1)
         if own is not None:
-            code, deviation = own.normal()
-            mean, raw = code + deviation * mean, raw + deviation.log()
+            mean, raw = own.around(mean, raw)
         return torch.cat([mean * self.scale, raw + math.log(self.scale)], dim=1)
 
     def point(self, params: Tensor) -> Tensor:

@@ -255,8 +255,7 @@ class ImageDecoder(Decoder):
         out = self.map(features) if self.map is not None else self.flat(features).unflatten(1, self.shape)  # type: ignore
         raw = self.log_scale(features)[:, :, None, None]
         if own is not None:
-            code, deviation = own.normal()
-            out, raw = code + deviation * out, raw + deviation.log()
+            out, raw = own.around(out, raw)
         mean = self.mean + self.std * out
         log_scale = bounded_log_scale(raw)
         return torch.stack([mean, log_scale.expand_as(mean)], dim=1)

@@ -152,6 +152,7 @@ class Likelihood(ABC):
         """Parameters ``(B, 2, *shape)`` of which ``raw`` says how they differ, in its deviations, from what the number's own noisy code says."""
         mean, deviation = (part.reshape(len(raw), *[-1] * (raw.ndim > 2)) for part in own.normal())
         place, log_scale = raw.unbind(1)
+        # Between limits the location's parameter is no code, but close to the mean it moves alike.
         return torch.stack([self.raw(mean) + deviation * place, log_scale + deviation.log()], dim=1)
 
     def raw(self, place: Tensor) -> Tensor:
