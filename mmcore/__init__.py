@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mmcore.space import Space
     from mmcore.store.model import load, save
     from mmcore.training import fit
+    from mmcore.training.specialise import specialise
 
 _WHERE = {
     "Backbone": "model.backbones.base",
@@ -57,6 +58,7 @@ _WHERE = {
     "save": "store.model",
     "Schedule": "process",
     "Space": "space",
+    "specialise": "training.specialise",
     "Spec": "modality.base",
     "Task": "modality.base",
 }
@@ -96,6 +98,7 @@ __all__ = [
     "predict",
     "sample",
     "save",
+    "specialise",
 ]
 
 __getattr__ = lazily(__name__, _WHERE, _PACKAGES)

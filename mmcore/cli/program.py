@@ -20,6 +20,7 @@ from mmcore.cli.plugins import list_plugins, why
 from mmcore.cli.predict import predict
 from mmcore.cli.report import report
 from mmcore.cli.sample import sample
+from mmcore.cli.specialise import specialise
 from mmcore.cli.train import train
 
 app = typer.Typer(
@@ -31,7 +32,7 @@ app = typer.Typer(
     context_settings={"max_content_width": 120},
     pretty_exceptions_enable=False,
 )
-for command in (demo, init, config, data, embed, train, sample, predict, report, evaluate, check):
+for command in (demo, init, config, data, embed, train, specialise, sample, predict, report, evaluate, check):
     app.command()(command)
 app.command("new-plugin")(new_plugin)
 plugins = typer.Typer(help="What is installed, and what is wrong with it.", no_args_is_help=True, rich_markup_mode=None)

@@ -55,7 +55,8 @@ class RoleMix:
             are asked most, and rows of independently drawn roles seldom are among them.
         alone: of the ``single`` samples, the share that generates one other modality alone, drawn evenly, the rest being absent.
         questions: the share of samples that ask just this question, by question: ``{"image, group -> label": 0.2}`` observes an image and a
-            group, and generates a label; all else is absent. A sample that lacks what it generates draws its roles as one of the rest.
+            group, and generates a label; all else is absent. A sample that lacks what it generates draws its roles as one of the rest, and
+            is left out where the questions have all of the shares.
         absent: of the modalities not generated in the other samples, the share that is absent rather than observed.
         partial: of the generated modalities that can be observed in part, the share that is.
     """
@@ -159,6 +160,8 @@ class RoleMix:
         if asked is not None and len(asked):
             listed = asked.to(roles.device)[(kinds[:, 0] - 3).clamp(min=0)]
             answers = ((listed == Role.GENERATE) & encoded & present).any(1, keepdim=True)
+            if sum(self.questions.values()) >= 1 - 1e-9:
+                roles = torch.full_like(roles, Role.ABSENT)
             roles = torch.where((kinds >= 3) & answers, listed, roles)
         return torch.where(present, roles, Role.ABSENT)
 

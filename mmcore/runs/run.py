@@ -88,6 +88,7 @@ class Run:
 def train(
     setup: Setup,
     *,
+    begin: JointModel | None = None,
     resume: bool = False,
     replace: bool = False,
     accept_changes: bool = False,
@@ -97,6 +98,7 @@ def train(
 
     Args:
         setup: the configuration.
+        begin: a model of the same configuration, whose weights are begun with; by default the configuration's seed makes them.
         resume: go on with the run that the folder holds.
         replace: remove the run that the folder holds.
         accept_changes: resume although the configuration has changed.
@@ -117,6 +119,8 @@ def train(
     sampling = config.sampling.how()
     validation = _held_out(setup) if config.training.validate_every else None
     model = setup.model()
+    if begin is not None:
+        model.load_state_dict(begin.state_dict())
     written = files.text(setup.recorded()).encode()
     first = int(os.environ.get("RANK", "0")) == 0
 

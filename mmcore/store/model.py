@@ -349,9 +349,20 @@ def _card(model: JointModel, config: dict[str, Any]) -> str:
         lines.append(f"| {m.name} | {tuple(m.spec.shape)} | {by} |")
     count = sum(p.numel() for p in model.parameters())
     lines += ["", f"{count:,} parameters, space {model.space.shape}, schedule {model.process.schedule.name}.", ""]
+    if asked := _specialised(model):
+        lines += [f"Trained further on one question alone: {asked}. Answers to others are not what they were.", ""]
     again = by_hand(config)
     if again:
         lines += [f"Objects that no file holds are given again: `load(folder, {again})`.", ""]
     more = f", {again}" if again else ""
     lines += ["```python", "import mmcore", "", f'mmcore.sample(mmcore.load("this folder"{more}), 64)', "```", ""]
     return "\n".join(lines)
+
+
+def _specialised(model: JointModel) -> str:
+    """The one question that the model was last trained on, as its configuration says; nothing where there were others."""
+    found: Any = model.configuration
+    for key in ("training", "roles", "questions"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    alone = isinstance(found, Mapping) and len(found) == 1 and list(found.values()) == [1.0]
+    return one_line(str(next(iter(found)))) if alone else ""

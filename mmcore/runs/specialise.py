@@ -1,0 +1,47 @@
+"""A run's model, trained further on one question alone, as a run of its own."""
+
+from pathlib import Path
+
+import attrs
+
+from mmcore.errors import RequestError
+from mmcore.plugins import Registry
+from mmcore.runs.run import Run, train
+from mmcore.training.specialise import SHARE, for_question
+
+
+def specialise(
+    run: str | Path,
+    ask: str,
+    *,
+    out: str | Path,
+    registry: Registry,
+    share: float = SHARE,
+    replace: bool = False,
+    quiet: bool = False,
+) -> Path:
+    """Train a run's model further on one question alone, into a folder of its own; its own run is left as it is.
+
+    Args:
+        run: its folder.
+        ask: the question, such as ``"image -> label"``.
+        out: the new run's folder.
+        registry: of plugins.
+        share: of the run's steps, how many are made.
+        replace: remove the run that ``out`` holds.
+        quiet: show no progress.
+
+    Returns:
+        the new run's folder.
+
+    Raises:
+        RequestError: a folder that is no finished run, a question that its model cannot be asked, or ``out`` is the run itself.
+    """
+    opened = Run.open(run, registry)
+    if Path(out).resolve() == opened.folder.resolve():
+        raise RequestError(f"specialise: --out {out} is the run itself, expected another folder: its model is kept")
+    model, config = opened.model("cpu"), opened.setup.config
+    training = for_question(ask, share, config.training)
+    training.roles.asked(model.variables, model.driver.generable, model.driver.encoded)
+    changed = attrs.evolve(opened.setup, config=attrs.evolve(config, out=str(out), training=training))
+    return train(changed, begin=model, replace=replace, quiet=quiet)

@@ -1,0 +1,95 @@
+"""Further training on one question: what it learns from, what it leaves alone, and how it is told."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import mmcore
+from mmcore import Registry, RequestError
+from mmcore.config.resolve import configured
+from mmcore.runs.run import Run, train
+from mmcore.runs.specialise import specialise
+from mmcore.training import TrainOptions, TrainState
+from mmcore.training.step import StepReport
+
+from .runs import OPTIONS, rows, small
+
+
+def test_only_the_question_counts(registry: Registry) -> None:
+    """In a quarter of the steps; rows that lack its answer are left out, and nothing is asked of any other task."""
+    model = small(registry)
+    table = rows(model, 40)
+    seen: list[StepReport] = []
+    steps = TrainOptions(**OPTIONS | {"steps": 16})
+    before = [p.detach().clone() for p in model.decoders["words"].parameters()]
+    state = mmcore.specialise(
+        model, table, "words -> label", options=steps, quiet=True, watch=[lambda _, report: seen.append(report)]
+    )
+    assert isinstance(state, TrainState)
+    assert len(seen) == state.options.steps == 4
+    has = int(table.rows.present[:, 0].sum())
+    assert 0 < has < len(table.rows.present)
+    for report in seen:
+        assert report.rows[1] == 0
+        assert (report.losses[:, 1] == 0).all()
+        assert (report.t[report.counts[:, 0]] == model.process.steps).all()
+    assert sum(int(report.rows[0]) for report in seen) < sum(len(report.counts) for report in seen)
+    # Decayed like all weights, the other head is not trained.
+    for old, p in zip(before, model.decoders["words"].parameters(), strict=True):
+        torch.testing.assert_close(p, old, rtol=1e-2, atol=0)
+    assert any(p.requires_grad for p in model.decoders["label"].parameters())
+
+
+@pytest.mark.parametrize(
+    ("ask", "share", "words"),
+    [
+        ("words -> lable", 0.25, "questions = 'words -> lable', expected names of what it can generate"),
+        ("words", 0.25, "shares in 0 … 1 by question, such as 'image -> label'"),
+        ("words -> label", 0.0, "specialise: share = 0.0, expected a number above 0"),
+        ("words -> label", float("nan"), "specialise: share = nan"),
+    ],
+)
+def test_what_cannot_be_asked(registry: Registry, ask: str, share: float, words: str) -> None:
+    model = small(registry)
+    with pytest.raises(RequestError, match=words):
+        mmcore.specialise(model, rows(model, 8), ask, share=share, quiet=True)
+
+
+def test_a_run_of_its_own(registry: Registry, tmp_path: Path) -> None:
+    """It begins with the run's weights, and the run itself stays as it is; the new model's card says what it is for."""
+    rng = np.random.default_rng(0)
+    label = np.arange(200) % 3
+    image = (label[:, None, None] * 100 + rng.integers(0, 50, (200, 4, 4))).astype(np.uint8)
+    np.savez(tmp_path / "a.npz", image=image, label=label)
+    tables: dict[str, Any] = {
+        "out": str(tmp_path / "run"),
+        "device": "cpu",
+        "data": {"source": "npz", "options": {"path": str(tmp_path / "a.npz")}},
+        "modalities": {"image": {"channels": 1, "size": 4}, "label": {"classes": 3}},
+        "model": {"backbone": "mlp", "backbone_options": {"width": 8, "depth": 1}, "schedule_options": {"steps": 20}},
+        "training": {"steps": 8, "batch_size": 8},
+        "sampling": {"n": 2, "steps": 2},
+    }
+    run = train(configured(tables, registry=registry), quiet=True)
+    kept = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    out = specialise(run, "image -> label", out=tmp_path / "label", share=1e-9, registry=registry, quiet=True)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == kept
+    assert "Trained further on one question alone: image -> label." in (out / "model" / "README.md").read_text()
+    assert "Trained further" not in (run / "model" / "README.md").read_text()
+    joint, label_model = Run.open(run, registry).model("cpu"), Run.open(out, registry).model("cpu")
+    # One step, from there.
+    for (name, p), q in zip(joint.named_parameters(), label_model.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=0, atol=0.01, msg=name)
+    assert Run.open(out, registry).setup.config.training.steps == 1
+    with pytest.raises(RequestError, match="is the run itself, expected another folder"):
+        specialise(run, "image -> label", out=run, registry=registry)
+    with pytest.raises(RequestError, match="expected names of what it can generate"):
+        specialise(run, "image -> mask", out=tmp_path / "other", registry=registry)
+    assert not (tmp_path / "other").exists()
+    shutil.rmtree(run / "model")
+    with pytest.raises(RequestError, match="there is no model yet"):
+        specialise(run, "image -> label", out=tmp_path / "other", registry=registry)
