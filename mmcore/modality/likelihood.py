@@ -17,6 +17,13 @@ def bounded_log_scale(raw: Tensor) -> Tensor:
     return torch.where(raw < 0, low * torch.tanh(raw / low), high * torch.tanh(raw / high))
 
 
+def unbounded_log_scale(log_scale: Tensor) -> Tensor:
+    """The raw output that :func:`bounded_log_scale` makes this of; of what is at the bounds or beyond them, what makes 0.999 of the bound."""
+    low, high = LOG_SCALE
+    below, above = (end * torch.atanh((log_scale / end).clamp(-0.999, 0.999)) for end in (low, high))
+    return torch.where(log_scale < 0, below, above)
+
+
 def total(terms: Tensor, where: Tensor | None = None) -> Tensor:
     """Sum ``terms (B, ...)`` over all but the batch, of the elements in the mask ``where`` alone: ``(B,)``."""
     if where is not None:

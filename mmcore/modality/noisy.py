@@ -2,7 +2,8 @@ r"""What a modality's own noisy code says of it by itself: where a decoder begin
 
 In the space a generated modality has :math:`z_i = W_t^{(i)} E_i + \sigma_t \epsilon`. Near :math:`t = 0` that is nearly all there is to know: a network that had to
 pass it on through its layers would do so with an error that is large beside :math:`\sigma_t`, and a sampler adds up such errors from step to step. So the
-decoder is given it, as in "Elucidating the Design Space of Diffusion-Based Generative Models" (Karras et al. 2022), section 5; for classes it is Bayes' rule.
+decoder is given it: the network says what all else makes of the value, and Bayes' rule joins the two. Where all else says that a code is standard normal, this is
+the preconditioning of "Elucidating the Design Space of Diffusion-Based Generative Models" (Karras et al. 2022), section 5.
 """
 
 import attrs
@@ -32,26 +33,18 @@ class NoisyCode:
         one = like.new_ones(len(like))
         return cls(torch.zeros_like(like), torch.zeros_like(one), one)
 
-    def normal(self) -> tuple[Tensor, Tensor]:
-        r"""The code's mean ``(B, *code)`` and deviation ``(B, 1, …)``, were each of its elements standard normal.
+    def around(self, mean: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Bayes' rule for real values: mean and log deviation of a code that is normal by all else, given its own noisy code.
 
-        .. math:: \frac{W z}{W^2 + \sigma^2}, \qquad \frac{\sigma}{\sqrt{W^2 + \sigma^2}}
-
-        Of a head that says how the truth differs from it (:meth:`around`) only numbers of about unit variance are asked.
-        """
-        power = self.weight.square() + self.sigma.square()
-        mean = self._wide(self.weight / power) * self.z
-        return mean, self._wide(self.sigma * power.rsqrt())
-
-    def around(self, out: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log deviation of a code, from how a head says that they differ from :meth:`normal`, in its deviations.
+        .. math:: \frac{\mu \sigma^2 + s^2 W z}{\sigma^2 + s^2 W^2}, \qquad \log \frac{s \sigma}{\sqrt{\sigma^2 + s^2 W^2}}
 
         Args:
-            out: ``(B, *code)``.
-            log_scale: ``(B, *code)``, or with 1 where elements share one.
+            mean: ``μ (B, *code)``, what all else says.
+            log_scale: ``log s (B, *code)``, or with 1 where elements share one.
         """
-        mean, deviation = self.normal()
-        return mean + deviation * out, log_scale + deviation.log()
+        W, variance, s2 = self._wide(self.weight), self._wide(self.sigma.square()), (2 * log_scale).exp()
+        power = variance + s2 * W.square()
+        return (mean * variance + s2 * W * self.z) / power, log_scale + 0.5 * (variance / power).log()
 
     def log_likelihood(self, codes: Tensor) -> Tensor:
         r"""``log p(z | k)`` of classes by their codes, to a constant of each row.

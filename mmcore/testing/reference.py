@@ -8,7 +8,7 @@ from torch import Tensor
 from mmcore.errors import RequestError
 from mmcore.modality.base import Decoder, Encoder, LossTerm, Modality, Spec
 from mmcore.modality.heads import PooledHead
-from mmcore.modality.likelihood import bounded_log_scale, gaussian, total
+from mmcore.modality.likelihood import bounded_log_scale, gaussian, total, unbounded_log_scale
 from mmcore.modality.noisy import NoisyCode
 from mmcore.rng import Rng
 from mmcore.space import Space
@@ -72,7 +72,10 @@ class ReferenceDecoder(Decoder):
 
     def forward(self, features: Tensor, t: Tensor, own: NoisyCode | None = None) -> Tensor:
         raw = self.head(features).unflatten(1, (2, self.size))
-        return raw if own is None else torch.stack(own.around(*raw.unbind(1)), dim=1)
+        if own is None:
+            return raw
+        mean, log_scale = own.around(raw[:, 0], bounded_log_scale(raw[:, 1]))
+        return torch.stack([mean, unbounded_log_scale(log_scale)], dim=1)
 
     def point(self, params: Tensor) -> Tensor:
         return params[:, 0]

@@ -127,10 +127,11 @@ class ProfileDecoder(Decoder):
 
     def forward(self, features: Tensor, t: Tensor, own: NoisyCode | None = None) -> Tensor:
         out, raw = self.head(features).reshape(len(features), 2, *self.shape).unbind(1)
+        log_scale = bounded_log_scale(raw)
         if own is not None:
-            # The head says how the code differs from what its own noisy code says.
-            out, raw = own.around(out, raw)
-        return torch.stack([self.mean + self.std * out, bounded_log_scale(raw) + math.log(self.std)], dim=1)
+            # The head says what all else makes of the code; Bayes' rule adds what its own noisy code says.
+            out, log_scale = own.around(out, log_scale)
+        return torch.stack([self.mean + self.std * out, log_scale + math.log(self.std)], dim=1)
 
     def point(self, params: Tensor) -> Tensor:
         return params[:, 0].clamp(0, 1)

@@ -253,11 +253,13 @@ class ImageDecoder(Decoder):
     def forward(self, features: Tensor, t: Tensor, own: NoisyCode | None = None) -> Tensor:
         """``(B, 2, C, H, W)``: means and log deviations."""
         out = self.map(features) if self.map is not None else self.flat(features).unflatten(1, self.shape)  # type: ignore
-        raw = self.log_scale(features)[:, :, None, None]
+        # Of pixels, whose own deviation codes are free of.
+        log_scale = bounded_log_scale(self.log_scale(features))[:, :, None, None]
         if own is not None:
-            out, raw = own.around(out, raw)
+            std = math.log(self.std)
+            out, log_scale = own.around(out, log_scale - std)
+            log_scale = log_scale + std
         mean = self.mean + self.std * out
-        log_scale = bounded_log_scale(raw)
         return torch.stack([mean, log_scale.expand_as(mean)], dim=1)
 
     def point(self, params: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from mmcore import Rng
 from mmcore.modality import NoisyCode
-from mmcore.modality.likelihood import bounded_log_scale, total
+from mmcore.modality.likelihood import bounded_log_scale, total, unbounded_log_scale
 
 TINY = torch.finfo(torch.float32).tiny
 """The smallest number that has a logarithm here."""
@@ -24,6 +24,8 @@ Numbers = float | tuple[float, ...]
 
 class Normal:
     """The standard normal distribution."""
+
+    deviation = 1.0
 
     @staticmethod
     def log_density(z: Tensor) -> Tensor:
@@ -48,6 +50,8 @@ class Student:
 
     Of those with heavy tails it is the one whose distribution function, quantiles and truncated mean are all elementary (Shaw 2006).
     """
+
+    deviation = 2.0**0.5
 
     @staticmethod
     def log_density(z: Tensor) -> Tensor:
@@ -148,12 +152,22 @@ class Likelihood(ABC):
     def __call__(self, params: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
         return total(self.nats(params, target), where)
 
-    def begun(self, raw: Tensor, own: NoisyCode) -> Tensor:
-        """Parameters ``(B, 2, *shape)`` of which ``raw`` says how they differ, in its deviations, from what the number's own noisy code says."""
-        mean, deviation = (part.reshape(len(raw), *[-1] * (raw.ndim > 2)) for part in own.normal())
-        place, log_scale = raw.unbind(1)
-        # Between limits the location's parameter is no code, but close to the mean it moves alike.
-        return torch.stack([self.raw(mean) + deviation * place, log_scale + deviation.log()], dim=1)
+    def joined(self, raw: Tensor, own: NoisyCode) -> Tensor:
+        """Parameters ``(B, 2, *shape)``, where all else says ``raw`` of the number, and its own noisy code what it says; as if both were normal."""
+        place, log_scale = self.place(raw)
+        spread = math.log(self.spread)
+        flat = [x.reshape(len(raw), -1) for x in (place, log_scale + spread)]
+        mean, log_scale = (x.reshape(place.shape) for x in own.around(*flat))
+        return torch.stack([self.raw(mean), unbounded_log_scale(log_scale - spread)], dim=1)
+
+    @property
+    def spread(self) -> float:
+        """The deviation at scale 1."""
+        return 1.0
+
+    def place(self, params: Tensor) -> tuple[Tensor, Tensor]:
+        """Location and log scale."""
+        return params[:, 0], bounded_log_scale(params[:, 1])
 
     def raw(self, place: Tensor) -> Tensor:
         """The parameter whose location is ``place``, of codes."""
@@ -217,6 +231,13 @@ class Real(Likelihood):
         p = (below + (above - below) * u).clamp(1e-300, 1 - 2**-53)
         return self.scale.values((place + log_scale.exp() * family.quantile(p)).to(place.dtype))
 
+    @property
+    def spread(self) -> float:
+        return TAILS[self.tail].deviation
+
+    def place(self, params: Tensor) -> tuple[Tensor, Tensor]:
+        return self._parts(params)[1:]
+
     def raw(self, place: Tensor) -> Tensor:
         low, high = self.scale.limits(place)
         below = place if low is None else _from(place, low.clamp(max=-0.01))
@@ -268,8 +289,12 @@ class Count(Likelihood):
     distribution of a large mean can say.
     """
 
+    @property
+    def spread(self) -> float:
+        return math.pi / 3**0.5
+
     def nats(self, params: Tensor, x: Tensor) -> Tensor:
-        place, log_scale = params[:, 0], bounded_log_scale(params[:, 1])
+        place, log_scale = self.place(params)
         c = (self.scale.codes(x) - place) * (-log_scale).exp()
         log_s = log_scale + _like(self.scale.log_std, x)
         # log(exp(1/s) - 1) and log (2 sinh(1/2s))² are 1/s + gap and 1/s + 2 gap.

@@ -362,7 +362,7 @@ class ScalarDecoder(Decoder):
 
     def forward(self, features: Tensor, t: Tensor, own: NoisyCode | None = None) -> Tensor:
         raw = self.head(features).unflatten(1, (2, *self.shape))
-        return raw if own is None else self.likelihood.begun(raw, own)
+        return raw if own is None else self.likelihood.joined(raw, own)
 
     def point(self, params: Tensor) -> Tensor:
         return self.likelihood.point(params)
