@@ -1,6 +1,5 @@
 """Images: encoder, decoder and the dequantised Gaussian likelihood."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from mmcore.data.batch import read_alike
 from mmcore.data.contract import COLOUR, native, rgb
 from mmcore.data.decode import picture
 from mmcore.limits import SPACE, takes
-from mmcore.modality import NoisyCode
 from mmcore.modality.heads import PooledHead, SpatialHead
 from mmcore.modality.likelihood import bounded_log_scale, gaussian, total
 from mmcore.options import SIDES, Rule, one_of, require, sides, whole, within
@@ -238,9 +236,10 @@ class ImageEncoder(Encoder):
 
 
 class ImageDecoder(Decoder):
-    """A Gaussian per pixel; one deviation per image."""
+    """A Gaussian per pixel; one deviation per image.
 
-    preconditioned = True
+    It does not begin from its own noisy code: pixels tell of one another, and with one deviation for all of them the noise of those that are certain would stay.
+    """
 
     def __init__(self, width: int, space: Space, shape: tuple[int, ...], mean: float, std: float) -> None:
         super().__init__()
@@ -250,16 +249,11 @@ class ImageDecoder(Decoder):
         self.flat = None if grid == 2 else PooledHead(width, space, torch.Size(shape).numel())
         self.log_scale = PooledHead(width, space, 1, hidden=32)
 
-    def forward(self, features: Tensor, t: Tensor, own: NoisyCode | None = None) -> Tensor:
+    def forward(self, features: Tensor, t: Tensor) -> Tensor:
         """``(B, 2, C, H, W)``: means and log deviations."""
         out = self.map(features) if self.map is not None else self.flat(features).unflatten(1, self.shape)  # type: ignore
-        # Of pixels, whose own deviation codes are free of.
-        log_scale = bounded_log_scale(self.log_scale(features))[:, :, None, None]
-        if own is not None:
-            std = math.log(self.std)
-            out, log_scale = own.around(out, log_scale - std)
-            log_scale = log_scale + std
         mean = self.mean + self.std * out
+        log_scale = bounded_log_scale(self.log_scale(features))[:, :, None, None]
         return torch.stack([mean, log_scale.expand_as(mean)], dim=1)
 
     def point(self, params: Tensor) -> Tensor:
