@@ -112,10 +112,10 @@ class Encoder(nn.Module, ABC):
 class Decoder(nn.Module, ABC):
     """Predicts one target's distribution from the backbone's features, ``p(x | features)``.
 
-    One with :attr:`preconditioned` takes a third argument, ``own: NoisyCode | None = None``, and begins from it: the network need then not pass on what the
-    modality's own noisy code says. Real numbers take :meth:`NoisyCode.around <mmcore.modality.NoisyCode.around>`, classes
-    have :meth:`NoisyCode.log_likelihood <mmcore.modality.NoisyCode.log_likelihood>` added to their logits. Without it a sampler adds up small errors of a code of few
-    elements, and its answers spread too little or too much.
+    One with :attr:`preconditioned` takes a third argument, ``own: NoisyCode | None = None``: what its modality's own noisy code says, which it joins by
+    :meth:`NoisyCode.around <mmcore.modality.NoisyCode.around>` with what the network says. It is for real values with a deviation each, few beside others: without it a sampler adds up small errors
+    of the network, and answers spread too little or too much. Pixels with one deviation for all keep noise by it. Classes are better without: beside others they
+    then settle last, by what the others have become.
     """
 
     preconditioned: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-r"""What a modality's own noisy code says of it by itself: where a decoder begins, so that the network need only add what the rest says.
+r"""What a modality's own noisy code says of it by itself: where a decoder of few numbers begins, so that the network need only say what all else does.
 
 In the space a generated modality has :math:`z_i = W_t^{(i)} E_i + \sigma_t \epsilon`. Near :math:`t = 0` that is nearly all there is to know: a network that had to
 pass it on through its layers would do so with an error that is large beside :math:`\sigma_t`, and a sampler adds up such errors from step to step. So the
@@ -45,25 +45,6 @@ class NoisyCode:
         W, variance, s2 = self._wide(self.weight), self._wide(self.sigma.square()), (2 * log_scale).exp()
         power = variance + s2 * W.square()
         return (mean * variance + s2 * W * self.z) / power, log_scale + 0.5 * (variance / power).log()
-
-    def log_likelihood(self, codes: Tensor) -> Tensor:
-        r"""``log p(z | k)`` of classes by their codes, to a constant of each row.
-
-        .. math:: \frac{W \langle z, e_k \rangle - W^2 |e_k|^2 / 2}{\sigma^2}
-
-        Added to the logits of what else is known it is Bayes' rule.
-
-        Args:
-            codes: ``(K, C)``; of a code ``(B, C)``, or of one ``(B, C, *grid)`` at each place.
-
-        Returns:
-            ``(B, K)`` or ``(B, K, *grid)``.
-        """
-        codes = codes.to(self.z.dtype)
-        along = torch.einsum("bc...,kc->bk...", self.z, codes)
-        length = codes.square().sum(1).reshape(-1, *[1] * (self.z.ndim - 2)) / 2
-        pull = self.weight / self.sigma.square()
-        return self._wide(pull) * (along - self._wide(self.weight) * length)
 
     def _wide(self, x: Tensor) -> Tensor:
         return x.reshape(-1, *[1] * (self.z.ndim - 1))

@@ -300,6 +300,10 @@ class JointModel(nn.Module):
         # A network need not have parameters.
         return cast(Tensor, self.frame._scale).device
 
+    def begins(self, task: str) -> bool:
+        """Whether this task's head begins from its target's own noisy code."""
+        return self.reading == "codes" and bool(getattr(self.decoders[task], "preconditioned", False))
+
     def divisible(self, m: Modality) -> bool:
         """Whether this modality can be inpainted: a sample observed in part, element by element, and not turned as a whole."""
         return m.divisible and m.name not in self.trained_encoders

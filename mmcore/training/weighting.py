@@ -113,12 +113,15 @@ def balance(model: JointModel, t: Tensor) -> Tensor:
     A real-valued target's likelihood has a learned deviation, whose square falls with the noise
     about as ``σ_t² / (σ_t² + W_t²)``, the posterior variance of a standard normal code. This factor undoes it:
     the mean is trained by about its squared error at every ``t``, where else the nearly clean
-    steps would drown the others. Discrete targets, and those without a code, have 1.
+    steps would drown the others. Discrete targets, those without a code, and those whose head begins from its own noisy code have 1: such a head's gradient
+    falls with the noise by itself.
     """
     level = model.process.level(t)
     noise = model.process.by_modality(level.sigma.square())
     share = noise / (noise + level.W.square())
-    return model.driver.by_task(torch.where(model.driver.discrete, 1.0, share), 1.0).to(torch.get_default_dtype())
+    factors = model.driver.by_task(torch.where(model.driver.discrete, 1.0, share), 1.0).to(torch.get_default_dtype())
+    begins = [model.begins(task.name) for task in model.tasks]
+    return torch.where(torch.tensor(begins, device=t.device), 1.0, factors) if any(begins) else factors
 
 
 class FixedWeights(nn.Module):

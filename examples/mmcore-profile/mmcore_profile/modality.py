@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, RequestError, Rng, Space, Spec
-from mmcore.modality import NoisyCode
 from mmcore.modality.heads import PooledHead, SpatialHead
 from mmcore.modality.likelihood import bounded_log_scale, gaussian, total
 
@@ -111,7 +110,6 @@ class ProfileEncoder(Encoder):
 class ProfileDecoder(Decoder):
     """``(B, 2, 2, 8)``: means and log deviations."""
 
-    preconditioned = True
     mean: Tensor
 
     def __init__(self, width: int, space: Space, shape: tuple[int, ...], mean: Tensor, std: float) -> None:
@@ -125,13 +123,11 @@ class ProfileDecoder(Decoder):
         else:
             self.head = PooledHead(width, space, 2 * channels * length)
 
-    def forward(self, features: Tensor, t: Tensor, own: NoisyCode | None = None) -> Tensor:
-        out, raw = self.head(features).reshape(len(features), 2, *self.shape).unbind(1)
-        log_scale = bounded_log_scale(raw)
-        if own is not None:
-            # The head says what all else makes of the code; Bayes' rule adds what its own noisy code says.
-            out, log_scale = own.around(out, log_scale)
-        return torch.stack([self.mean + self.std * out, log_scale + math.log(self.std)], dim=1)
+    def forward(self, features: Tensor, t: Tensor) -> Tensor:
+        out = self.head(features).reshape(len(features), 2, *self.shape)
+        mean = self.mean + self.std * out[:, 0]
+        log_scale = bounded_log_scale(out[:, 1]) + math.log(self.std)
+        return torch.stack([mean, log_scale], dim=1)
 
     def point(self, params: Tensor) -> Tensor:
         return params[:, 0].clamp(0, 1)

@@ -13,9 +13,8 @@ from torch.nn import functional as F
 from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, RequestError, Rng, Space, Spec, files
 from mmcore.data.decode import READERS
 from mmcore.limits import FILE, SPACE, takes
-from mmcore.modality import NoisyCode
 from mmcore.modality.heads import PooledHead
-from mmcore.modality.likelihood import bounded_log_scale, gaussian, total, unbounded_log_scale
+from mmcore.modality.likelihood import bounded_log_scale, gaussian, total
 from mmcore.options import above, require, whole
 
 MAX_LOG_KAPPA = 14.0
@@ -137,20 +136,14 @@ class ClipEncoder(Encoder):
 class VectorDecoder(Decoder):
     """``(B, width + 1)``: the mean, and a raw log deviation last."""
 
-    preconditioned = True
-
     def __init__(self, features: int, space: Space, width: int, scale: float) -> None:
         super().__init__()
         self.scale = scale
         self.head = PooledHead(features, space, width + 1)
 
-    def forward(self, features: Tensor, t: Tensor, own: NoisyCode | None = None) -> Tensor:
-        mean, raw = self.head(features).tensor_split([-1], dim=1)
-        log_scale = bounded_log_scale(raw + math.log(self.scale))
-        if own is not None:
-            mean, log_scale = own.around(mean, log_scale - math.log(self.scale))
-            log_scale = log_scale + math.log(self.scale)
-        return torch.cat([mean * self.scale, unbounded_log_scale(log_scale)], dim=1)
+    def forward(self, features: Tensor, t: Tensor) -> Tensor:
+        out = self.head(features)
+        return torch.cat([out[:, :-1] * self.scale, out[:, -1:] + math.log(self.scale)], dim=1)
 
     def point(self, params: Tensor) -> Tensor:
         return params[:, :-1]
@@ -168,26 +161,16 @@ def vector_loss(params: Tensor, target: Tensor, where: Tensor | None = None) -> 
 class SphereDecoder(Decoder):
     """``(B, width + 1)``: a direction of any length, and ``log κ`` last."""
 
-    preconditioned = True
-
     def __init__(self, features: int, space: Space, width: int, scale: float) -> None:
         super().__init__()
-        self.width, self.scale = width, scale
+        self.width = width
         self.head = PooledHead(features, space, width + 1)
         # A fixed direction to begin with: the head starts at zero, which has none.
         self.register_buffer("start", torch.full((width,), width**-0.5), persistent=False)
 
-    def forward(self, features: Tensor, t: Tensor, own: NoisyCode | None = None) -> Tensor:
-        along, raw = self.head(features).tensor_split([-1], dim=1)
-        params = torch.cat([along + self.start, raw + 1.0], dim=1)  # type: ignore[operator]
-        if own is None:
-            return params
-        # log p(z | x) is linear in x, whose length is 1, as the log density of a von Mises and Fisher distribution is: Bayes' rule adds the two directions.
-        direction, kappa = _sphere(params)
-        pull = own.weight / (self.scale * own.sigma.square())
-        total = kappa[:, None] * direction + pull[:, None] * own.z
-        log_kappa = total.norm(dim=1, keepdim=True).clamp(min=1e-6).log()
-        return torch.cat([total, MAX_LOG_KAPPA * torch.atanh((log_kappa / MAX_LOG_KAPPA).clamp(-0.999, 0.999))], dim=1)
+    def forward(self, features: Tensor, t: Tensor) -> Tensor:
+        out = self.head(features)
+        return torch.cat([out[:, :-1] + self.start, out[:, -1:] + 1.0], dim=1)  # type: ignore[operator]
 
     def point(self, params: Tensor) -> Tensor:
         return _sphere(params)[0]

@@ -1,5 +1,6 @@
 """Images: encoder, decoder and the dequantised Gaussian likelihood."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -236,10 +237,7 @@ class ImageEncoder(Encoder):
 
 
 class ImageDecoder(Decoder):
-    """A Gaussian per pixel; one deviation per image.
-
-    It does not begin from its own noisy code: pixels tell of one another, and with one deviation for all of them the noise of those that are certain would stay.
-    """
+    """A Gaussian per pixel; one deviation per image."""
 
     def __init__(self, width: int, space: Space, shape: tuple[int, ...], mean: float, std: float) -> None:
         super().__init__()

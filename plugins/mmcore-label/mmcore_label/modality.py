@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, OptionError, RequestError, Rng, Space, Spec
 from mmcore.limits import SPACE, takes
-from mmcore.modality import NoisyCode
 from mmcore.modality.heads import PooledHead
 from mmcore.modality.likelihood import bernoulli, categorical, total
 from mmcore.options import require, whole
@@ -63,7 +62,7 @@ class LabelModality(Modality):
         return LabelEncoder(self.frequencies, self.multi)
 
     def decoder(self, width: int, space: Space) -> Decoder:
-        return LabelDecoder(width, space, self.frequencies, self.multi)
+        return LabelDecoder(width, space, self.classes, self.multi)
 
     def loss(self) -> LossTerm:
         return LabelLoss(self.multi)
@@ -222,33 +221,16 @@ class LabelEncoder(Encoder):
         return (hot - self.mean) * self.scale
 
 
-def _lengths(frequencies: Tensor) -> Tensor:
-    """Half of each class's squared code ``|e_k|²``, less what is the same for all; with ``multi`` half the difference of an element's two squares: ``(K,)``."""
-    square = 1 / (frequencies * (1 - frequencies))
-    # (δ_jk - f_j) s_j: its square is s_k² (1 - 2 f_k) and the sum of f_j² s_j².
-    return square * (1 - 2 * frequencies) / 2
-
-
 class LabelDecoder(Decoder):
     """Logits ``(B, K)``."""
 
-    preconditioned = True
-
-    def __init__(self, width: int, space: Space, frequencies: Tensor, multi: bool) -> None:
+    def __init__(self, width: int, space: Space, classes: int, multi: bool) -> None:
         super().__init__()
         self.multi = multi
-        self.head = PooledHead(width, space, len(frequencies))
-        self.register_buffer("scale", (frequencies * (1 - frequencies)).rsqrt(), persistent=False)
-        self.register_buffer("length", _lengths(frequencies), persistent=False)
+        self.head = PooledHead(width, space, classes)
 
-    def forward(self, features: Tensor, t: Tensor, own: NoisyCode | None = None) -> Tensor:
-        logits = self.head(features)
-        if own is None:
-            return logits
-        # log p(z | class), to what is the same for all: codes differ from one another in one element each, or with ``multi`` element by element.
-        scale, length = (x.to(own.z.dtype) for x in (self.scale, self.length))  # type: ignore[operator]
-        weight, sigma = own.weight[:, None], own.sigma[:, None]
-        return logits + weight * (own.z * scale - weight * length) / sigma.square()
+    def forward(self, features: Tensor, t: Tensor) -> Tensor:
+        return self.head(features)
 
     def point(self, params: Tensor) -> Tensor:
         return params > 0 if self.multi else params.argmax(1)

@@ -13,7 +13,6 @@ from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, OptionError, Re
 from mmcore.data.batch import read_alike
 from mmcore.data.decode import picture
 from mmcore.limits import SPACE, takes
-from mmcore.modality import NoisyCode
 from mmcore.modality.heads import PooledHead, SpatialHead
 from mmcore.modality.likelihood import categorical, total
 from mmcore.options import SIDES, one_of, require, sides, whole
@@ -94,7 +93,7 @@ class MaskModality(Modality):
         return MaskEncoder(self.frequencies, self.void)
 
     def decoder(self, width: int, space: Space) -> Decoder:
-        return MaskDecoder(width, space, self.frequencies, self.spec.shape)
+        return MaskDecoder(width, space, self.classes, self.spec.shape)
 
     def loss(self) -> LossTerm:
         return MaskLoss(self.classes, self.void)
@@ -183,12 +182,6 @@ class MaskModality(Modality):
         return torch.bucketize(torch.special.ndtr(field), edges)
 
 
-def codes_of(frequencies: Tensor) -> Tensor:
-    """The code of each class, ``(K, C)``; of two classes the second's element alone."""
-    scaled = (torch.eye(len(frequencies)) - frequencies) / (frequencies * (1 - frequencies)).sqrt()
-    return scaled[:, 1:] if len(frequencies) == 2 else scaled
-
-
 class MaskEncoder(Encoder):
     """The centred, scaled one-hot code of each pixel; zero where void."""
 
@@ -197,7 +190,8 @@ class MaskEncoder(Encoder):
     def __init__(self, frequencies: Tensor, void: int | None) -> None:
         super().__init__()
         self.void = void
-        self.register_buffer("table", codes_of(frequencies), persistent=False)
+        scaled = (torch.eye(len(frequencies)) - frequencies) / (frequencies * (1 - frequencies)).sqrt()
+        self.register_buffer("table", scaled[:, 1:] if len(frequencies) == 2 else scaled, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         code = F.embedding(x.clamp(0, len(self.table) - 1), self.table)
@@ -209,21 +203,15 @@ class MaskEncoder(Encoder):
 class MaskDecoder(Decoder):
     """Logits ``(B, K, H, W)``."""
 
-    preconditioned = True
-    table: Tensor
-
-    def __init__(self, width: int, space: Space, frequencies: Tensor, size: tuple[int, ...]) -> None:
+    def __init__(self, width: int, space: Space, classes: int, size: tuple[int, ...]) -> None:
         super().__init__()
-        classes = len(frequencies)
-        self.register_buffer("table", codes_of(frequencies), persistent=False)
         self.shape = (classes, *size)
         grid = len(space.grid)
         self.map = SpatialHead(width, space, classes, size) if grid == 2 else None
         self.flat = None if grid == 2 else PooledHead(width, space, torch.Size(self.shape).numel())
 
-    def forward(self, features: Tensor, t: Tensor, own: NoisyCode | None = None) -> Tensor:
-        logits = self.map(features) if self.map is not None else self.flat(features).unflatten(1, self.shape)  # type: ignore
-        return logits if own is None else logits + own.log_likelihood(self.table)
+    def forward(self, features: Tensor, t: Tensor) -> Tensor:
+        return self.map(features) if self.map is not None else self.flat(features).unflatten(1, self.shape)  # type: ignore
 
     def point(self, params: Tensor) -> Tensor:
         return params.argmax(1)
