@@ -38,13 +38,11 @@ class Gains:
 
     Attributes:
         shown: of each code element, ``(B, D)``, what brings it to unit variance, 0 where its noise is idle; where the space is read as it is, of that, ``(B, C, 1, …)``.
-        here: ``(B, D)``, 1 at elements of which a head is told, else 0; None where heads are told nothing.
-        weight: ``(B, N)``, ``W`` of what heads are told, 0 elsewhere.
+        weight: ``(B, N)``, ``W`` of what heads are told, 0 elsewhere; None where they are told nothing.
         sigma: ``(B, N)``, ``σ`` of the same, 1 elsewhere.
     """
 
     shown: Tensor
-    here: Tensor | None = None
     weight: Tensor | None = None
     sigma: Tensor | None = None
 
@@ -82,6 +80,8 @@ class JointModel(nn.Module):
         driver: what follows from roles and timesteps.
         heads: the tasks' decoders and losses.
         encoders: by modality.
+        reading: how noisy latents are read, ``"codes"`` or ``"space"``.
+        beginning: the variables whose heads begin from their own noisy code.
         backbone: the shared network.
         features: how many channels its output has.
         decoders: by task.
@@ -130,6 +130,9 @@ class JointModel(nn.Module):
         single = [m.discrete and not m.spec.shape for m in self.modalities]
         self.driver = Driver(process, space, placement.sizes, columns, len(names), discrete, single)
         self.reading = reading
+        self.beginning = frozenset(
+            self.variables[column].name for task, column in zip(tasks, columns, strict=True) if self.begins(task.name)
+        )
         self.config: Composition | None = None
         self.configuration: dict[str, object] | None = None
 
@@ -213,13 +216,11 @@ class JointModel(nn.Module):
         sigma = process.by_modality(level.sigma)
         power = torch.where(drive.shown, (level.W.square() + sigma.square()).rsqrt(), 0.0)
         shown = frame.by_code(power.to(dtype))
-        weight, sigma = (
-            torch.where(drive.shown, x, nothing).to(dtype) for x, nothing in ((level.W, 0.0), (sigma, 1.0))
-        )
-        here = frame.by_code(drive.shown.to(dtype))
+        weight = torch.where(drive.shown, level.W, 0.0).to(dtype)
+        sigma = torch.where(drive.shown, sigma, 1.0).to(dtype)
         if drive.known is not None:
-            shown, here = (torch.where(drive.known, 0.0, x) for x in (shown, here))
-        return Gains(shown, here, weight, sigma)
+            shown = torch.where(drive.known, 0.0, shown)
+        return Gains(shown, weight, sigma) if self.beginning else Gains(shown)
 
     def read_by(self, z: Tensor, gains: Gains) -> Read:
         """As :meth:`read`, by gains at hand.
@@ -227,10 +228,10 @@ class JointModel(nn.Module):
         Noise is idle at elements that hold no code which is generated: all that it could do there is to hide the condition. So is, of a repeated code, all noise
         but that along the code.
         """
-        if gains.here is None:
+        if self.reading == "space":
             return Read(z * gains.shown)
         codes = self.frame.take(z)
-        return Read(self.frame.show(codes * gains.shown), codes * gains.here, gains.weight, gains.sigma)
+        return Read(self.frame.show(codes * gains.shown), codes, gains.weight, gains.sigma)
 
     def condition(self, placed: Tensor, drive: Drive) -> Tensor:
         """The network's conditioning input: observed clean latents, then a mask of where they are, ``(B, 2 C, *grid)``."""
@@ -266,19 +267,16 @@ class JointModel(nn.Module):
         return self.heads.predict(features, timesteps, self._own(read))
 
     def _own(self, read: Read) -> dict[str, NoisyCode]:
-        """Each modality's own noisy code, by name; none where heads do not begin from it."""
+        """The own noisy codes of those modalities whose heads begin from them, by name."""
         if read.codes is None or read.weight is None or read.sigma is None:
             return {}
-        weights, sigmas = (
-            read.weight.expand(len(read.codes), -1).unbind(1),
-            read.sigma.expand(len(read.codes), -1).unbind(1),
-        )
-        return {
-            m.name: NoisyCode(self._unturned(m.name, part.reshape(-1, *m.code)), weight, sigma)
-            for m, part, weight, sigma in zip(
-                self.modalities, self.frame.split(read.codes), weights, sigmas, strict=True
-            )
-        }
+        rows, found = len(read.codes), {}
+        for i, (m, part) in enumerate(zip(self.modalities, self.frame.split(read.codes), strict=True)):
+            if m.name in self.beginning:
+                weight, sigma = (x[:, i].expand(rows) for x in (read.weight, read.sigma))
+                z = self._unturned(m.name, part.reshape(-1, *m.code))
+                found[m.name] = NoisyCode(z * (weight > 0).reshape(-1, *[1] * (z.ndim - 1)), weight, sigma)
+        return found
 
     def _unturned(self, name: str, code: Tensor) -> Tensor:
         """A code as the modality's own encoder gives it: a trained one is turned as a whole."""

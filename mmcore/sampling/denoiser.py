@@ -258,7 +258,7 @@ class Denoiser:
             told, timesteps = (x.expand(-1, len(self.known), -1) for x in (told, timesteps))
         parts = [
             [None] * len(steps) if x is None else x.unflatten(0, (-1, count)).unbind()
-            for x in (gains.shown, gains.here, gains.weight, gains.sigma)
+            for x in (gains.shown, gains.weight, gains.sigma)
         ]
         each = map(Gains, *parts)
         return zip(steps, map(_Path, told.unbind(), timesteps.unbind(), each, weight.unbind()), strict=True)
