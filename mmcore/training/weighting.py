@@ -58,7 +58,7 @@ class ClippedSnr(Simple):
 
     After "Efficient Diffusion Training via Min-SNR Weighting Strategy" (Hang et al. 2023), for predictions of the clean latent.
     It is ``simple`` times the target's own signal-to-noise ratio, clipped: ``min((W_t^(i) / σ_t)², 5)``, divided by its mean over ``t``.
-    Targets without a code keep the factor 1.
+    Classes, which are answered at ``T`` where there is no signal, and targets without a code keep the factor 1.
     """
 
     def factors(self, model: JointModel, t: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class ClippedSnr(Simple):
     def _clipped(model: JointModel, t: Tensor) -> Tensor:
         level = model.process.level(t)
         ratio = level.W / model.process.by_modality(level.sigma)
-        return model.driver.by_task(ratio.square().clamp(max=GAMMA), 1.0)
+        return model.driver.by_task(torch.where(model.driver.discrete, 1.0, ratio.square().clamp(max=GAMMA)), 1.0)
 
 
 class Elbo:
