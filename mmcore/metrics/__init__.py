@@ -2,6 +2,7 @@
 
 from mmcore.metrics.bound import Bound, Estimate, Terms, evaluate
 from mmcore.metrics.distances import frechet, frechet_distance, kernel, precision, precision_recall, recall
+from mmcore.metrics.draws import Calibrated, Diagram, calibration
 from mmcore.metrics.figure import Figure, average, bootstrap, table
 from mmcore.metrics.questions import class_probabilities, report
 from mmcore.metrics.scores import accuracy, calibration_error, cosine, mean_iou, retrieval
@@ -9,6 +10,8 @@ from mmcore.metrics.squeezenet import SqueezeNet, extract, lpips
 
 __all__ = [
     "Bound",
+    "Calibrated",
+    "Diagram",
     "Estimate",
     "Figure",
     "SqueezeNet",
@@ -16,6 +19,7 @@ __all__ = [
     "accuracy",
     "average",
     "bootstrap",
+    "calibration",
     "calibration_error",
     "class_probabilities",
     "cosine",
