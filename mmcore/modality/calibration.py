@@ -29,7 +29,6 @@ LEVELS = (50, 80, 95)
 _ENTRIES = 8
 """Vectors of more numbers are not told number by number."""
 _TIE = 1e-9
-_TOGETHER = 4096
 
 
 @attrs.frozen(eq=False)
@@ -123,14 +122,7 @@ def numbers(draws: Tensor, truth: Tensor, known: Tensor | None = None, *, entrie
     ordered = _ordered(x)
     score = _crps(ordered, y)
     scores = {"crps": _over(score, known)}
-    # Some elements at a time: pictures have many.
-    some = (slice(k, k + _TOGETHER) for k in range(0, y.shape[1], _TOGETHER))
-    ranks = {
-        "": sum(
-            (_counted(x[..., k], y[:, k], known[:, k]) for k in some),
-            torch.zeros(len(y), RANKS, dtype=x.dtype, device=x.device),
-        )
-    }
+    ranks = {"": _counted(x, y, known)}
     means = {f"width_{level}": _over(width, known) for level, width in _widths(ordered).items()}
     error = (x.mean(0) - y).square()
     variance = (1 + 1 / len(x)) * x.var(0)
@@ -334,8 +326,13 @@ def _shares(below: Tensor, equal: Tensor, M: int) -> Tensor:
 
 
 def _counted(draws: Tensor, truth: Tensor, known: Tensor) -> Tensor:
-    """How many elements of a row are in each bin of ranks, ``(B, RANKS)``."""
-    return places(draws, truth).where(known[..., None], 0).sum(1)
+    """How many elements of a row are in each bin of ranks, ``(B, RANKS)``: the sum of :func:`places`, which is the same for the same ranks."""
+    M = len(draws)
+    pair = (draws < truth).sum(0) * (M + 1) + (draws == truth).sum(0)
+    kinds = torch.arange((M + 1) ** 2, device=truth.device)
+    counts = torch.zeros(len(truth), len(kinds), dtype=torch.float64, device=truth.device)
+    counts.scatter_add_(1, pair, known.double())
+    return counts @ _shares(kinds // (M + 1), kinds % (M + 1), M)
 
 
 def _over(values: Tensor, known: Tensor) -> Tensor:

@@ -363,3 +363,9 @@ def test_scores_are_best_at_the_true_distribution_by_enumeration() -> None:
             expected = [float((q[pairs[:, 0]] * q[pairs[:, 1]] * truth[pairs[:, 2]] * scores).sum()) for q in grid]
             best = min(range(len(grid)), key=expected.__getitem__)
             assert torch.equal(grid[best], truth), name
+
+
+def test_ranks_are_counted_as_places_say() -> None:
+    x = normal(0, 7, 6, 5).mul(1.5).round()
+    y = normal(1, 6, 5).mul(1.5).round()
+    torch.testing.assert_close(numbers(x, y).ranks[""], places(x, y).sum(1))
