@@ -19,6 +19,7 @@ from mmcore.modality.calibration import LEVELS, RANKS, Calibration, least
 from mmcore.model.joint import JointModel
 from mmcore.sampling import sample
 
+DRAWS, ROWS = 39, 200
 FEW = 100
 """Of fewer rows an interval of a share is wider than ± 0.1, and that is told."""
 Kind = Literal["ranks", "coverage", "reliability", "spread"]
@@ -106,8 +107,8 @@ def calibration(
     table: Table,
     questions: Sequence[str] | None = None,
     *,
-    draws: int = 39,
-    rows: int = 200,
+    draws: int = DRAWS,
+    rows: int = ROWS,
     seed: int = 0,
     resamples: int | None = None,
     batch_size: int = 500,

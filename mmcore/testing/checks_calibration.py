@@ -81,7 +81,13 @@ def proper(c: Context) -> None:
     told = wrong is None
     for name, score in few.items():
         if name in more:
-            _hold(c, more[name] - score, f"score {name!r} of {_MORE} draws beside that of {_FEW}", both=True)
+            _hold(
+                c,
+                more[name] - score,
+                f"score {name!r} of {_MORE} draws beside that of {_FEW}",
+                size=_size(score),
+                both=True,
+            )
     if wrong is not None:
         rivals["always wrong"] = wrong.expand(_FEW, *wrong.shape)
     for what, draws in rivals.items():
@@ -89,8 +95,9 @@ def proper(c: Context) -> None:
         for name, score in few.items():
             if name not in worse:
                 c.fail(f"no score {name!r} of draws that are {what}", "the same scores, whatever the draws")
+            gap = worse[name] - score
             told |= _hold(
-                c, worse[name] - score, f"score {name!r} of draws that are {what}, less that of the truth's own"
+                c, gap, f"score {name!r} of draws that are {what}, less that of the truth's own", size=_size(score)
             )
     if not told:
         c.fail("scores that are no worse for any other draws", "one at least that is")
@@ -129,7 +136,7 @@ def exchangeable(c: Context) -> None:
     for name, x in found.spreads.items():
         gap = (x[:, :1] - x[:, 1:]).double()
         if not heavy(gap).any():
-            _hold(c, gap, f"spread {name!r}, the predicted variance less the square error", both=True)
+            _hold(c, gap, f"spread {name!r}, the predicted variance less the square error", size=_size(x), both=True)
 
 
 def _rows_of(c: Context, params: Tensor, n: int, draws: int, purpose: str) -> Tensor:
@@ -156,13 +163,13 @@ def _wrong(c: Context, truth: Tensor) -> Tensor | None:
     return torch.where(same, pool[other[0]], pool[:1])
 
 
-def _hold(c: Context, gap: Tensor, what: str, *, both: bool = False) -> bool:
-    """Fail where the mean of ``gap (n, …)`` lies below 0, or with ``both`` away from it; whether it lies above."""
+def _hold(c: Context, gap: Tensor, what: str, *, size: float = 1.0, both: bool = False) -> bool:
+    """Fail where the mean of ``gap (n, …)`` lies below 0, or with ``both`` away from it; whether it lies above. ``size`` is of what it rounds."""
     gap = gap.reshape(len(gap), -1)
     gap = gap[~gap.isnan().any(1)].double()
     if len(gap) < 2:
         return False
-    mean, bound = gap.mean(0), mean_bound(gap)
+    mean, bound = gap.mean(0), mean_bound(gap) + 1e-9 * size
     wrong = mean.abs() > bound if both else mean < -bound
     if wrong.any():
         at = int(wrong.nonzero()[0])
@@ -171,3 +178,8 @@ def _hold(c: Context, gap: Tensor, what: str, *, both: bool = False) -> bool:
             "0" if both else "at least 0",
         )
     return bool((mean > bound).any())
+
+
+def _size(x: Tensor) -> float:
+    """How large figures are."""
+    return float(x.double().nan_to_num().abs().max())
