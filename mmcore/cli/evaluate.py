@@ -113,7 +113,8 @@ def evaluate(
         # Joint samples have no truth, and are measured beside the others.
         texts = [text for text in ask if text.strip() != "joint"] if ask and figures else ask
         counts = {"draws": answers or DRAWS, "rows": limit or ROWS}
-        calibrated = metrics.calibration(model, rows, texts or None, **counts, **how)
+        # As many draws are always asked, whatever a run's own samples are.
+        calibrated = metrics.calibration(model, rows, texts or ask, **counts, **{**how, "draw": True})
         if kept:
             save(run, calibrated, what)
     if as_json:

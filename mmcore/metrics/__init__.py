@@ -5,7 +5,7 @@ from mmcore.metrics.distances import frechet, frechet_distance, kernel, precisio
 from mmcore.metrics.draws import Calibrated, Diagram, calibration
 from mmcore.metrics.figure import Figure, average, bootstrap, table
 from mmcore.metrics.questions import class_probabilities, report
-from mmcore.metrics.scores import accuracy, calibration_error, cosine, mean_iou, retrieval
+from mmcore.metrics.scores import accuracy, calibration_error, cosine, log_score, mean_iou, retrieval
 from mmcore.metrics.squeezenet import SqueezeNet, extract, lpips
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "frechet",
     "frechet_distance",
     "kernel",
+    "log_score",
     "lpips",
     "mean_iou",
     "precision",

@@ -87,12 +87,10 @@ def section(data: Mapping[str, Any], folder: Path) -> str:
     """
     path = folder / NAME
     try:
-        rows, draws = data["rows"], data["draws"]
+        rows, draws = str(data["rows"]), _count(data["draws"])
         figures = {str(name): _figure(figure) for name, figure in data["figures"].items()}
         diagrams = [_diagram(diagram) for diagram in data["diagrams"]]
         notes = [str(note) for note in data["notes"]]
-        if not isinstance(rows, str) or not isinstance(draws, int) or isinstance(draws, bool):
-            raise TypeError("rows or draws of another kind")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedError(f"{path}: holds no calibration as mmcore evaluate writes it ({error})") from error
     if data.get("model") != _weights(folder):
@@ -140,15 +138,12 @@ def _rows(figures: Mapping[str, Figure], count: int) -> str:
 
 
 def _figure(data: Any) -> Figure:
-    n = data["n"]
-    if not isinstance(n, int) or isinstance(n, bool):
-        raise TypeError(f"n = {n!r}")
-    return Figure(_number(data["value"]), n, _number(data["low"]), _number(data["high"]))
+    return Figure(_number(data["value"]), _count(data["n"]), _number(data["low"]), _number(data["high"]))
 
 
 def _diagram(data: Any) -> Diagram:
     if data["kind"] not in KINDS or not data["points"]:
-        raise ValueError(f"a diagram of {data['kind']!r}")
+        raise ValueError("a diagram of no kind, or without points")
     points = tuple(
         Point(**{side: _number(point[side]) for side in ("x", "y", "low", "high", "n")}) for point in data["points"]
     )
@@ -157,5 +152,11 @@ def _diagram(data: Any) -> Diagram:
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not -_MOST < value < _MOST:
-        raise TypeError(f"{value!r} for a number")
+        raise TypeError("something else for a number")
     return float(value)
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 62:
+        raise TypeError("something else for a count")
+    return value
