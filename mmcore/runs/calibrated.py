@@ -10,8 +10,9 @@ from typing import Any
 
 from mmcore.errors import RequestError
 from mmcore.limits import RECORD
-from mmcore.metrics.draws import KINDS, Calibrated, Diagram, Point, wanted
+from mmcore.metrics.draws import Calibrated
 from mmcore.metrics.figure import Figure
+from mmcore.metrics.telling import KINDS, Diagram, Point, wanted
 from mmcore.runs.diagrams import READING, STYLE, svg
 from mmcore.store.folder import replace_file
 from mmcore.store.reading import DamagedError, opened, parse_json, read_bytes
@@ -66,7 +67,10 @@ def _weights(folder: Path) -> str:
         DamagedError: they cannot be read.
     """
     with opened(folder / "model" / "model.safetensors") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        found = hashlib.sha256()
+        while part := file.read(1 << 20):
+            found.update(part)
+    return found.hexdigest()
 
 
 def table(found: Calibrated) -> str:

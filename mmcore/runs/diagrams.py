@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from mmcore.metrics.draws import Diagram, Point
+from mmcore.metrics.telling import Diagram, Point
 
 WIDTH, HEIGHT = 320, 230
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 26, 40

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from mmcore import RequestError, Rng, Spec
-from mmcore.metrics.draws import _Told, wanted
 from mmcore.metrics.figure import Figure
+from mmcore.metrics.telling import Told, wanted
 from mmcore.modality.calibration import (
     CONFIDENCES,
     RANKS,
@@ -264,7 +264,7 @@ def test_the_calibration_error_of_draws_that_are_too_sure() -> None:
 
 
 def told(found: Calibration, draws: int = 39, **options: Any) -> dict[str, Figure]:
-    figures = _Told("a->b", "b", draws, {"seed": 0, "resamples": 200, **options}).figures(found)
+    figures = Told("a->b", "b", draws, {"seed": 0, "resamples": 200, **options}).figures(found)
     return {name.removeprefix("a->b b."): figure for name, figure in figures.items()}
 
 

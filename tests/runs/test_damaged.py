@@ -18,7 +18,8 @@ from mmcore.cli import program
 from mmcore.config.resolve import configured
 from mmcore.errors import ConfigError
 from mmcore.metrics import Figure
-from mmcore.metrics.draws import KINDS, Calibrated, Diagram, Point
+from mmcore.metrics.draws import Calibrated
+from mmcore.metrics.telling import KINDS, Diagram, Point
 from mmcore.runs import calibrated, report
 from mmcore.runs.run import train
 from tests.runs.test_resumed import tables
