@@ -19,15 +19,32 @@ def evaluate(
     observed: Annotated[list[str] | None, typer.Option(help="Condition on this variable; may be repeated.")] = None,
     draws: Annotated[int, typer.Option(min=2, help="Draws of t and noise per row, an even number.")] = 16,
     limit: Annotated[
-        int | None, typer.Option("--rows", min=1, help="At most so many rows, spread evenly; by default all.")
+        int | None,
+        typer.Option(
+            "--rows", min=1, help="At most so many rows, spread evenly; by default all, and 200 for --calibration."
+        ),
     ] = None,
     figures: Annotated[
         bool, typer.Option("--metrics", help="Also ask the model, and measure its answers beside the rows.")
     ] = False,
+    calibration: Annotated[
+        bool,
+        typer.Option(
+            "--calibration",
+            help="Also ask each row many times, and tell whether the draws are spread as the truth is: --answers × --rows samples of each question.",
+        ),
+    ] = False,
     ask: Annotated[
         list[str] | None,
         typer.Option(
-            help="With --metrics: joint, or such as 'image->label'; may be repeated. By default each variable from all others."
+            help="With --metrics or --calibration: joint, or such as 'image->label'; may be repeated. By default each variable from all others."
+        ),
+    ] = None,
+    answers: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="With --calibration: draws of each answer, by default 39, the fewest that tell 95 % intervals; 9 tell those of 80 %.",
         ),
     ] = None,
     weights: Annotated[
@@ -38,13 +55,17 @@ def evaluate(
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="With --metrics: of the sampler; by default as the run samples.")
+        int | None,
+        typer.Option(min=1, help="With --metrics or --calibration: of the sampler; by default as the run samples."),
     ] = None,
     device: Device = "auto",
     seed: Annotated[int, typer.Option(help="Of the draws and samples.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """The variational bound of rows by its parts, with the error of its estimate; and figures of the model's answers, with intervals."""
+    """The variational bound of rows by its parts, with the error of its estimate; figures of the model's answers, with intervals; and their calibration.
+
+    Calibration of a run's own rows is kept in RUN/calibration.json, and mmcore report shows its diagrams.
+    """
     registry = registry_of(context)
     import json
 
@@ -52,16 +73,26 @@ def evaluate(
     from mmcore.config import SamplingOptions
     from mmcore.data import Table
     from mmcore.metrics.bound import evaluate
+    from mmcore.metrics.draws import DRAWS, ROWS
+    from mmcore.runs.calibrated import check_own, save, table
     from mmcore.runs.run import Run, rows_with
     from mmcore.store.model import load
     from mmcore.training.loop import pick_device
 
     if set_ and source is None:
         raise RequestError("--set belongs to --source, which is not given; expected both or neither")
-    for option, given in (("--ask", ask), ("--weights", weights), ("--steps", steps)):
-        if given and not figures:
-            raise RequestError(f"{option} belongs to --metrics, which is not given; expected both or neither")
+    either = "--metrics or --calibration"
+    for option, given, owner, there in (
+        ("--ask", ask, either, figures or calibration),
+        ("--weights", weights, "--metrics", figures),
+        ("--steps", steps, either, figures or calibration),
+        ("--answers", answers, "--calibration", calibration),
+    ):
+        if given and not there:
+            raise RequestError(f"{option} belongs to {owner}, which is not given; expected both or neither")
     how: dict[str, Any]
+    if kept := calibration and source is None:
+        check_own(run)
     if source is None:
         opened = Run.open(run, registry)
         model, how = opened.model(device), opened.setup.config.sampling.how()
@@ -75,17 +106,28 @@ def evaluate(
         what = source
     rows = rows.spread(limit or len(rows))
     found = evaluate(model, rows, observed=observed or (), draws=draws, seed=seed)
-    answers = {}
-    if figures:
-        how |= {"seed": seed} | ({} if steps is None else {"steps": steps})
-        answers = metrics.report(model, rows, ask, weights=weights, **how)
+    how |= {"seed": seed} | ({} if steps is None else {"steps": steps})
+    measured = metrics.report(model, rows, ask, weights=weights, **how) if figures else {}
+    calibrated = None
+    if calibration:
+        # Joint samples have no truth, and are measured beside the others.
+        texts = [text for text in ask if text.strip() != "joint"] if ask and figures else ask
+        counts = {"draws": answers or DRAWS, "rows": limit or ROWS}
+        # As many draws are always asked, whatever a run's own samples are.
+        calibrated = metrics.calibration(model, rows, texts or ask, **counts, **{**how, "draw": True})
+        if kept:
+            save(run, calibrated, what)
     if as_json:
-        say(json.dumps(found.json() | {"metrics": {name: one.json() for name, one in answers.items()}}, indent=2))
+        told = found.json() | {"metrics": {name: one.json() for name, one in measured.items()}}
+        say(json.dumps(told if calibrated is None else told | {"calibration": calibrated.json()}, indent=2))
         return
     observing = f", given {', '.join(found.observed)}" if found.observed else ""
     say(f"bound on -log p over {found.rows} rows of {what}{observing}; ± is the standard error of its estimate\n")
     say(found.table())
     say(f"\nL0 has {found.space:.4g} nats more that belong to the space as a whole")
-    if answers:
+    if measured:
         say(f"\nanswers beside the rows, in {how['steps']} steps; in brackets the 95 % interval over the samples\n")
-        say(metrics.table(answers))
+        say(metrics.table(measured))
+    if calibrated is not None:
+        say(f"\n{calibrated.draws} draws of each answer beside its row; in brackets the 95 % interval over the rows\n")
+        say(table(calibrated))

@@ -3,7 +3,7 @@
 A question is ``"joint"``, or what is given and what is asked, ``"image->label"``, several of each by commas. What is
 neither is generated along. Which figures fit a variable follows from its spec:
 
-- integers without a shape are classes: calibration error and accuracy of the network's probabilities;
+- integers without a shape are classes: calibration error, log score and accuracy of the network's probabilities;
 - integers with a shape are maps of classes: mean intersection over union;
 - floats with one axis are vectors: cosine, and retrieval among the held-out rows;
 - floats ``(1 or 3, H, W)`` with limits are images: LPIPS, and the distances of sets in SqueezeNet's features, where there are weights.
@@ -205,6 +205,7 @@ class _Measure:
         if _is_class(m) and (p := self._probabilities(given, name, values)) is not None:
             figures["classifier_accuracy"] = scores.accuracy(p[known].argmax(1) + _low(m), truth, **self.options)
             figures["calibration_error"] = scores.calibration_error(p[known], truth - _low(m), **self.options)
+            figures["log_score"] = scores.log_score(p[known], truth - _low(m), **self.options)
         return figures | self._sets(m, answer, truth)
 
     def _own(self, m: Modality, answer: Tensor, truth: Tensor) -> dict[str, Figure]:

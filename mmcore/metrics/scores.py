@@ -35,14 +35,7 @@ def calibration_error(
     Raises:
         RequestError: shapes that do not fit, or rows that are no distribution.
     """
-    if probabilities.ndim != 2 or target.shape != probabilities.shape[:1] or not len(target):
-        raise RequestError(
-            f"metrics: probabilities {tuple(probabilities.shape)} and classes {tuple(target.shape)}, expected (n, K) and (n,)"
-        )
-    p = probabilities.detach().cpu().double()
-    if not ((p >= 0).all() and ((p.sum(1) - 1).abs() < 1e-3).all()):
-        row = int(((p < 0).any(1) | ~((p.sum(1) - 1).abs() < 1e-3)).nonzero()[0])
-        raise RequestError(f"metrics: probabilities in row {row} sum to {float(p[row].sum()):.6g}, expected 1")
+    p = _distributions(probabilities, target)
     confidence, chosen = p.max(1)
     excess = (chosen == target.cpu()).double() - confidence
     bin_ = ((confidence * bins).ceil().long() - 1).clamp(0, bins - 1)
@@ -52,6 +45,40 @@ def calibration_error(
         return (counts @ by_bin).abs().sum(1) / len(excess)
 
     return bootstrap(statistic, len(excess), seed=seed, resamples=resamples, centred=True, bounds=(0.0, 1.0))
+
+
+def log_score(probabilities: Tensor, target: Tensor, *, seed: int = 0, resamples: int = RESAMPLES) -> Figure:
+    r"""The mean of :math:`-\log p_y` in nats, by the probability of the true class; proper, and infinite where that is 0: at most 708 nats are counted.
+
+    Args:
+        probabilities: of the classes, ``(n, K)``; each row sums to 1.
+        target: ``(n,)``.
+        seed: of the interval.
+        resamples: of the interval.
+
+    Raises:
+        RequestError: shapes that do not fit, or rows that are no distribution.
+    """
+    p = _distributions(probabilities, target)
+    own = p.gather(1, target.cpu()[:, None])[:, 0]
+    return average(0 - own.clamp(min=torch.finfo(p.dtype).tiny).log(), seed=seed, resamples=resamples)
+
+
+def _distributions(probabilities: Tensor, target: Tensor) -> Tensor:
+    """The probabilities in float64.
+
+    Raises:
+        RequestError: shapes that do not fit, or rows that are no distribution.
+    """
+    if probabilities.ndim != 2 or target.shape != probabilities.shape[:1] or not len(target):
+        raise RequestError(
+            f"metrics: probabilities {tuple(probabilities.shape)} and classes {tuple(target.shape)}, expected (n, K) and (n,)"
+        )
+    p = probabilities.detach().cpu().double()
+    if not ((p >= 0).all() and ((p.sum(1) - 1).abs() < 1e-3).all()):
+        row = int(((p < 0).any(1) | ~((p.sum(1) - 1).abs() < 1e-3)).nonzero()[0])
+        raise RequestError(f"metrics: probabilities in row {row} sum to {float(p[row].sum()):.6g}, expected 1")
+    return p
 
 
 def mean_iou(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mmcore.errors import PluginError, RequestError
 from mmcore.hooks import Made
+from mmcore.modality.calibration import Calibrates, Calibration
 from mmcore.rng import Rng
 from mmcore.space import Space
 
@@ -170,11 +171,12 @@ class ModalityProtocol(Protocol):
     def raw(self, x: Tensor) -> Any: ...
     def show(self, x: Tensor) -> "Image.Image | str": ...
     def metrics(self) -> Mapping[str, Metric]: ...
+    def calibration(self, draws: Tensor, truth: Tensor) -> Calibration: ...
     def measured(self, samples: Tensor) -> Mapping[str, Any]: ...
     def typical(self, n: int, seed: int) -> Tensor: ...
 
 
-class Modality(ABC):
+class Modality(Calibrates, ABC):
     """A kind of data, such as images or labels: how it is read, encoded to a latent, decoded and scored.
 
     Subclasses set ``spec`` and ``code`` in their constructors.

@@ -14,6 +14,7 @@ from mmcore.config import files
 from mmcore.errors import RequestError
 from mmcore.limits import CONFIGURATION, FILE, RECORD, Limit
 from mmcore.plugins.metadata import one_line
+from mmcore.runs import calibrated
 from mmcore.store.folder import replace_file
 from mmcore.store.reading import DamagedError, parse_json, read_bytes
 
@@ -243,6 +244,7 @@ def _page(kept: _Kept) -> str:
     if metrics:
         body.append(_curves(metrics))
     body.append(_samples(kept))
+    body.append(_calibration(kept))
     if parts:
         body.append(f"<h2>Its parts</h2>{table(parts.items(), ('part', 'parameters'))}")
     body.append(
@@ -324,6 +326,17 @@ def _samples(kept: _Kept) -> str:
     if steps:
         text += f"<h2>On the way</h2><div class=sheets>{''.join(steps)}</div>"
     return text
+
+
+def _calibration(kept: _Kept) -> str:
+    data = kept.read(calibrated.NAME)
+    if data is None:
+        return ""
+    try:
+        return calibrated.section(parse_json(data, kept.folder / calibrated.NAME), kept.folder)
+    except DamagedError as error:
+        kept.faults.append(str(error))
+        return ""
 
 
 def _question(kept: _Kept) -> str:

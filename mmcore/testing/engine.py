@@ -16,6 +16,7 @@ from mmcore.hooks import Made
 from mmcore.modality.base import Modality
 from mmcore.testing import (  # noqa: F401  (importing them fills the table)
     checks_answers,
+    checks_calibration,
     checks_decoder,
     checks_encoder,
     checks_engine,
@@ -31,7 +32,7 @@ from mmcore.testing.optouts import OptOuts, Tolerance
 from mmcore.testing.report import Report, Result
 from mmcore.testing.snippet import command, literal, snippet
 
-ORDER = ("entry", "spec", "read", "show", "metrics", "encoder", "decoder", "expected_code", "loss", "state", "dtype", "device", "engine", "roles", "learn")  # fmt: skip
+ORDER = ("entry", "spec", "read", "show", "metrics", "calibration", "encoder", "decoder", "expected_code", "loss", "state", "dtype", "device", "engine", "roles", "learn")  # fmt: skip
 """The groups of a modality's checks, from what is simple to what rests on it."""
 
 

@@ -430,7 +430,9 @@ def test_a_sampler_without_an_option_is_not_given_it(
         ("report nowhere", "holds no config.toml"),
         ("evaluate run --set part=test", "--set belongs to --source"),
         ("evaluate run --weights x.safetensors", "--weights belongs to --metrics"),
-        ("evaluate run --ask joint", "--ask belongs to --metrics"),
+        ("evaluate run --ask joint", "--ask belongs to --metrics or --calibration"),
+        ("evaluate run --answers 9", "--answers belongs to --calibration"),
+        ("evaluate run --draws 2 --calibration --ask joint", "question 'joint' has no truth of a row"),
         ("evaluate run --draws 2 --metrics --weights gone.safetensors", "gone.safetensors"),
         ("evaluate run --draws 2 --metrics --ask image-label", "question 'image-label', expected 'joint' or"),
         ("evaluate nowhere", "there is no such folder"),
@@ -510,6 +512,32 @@ def test_evaluate_measures_answers_as_the_library_does(
     assert {"image->label label.calibration_error", "label->vector vector.cosine"} <= expected.keys()
     _, words, _ = call(asked, capsys, monkeypatch)
     assert words.endswith(mmcore.metrics.table(expected) + "\n")
+
+
+def test_evaluate_tells_calibration_as_the_library_does_and_the_report_shows_it(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, registry: mmcore.Registry
+) -> None:
+    asked = "evaluate run --draws 2 --rows 6 --calibration --answers 3 --ask image->label,vector --steps 2 --seed 4"
+    status, told, _ = call(f"{asked} --json", capsys, monkeypatch)
+    assert status == 0
+    model = mmcore.load(here / "model", registry=registry)
+    held = Table.read(configured(tomllib.loads((here / "config.toml").read_text()), registry=registry).rows("test"))
+    expected = mmcore.metrics.calibration(
+        model, held.spread(6), "image->label,vector", draws=3, rows=6, steps=2, seed=4
+    )
+    assert json.loads(told)["calibration"] == json.loads(json.dumps(expected.json()))
+    assert {"image->label,vector label.brier", "image->label,vector vector.coverage_50"} <= expected.figures.keys()
+    kept = json.loads((here / "calibration.json").read_text())
+    assert kept["rows"] == "the run's test data"
+    assert kept["figures"] == json.loads(told)["calibration"]["figures"]
+    assert call("report run", capsys, monkeypatch)[0] == 0
+    assert (here / "report.html").read_text().count("<svg") == len(expected.diagrams) > 4
+    _, words, _ = call(asked, capsys, monkeypatch)
+    assert "3 draws of each answer beside its row" in words
+    assert words.splitlines()[-1].startswith("note: image->label,vector vector:")
+    (here / "calibration.json").write_text("my own")
+    assert "is none of a run's, and is not overwritten" in call(asked, capsys, monkeypatch)[2]
+    (here / "calibration.json").unlink()
 
 
 def test_data_shows_what_a_model_will_see(

@@ -107,6 +107,7 @@ def test_every_figure_is_its_own_function_of_the_rows_that_take_part(
             "image->label label.accuracy": accuracy(answer["label"][known], truth, **options),
             "image->label label.classifier_accuracy": accuracy(p.argmax(1), truth, **options),
             "image->label label.calibration_error": calibration_error(p, truth, **options),
+            "image->label label.log_score": average(-p[torch.arange(17), truth].log(), **options),
         },
     )
 
@@ -179,6 +180,7 @@ def test_perfect_answers_have_perfect_figures(
         "accuracy": 1,
         "classifier_accuracy": 1,
         "calibration_error": 0,
+        "log_score": 0,
         "iou": 1,
         "mean_iou": 1,
         "cosine": 1,

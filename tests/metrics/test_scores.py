@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmcore import RequestError, Rng
-from mmcore.metrics import accuracy, calibration_error, cosine, mean_iou, retrieval
+from mmcore.metrics import accuracy, calibration_error, cosine, log_score, mean_iou, retrieval
 
 
 def test_accuracy() -> None:
@@ -160,3 +160,12 @@ def test_retrieval_shares_what_twins_cannot_tell() -> None:
 def test_wrong_requests_are_named(call, match: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(RequestError, match=match):
         call()
+
+
+def test_the_log_score_is_the_cross_entropy_and_counts_no_infinity() -> None:
+    p, y = predictor(0, 200, 5)
+    assert log_score(p, y).value == pytest.approx(float(F.nll_loss(p.log(), y)))
+    sure = F.one_hot(torch.tensor([0, 0]), 3).double()
+    assert log_score(sure, torch.tensor([0, 1])).value == pytest.approx(0.5 * 708.396, rel=1e-3)
+    with pytest.raises(RequestError, match="probabilities in row 1 sum to 2, expected 1"):
+        log_score(torch.tensor([[0.5, 0.5], [1.0, 1.0]]), torch.tensor([0, 1]))

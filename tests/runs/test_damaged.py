@@ -17,7 +17,10 @@ from mmcore import MmcoreError, Registry
 from mmcore.cli import program
 from mmcore.config.resolve import configured
 from mmcore.errors import ConfigError
-from mmcore.runs import report
+from mmcore.metrics import Figure
+from mmcore.metrics.draws import Calibrated
+from mmcore.metrics.telling import KINDS, Diagram, Point
+from mmcore.runs import calibrated, report
 from mmcore.runs.run import train
 from tests.runs.test_resumed import tables
 
@@ -34,7 +37,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory, registry: Registry) -> Path:
     np.savez(folder / "a.npz", image=rng.integers(0, 256, (60, 4, 4), np.uint8), label=np.arange(60) % 3)
     given = tables(folder, split={"validation": 0.1, "test": 0.1})
     given["training"] |= {"log_every": 1, "validate_every": 3, "pictures_every": 3, "trackers": []}
-    return train(configured(given, registry=registry), quiet=True)
+    run = train(configured(given, registry=registry), quiet=True)
+    points = (Point(0.25, 0.4, 0.3, 0.5, 9), Point(0.75, 0.6, 0.5, 0.7, 8))
+    diagrams = tuple(Diagram(kind, "image->label", "label", name, points) for kind in KINDS for name in ("", "[0]"))
+    figures = {
+        "image->label label.brier": Figure(0.1, 9, 0.0, 0.2),
+        "image->label label.coverage_80[0]": Figure(0.7, 9, 0.6, 0.75),
+    }
+    calibrated.save(run, Calibrated(figures, diagrams, 39, ("few",)), "the test rows")
+    return run
 
 
 @pytest.fixture
@@ -327,6 +338,45 @@ def test_a_link_is_not_followed_out_of_the_folder(home: Path) -> None:
     (run / "config.toml").symlink_to(home / "outside" / "x.toml")
     with pytest.raises(MmcoreError, match=r"config.toml: leads out of the folder"):
         report.write(run)
+
+
+def test_calibration_is_shown_where_it_is_of_these_weights(home: Path) -> None:
+    run, said = home / "run", []
+    page = report.write(run, said.append).read_text()
+    assert said == []
+    assert page.count("<svg") == 2 * len(KINDS)
+    assert page.count("each element by itself") == 1
+    assert "<td>brier</td><td>0.100 (0.000 … 0.200)</td><td class=n></td>" in page
+    assert 'color: var(--accent); font-weight: 600">0.700 (0.600 … 0.750)</td><td class=n>0.8</td>' in page
+    told = json.loads((run / "calibration.json").read_text())
+    told["figures"] = {"<b>x->y</b> y.z": {"value": 1, "n": 3, "low": 0, "high": 2}}
+    told["diagrams"][0]["name"] = "</svg><b>"
+    (run / "calibration.json").write_text(json.dumps(told))
+    assert "<b>x" not in (page := report.write(run).read_text())
+    assert "</svg><b>" not in page
+    told["figures"]["x->y y.z"] = {"value": 10**400, "n": 3, "low": 0, "high": 2}
+    (run / "calibration.json").write_text(json.dumps(told))
+    report.write(run, said.append)
+    assert [line.partition(": holds no ")[2] for line in said] == [
+        "calibration as mmcore evaluate writes it (something else for a number)"
+    ]
+    shutil.copy(home / "outside" / "x.png", run / "model" / "model.safetensors")
+    (run / "calibration.json").write_text(json.dumps(told | {"figures": {}}))
+    assert "<svg" not in report.write(run, said.append).read_text()
+    assert any(
+        "calibration.json: is of other weights than model/model.safetensors; mmcore evaluate --calibration" in line
+        for line in said
+    )
+
+
+def test_a_calibration_of_one_s_own_is_not_overwritten(home: Path) -> None:
+    for text in ("mine", '{"what": "mine"}', "[]"):
+        (home / "run" / "calibration.json").write_text(text)
+        with pytest.raises(
+            MmcoreError, match=r"calibration.json is none of a run's, and is not overwritten; move it away"
+        ):
+            calibrated.save(home / "run", Calibrated({}, (), 39, ()), "rows")
+        assert (home / "run" / "calibration.json").read_text() == text
 
 
 def test_a_page_of_one_s_own_is_not_overwritten(home: Path, registry: Registry) -> None:

@@ -26,6 +26,7 @@ from mmcore_clip import ClipModality
 from mmcore_image import ImageModality
 from mmcore_label import LabelModality
 from mmcore_mask import MaskModality
+from tests.testing import mutants_calibration as calibrated
 
 HEALTHY: dict[str, Callable[[], Modality]] = {
     "reference": lambda: Reference(3),
@@ -589,6 +590,13 @@ MUTANTS = [
     Mutant("show.shows", "a show that edits its sample", broken("reference", show=editing_show)),
     Mutant("show.shows", "a show that lacks a class", broken("label", show=failing_show)),
     Mutant("metrics.per_sample", "a metric averaged over the batch", broken("label", metrics=batch_metrics)),
+    Mutant("calibration.rows", "a score averaged over the batch", broken("label", calibration=calibrated.batch_average)),
+    Mutant("calibration.proper", "an error without the draws' spread", broken("reference", calibration=calibrated.error_alone)),
+    Mutant("calibration.proper", "a spread that pays", broken("reference", calibration=calibrated.spread_pays)),
+    Mutant("calibration.proper", "a score that is better of more draws", broken("image", calibration=calibrated.few_draws)),
+    Mutant("calibration.proper", "a score that is always the same", broken("reference", calibration=calibrated.says_nothing)),
+    Mutant("calibration.exchangeable", "ranks in a place too few", broken("reference", calibration=calibrated.too_few_ranks)),
+    Mutant("calibration.exchangeable", "a confidence by the draws that chose the class", broken("label", calibration=calibrated.chosen_and_told)),
     Mutant("encoder.shape_dtype", "a code in float32 always", broken("embedding", encode=lambda m, x: m.inner(x).float())),
     Mutant("encoder.shape_dtype", "a code that is flattened", broken("image", encode=lambda m, x: m.inner(x).flatten(1))),
     Mutant("encoder.deterministic", "noise in the encoder", broken("embedding", encode=lambda m, x: m.inner(x) + 0.1 * torch.randn_like(x))),

@@ -13,7 +13,7 @@ from tests.testing.mutants import BACKBONES, HEALTHY, MUTANTS, SCHEDULES, SOURCE
 from tests.testing.wider import WIDER
 
 JUDGING = (
-    "read.refuses", "encoder.unit_variance", "encoder.distinct", "decoder.rows", "expected_code.draws", "loss.proper",
+    "read.refuses", "calibration.proper", "calibration.exchangeable", "encoder.unit_variance", "encoder.distinct", "decoder.rows", "expected_code.draws", "loss.proper",
     "loss.normalised", "engine.posterior", "engine.order", "learn.improves",
 )  # fmt: skip
 PARTS = [

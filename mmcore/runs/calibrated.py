@@ -1,0 +1,166 @@
+"""Calibration in a run's folder: ``calibration.json``, and its part of the report."""
+
+import hashlib
+import html
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmcore.errors import RequestError
+from mmcore.limits import RECORD
+from mmcore.metrics.draws import Calibrated
+from mmcore.metrics.figure import Figure
+from mmcore.metrics.telling import KINDS, Diagram, Point, wanted
+from mmcore.runs.diagrams import READING, STYLE, svg
+from mmcore.store.folder import replace_file
+from mmcore.store.reading import DamagedError, opened, parse_json, read_bytes
+
+NAME = "calibration.json"
+_WHAT = "the calibration of a run of mmcore"
+_MOST = 1e30
+"""A figure beyond it is none that was written."""
+
+
+def check_own(folder: Path) -> None:
+    """Refuse to overwrite a file that is no run's calibration.
+
+    Raises:
+        RequestError: there is one.
+    """
+    path = folder / NAME
+    if not os.path.lexists(path):
+        return
+    try:
+        ours = parse_json(read_bytes(path, RECORD, follow=False), path).get("what") == _WHAT
+    except DamagedError:
+        ours = False
+    if not ours:
+        raise RequestError(f"calibration: {path} is none of a run's, and is not overwritten; move it away")
+
+
+def save(folder: Path, found: Calibrated, rows: str) -> Path:
+    """Write what was found into a run's folder, in place of what was found before.
+
+    Args:
+        folder: of the run.
+        found: to be kept.
+        rows: which they are of, in words.
+
+    Raises:
+        RequestError: the file cannot be written, or is of other origin.
+    """
+    check_own(folder)
+    text = json.dumps({"what": _WHAT, "model": _weights(folder), "rows": rows, **found.json()}, indent=1)
+    try:
+        replace_file(folder / NAME, text.encode())
+    except OSError as error:
+        raise RequestError(f"calibration: {folder / NAME} cannot be written: {error.strerror or error}") from error
+    return folder / NAME
+
+
+def _weights(folder: Path) -> str:
+    """By what the weights are known again.
+
+    Raises:
+        DamagedError: they cannot be read.
+    """
+    with opened(folder / "model" / "model.safetensors") as file:
+        found = hashlib.sha256()
+        while part := file.read(1 << 20):
+            found.update(part)
+    return found.hexdigest()
+
+
+def table(found: Calibrated) -> str:
+    """The figures for a terminal, one a line, each with what is wanted of it where that is known."""
+    width = max((len(name) for name in found.figures), default=0)
+    lines = []
+    for name, figure in found.figures.items():
+        want = wanted(name)
+        lines.append(f"{name:{width}}  {figure}{'' if want is None else f'   wanted {want:g}'}")
+    return "\n".join([*lines, *(f"note: {note}" for note in found.notes)])
+
+
+def section(data: Mapping[str, Any], folder: Path) -> str:
+    """The part of a run's report, from what :func:`save` wrote, read without trust.
+
+    Raises:
+        DamagedError: it is not what was written, or of other weights than are there.
+    """
+    path = folder / NAME
+    try:
+        rows, draws = str(data["rows"]), _count(data["draws"])
+        figures = {str(name): _figure(figure) for name, figure in data["figures"].items()}
+        diagrams = [_diagram(diagram) for diagram in data["diagrams"]]
+        notes = [str(note) for note in data["notes"]]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedError(f"{path}: holds no calibration as mmcore evaluate writes it ({error})") from error
+    if data.get("model") != _weights(folder):
+        raise DamagedError(
+            f"{path}: is of other weights than model/model.safetensors; mmcore evaluate --calibration makes it anew"
+        )
+    text = [
+        f"<style>{STYLE}</style><h2>Calibration</h2><p class=note>{draws} draws of each answer beside the truth of {html.escape(rows)}. "
+        "Where a figure's interval excludes what is wanted, it is red.</p>"
+    ]
+    groups = dict.fromkeys(name.rpartition(".")[0] for name in figures)
+    for group in groups:
+        question, _, variable = group.rpartition(" ")
+        own = {name: figure for name, figure in figures.items() if name.rpartition(".")[0] == group}
+        pictures = [d for d in diagrams if (d.question, d.variable) == (question, variable)]
+        count = max(figure.n for figure in own.values())
+        text.append(f"<h3>{html.escape(question)}: {html.escape(variable)}, {count:,} rows</h3>")
+        # What is told element by element is there for whoever asks.
+        for entries in (False, True):
+            of_these = {name: figure for name, figure in own.items() if name.endswith("]") == entries}
+            shown = "".join(f"<figure>{svg(d)}</figure>" for d in pictures if d.name.endswith("]") == entries)
+            if of_these or shown:
+                part = f"<div class='sheets calibration'>{shown}</div>{_rows(of_these, count)}"
+                text.append(f"<details><summary>each element by itself</summary>{part}</details>" if entries else part)
+    shown = dict.fromkeys(d.kind for d in diagrams)
+    text.append("".join(f"<p class=note>{READING[kind]}</p>" for kind in shown))
+    if notes:
+        text.append(f"<ul>{''.join(f'<li>{html.escape(note)}</li>' for note in notes)}</ul>")
+    return "\n".join(text)
+
+
+def _rows(figures: Mapping[str, Figure], count: int) -> str:
+    lines = []
+    for name, figure in figures.items():
+        want = wanted(name)
+        # The gap of confidences is above 0 by noise alone.
+        off = want and not figure.low <= want <= figure.high
+        style = ' style="color: var(--accent); font-weight: 600"' if off else ""
+        value = html.escape(str(figure).replace(f", n = {count})", ")"))
+        told = html.escape(name.rpartition(".")[2].replace("_", " "))
+        lines.append(
+            f"<tr><td>{told}</td><td{style}>{value}</td><td class=n>{'' if want is None else f'{want:g}'}</td></tr>"
+        )
+    return f"<table><tr><th>figure</th><th>value, 95 % interval</th><th>wanted</th></tr>{''.join(lines)}</table>"
+
+
+def _figure(data: Any) -> Figure:
+    return Figure(_number(data["value"]), _count(data["n"]), _number(data["low"]), _number(data["high"]))
+
+
+def _diagram(data: Any) -> Diagram:
+    if data["kind"] not in KINDS or not data["points"]:
+        raise ValueError("a diagram of no kind, or without points")
+    points = tuple(
+        Point(**{side: _number(point[side]) for side in ("x", "y", "low", "high", "n")}) for point in data["points"]
+    )
+    return Diagram(data["kind"], str(data["question"]), str(data["variable"]), str(data["name"]), points)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_MOST < value < _MOST:
+        raise TypeError("something else for a number")
+    return float(value)
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 62:
+        raise TypeError("something else for a count")
+    return value
