@@ -12,6 +12,7 @@ from mmcore.data.source import Row, as_source
 from mmcore.data.transforms import Trace, Transform, check_transform, copied, transformed
 from mmcore.errors import PluginError, RequestError, about
 from mmcore.modality.base import ModalityProtocol
+from mmcore.modality.holes import some_there
 from mmcore.plugins.loading import brief
 from mmcore.rng import Rng
 
@@ -217,6 +218,9 @@ class Dataset:
                 present[:, k] = torch.tensor([raw is not None for raw in raws])
                 values[m.name] = m.spec.placeholder(len(rows))
                 values[m.name][present[:, k]] = read
+            if m.spec.void is not None:
+                # Of what is void as a whole there is nothing.
+                present[:, k] &= some_there(m, values[m.name])
         return TensorBatch(values, present, tuple(bad))
 
     def _read_each(

@@ -1,5 +1,5 @@
 """What a plugin author writes: a modality with its encoder, decoder and loss term, and parts to write them with."""
 
-from mmcore.modality.base import Decoder, Encoder, LossTerm, Metric, Modality, ModalityProtocol, Spec, Task
+from mmcore.modality.base import VOID, Decoder, Encoder, LossTerm, Metric, Modality, ModalityProtocol, Spec, Task
 
-__all__ = ["Decoder", "Encoder", "LossTerm", "Metric", "Modality", "ModalityProtocol", "Spec", "Task"]
+__all__ = ["VOID", "Decoder", "Encoder", "LossTerm", "Metric", "Modality", "ModalityProtocol", "Spec", "Task"]

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+VOID = -(2.0**100)
+"""A void value of real numbers that have no limits: every format of real numbers holds it exactly."""
+
+
 @attrs.frozen
 class Spec:
     """Shape, dtype and range of one sample.
@@ -31,7 +35,8 @@ class Spec:
         low: the smallest value; None for no limit.
         high: the largest value; None for no limit.
         unit_norm: whether the last axis has Euclidean norm 1.
-        void: one more value, outside the range, of elements that say nothing; None where there is none.
+        void: one more value, outside the range, of elements that are not known: pixels that nobody labelled, what a sensor did not see,
+            empty cells; None where all are known. Real numbers without limits take :data:`VOID`.
     """
 
     shape: tuple[int, ...]
@@ -39,7 +44,7 @@ class Spec:
     low: float | None = None
     high: float | None = None
     unit_norm: bool = False
-    void: int | None = None
+    void: float | None = None
 
     def check(self, x: Tensor, label: str) -> None:
         """Raise unless a batch ``x (B, *shape)`` fits.
@@ -66,10 +71,14 @@ class Spec:
                 raise RequestError(
                     f"{label}: found {x[wrong][0].item():.6g} in row {_row(wrong)}, expected {self.low} … {self.high}{void}"
                 )
-        if self.unit_norm and (wrong := (x.norm(dim=-1) - 1).abs() > 1e-3).any():
-            raise RequestError(
-                f"{label}: found norm {x.norm(dim=-1)[wrong][0].item():.6g} in row {_row(wrong)}, expected 1 (± 0.001)"
-            )
+        if self.unit_norm:
+            wrong = (x.norm(dim=-1) - 1).abs() > 1e-3
+            if self.void is not None:
+                wrong = wrong & (x != self.void).any(-1)
+            if wrong.any():
+                raise RequestError(
+                    f"{label}: found norm {x.norm(dim=-1)[wrong][0].item():.6g} in row {_row(wrong)}, expected 1 (± 0.001)"
+                )
 
     def _plainly_inside(self, x: Tensor) -> bool:
         """Whether one pass over ``x`` shows that it fits, as of nearly every batch; NaN and infinity pass on to the extremes."""
@@ -92,6 +101,19 @@ class Spec:
             fill = self.high
         return torch.full((count, *self.shape), fill, dtype=self.dtype)
 
+    def there(self, x: Tensor) -> Tensor:
+        """Which elements of samples are known, and not void: bool of the shape of ``x (B, *shape)``.
+
+        As ``where`` of :func:`mmcore.sample` it asks to fill what is void.
+        """
+        return torch.ones_like(x, dtype=torch.bool) if self.void is None else x != self.void
+
+    def filled(self, x: Tensor) -> Tensor:
+        """Samples with a valid value where they are void: what encoders and losses are given."""
+        if self.void is None:
+            return x
+        return torch.where(self.there(x), x, self.placeholder(1).to(x.device, x.dtype))
+
 
 def _join(shape: tuple[int, ...]) -> str:
     return ", ".join(map(str, shape))
@@ -102,7 +124,11 @@ def _row(wrong: Tensor) -> int:
 
 
 class Encoder(nn.Module, ABC):
-    """Turns a sample into its latent, of about unit variance; light, as it runs at every training step."""
+    """Turns a sample into its latent, of about unit variance; light, as it runs at every training step.
+
+    It gets a valid value in the place of void elements, and what :meth:`Modality.code_where` then calls unknown of the code becomes 0. One whose
+    modality is not ``divisible`` sees void elements, but for samples that are void as a whole.
+    """
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -126,7 +152,10 @@ class Decoder(nn.Module, ABC):
 
 
 class LossTerm(Protocol):
-    """Negative log-likelihood of a target under the decoder's parameters, per sample in nats."""
+    """Negative log-likelihood of a target under the decoder's parameters, per sample in nats.
+
+    Void elements of the target hold some valid value, and are not among those that count.
+    """
 
     def __call__(self, params: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
         """The loss of each sample, ``(B,)`` nats; ``where (B, *spec.shape)`` is a mask of the elements that count."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mmcore.errors import RequestError
 from mmcore.modality.base import Modality, Task
+from mmcore.modality.holes import code_there, encoded
 from mmcore.modality.orthogonal import Turned
 from mmcore.model.composition import Composition
 from mmcore.model.drive import Drive, Driver
@@ -90,7 +91,8 @@ class JointModel(nn.Module):
         self.heads = Heads(self.variables, tasks, columns, self.encoders, self.decoders)
         self.frame = Frame(space, placement, self.modalities)
         discrete = [m.discrete for m in self.modalities]
-        self.driver = Driver(process, space, placement.sizes, columns, len(names), discrete)
+        void = [m.spec.void is not None for m in self.modalities]
+        self.driver = Driver(process, space, placement.sizes, columns, len(names), discrete, void)
         self.config: Composition | None = None
         self.configuration: dict[str, object] | None = None
 
@@ -128,12 +130,16 @@ class JointModel(nn.Module):
         drive = self.drive(t, roles, seen) if drive is None else drive
         told = placed if condition_noise is None else placed + self.frame.place(condition_noise.to(placed.dtype))
         z = self.noisy(self._held(placed, told, drive), drive, noise)
-        predictions = self.predict(self.scaled(z, drive), drive.t, drive.timesteps, roles, self.condition(told, drive))
+        there = self.there(batch)
+        condition = self.condition(told, drive, there)
+        predictions = self.predict(self.scaled(z, drive), drive.t, drive.timesteps, roles, condition)
         losses = self.heads.loss(predictions, batch, seen)
         if objective == "bound" and self.process.steps > 1:
             gap = placed - self.frame.place(self.heads.expected_codes(predictions))
             if drive.known is not None:
                 gap = torch.where(self.frame.marks(drive.known), torch.zeros_like(gap), gap)
+            if there is not None:
+                gap = torch.where(self.frame.marks(there), gap, torch.zeros_like(gap))
             # At timesteps below 2, where there is no such term, the values mean nothing.
             generate = self.driver.are(roles, Role.GENERATE)
             L1 = bound.posterior(self.process, gap, drive.t.clamp(min=2), counts=generate, placed=self.frame)
@@ -141,8 +147,22 @@ class JointModel(nn.Module):
         return torch.where(drive.counts, losses, 0.0)
 
     def encode(self, batch: Batch) -> Tensor:
-        """Encode every modality to its latent, concatenated: ``(B, D)``."""
-        return torch.cat([self.encoders[m.name](batch[m.name]).flatten(1) for m in self.modalities], dim=1)
+        """Encode every modality to its latent, concatenated: ``(B, D)``; 0 where it is void."""
+        codes = [encoded(m, self.encoders[m.name], batch[m.name]).flatten(1) for m in self.modalities]
+        return torch.cat(codes, dim=1)
+
+    def there(self, batch: Batch) -> Tensor | None:
+        """Which code elements of a batch are not void: ``(B, D)`` bool; None where no modality has void."""
+        if all(m.spec.void is None for m in self.modalities):
+            return None
+        parts = []
+        for m, size in zip(self.modalities, self.frame.sizes, strict=True):
+            x = batch[m.name]
+            there = code_there(m, x, whole=m.name in self.trained_encoders)
+            parts.append(
+                torch.ones(len(x), size, dtype=torch.bool, device=x.device) if there is None else there.flatten(1)
+            )
+        return torch.cat(parts, dim=1)
 
     def drive(self, t: Tensor, roles: Tensor, seen: Seen | None = None) -> Drive:
         """Noise-schedule coefficients of every block, from timesteps and roles; arguments as :meth:`forward`'s."""
@@ -165,9 +185,17 @@ class JointModel(nn.Module):
         """Scale noisy latents ``(B, *Z)`` to about unit variance, as the network reads them."""
         return z * self.process.widen(drive.scale, z)
 
-    def condition(self, placed: Tensor, drive: Drive) -> Tensor:
-        """The network's conditioning input: observed clean latents, then a mask of where they are, ``(B, 2 C, *grid)``."""
+    def condition(self, placed: Tensor, drive: Drive, there: Tensor | None = None) -> Tensor:
+        """The network's conditioning input: observed clean latents, then a mask of where they are, ``(B, 2 C, *grid)``.
+
+        Args:
+            placed: the clean latents, packed as ``frame.place`` does.
+            drive: of the timesteps, as :meth:`drive` gives it.
+            there: ``(B, D)`` bool, the code elements that are not void; None for all.
+        """
         told = self.frame.spread(drive.condition)
+        if there is not None:
+            told = told & self.frame.marks(there)
         if drive.known is not None:
             told = told | self.frame.marks(drive.known)
         codes = self.frame.join(torch.where(told, placed, 0.0))

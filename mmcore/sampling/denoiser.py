@@ -134,7 +134,7 @@ class Denoiser:
         if len(self.path) > 1:
             model.process.prepare(self.path, self.known.device)
         end = model.drive(torch.full_like(self._roles[:, 0], model.process.steps), self._roles, self._seen)
-        self._condition = model.condition(self.observed, end)
+        self._condition = model.condition(self.observed, end, model.there(question.known))
         self._known = end.known
         self._still = None if bool(end.moves.all()) else ~end.moves
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmcore.data import TensorBatch
+from mmcore.modality.holes import seen_of
 from mmcore.model.backbones.base import maker
 from mmcore.model.joint import Drive, JointModel
 from mmcore.model.roles import RoleMix
@@ -71,6 +72,9 @@ class Drawing:
         seen = self.roles.draw_seen(draws.rng, [m for m in model.modalities if model.divisible(m)])
         if batch.complete and seen is None:
             return draws
+        if seen is not None:
+            # What is void is not observed.
+            seen = {name: seen_of(model.variable(name), batch.values[name], where) for name, where in seen.items()}
         roles = draws.roles
         if not batch.complete:
             roles = self.roles.draw(draws.rng, batch.present, model.driver.generable, model.driver.encoded)
