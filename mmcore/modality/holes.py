@@ -4,13 +4,13 @@ from collections.abc import Callable
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmcore.modality.base import LossTerm, ModalityProtocol
 from mmcore.modality.orthogonal import Turned
 
 
-def encoded(m: ModalityProtocol, encoder: nn.Module, x: Tensor) -> Tensor:
+def encoded(m: ModalityProtocol, encoder: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Encode samples ``x (B, *spec.shape)``; what void elements leave unknown of a code is 0: ``(B, *code)``.
 
     Args:
@@ -20,7 +20,7 @@ def encoded(m: ModalityProtocol, encoder: nn.Module, x: Tensor) -> Tensor:
     """
     # A turn is linear, so what is 0 adds nothing to it.
     turn = encoder.turned if isinstance(encoder, Turned) else None
-    encode = cast("Callable[[Tensor], Tensor]", encoder.inner if isinstance(encoder, Turned) else encoder)
+    encode = cast("Callable[[Tensor], Tensor]", encoder.inner) if isinstance(encoder, Turned) else encoder
     known = code_there(m, x)
     if known is None:
         code = encode(x)

@@ -148,7 +148,7 @@ class JointModel(nn.Module):
 
     def encode(self, batch: Batch) -> Tensor:
         """Encode every modality to its latent, concatenated: ``(B, D)``; 0 where it is void."""
-        codes = [encoded(m, self.encoders[m.name], batch[m.name]).flatten(1) for m in self.modalities]
+        codes = [encoded(m, self.encoders[m.name], batch[m.name]).flatten(1) for m in self.modalities]  # type: ignore[arg-type]
         return torch.cat(codes, dim=1)
 
     def there(self, batch: Batch) -> Tensor | None:

@@ -272,3 +272,25 @@ def per_sample(c: Context) -> None:
             c.fail(f"metric {name!r} of shape {tuple(whole.shape)}", "six finite numbers, (6,)")
         for k in range(6):
             c.same(metric(a[k : k + 1], b[k : k + 1]), whole[k : k + 1], f"metric {name!r} of sample {k} alone")
+
+
+@check("metrics.void", fault="a score that counts pixels that nobody labelled", core=False, tolerance=1e-6)
+def void_metrics(c: Context) -> None:
+    """What is predicted where the truth is void changes no metric, and it is finite also where all of the truth is void."""
+    m, spec = c.modality, c.modality.spec
+    if spec.void is None or not m.metrics():
+        raise NotRun("the spec has no void value" if spec.void is None else "the modality offers no metric")
+    n = 8
+    guess, other, truth = (spec.filled(c.typical(n, k)) for k in range(3))
+    share = torch.linspace(0.2, 1, n).reshape(-1, *[1] * len(spec.shape))
+    hole = c.rng(n, "hole").uniform(*spec.shape) <= share
+    if spec.unit_norm:
+        hole = hole[..., :1].expand_as(truth)
+    truth = torch.where(hole, torch.full_like(truth, spec.void), truth)
+    moved = torch.where(hole, other, guess)
+    for name, metric in m.metrics().items():
+        c.same(
+            metric(moved, truth),
+            metric(guess, truth),
+            f"metric {name!r} after another prediction where the truth is void",
+        )

@@ -12,14 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmcore import Decoder, Encoder, LossTerm, Modality, RequestError, Rng, Space, Spec
+from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, RequestError, Rng, Space, Spec
 from mmcore.modality.heads import PooledHead
 from mmcore.modality.likelihood import bounded_log_scale, gaussian, total
 from mmcore.testing.reference import Reference
 from mmcore_clip import ClipModality
 from mmcore_image import ImageModality
 from mmcore_label import LabelModality
-from mmcore_label.modality import LabelEncoder
 
 
 class By(Encoder):
@@ -158,25 +157,11 @@ class CountEncoder(Encoder):
 
 
 class UnknownLabel(LabelModality):
-    """Four classes, in which a label may be missing."""
+    """Four classes, in which a label may be missing: the spec says so."""
 
     def __init__(self) -> None:
         super().__init__(4, frequencies=[0.4, 0.3, 0.2, 0.1])
         self.spec = Spec((), torch.int64, 0, 3, void=-1)
-
-    def encoder(self) -> Encoder:
-        return UnknownEncoder(self.frequencies, False)
-
-    def loss(self) -> LossTerm:
-        def loss(params: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
-            known = target >= 0
-            nats = F.cross_entropy(params, target.clamp(min=0), reduction="none")
-            return torch.where(known if where is None else known & where, nats, torch.zeros_like(nats))
-
-        return loss
-
-    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
-        return params.softmax(1) @ encode(torch.arange(4, device=params.device)).to(params.dtype)
 
     def read(self, raw: Any) -> Tensor:
         return torch.tensor(-1) if isinstance(raw, str) and raw == "?" else self._known(raw)
@@ -200,12 +185,6 @@ class UnknownLabel(LabelModality):
         return torch.where(missing, -1, super().typical(n, seed))
 
 
-class UnknownEncoder(LabelEncoder):
-    def forward(self, x: Tensor) -> Tensor:
-        code = super().forward(x.clamp(min=0))
-        return torch.where((x < 0)[..., None], torch.zeros_like(code), code)
-
-
 class Depth(Plain):
     """A map of distances in 0.1 … 10 m, log-normal and clipped, where 0 is a hole."""
 
@@ -215,12 +194,10 @@ class Depth(Plain):
         self.params = (2, 1, 4, 4)
 
     def encode(self, x: Tensor) -> Tensor:
-        return torch.where(x > 0, (x.clamp(min=0.05).log() - 0.7) / 0.5, torch.zeros_like(x))
+        return (x.log() - 0.7) / 0.5
 
     def nats(self, params: Tensor, x: Tensor) -> Tensor:
-        y = x.clamp(min=0.05).log()
-        nats = gaussian(0.7 + 0.5 * params[:, 0], bounded_log_scale(params[:, 1]) - 0.7, y) + y
-        return torch.where(x > 0, nats, torch.zeros_like(nats))
+        return gaussian(0.7 + 0.5 * params[:, 0], bounded_log_scale(params[:, 1]) - 0.7, x.log()) + x.log()
 
     def answer(self, params: Tensor, rng: Rng | None) -> Tensor:
         y = 0.7 + 0.5 * params[:, 0]
@@ -242,6 +219,14 @@ class Depth(Plain):
         rng = Rng.for_rows(seed, n).of("typical")
         y = 0.7 + 0.5 * (0.9 * rng.of("common").normal(1, 1, 1) + 0.5 * rng.of("own").normal(1, 4, 4))
         return torch.where(rng.of("hole").uniform(1, 4, 4) < 0.1, 0.0, y.exp().clamp(0.1, 10.0))
+
+    def metrics(self) -> Mapping[str, Metric]:
+        return {"mae": self._mae}
+
+    def _mae(self, prediction: Tensor, target: Tensor) -> Tensor:
+        there = self.spec.there(target)
+        off = torch.where(there, prediction - target, torch.zeros_like(target)).abs()
+        return off.flatten(1).sum(1) / there.flatten(1).sum(1).clamp(min=1)
 
 
 class Audio(Plain):
