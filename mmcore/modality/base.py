@@ -20,6 +20,8 @@ from mmcore.space import Space
 if TYPE_CHECKING:
     from PIL import Image
 
+    from mmcore.modality.pretrained import WeightsFile
+
 
 VOID = -(2.0**100)
 """A void value of real numbers that have no limits: every format of real numbers holds it exactly."""
@@ -205,6 +207,7 @@ class Modality(ABC):
         spec: one sample as a tensor.
         code: the shape of its latent, ``(C, H, W)`` spatial or ``(K,)`` flat.
         made: how a registry made it; None for one made by hand.
+        files: by option, the weights of pretrained networks that it was made with (:class:`mmcore.modality.pretrained.WeightsFile`).
     """
 
     name: str = "modality"
@@ -213,6 +216,9 @@ class Modality(ABC):
     made: Made | None = None
     discrete: ClassVar[bool] = False
     """Whether its values are classes, whose latents have no meaning in between."""
+    code_draws: ClassVar[int] = 0
+    """Of how many draws :meth:`expected_code` is the mean, where no formula gives it, as with a pretrained network as encoder; 0 where it is exact."""
+    files: "Mapping[str, WeightsFile]" = {}
     arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
     """What its constructor was given, for messages that show how to make it again."""
 
@@ -245,13 +251,19 @@ class Modality(ABC):
     def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
         """The predicted clean latent: the mean ``E[encode(x)]`` under ``p(x | params)``, ``(B, *code)``.
 
-        The default encodes the decoder's point, which is right for an affine encoder of a real-valued modality only.
+        The default encodes the decoder's point, which is right for an affine encoder of a real-valued modality only; or with
+        :attr:`code_draws` so many draws.
 
         Args:
             params: distribution parameters, as the decoder gives them.
             encode: this modality's encoder.
             decoder: the model's decoder of this modality; its ``point`` and ``sample`` read no parameters.
         """
+        if self.code_draws:
+            # The same numbers for all rows and at every step, so that chance has no part in it.
+            rng = Rng(0, torch.zeros(len(params), dtype=torch.int64, device=params.device)).of("expected code")
+            codes = [encode(decoder.sample(params, rng.at(k))) for k in range(self.code_draws)]
+            return torch.stack(codes).mean(0)
         if not self.spec.dtype.is_floating_point:
             raise PluginError(f"modality {self.name!r}: values are {self.spec.dtype}, so it must define expected_code")
         return encode(decoder.point(params))
