@@ -192,7 +192,7 @@ def test_made_by_hand_the_file_is_compared(file: Path, own: Registry, tmp_path: 
     tensors = load_file(file)
     tensors["0.bias"][0] += 1
     save_file(tensors, file)
-    with pytest.raises(RequestError, match="sha256 '[0-9a-f]{64}' there, '[0-9a-f]{64}' given"):
+    with pytest.raises(RequestError, match=r"sha256 '[0-9a-f]{64}' there, '[0-9a-f]{64}' given"):
         mmcore.load(folder, modalities={"reference": Featured(file)})
 
 

@@ -216,7 +216,11 @@ class _Measure:
                 raise PluginError(
                     f"modality {m.name!r}: its metric {figure!r} gave {returned}, expected one figure for each of {len(truth)} samples"
                 )
-            figures[figure] = average(values, **self.options)
+            if m.spec.void is not None:
+                # Of what is void there is no score.
+                values = values[~values.isnan()]
+            if len(values):
+                figures[figure] = average(values, **self.options)
         return figures
 
     def _by_spec(self, m: Modality, answer: Tensor, truth: Tensor) -> dict[str, Figure]:

@@ -103,6 +103,10 @@ class Spec:
             fill = self.high
         return torch.full((count, *self.shape), fill, dtype=self.dtype)
 
+    def limits(self, element: int) -> tuple[float | None, float | None]:
+        """The smallest and the largest value of an element, by its place in a flat sample; None for no limit."""
+        return self.low, self.high
+
     def there(self, x: Tensor) -> Tensor:
         """Which elements of samples are known, and not void: bool of the shape of ``x (B, *shape)``.
 
@@ -267,6 +271,10 @@ class Modality(ABC):
         if not self.spec.dtype.is_floating_point:
             raise PluginError(f"modality {self.name!r}: values are {self.spec.dtype}, so it must define expected_code")
         return encode(decoder.point(params))
+
+    def answer(self, params: Tensor, decoder: Decoder, rng: Rng, *, draw: bool = False) -> Tensor:
+        """What is read of the last prediction: a draw of classes, the point of real values; with ``draw`` a draw of these too: ``(B, *spec.shape)``."""
+        return decoder.sample(params, rng) if draw or self.discrete else decoder.point(params)
 
     @property
     def divisible(self) -> bool:

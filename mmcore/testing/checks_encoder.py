@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from mmcore.modality.holes import code_there
+from mmcore.modality.mixed import PackedSpec
 from mmcore.testing.check import NotRun, check
 from mmcore.testing.context import Context
 from mmcore.testing.statistics import sigmas
@@ -159,7 +160,8 @@ def distinct(c: Context) -> None:
     encode, spec = c.encoder(), c.modality.spec
     x = c.modality.typical(min(512, c.profile.draws), c.seed)
     pairs = [(x[::2], x[1::2])]
-    if spec.dtype.is_floating_point and not spec.unit_norm and spec.low is None and spec.high is None:
+    real = spec.dtype.is_floating_point and not spec.unit_norm and not isinstance(spec, PackedSpec)
+    if real and spec.low is None and spec.high is None:
         pairs.append((x[:32], torch.where(spec.there(x[:32]), 2 * x[:32], x[:32])))
     if not spec.dtype.is_floating_point:
         pairs.append((x, _neighbours(x, spec.high)))

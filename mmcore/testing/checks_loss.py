@@ -313,8 +313,8 @@ class _Sums:
         return values[self.c.modality.spec.there(values)]
 
     def _limits(self) -> tuple[float, float]:
-        spec = self.c.modality.spec
-        return (-math.inf if spec.low is None else spec.low), (math.inf if spec.high is None else spec.high)
+        low, high = self.c.modality.spec.limits(self.element)
+        return (-math.inf if low is None else low), (math.inf if high is None else high)
 
     def _beyond(self, inside: Tensor) -> Tensor:
         """Edges of cells that widen from the ends of what was drawn."""
