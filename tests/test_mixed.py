@@ -1,6 +1,7 @@
 """Several modalities in one: the likelihood is the sum of theirs, the codes lie side by side, and any part may be missing."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 import mmcore
 from mmcore import Modality, PluginError, RequestError, Space, Spec
-from mmcore.data import Table
+from mmcore.data import Dataset, Table
 from mmcore.modality import VOID
 from mmcore.modality.mixed import Mixed, MixedDecoder, MixedEncoder, PackedSpec
 from mmcore.rng import Rng
@@ -69,7 +70,7 @@ def test_it_is_its_parts_side_by_side(names: list[str], seed: int) -> None:
     expected = [part.expected_code(p, e, d).flatten(1) for part, p, e, d in zip(m.parts.values(), own, encoder.parts, decoder.parts, strict=True)]  # type: ignore[arg-type]  # fmt: skip
     assert torch.equal(m.expected_code(params, encoder, decoder), torch.cat(expected, 1))
     rng = Rng.for_rows(seed, n)
-    draws, answer = m.spec.split(decoder.sample(params, rng)), m.spec.split(m.answer(params, decoder, rng))
+    draws, answer = m.spec.split(decoder.sample(params, rng)), m.spec.split(m.final(params, decoder, rng))
     points = m.spec.split(decoder.point(params))
     for name, part, p, d, drawn, point, told in zip(m.parts, m.parts.values(), own, decoder.parts, draws, points, answer, strict=True):  # fmt: skip
         assert torch.allclose(drawn.float(), d.sample(p, rng.of(name)).float())  # type: ignore[operator]
@@ -188,7 +189,7 @@ def test_counts_beyond_what_float32_tells_apart_are_refused() -> None:
 
     spec = PackedSpec.of({"big": Big().spec})
     spec.check(torch.tensor([[2.0**24]]), "x")
-    with pytest.raises(RequestError, match="big: found .* expected whole numbers up to 16777216"):
+    with pytest.raises(RequestError, match=r"big: found .* expected whole numbers up to 16777216"):
         spec.check(torch.tensor([[2.0**25]]), "x")
 
 
@@ -211,6 +212,20 @@ def test_what_is_measured_is_that_of_the_rows_that_have_it() -> None:
     found = m.measured_parts(x)
     assert found["age"] == ScalarModality().measured(torch.tensor([30.0, 50.0, 40.0]))
     assert found["group"] == LabelModality(4).measured(torch.tensor([1, 1, 3]))
+
+
+def test_of_a_table_it_reads_the_columns_of_its_parts(tmp_path: Path, registry: mmcore.Registry) -> None:
+    (tmp_path / "people.csv").write_text("age,group,label\n31.5,2,0\n,1,1\n40,,0\n,,1\n")
+    m = mixed("age", "group")
+    source = registry.source("table", path=str(tmp_path / "people.csv"))
+    batch = Dataset(source, [m, LabelModality(2)]).take(range(4))
+    assert batch.values["row"].tolist()[:3] == [[31.5, 2], [VOID, 1], [40, VOID]]
+    assert batch.present.tolist() == [[True, True], [True, True], [True, True], [False, True]]
+    with pytest.raises(RequestError, match=r"row 0, row: age: found 'old'"):
+        Dataset([{"age": "old", "group": 1}], [m]).take([0])
+    # A column of its own name comes first.
+    own = Dataset([{"row": [1.0, 3], "age": 7, "group": 0}], [m]).take([0])
+    assert own.values["row"].tolist() == [[1, 3]]
 
 
 def test_no_part_and_what_is_none_are_refused() -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmcore.data.batch import BadRow, TensorBatch
 from mmcore.data.decode import decode
+from mmcore.data.select import Together, together
 from mmcore.data.source import Row, as_source
 from mmcore.data.transforms import Trace, Transform, check_transform, copied, transformed
 from mmcore.errors import PluginError, RequestError, about
@@ -56,7 +57,7 @@ class Dataset:
     ) -> None:
         if on_bad_row not in ("stop", "skip"):
             raise RequestError(f"data: on_bad_row = {on_bad_row!r}, expected stop or skip")
-        self.source = as_source(source)
+        self.source = together(as_source(source), variables)
         if not len(self.source):
             raise RequestError("data: found no row, expected at least one")
         self.variables = tuple(variables)
@@ -155,7 +156,7 @@ class Dataset:
         stored = self.stored(index)
         try:
             for name, kept in stored.items():
-                if (raw := decode(kept)) is not None:
+                if (raw := self._decoded(name, kept)) is not None:
                     values[name] = raw
             name = None
             if not values:
@@ -165,6 +166,12 @@ class Dataset:
             raise
         except Exception as error:
             raise self._placed(error, index, name) from error
+
+    def _decoded(self, name: str, kept: Any) -> Any:
+        """A stored value decoded; of several columns each."""
+        if isinstance(self.source, Together) and name in self.source.columns and isinstance(kept, dict):
+            return {column: decode(value) for column, value in kept.items()}
+        return decode(kept)
 
     def _bound(self) -> list[tuple[str, Transform]]:
         """The transforms as they apply here, each with the name of its random numbers."""

@@ -211,6 +211,7 @@ class Modality(ABC):
         spec: one sample as a tensor.
         code: the shape of its latent, ``(C, H, W)`` spatial or ``(K,)`` flat.
         made: how a registry made it; None for one made by hand.
+        columns: of a row's columns those that it is read of together, as a mapping, where the row has none of its own name; none by default.
         files: by option, the weights of pretrained networks that it was made with (:class:`mmcore.modality.pretrained.WeightsFile`).
     """
 
@@ -222,6 +223,7 @@ class Modality(ABC):
     """Whether its values are classes, whose latents have no meaning in between."""
     code_draws: ClassVar[int] = 0
     """Of how many draws :meth:`expected_code` is the mean, where no formula gives it, as with a pretrained network as encoder; 0 where it is exact."""
+    columns: tuple[str, ...] = ()
     files: "Mapping[str, WeightsFile]" = {}
     arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
     """What its constructor was given, for messages that show how to make it again."""
@@ -272,7 +274,7 @@ class Modality(ABC):
             raise PluginError(f"modality {self.name!r}: values are {self.spec.dtype}, so it must define expected_code")
         return encode(decoder.point(params))
 
-    def answer(self, params: Tensor, decoder: Decoder, rng: Rng, *, draw: bool = False) -> Tensor:
+    def final(self, params: Tensor, decoder: Decoder, rng: Rng, *, draw: bool = False) -> Tensor:
         """What is read of the last prediction: a draw of classes, the point of real values; with ``draw`` a draw of these too: ``(B, *spec.shape)``."""
         return decoder.sample(params, rng) if draw or self.discrete else decoder.point(params)
 

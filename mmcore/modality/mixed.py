@@ -1,6 +1,7 @@
 """Several modalities as one, side by side in one tensor: the columns of a table, each with its own likelihood, any of which may be missing."""
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
@@ -38,7 +39,7 @@ class PackedSpec(Spec):
     def slices(self) -> list[slice]:
         """Where each part lies."""
         ends = np.cumsum([0, *(math.prod(spec.shape) for _, spec in self.parts)]).tolist()
-        return [slice(*pair) for pair in zip(ends, ends[1:], strict=False)]
+        return list(itertools.starmap(slice, itertools.pairwise(ends)))
 
     def split(self, x: Tensor) -> list[Tensor]:
         """Each part of ``x (B, D)`` as its own spec has it, ``(B, *shape)``; a valid value where it is void."""
@@ -88,7 +89,7 @@ class Mixed(Modality):
     A sample is flat float32, the parts side by side in their order. Any part may be missing, in any row. The code is the parts' codes
     side by side, the likelihood the product of theirs. It is observed in part: part by part, and inside of those that are ``divisible``.
 
-    A subclass makes its parts from plain options, so that a model folder can make it again.
+    A subclass makes its parts from plain options, so that a model folder can make it again. Of a table it reads the columns that have its parts' names.
 
     Args:
         name: of the modality.
@@ -98,7 +99,7 @@ class Mixed(Modality):
         PluginError: no part, or what is no modality.
     """
 
-    spec: PackedSpec
+    spec: PackedSpec  # type: ignore[assignment, reportIncompatibleVariableOverride]
 
     def __init__(self, name: str, parts: Mapping[str, Modality]) -> None:
         wrong = [key for key, part in parts.items() if not isinstance(part, Modality)]
@@ -106,7 +107,7 @@ class Mixed(Modality):
             raise PluginError(
                 f"modality {name!r}: found {wrong or 'no part'}, expected a modality for each part's name"
             )
-        self.name, self.parts = name, dict(parts)
+        self.name, self.parts, self.columns = name, dict(parts), tuple(parts)
         self.spec = PackedSpec.of({key: part.spec for key, part in parts.items()})
         self.code = (sum(math.prod(part.code) for part in parts.values()),)
         self.code_draws = min((part.code_draws for part in parts.values() if part.code_draws), default=0)  # type: ignore[misc]
@@ -144,10 +145,10 @@ class Mixed(Modality):
         codes = [part.expected_code(p, encoder, cast(Decoder, own)).flatten(1) for part, p, encoder, own in rows]
         return torch.cat(codes, dim=1)
 
-    def answer(self, params: Tensor, decoder: Decoder, rng: Rng, *, draw: bool = False) -> Tensor:
+    def final(self, params: Tensor, decoder: Decoder, rng: Rng, *, draw: bool = False) -> Tensor:
         rows = zip(self.parts.items(), self.params(params), cast(MixedDecoder, decoder).parts, strict=True)
         return self.spec.join(
-            [part.answer(p, cast(Decoder, own), rng.of(name), draw=draw) for (name, part), p, own in rows], params.dtype
+            [part.final(p, cast(Decoder, own), rng.of(name), draw=draw) for (name, part), p, own in rows], params.dtype
         )
 
     @property
@@ -178,7 +179,7 @@ class Mixed(Modality):
             if len(raw) != len(self.parts):
                 raise RequestError(f"found {len(raw)} values, expected {len(self.parts)}: {', '.join(self.parts)}")
             return self._read(raw)
-        if not isinstance(raw, Tensor | np.ndarray) or getattr(raw, "dtype", None) == object:
+        if not (isinstance(raw, Tensor) or (isinstance(raw, np.ndarray) and raw.dtype.kind in "biuf")):
             raise RequestError(f"found {type(raw).__name__}, expected a mapping or a list of {', '.join(self.parts)}")
         x = torch.as_tensor(raw).float()
         x = torch.where(x.isnan(), VOID, x)

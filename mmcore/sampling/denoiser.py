@@ -226,7 +226,7 @@ class Denoiser:
             value = question.known[m.name]
             if heads.reads(m.name):
                 decoder, params = heads.decoder(m.name), heads.params(predictions, m.name)
-                read = m.answer(params, decoder, rng.of("read").of(m.name), draw=draw)
+                read = m.final(params, decoder, rng.of("read").of(m.name), draw=draw)
                 asked = question.roles[:, column] == Role.GENERATE
                 asked = asked.reshape(-1, *[1] * (value.ndim - 1)).expand_as(value)
                 if m.name in question.where:

@@ -278,7 +278,7 @@ def gradient(c: Context) -> None:
         params = model.predict(model.scaled(z, drive), drive.t, drive.timesteps, roles, model.condition(placed, drive))[
             "subject"
         ]
-        loss = c.modality.loss()(params, batch["subject"]).sum()
+        loss = c.loss(params, batch["subject"]).sum()
         if not loss.requires_grad:
             c.fail(f"{composition}: a loss without a gradient", "one to the code, the backbone and the head")
         loss.backward()
