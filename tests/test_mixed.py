@@ -17,7 +17,6 @@ from mmcore.data import Dataset, Table
 from mmcore.modality import VOID
 from mmcore.modality.mixed import Mixed, MixedDecoder, MixedEncoder, PackedSpec
 from mmcore.rng import Rng
-from mmcore.testing import run
 from mmcore.testing.strategies import corners, samples
 from mmcore_clip import ClipModality
 from mmcore_label import LabelModality
@@ -233,13 +232,6 @@ def test_no_part_and_what_is_none_are_refused() -> None:
         Mixed("row", {})
     with pytest.raises(PluginError, match=r"found \['age'\]"):
         Mixed("row", {"age": 3})  # type: ignore[dict-item]
-
-
-@pytest.mark.parametrize("names", [("age", "group", "visits")])
-def test_it_conforms(names: tuple[str, ...]) -> None:
-    report = run(mixed(*names), seed=2)
-    assert [failure.explain() for failure in report.failures] == []
-    assert report.verdict == "conformant"
 
 
 def test_a_part_that_is_not_a_modality_is_told(registry: mmcore.Registry) -> None:

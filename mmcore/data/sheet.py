@@ -259,7 +259,9 @@ def _seen(m: ModalityProtocol, batch: TensorBatch, k: int, j: int, problem: str 
     if isinstance(shown, str):
         return _Cell(head, words=shown, captions=("", str(x.dtype).removeprefix("torch."), shape))
     real = x.is_floating_point()
-    values = f"{x.min():.4g} … {x.max():.4g}" if real else _classes(x, None if m.spec.void is None else int(m.spec.void))
+    values = (
+        f"{x.min():.4g} … {x.max():.4g}" if real else _classes(x, None if m.spec.void is None else int(m.spec.void))
+    )
     kind = str(x.dtype).removeprefix("torch.")
     return _Cell(head, shown.convert("RGB"), smooth=real, captions=("", kind, shape, values))
 

@@ -102,23 +102,24 @@ class Pretrained(nn.Module):
 
     Args:
         make: makes the network, without an argument; its initial weights are put away.
-        file: the weights. One without a path leaves them to the model's own, which are loaded next.
+        file: the weights. One without a path leaves them to the model's own, which are loaded next; with None the network keeps its initial ones.
 
     Raises:
         RequestError: the file's weights are not those of the network.
     """
 
-    def __init__(self, make: Callable[[], nn.Module], file: WeightsFile) -> None:
+    def __init__(self, make: Callable[[], nn.Module], file: WeightsFile | None) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             net = make()
-        if file.path is not None or file.keep == "beside":
+        beside = file is not None and file.keep == "beside"
+        if file is not None and (beside or file.path is not None):
             _put(net, file)
         net.requires_grad_(False).eval()
         # In a tuple torch does not see it: it has no part in the state, and follows to another device by _apply.
-        self._beside = (net,) if file.keep == "beside" else ()
-        if file.keep == "inside":
+        self._beside = (net,) if beside else ()
+        if not beside:
             self.net = net
 
     def forward(self, *args: Any, **options: Any) -> Any:

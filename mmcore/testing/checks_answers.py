@@ -175,7 +175,7 @@ def measured(c: Context) -> None:
         middle = torch.where(void, torch.zeros_like(x), x).double().sum(0) / (~void).sum(0).clamp(min=1)
         middle = middle.to(x.dtype)
         other = middle + (3.0 if spec.low is None and spec.high is None else 0.6) * (x - middle)
-        x = torch.where(void, x, other)
+        x = _as_read(m, torch.where(void, x, other))
     found = m.measured(x)
     try:
         json.dumps(found)
@@ -201,6 +201,19 @@ def measured(c: Context) -> None:
             ],
             f"1 ± {c.tolerance}",
         )
+
+
+def _as_read(m: Modality, x: Tensor) -> Tensor:
+    """Samples as they are read back, where not every number makes one: a row of ones up to a series' end is none of threes."""
+
+    def back(rows: Tensor) -> Tensor:
+        return torch.stack([m.read(m.raw(row)) for row in rows])
+
+    try:
+        few = x[:8]
+        return x if torch.allclose(back(few), few, rtol=1e-3, atol=1e-3) else back(x)
+    except (RequestError, RuntimeError):
+        return x
 
 
 def _again(m: Modality, **more: Any) -> Modality:
