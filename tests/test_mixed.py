@@ -57,7 +57,7 @@ def test_it_is_its_parts_side_by_side(names: list[str], seed: int) -> None:
     params, x = decoder(features, t), m.typical(n, seed)
     m.spec.check(x, "x")
     values = [part.typical(n, seed + 7919 * k) for k, part in enumerate(m.parts.values())]
-    for value, back in zip(values, m.spec.split(x), strict=True):
+    for value, back in zip(values, m.packed.split(x), strict=True):
         assert value.dtype == back.dtype
         assert torch.equal(value, back)
     # Codes, likelihoods, expected codes, points and draws.
@@ -69,8 +69,8 @@ def test_it_is_its_parts_side_by_side(names: list[str], seed: int) -> None:
     expected = [part.expected_code(p, e, d).flatten(1) for part, p, e, d in zip(m.parts.values(), own, encoder.parts, decoder.parts, strict=True)]  # type: ignore[arg-type]  # fmt: skip
     assert torch.equal(m.expected_code(params, encoder, decoder), torch.cat(expected, 1))
     rng = Rng.for_rows(seed, n)
-    draws, answer = m.spec.split(decoder.sample(params, rng)), m.spec.split(m.final(params, decoder, rng))
-    points = m.spec.split(decoder.point(params))
+    draws, answer = m.packed.split(decoder.sample(params, rng)), m.packed.split(m.final(params, decoder, rng))
+    points = m.packed.split(decoder.point(params))
     for name, part, p, d, drawn, point, told in zip(m.parts, m.parts.values(), own, decoder.parts, draws, points, answer, strict=True):  # fmt: skip
         assert torch.allclose(drawn.float(), d.sample(p, rng.of(name)).float())  # type: ignore[operator]
         assert torch.allclose(point.float(), d.point(p).float())  # type: ignore[operator]
@@ -84,12 +84,12 @@ def test_masks_are_the_parts_masks(names: list[str], seed: int) -> None:
     params = torch.randn(n, sum(math.prod(shape) for shape in m.shapes), generator=torch.Generator().manual_seed(seed))
     x = m.typical(n, seed)
     where = torch.rand(x.shape, generator=torch.Generator().manual_seed(seed)) < 0.6
-    pieces = zip(m.parts.values(), m.params(params), m.spec.split(x), m.spec.split_mask(where), strict=True)
+    pieces = zip(m.parts.values(), m.params(params), m.packed.split(x), m.packed.split_mask(where), strict=True)
     want = sum(part.loss()(p, value, mask) for part, p, value, mask in pieces)
     assert torch.allclose(m.loss()(params, x, where), want)  # type: ignore[arg-type]
     known = m.code_where(where)
     at = 0
-    for part, mask in zip(m.parts.values(), m.spec.split_mask(where), strict=True):
+    for part, mask in zip(m.parts.values(), m.packed.split_mask(where), strict=True):
         size = math.prod(part.code)
         own = (
             part.code_where(mask).flatten(1) if part.divisible else mask.reshape(n, -1).all(1)[:, None].expand(-1, size)
@@ -102,7 +102,7 @@ def test_masks_are_the_parts_masks(names: list[str], seed: int) -> None:
 @settings(max_examples=25)
 @given(st.data(), some)
 def test_what_the_kit_draws_is_of_the_spec(data: st.DataObject, names: list[str]) -> None:
-    spec = mixed(*names).spec
+    spec = mixed(*names).packed
     spec.check(data.draw(samples(spec)), "drawn")
     for x in corners(spec):
         spec.check(x, "corner")
@@ -128,7 +128,7 @@ def test_of_missing_cells_nothing_counts_and_they_are_filled_when_asked() -> Non
         {"row": x, "label": table.rows.values["label"]}, torch.full((60,), 3), torch.zeros(60, 2).long(), noise
     )
     handle.remove()
-    parts = list(zip(m.parts.values(), m.params(found[0]), m.spec.split(x), strict=True))
+    parts = list(zip(m.parts.values(), m.params(found[0]), m.packed.split(x), strict=True))
     own = torch.stack([part.loss()(p, value) for part, p, value in parts], 1)
     want = own[:, :2].sum(1) + torch.where(x[:, 2] == VOID, 0.0, own[:, 2])
     assert torch.allclose(losses[:, 0], want)

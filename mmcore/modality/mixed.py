@@ -95,11 +95,12 @@ class Mixed(Modality):
         name: of the modality.
         parts: by name, one at least; spatial codes among them become flat.
 
+    Attributes:
+        packed: the spec, which knows the parts.
+
     Raises:
         PluginError: no part, or what is no modality.
     """
-
-    spec: PackedSpec  # type: ignore[assignment, reportIncompatibleVariableOverride]
 
     def __init__(self, name: str, parts: Mapping[str, Modality]) -> None:
         wrong = [key for key, part in parts.items() if not isinstance(part, Modality)]
@@ -108,7 +109,7 @@ class Mixed(Modality):
                 f"modality {name!r}: found {wrong or 'no part'}, expected a modality for each part's name"
             )
         self.name, self.parts, self.columns = name, dict(parts), tuple(parts)
-        self.spec = PackedSpec.of({key: part.spec for key, part in parts.items()})
+        self.spec = self.packed = PackedSpec.of({key: part.spec for key, part in parts.items()})
         self.code = (sum(math.prod(part.code) for part in parts.values()),)
         self.code_draws = min((part.code_draws for part in parts.values() if part.code_draws), default=0)  # type: ignore[misc]
         # Real numbers among them are read by their mean: as a whole it is classes only if all are.
@@ -147,7 +148,7 @@ class Mixed(Modality):
 
     def final(self, params: Tensor, decoder: Decoder, rng: Rng, *, draw: bool = False) -> Tensor:
         rows = zip(self.parts.items(), self.params(params), cast(MixedDecoder, decoder).parts, strict=True)
-        return self.spec.join(
+        return self.packed.join(
             [part.final(p, cast(Decoder, own), rng.of(name), draw=draw) for (name, part), p, own in rows], params.dtype
         )
 
@@ -157,7 +158,7 @@ class Mixed(Modality):
 
     def code_where(self, where: Tensor) -> Tensor:
         known = []
-        for part, mask in zip(self.parts.values(), self.spec.split_mask(where), strict=True):
+        for part, mask in zip(self.parts.values(), self.packed.split_mask(where), strict=True):
             if part.divisible:
                 known.append(part.code_where(mask).flatten(1))
             else:
@@ -183,7 +184,7 @@ class Mixed(Modality):
             raise RequestError(f"found {type(raw).__name__}, expected a mapping or a list of {', '.join(self.parts)}")
         x = torch.as_tensor(raw).float()
         x = torch.where(x.isnan(), VOID, x)
-        self.spec.check(x[None], self.name)
+        self.packed.check(x[None], self.name)
         return x
 
     def _read(self, raws: Sequence[Any]) -> Tensor:
@@ -198,12 +199,12 @@ class Mixed(Modality):
                 raise RequestError(f"{name}: {error}") from error
             values.append(torch.where(part.spec.there(x), x.float(), VOID).reshape(-1))
         x = torch.cat(values)
-        self.spec.check(x[None], self.name)
+        self.packed.check(x[None], self.name)
         return x
 
     def _each(self, x: Tensor) -> Iterator[tuple[str, Modality, Tensor | None]]:
         """Each part of a sample ``(D)``; None where it is missing."""
-        values, there = self.spec.split(x[None]), self.spec.split_mask(self.spec.there(x[None]))
+        values, there = self.packed.split(x[None]), self.packed.split_mask(self.packed.there(x[None]))
         for (name, part), value, known in zip(self.parts.items(), values, there, strict=True):
             void = part.spec.void
             if not known.any() or (not known.all() and void is None):
@@ -231,9 +232,9 @@ class Mixed(Modality):
         return scores
 
     def _score(self, place: int, metric: Metric, prediction: Tensor, target: Tensor) -> Tensor:
-        void = self.spec.parts[place][1].void
-        there = self.spec.split_mask(self.spec.there(target))[place]
-        guess, truth = self.spec.split(prediction)[place], self.spec.split(target)[place]
+        void = self.packed.parts[place][1].void
+        there = self.packed.split_mask(self.packed.there(target))[place]
+        guess, truth = self.packed.split(prediction)[place], self.packed.split(target)[place]
         if void is None:
             guess = torch.where(there, guess, truth)
         else:
@@ -243,8 +244,8 @@ class Mixed(Modality):
 
     def measured_parts(self, samples: Tensor) -> dict[str, Mapping[str, Any]]:
         """What each part would have measured of ``samples (B, D)``, of the rows that have it: for a subclass's :meth:`measured`."""
-        there = self.spec.split_mask(self.spec.there(samples))
-        rows = zip(self.parts.items(), self.spec.split(samples), there, strict=True)
+        there = self.packed.split_mask(self.packed.there(samples))
+        rows = zip(self.parts.items(), self.packed.split(samples), there, strict=True)
         return {
             name: part.measured(value[known.reshape(len(value), -1).all(1)])
             for (name, part), value, known in rows
@@ -253,7 +254,7 @@ class Mixed(Modality):
 
     def typical(self, n: int, seed: int) -> Tensor:
         """The parts' own, of seeds far apart."""
-        return self.spec.join([part.typical(n, seed + 7919 * k) for k, part in enumerate(self.parts.values())])
+        return self.packed.join([part.typical(n, seed + 7919 * k) for k, part in enumerate(self.parts.values())])
 
 
 class MixedEncoder(Encoder):
@@ -261,7 +262,7 @@ class MixedEncoder(Encoder):
 
     def __init__(self, mixed: Mixed) -> None:
         super().__init__()
-        self.spec = mixed.spec
+        self.spec = mixed.packed
         self.parts = nn.ModuleList([part.encoder() for part in mixed.parts.values()])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -282,12 +283,12 @@ class MixedDecoder(Decoder):
 
     def point(self, params: Tensor) -> Tensor:
         pairs = zip(self.parts, self.mixed.params(params), strict=True)
-        return self.mixed.spec.join([cast(Decoder, decoder).point(p) for decoder, p in pairs], params.dtype)
+        return self.mixed.packed.join([cast(Decoder, decoder).point(p) for decoder, p in pairs], params.dtype)
 
     def sample(self, params: Tensor, rng: Rng) -> Tensor:
         rows = zip(self.mixed.parts, self.parts, self.mixed.params(params), strict=True)
         draws = [cast(Decoder, decoder).sample(p, rng.of(name)) for name, decoder, p in rows]
-        return self.mixed.spec.join(draws, params.dtype)
+        return self.mixed.packed.join(draws, params.dtype)
 
 
 class MixedLoss:
@@ -298,7 +299,7 @@ class MixedLoss:
         self.losses = [part.loss() for part in mixed.parts.values()]
 
     def __call__(self, params: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
-        spec = self.mixed.spec
+        spec = self.mixed.packed
         masks = [None] * len(self.losses) if where is None else spec.split_mask(where)
         rows = zip(self.losses, self.mixed.params(params), spec.split(target), masks, strict=True)
         return torch.stack([loss(p, value, mask) for loss, p, value, mask in rows]).sum(0)
