@@ -15,7 +15,7 @@ import mmcore
 from mmcore import Modality, PluginError, RequestError, Space, Spec
 from mmcore.data import Dataset, Table
 from mmcore.modality import VOID
-from mmcore.modality.mixed import Mixed, MixedDecoder, MixedEncoder, PackedSpec
+from mmcore.modality.mixed import Mixed, MixedDecoder, MixedEncoder, PackedSpec, final
 from mmcore.rng import Rng
 from mmcore.testing.strategies import corners, samples
 from mmcore_clip import ClipModality
@@ -69,7 +69,10 @@ def test_it_is_its_parts_side_by_side(names: list[str], seed: int) -> None:
     expected = [part.expected_code(p, e, d).flatten(1) for part, p, e, d in zip(m.parts.values(), own, encoder.parts, decoder.parts, strict=True)]  # type: ignore[arg-type]  # fmt: skip
     assert torch.equal(m.expected_code(params, encoder, decoder), torch.cat(expected, 1))
     rng = Rng.for_rows(seed, n)
-    draws, answer = m.packed.split(decoder.sample(params, rng)), m.packed.split(m.final(params, decoder, rng))
+    draws, answer = (
+        m.packed.split(decoder.sample(params, rng)),
+        m.packed.split(final(decoder, params, rng, drawn=m.discrete)),
+    )
     points = m.packed.split(decoder.point(params))
     for name, part, p, d, drawn, point, told in zip(m.parts, m.parts.values(), own, decoder.parts, draws, points, answer, strict=True):  # fmt: skip
         assert torch.allclose(drawn.float(), d.sample(p, rng.of(name)).float())  # type: ignore[operator]

@@ -9,7 +9,7 @@ from torch import Tensor
 from mmcore.data.batch import BadRow, TensorBatch
 from mmcore.data.decode import decode
 from mmcore.data.select import Together, together
-from mmcore.data.source import Row, as_source
+from mmcore.data.source import Row, Source, as_source
 from mmcore.data.transforms import Trace, Transform, check_transform, copied, transformed
 from mmcore.errors import PluginError, RequestError, about
 from mmcore.modality.base import ModalityProtocol
@@ -156,7 +156,7 @@ class Dataset:
         stored = self.stored(index)
         try:
             for name, kept in stored.items():
-                if (raw := self._decoded(name, kept)) is not None:
+                if (raw := _decoded(self.source, name, kept)) is not None:
                     values[name] = raw
             name = None
             if not values:
@@ -166,12 +166,6 @@ class Dataset:
             raise
         except Exception as error:
             raise self._placed(error, index, name) from error
-
-    def _decoded(self, name: str, kept: Any) -> Any:
-        """A stored value decoded; of several columns each."""
-        if isinstance(self.source, Together) and name in self.source.columns and isinstance(kept, dict):
-            return {column: decode(value) for column, value in kept.items()}
-        return decode(kept)
 
     def _bound(self) -> list[tuple[str, Transform]]:
         """The transforms as they apply here, each with the name of its random numbers."""
@@ -262,6 +256,13 @@ class Dataset:
         if isinstance(error, RequestError):
             return RequestError(f"{where}: {error}")
         return RequestError(f"{where}: reading it gave {brief(error)}, expected a value that can be read")
+
+
+def _decoded(source: Source, name: str, kept: Any) -> Any:
+    """A stored value decoded; of several columns each."""
+    if isinstance(source, Together) and name in source.columns and isinstance(kept, dict):
+        return {column: decode(value) for column, value in kept.items()}
+    return decode(kept)
 
 
 def _read_many(modality: ModalityProtocol, raws: Sequence[Any]) -> Tensor:

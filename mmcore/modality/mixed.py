@@ -146,12 +146,6 @@ class Mixed(Modality):
         codes = [part.expected_code(p, encoder, cast(Decoder, own)).flatten(1) for part, p, encoder, own in rows]
         return torch.cat(codes, dim=1)
 
-    def final(self, params: Tensor, decoder: Decoder, rng: Rng, *, draw: bool = False) -> Tensor:
-        rows = zip(self.parts.items(), self.params(params), cast(MixedDecoder, decoder).parts, strict=True)
-        return self.packed.join(
-            [part.final(p, cast(Decoder, own), rng.of(name), draw=draw) for (name, part), p, own in rows], params.dtype
-        )
-
     @property
     def divisible(self) -> bool:
         return True
@@ -202,23 +196,13 @@ class Mixed(Modality):
         self.packed.check(x[None], self.name)
         return x
 
-    def _each(self, x: Tensor) -> Iterator[tuple[str, Modality, Tensor | None]]:
-        """Each part of a sample ``(D)``; None where it is missing."""
-        values, there = self.packed.split(x[None]), self.packed.split_mask(self.packed.there(x[None]))
-        for (name, part), value, known in zip(self.parts.items(), values, there, strict=True):
-            void = part.spec.void
-            if not known.any() or (not known.all() and void is None):
-                yield name, part, None
-            else:
-                yield name, part, (value if void is None else torch.where(known, value, void).to(value.dtype))[0]
-
     def raw(self, x: Tensor) -> Any:
         """The parts' raw values in order; None where one is missing."""
-        return [None if value is None else part.raw(value) for _, part, value in self._each(x.detach().cpu())]
+        return [None if value is None else part.raw(value) for _, part, value in _each(self, x.detach().cpu())]
 
     def show(self, x: Tensor) -> str:
         shown = []
-        for name, part, value in self._each(x.detach().cpu()):
+        for name, part, value in _each(self, x.detach().cpu()):
             told = "–" if value is None else part.show(value.to(part.spec.dtype))
             shown.append(f"{name}: {told if isinstance(told, str) else 'a picture'}")
         return ", ".join(shown)
@@ -228,19 +212,8 @@ class Mixed(Modality):
         scores: dict[str, Metric] = {}
         for place, (key, part) in enumerate(self.parts.items()):
             for title, metric in part.metrics().items():
-                scores[f"{key}_{title}"] = functools.partial(self._score, place, metric)
+                scores[f"{key}_{title}"] = functools.partial(_score, self.packed, place, metric)
         return scores
-
-    def _score(self, place: int, metric: Metric, prediction: Tensor, target: Tensor) -> Tensor:
-        void = self.packed.parts[place][1].void
-        there = self.packed.split_mask(self.packed.there(target))[place]
-        guess, truth = self.packed.split(prediction)[place], self.packed.split(target)[place]
-        if void is None:
-            guess = torch.where(there, guess, truth)
-        else:
-            truth = torch.where(there, truth, void).to(truth.dtype)
-        known = there.reshape(len(target), -1).any(1)
-        return torch.where(known, metric(guess, truth).float(), math.nan)
 
     def measured_parts(self, samples: Tensor) -> dict[str, Mapping[str, Any]]:
         """What each part would have measured of ``samples (B, D)``, of the rows that have it: for a subclass's :meth:`measured`."""
@@ -255,6 +228,30 @@ class Mixed(Modality):
     def typical(self, n: int, seed: int) -> Tensor:
         """The parts' own, of seeds far apart."""
         return self.packed.join([part.typical(n, seed + 7919 * k) for k, part in enumerate(self.parts.values())])
+
+
+def _each(mixed: Mixed, x: Tensor) -> Iterator[tuple[str, Modality, Tensor | None]]:
+    """Each part of a sample ``(D)``; None where it is missing."""
+    values, there = mixed.packed.split(x[None]), mixed.packed.split_mask(mixed.packed.there(x[None]))
+    for (name, part), value, known in zip(mixed.parts.items(), values, there, strict=True):
+        void = part.spec.void
+        if not known.any() or (not known.all() and void is None):
+            yield name, part, None
+        else:
+            yield name, part, (value if void is None else torch.where(known, value, void).to(value.dtype))[0]
+
+
+def _score(spec: PackedSpec, place: int, metric: Metric, prediction: Tensor, target: Tensor) -> Tensor:
+    """A part's metric of whole samples; NaN where the truth lacks the part."""
+    void = spec.parts[place][1].void
+    there = spec.split_mask(spec.there(target))[place]
+    guess, truth = spec.split(prediction)[place], spec.split(target)[place]
+    if void is None:
+        guess = torch.where(there, guess, truth)
+    else:
+        truth = torch.where(there, truth, void).to(truth.dtype)
+    known = there.reshape(len(target), -1).any(1)
+    return torch.where(known, metric(guess, truth).float(), math.nan)
 
 
 class MixedEncoder(Encoder):
@@ -285,10 +282,26 @@ class MixedDecoder(Decoder):
         pairs = zip(self.parts, self.mixed.params(params), strict=True)
         return self.mixed.packed.join([cast(Decoder, decoder).point(p) for decoder, p in pairs], params.dtype)
 
+    def final(self, params: Tensor, rng: Rng, *, drawn: bool) -> Tensor:
+        """Draws of the parts that are classes, points of the others; with ``drawn`` draws of all."""
+        rows = zip(self.mixed.parts.items(), self.parts, self.mixed.params(params), strict=True)
+        read = [
+            final(cast(Decoder, decoder), p, rng.of(name), drawn=drawn or part.discrete)
+            for (name, part), decoder, p in rows
+        ]
+        return self.mixed.packed.join(read, params.dtype)
+
     def sample(self, params: Tensor, rng: Rng) -> Tensor:
         rows = zip(self.mixed.parts, self.parts, self.mixed.params(params), strict=True)
         draws = [cast(Decoder, decoder).sample(p, rng.of(name)) for name, decoder, p in rows]
         return self.mixed.packed.join(draws, params.dtype)
+
+
+def final(decoder: Decoder, params: Tensor, rng: Rng, *, drawn: bool) -> Tensor:
+    """What is read of the last prediction, a draw or the point; of several modalities in one each as it would be alone."""
+    if isinstance(decoder, MixedDecoder):
+        return decoder.final(params, rng, drawn=drawn)
+    return decoder.sample(params, rng) if drawn else decoder.point(params)
 
 
 class MixedLoss:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmcore.errors import RequestError
+from mmcore.modality.mixed import final
 from mmcore.model.heads import Predictions
 from mmcore.model.joint import JointModel
 from mmcore.model.roles import Role
@@ -226,7 +227,7 @@ class Denoiser:
             value = question.known[m.name]
             if heads.reads(m.name):
                 decoder, params = heads.decoder(m.name), heads.params(predictions, m.name)
-                read = m.final(params, decoder, rng.of("read").of(m.name), draw=draw)
+                read = final(decoder, params, rng.of("read").of(m.name), drawn=draw or m.discrete)
                 asked = question.roles[:, column] == Role.GENERATE
                 asked = asked.reshape(-1, *[1] * (value.ndim - 1)).expand_as(value)
                 if m.name in question.where:
