@@ -11,7 +11,10 @@ from mmcore.cli.common import registry_of, say
 def new_plugin(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="The modality's name, such as audio or heart-rate.")],
-    kind: Annotated[str, typer.Option(help="Of data: vector, sequence, grid or categorical.")] = "vector",
+    kind: Annotated[
+        str,
+        typer.Option(help="Of data: vector, sequence, grid, categorical, text, series, depth, table or pretrained."),
+    ] = "vector",
     out: Annotated[
         Path, typer.Option(readable=False, help="The folder in which the distribution's folder is made.")
     ] = Path("."),

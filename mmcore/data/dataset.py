@@ -8,10 +8,12 @@ from torch import Tensor
 
 from mmcore.data.batch import BadRow, TensorBatch
 from mmcore.data.decode import decode
-from mmcore.data.source import Row, as_source
+from mmcore.data.select import Together, together
+from mmcore.data.source import Row, Source, as_source
 from mmcore.data.transforms import Trace, Transform, check_transform, copied, transformed
 from mmcore.errors import PluginError, RequestError, about
 from mmcore.modality.base import ModalityProtocol
+from mmcore.modality.holes import some_there
 from mmcore.plugins.loading import brief
 from mmcore.rng import Rng
 
@@ -55,7 +57,7 @@ class Dataset:
     ) -> None:
         if on_bad_row not in ("stop", "skip"):
             raise RequestError(f"data: on_bad_row = {on_bad_row!r}, expected stop or skip")
-        self.source = as_source(source)
+        self.source = together(as_source(source), variables)
         if not len(self.source):
             raise RequestError("data: found no row, expected at least one")
         self.variables = tuple(variables)
@@ -154,7 +156,7 @@ class Dataset:
         stored = self.stored(index)
         try:
             for name, kept in stored.items():
-                if (raw := decode(kept)) is not None:
+                if (raw := _decoded(self.source, name, kept)) is not None:
                     values[name] = raw
             name = None
             if not values:
@@ -217,6 +219,9 @@ class Dataset:
                 present[:, k] = torch.tensor([raw is not None for raw in raws])
                 values[m.name] = m.spec.placeholder(len(rows))
                 values[m.name][present[:, k]] = read
+            if m.spec.void is not None:
+                # Of what is void as a whole there is nothing.
+                present[:, k] &= some_there(m, values[m.name])
         return TensorBatch(values, present, tuple(bad))
 
     def _read_each(
@@ -251,6 +256,13 @@ class Dataset:
         if isinstance(error, RequestError):
             return RequestError(f"{where}: {error}")
         return RequestError(f"{where}: reading it gave {brief(error)}, expected a value that can be read")
+
+
+def _decoded(source: Source, name: str, kept: Any) -> Any:
+    """A stored value decoded; of several columns each."""
+    if isinstance(source, Together) and name in source.columns and isinstance(kept, dict):
+        return {column: decode(value) for column, value in kept.items()}
+    return decode(kept)
 
 
 def _read_many(modality: ModalityProtocol, raws: Sequence[Any]) -> Tensor:

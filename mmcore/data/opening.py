@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mmcore.data.options import PARTS, DataOptions, EmbedOptions, LoaderOptions
-from mmcore.data.select import Named, keep, limit, part_missing, split
+from mmcore.data.select import Named, keep, limit, part_missing, split, together
 from mmcore.data.source import Source, as_source, classes_of
 from mmcore.errors import OptionError, RequestError, about
 from mmcore.options import by_kind
@@ -115,6 +115,7 @@ def open_data(
 
         for one in options.embed:
             source = Embedded.of(registry, source, one)
+    source = together(source, variables)
     _check_names(source, options, variables)
     dataset = Dataset(
         source,

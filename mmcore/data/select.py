@@ -1,7 +1,7 @@
 """Which rows and columns of a source are used: other names, filters, held-out parts and limits. Imports no torch."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,54 @@ class Named(Source):
             flags = self.source.column(column.present)
             values = [value if flag else None for value, flag in zip(values, flags, strict=True)]
         return [None if column.missing and _plain(value) in column.missing else value for value in values]
+
+
+class Together(Source):
+    """A source in which some variables are read of several columns together, as mappings.
+
+    Args:
+        source: whose columns they are.
+        columns: by variable.
+    """
+
+    def __init__(self, source: Source, columns: Mapping[str, Sequence[str]]) -> None:
+        self.source, self.columns, self.notes, self.classes = source, dict(columns), source.notes, classes_of(source)
+        if source.names is not None:
+            # Those that the source lacks altogether are missing in every row.
+            whole = [name for name, parts in self.columns.items() if set(parts) & set(source.names)]
+            self.names = tuple(dict.fromkeys([*source.names, *whole]))
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Row:
+        row = self.source[index]
+
+        def read(name: str) -> Any:
+            if name in row or name not in self.columns:
+                return row[name]
+            values = {part: row.get(part) for part in self.columns[name]}
+            return values if any(value is not None for value in values.values()) else None
+
+        return LazyRow({**dict.fromkeys(row), **dict.fromkeys(self.columns)}, read)
+
+    def where(self, index: int) -> str:
+        return self.source.where(index)
+
+    def key(self, index: int) -> str:
+        return self.source.key(index)
+
+    def has(self, name: str) -> Sequence[bool] | None:
+        return None if name in self.columns else self.source.has(name)
+
+    def column(self, name: str) -> Sequence[Any]:
+        return super().column(name) if name in self.columns else self.source.column(name)
+
+
+def together(source: Source, variables: Iterable[Any]) -> Source:
+    """A source in which variables that say ``columns`` are read of these together, where there is no column of their own name."""
+    columns = {m.name: m.columns for m in variables if getattr(m, "columns", ())}
+    return Together(source, columns) if columns and not isinstance(source, Together) else source
 
 
 def column_called(source: Source, name: str) -> str:

@@ -180,7 +180,7 @@ def _legend(m: ModalityProtocol, seen: Seen) -> _Legend:
     rest = len(seen.classes) - len(entries)
     entries += [(None, f"and {rest:,} more classes")] if rest else []
     if seen.void and m.spec.void is not None:
-        entries.append((_colours(m, [m.spec.void])[0], f"void: {seen.void:.1%} of all"))
+        entries.append((_colours(m, [int(m.spec.void)])[0], f"void: {seen.void:.1%} of all"))
     return _Legend(m.name, tuple(entries))
 
 
@@ -259,7 +259,9 @@ def _seen(m: ModalityProtocol, batch: TensorBatch, k: int, j: int, problem: str 
     if isinstance(shown, str):
         return _Cell(head, words=shown, captions=("", str(x.dtype).removeprefix("torch."), shape))
     real = x.is_floating_point()
-    values = f"{x.min():.4g} … {x.max():.4g}" if real else _classes(x, m.spec.void)
+    values = (
+        f"{x.min():.4g} … {x.max():.4g}" if real else _classes(x, None if m.spec.void is None else int(m.spec.void))
+    )
     kind = str(x.dtype).removeprefix("torch.")
     return _Cell(head, shown.convert("RGB"), smooth=real, captions=("", kind, shape, values))
 

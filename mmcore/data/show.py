@@ -12,6 +12,7 @@ from mmcore.data.dataset import Dataset
 from mmcore.data.disk import OnDisk, escaped, listed, looked, spread
 from mmcore.data.source import classes_of
 from mmcore.modality.base import ModalityProtocol
+from mmcore.modality.holes import code_there, encoded
 
 CLASSES = 1 << 16
 """The most classes whose shares are counted; of whole numbers that are no classes ``NUMBERS``."""
@@ -281,13 +282,17 @@ def summarize(datasets: Mapping[str, Dataset], rows: int = 2048) -> Summary:
 def _seen(m: ModalityProtocol, x: Tensor, places: Sequence[int], dataset: Dataset) -> Seen:
     spec, nan = m.spec, float("nan")
     kind = str(spec.dtype).removeprefix("torch.")
-    valid = x if spec.void is None else x[x != spec.void]
+    valid = x if spec.void is None else x[spec.there(x)]
     if not len(x):
         return Seen(m.name, spec.shape, kind, 0.0, nan, nan, nan, nan, (), nan, (nan, nan))
     real = valid.double()
     low, high = (float(real.min()), float(real.max())) if real.numel() else (nan, nan)
-    code = m.encoder()(x).double().flatten(1)
-    each = code.var(0, correction=0)
+    code = encoded(m, m.encoder(), x).double().flatten(1)
+    # What void elements leave unknown of a code does not count.
+    there = torch.ones_like(code) if (known := code_there(m, x)) is None else known.flatten(1).double()
+    counts = there.sum(0).clamp(min=1)
+    each = ((code - (code * there).sum(0) / counts).square() * there).sum(0) / counts
+    square = (code - (code * there).sum() / counts.sum()).square() * there
     classes = _classes(m, valid)
     return Seen(
         m.name,
@@ -299,7 +304,7 @@ def _seen(m: ModalityProtocol, x: Tensor, places: Sequence[int], dataset: Datase
         float(real.mean()),
         float(real.std(correction=0)),
         classes,
-        float((code - code.mean()).square().mean()),
+        float(square.sum() / counts.sum()),
         (float(each.min()), float(each.max())),
         void=1 - valid.numel() / x.numel(),
         flat=tuple(dataset.source.where(places[k]) for k in _flat(x)),

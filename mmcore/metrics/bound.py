@@ -44,7 +44,7 @@ class Terms:
 
     Attributes:
         rows: how many rows generate it.
-        dimensions: numbers per row.
+        dimensions: numbers per row, void ones apart.
         L0: the prior term.
         L1: the diffusion term, summed over timesteps.
         L2: the reconstruction term, from ``z_1``.
@@ -154,9 +154,15 @@ def evaluate(
             parts.append(_Rows(model, values, roles[chosen].to(model.device), rng, timesteps).parts(draws))
     L0, space, L1, L2 = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
     generates = roles[asks] == Role.GENERATE
-    sizes = torch.tensor([float(torch.Size(m.spec.shape).numel()) for m in model.variables], dtype=torch.float64)
+    # Numbers of each row that are not void.
+    sizes = torch.stack(
+        [m.spec.there(table.rows.values[m.name][asks]).reshape(len(asks), -1).sum(1).double() for m in model.variables],
+        1,
+    )
     variables = {
-        name: _terms(L0[generating, i], L1[generating, ..., i], L2[generating, ..., i], float(sizes[i]))
+        name: _terms(
+            L0[generating, i], L1[generating, ..., i], L2[generating, ..., i], float(sizes[generating, i].mean())
+        )
         for i, (name, generating) in enumerate(zip(names, generates.T, strict=True))
         if generating.any()
     }

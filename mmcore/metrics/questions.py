@@ -217,22 +217,28 @@ class _Measure:
                 raise PluginError(
                     f"modality {m.name!r}: its metric {figure!r} gave {returned}, expected one figure for each of {len(truth)} samples"
                 )
-            figures[figure] = average(values, **self.options)
+            if m.spec.void is not None:
+                # Of what is void there is no score.
+                values = values[~values.isnan()]
+            if len(values):
+                figures[figure] = average(values, **self.options)
         return figures
 
     def _by_spec(self, m: Modality, answer: Tensor, truth: Tensor) -> dict[str, Figure]:
         spec = m.spec
         if _is_map(m):
-            low, void = _low(m), None if spec.void is None else spec.void - _low(m)
+            low, void = _low(m), None if spec.void is None else int(spec.void) - _low(m)
             classes = int(spec.high or 0) - low + 1
             return {"mean_iou": scores.mean_iou(answer - low, truth - low, classes, void=void, **self.options)}
-        if spec.dtype.is_floating_point and len(spec.shape) == 1:
+        if spec.dtype.is_floating_point and len(spec.shape) == 1 and spec.void is None:
             figures = {"cosine": scores.cosine(answer, truth, **self.options)}
             for top in _TOPS:
                 if len(truth) > top:
                     figures[f"top{top}"] = scores.retrieval(answer, truth, top=top, **self.options)
             return figures
         if _is_image(m) and self.network is not None and len(self.network.linear):
+            # Where the truth is void, any answer is as good.
+            answer = torch.where(spec.there(truth), answer, truth)
             generated, real = (_pixels(m, x).to(self.model.device) for x in (answer, truth))
             return {"lpips": lpips(generated, real, self.network, **self.options)}
         return {}

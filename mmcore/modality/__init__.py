@@ -1,10 +1,11 @@
 """What a plugin author writes: a modality with its encoder, decoder and loss term, and parts to write them with."""
 
-from mmcore.modality.base import Decoder, Encoder, LossTerm, Metric, Modality, ModalityProtocol, Spec, Task
+from mmcore.modality.base import VOID, Decoder, Encoder, LossTerm, Metric, Modality, ModalityProtocol, Spec, Task
 from mmcore.modality.calibration import Calibration
 from mmcore.modality.noisy import NoisyCode
 
 __all__ = [
+    "VOID",
     "Calibration",
     "Decoder",
     "Encoder",

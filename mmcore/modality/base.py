@@ -21,6 +21,12 @@ from mmcore.space import Space
 if TYPE_CHECKING:
     from PIL import Image
 
+    from mmcore.modality.pretrained import WeightsFile
+
+
+VOID = -(2.0**100)
+"""A void value of real numbers that have no limits: every format of real numbers holds it exactly."""
+
 
 @attrs.frozen
 class Spec:
@@ -32,7 +38,8 @@ class Spec:
         low: the smallest value; None for no limit.
         high: the largest value; None for no limit.
         unit_norm: whether the last axis has Euclidean norm 1.
-        void: one more value, outside the range, of elements that say nothing; None where there is none.
+        void: one more value, outside the range, of elements that are not known: pixels that nobody labelled, what a sensor did not see,
+            empty cells; None where all are known. Real numbers without limits take :data:`VOID`.
     """
 
     shape: tuple[int, ...]
@@ -40,7 +47,7 @@ class Spec:
     low: float | None = None
     high: float | None = None
     unit_norm: bool = False
-    void: int | None = None
+    void: float | None = None
 
     def check(self, x: Tensor, label: str) -> None:
         """Raise unless a batch ``x (B, *shape)`` fits.
@@ -67,10 +74,14 @@ class Spec:
                 raise RequestError(
                     f"{label}: found {x[wrong][0].item():.6g} in row {_row(wrong)}, expected {self.low} … {self.high}{void}"
                 )
-        if self.unit_norm and (wrong := (x.norm(dim=-1) - 1).abs() > 1e-3).any():
-            raise RequestError(
-                f"{label}: found norm {x.norm(dim=-1)[wrong][0].item():.6g} in row {_row(wrong)}, expected 1 (± 0.001)"
-            )
+        if self.unit_norm:
+            wrong = (x.norm(dim=-1) - 1).abs() > 1e-3
+            if self.void is not None:
+                wrong = wrong & (x != self.void).any(-1)
+            if wrong.any():
+                raise RequestError(
+                    f"{label}: found norm {x.norm(dim=-1)[wrong][0].item():.6g} in row {_row(wrong)}, expected 1 (± 0.001)"
+                )
 
     def _plainly_inside(self, x: Tensor) -> bool:
         """Whether one pass over ``x`` shows that it fits, as of nearly every batch; NaN and infinity pass on to the extremes."""
@@ -93,6 +104,23 @@ class Spec:
             fill = self.high
         return torch.full((count, *self.shape), fill, dtype=self.dtype)
 
+    def limits(self, element: int) -> tuple[float | None, float | None]:
+        """The smallest and the largest value of an element, by its place in a flat sample; None for no limit."""
+        return self.low, self.high
+
+    def there(self, x: Tensor) -> Tensor:
+        """Which elements of samples are known, and not void: bool of the shape of ``x (B, *shape)``.
+
+        As ``where`` of :func:`mmcore.sample` it asks to fill what is void.
+        """
+        return torch.ones_like(x, dtype=torch.bool) if self.void is None else x != self.void
+
+    def filled(self, x: Tensor) -> Tensor:
+        """Samples with a valid value where they are void: what encoders and losses are given."""
+        if self.void is None:
+            return x
+        return torch.where(self.there(x), x, self.placeholder(1).to(x.device, x.dtype))
+
 
 def _join(shape: tuple[int, ...]) -> str:
     return ", ".join(map(str, shape))
@@ -103,7 +131,11 @@ def _row(wrong: Tensor) -> int:
 
 
 class Encoder(nn.Module, ABC):
-    """Turns a sample into its latent, of about unit variance; light, as it runs at every training step."""
+    """Turns a sample into its latent, of about unit variance; light, as it runs at every training step.
+
+    It gets a valid value in the place of void elements, and what :meth:`Modality.code_where` then calls unknown of the code becomes 0. One whose
+    modality is not ``divisible`` sees void elements, but for samples that are void as a whole.
+    """
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -135,7 +167,10 @@ class Decoder(nn.Module, ABC):
 
 
 class LossTerm(Protocol):
-    """Negative log-likelihood of a target under the decoder's parameters, per sample in nats."""
+    """Negative log-likelihood of a target under the decoder's parameters, per sample in nats.
+
+    Void elements of the target hold some valid value, and are not among those that count.
+    """
 
     def __call__(self, params: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
         """The loss of each sample, ``(B,)`` nats; ``where (B, *spec.shape)`` is a mask of the elements that count."""
@@ -186,6 +221,8 @@ class Modality(Calibrates, ABC):
         spec: one sample as a tensor.
         code: the shape of its latent, ``(C, H, W)`` spatial or ``(K,)`` flat.
         made: how a registry made it; None for one made by hand.
+        columns: of a row's columns those that it is read of together, as a mapping, where the row has none of its own name; none by default.
+        files: by option, the weights of pretrained networks that it was made with (:class:`mmcore.modality.pretrained.WeightsFile`).
     """
 
     name: str = "modality"
@@ -194,6 +231,10 @@ class Modality(Calibrates, ABC):
     made: Made | None = None
     discrete: ClassVar[bool] = False
     """Whether its values are classes, whose latents have no meaning in between."""
+    code_draws: ClassVar[int] = 0
+    """Of how many draws :meth:`expected_code` is the mean, where no formula gives it, as with a pretrained network as encoder; 0 where it is exact."""
+    columns: tuple[str, ...] = ()
+    files: "Mapping[str, WeightsFile]" = {}
     arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
     """What its constructor was given, for messages that show how to make it again."""
 
@@ -226,13 +267,19 @@ class Modality(Calibrates, ABC):
     def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
         """The predicted clean latent: the mean ``E[encode(x)]`` under ``p(x | params)``, ``(B, *code)``.
 
-        The default encodes the decoder's point, which is right for an affine encoder of a real-valued modality only.
+        The default encodes the decoder's point, which is right for an affine encoder of a real-valued modality only; or with
+        :attr:`code_draws` so many draws.
 
         Args:
             params: distribution parameters, as the decoder gives them.
             encode: this modality's encoder.
             decoder: the model's decoder of this modality; its ``point`` and ``sample`` read no parameters.
         """
+        if self.code_draws:
+            # The same numbers for all rows and at every step, so that chance has no part in it.
+            rng = Rng(0, torch.zeros(len(params), dtype=torch.int64, device=params.device)).of("expected code")
+            codes = [encode(decoder.sample(params, rng.at(k))) for k in range(self.code_draws)]
+            return torch.stack(codes).mean(0)
         if not self.spec.dtype.is_floating_point:
             raise PluginError(f"modality {self.name!r}: values are {self.spec.dtype}, so it must define expected_code")
         return encode(decoder.point(params))

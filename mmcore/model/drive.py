@@ -26,7 +26,8 @@ class Drive:
         level: the marginal's coefficients. ``W (B, N)`` is ``W_t`` where a modality is generated, 1 in a block that is observed, else 0;
             ``σ (B, K)`` is ``σ_t``, 0 in an observed block, 1 in one that has nothing.
         scale: ``(B, K)``, what brings the space to unit variance for the network.
-        condition: ``(B, N)`` bool, the encodings told to the network beside the space.
+        condition: ``(B, N)`` bool, the encodings told to the network beside the space: those observed in a block that generates something, and those of which
+            parts may be void.
         timesteps: ``(B, tasks)``, that of each target's block; a target without a code has none of its own, and its decoder is told
             that of the noisiest block that generates something.
         counts: ``(B, tasks)`` bool, the losses that count.
@@ -57,6 +58,7 @@ class Driver(nn.Module):
         variables: ``V``.
         discrete: of each modality, whether its values are classes.
         single: of each modality, whether a sample is one class.
+        void: of each modality, whether elements of it may be void; none by default.
 
     Attributes:
         generable: ``(V,)`` bool, what some task recovers.
@@ -79,6 +81,7 @@ class Driver(nn.Module):
         variables: int,
         discrete: Sequence[bool],
         single: Sequence[bool],
+        void: Sequence[bool] = (),
     ) -> None:
         super().__init__()
         drowned = process.schedule.W[-1].square() < DROWNED
@@ -92,6 +95,8 @@ class Driver(nn.Module):
             "discrete": torch.tensor(list(discrete)),
             "single": torch.tensor(list(single)) & drowned,
             "_drowned": drowned,
+            # In a block that is observed nothing else says which elements are void.
+            "_void": torch.tensor(list(void) or [False] * n),
             # d_i/d, the share of its block that a modality's code is.
             "_share": torch.tensor(sizes, dtype=torch.float64) / block_sizes,
             "_block_of": block_of,
@@ -139,7 +144,7 @@ class Driver(nn.Module):
             moves,
             Level(level.root_A, torch.where(still, 1.0, W), sigma),
             torch.where(moves, scale, 1.0),
-            observe & ~still,
+            observe & (~still | cast(Tensor, self._void)),
             by_modality.index_select(1, cast(Tensor, self._coded)),
             self.counts(roles),
             (generate & ~at_end) | still,

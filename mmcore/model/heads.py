@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcore.modality.base import Decoder, LossTerm, Modality, Task
+from mmcore.modality.holes import nats
 from mmcore.modality.noisy import NoisyCode
 from mmcore.modality.orthogonal import Turned
 from mmcore.rng import Rng
@@ -81,11 +82,11 @@ class Heads:
         return found
 
     def loss(self, predictions: Predictions, batch: Batch, seen: Batch | None) -> Tensor:
-        """Each task's loss term on each row, ``(B, tasks)`` nats; elements that are ``seen`` do not count."""
+        """Each task's loss term on each row, ``(B, tasks)`` nats; elements that are ``seen`` or void do not count."""
         columns = []
         for task, target, loss in zip(self.tasks, self.targets, self.losses, strict=True):
             counts = None if seen is None or target.name not in seen else ~seen[target.name]
-            columns.append(loss(predictions[task.name], batch[target.name], counts))
+            columns.append(nats(target, loss, predictions[task.name], batch[target.name], counts))
         return torch.stack(columns, dim=1)
 
     def expected_codes(self, predictions: Predictions, rng: Rng | None = None, *, draw_all: bool = False) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mmcore.errors import RequestError
 from mmcore.modality.base import Modality, Task
+from mmcore.modality.holes import code_there, encoded
 from mmcore.modality.noisy import NoisyCode
 from mmcore.modality.orthogonal import Turned
 from mmcore.model.composition import Composition
@@ -128,7 +129,8 @@ class JointModel(nn.Module):
         self.frame = Frame(space, placement, self.modalities)
         discrete = [m.discrete for m in self.modalities]
         single = [m.discrete and not m.spec.shape for m in self.modalities]
-        self.driver = Driver(process, space, placement.sizes, columns, len(names), discrete, single)
+        void = [m.spec.void is not None for m in self.modalities]
+        self.driver = Driver(process, space, placement.sizes, columns, len(names), discrete, single, void)
         self.reading = reading
         self.beginning = frozenset(
             self.variables[column].name for task, column in zip(tasks, columns, strict=True) if self.begins(task.name)
@@ -170,12 +172,16 @@ class JointModel(nn.Module):
         drive = self.drive(t, roles, seen) if drive is None else drive
         told = placed if condition_noise is None else placed + self.frame.place(condition_noise.to(placed.dtype))
         z = self.noisy(self._held(placed, told, drive), drive, noise)
-        predictions = self.predict(self.read(z, drive), drive.t, drive.timesteps, roles, self.condition(told, drive))
+        there = self.there(batch)
+        condition = self.condition(told, drive, there)
+        predictions = self.predict(self.read(z, drive), drive.t, drive.timesteps, roles, condition)
         losses = self.heads.loss(predictions, batch, seen)
         if objective == "bound" and self.process.steps > 1:
             gap = placed - self.frame.place(self.heads.expected_codes(predictions))
             if drive.known is not None:
                 gap = torch.where(self.frame.marks(drive.known), torch.zeros_like(gap), gap)
+            if there is not None:
+                gap = torch.where(self.frame.marks(there), gap, torch.zeros_like(gap))
             # At timesteps below 2, where there is no such term, the values mean nothing.
             generate = self.driver.are(roles, Role.GENERATE)
             L1 = bound.posterior(self.process, gap, drive.t.clamp(min=2), counts=generate, placed=self.frame)
@@ -183,8 +189,22 @@ class JointModel(nn.Module):
         return torch.where(drive.counts, losses, 0.0)
 
     def encode(self, batch: Batch) -> Tensor:
-        """Encode every modality to its latent, concatenated: ``(B, D)``."""
-        return torch.cat([self.encoders[m.name](batch[m.name]).flatten(1) for m in self.modalities], dim=1)
+        """Encode every modality to its latent, concatenated: ``(B, D)``; 0 where it is void."""
+        codes = [encoded(m, self.encoders[m.name], batch[m.name]).flatten(1) for m in self.modalities]  # type: ignore[arg-type]
+        return torch.cat(codes, dim=1)
+
+    def there(self, batch: Batch) -> Tensor | None:
+        """Which code elements of a batch are not void: ``(B, D)`` bool; None where no modality has void."""
+        if all(m.spec.void is None for m in self.modalities):
+            return None
+        parts = []
+        for m, size in zip(self.modalities, self.frame.sizes, strict=True):
+            x = batch[m.name]
+            there = code_there(m, x, whole=m.name in self.trained_encoders)
+            parts.append(
+                torch.ones(len(x), size, dtype=torch.bool, device=x.device) if there is None else there.flatten(1)
+            )
+        return torch.cat(parts, dim=1)
 
     def drive(self, t: Tensor, roles: Tensor, seen: Seen | None = None) -> Drive:
         """Noise-schedule coefficients of every block, from timesteps and roles; arguments as :meth:`forward`'s."""
@@ -233,9 +253,17 @@ class JointModel(nn.Module):
         codes = self.frame.take(z)
         return Read(self.frame.show(codes * gains.shown), codes, gains.weight, gains.sigma)
 
-    def condition(self, placed: Tensor, drive: Drive) -> Tensor:
-        """The network's conditioning input: observed clean latents, then a mask of where they are, ``(B, 2 C, *grid)``."""
+    def condition(self, placed: Tensor, drive: Drive, there: Tensor | None = None) -> Tensor:
+        """The network's conditioning input: observed clean latents, then a mask of where they are, ``(B, 2 C, *grid)``.
+
+        Args:
+            placed: the clean latents, packed as ``frame.place`` does.
+            drive: of the timesteps, as :meth:`drive` gives it.
+            there: ``(B, D)`` bool, the code elements that are not void; None for all.
+        """
         told = self.frame.spread(drive.condition)
+        if there is not None:
+            told = told & self.frame.marks(there)
         if drive.known is not None:
             told = told | self.frame.marks(drive.known)
         if self.reading == "codes":

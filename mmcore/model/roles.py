@@ -180,10 +180,9 @@ class RoleMix:
         seen = {}
         for m in modalities:
             mask_rng = rng.of("seen").of(m.name)
-            # The axes of places: those of a spatial code behind its channels, all of a flat one's.
-            grid = m.code[1:] if len(m.code) > 1 else m.code
+            grid = _places(m)
             u = mask_rng.of("choice").uniform(3)
-            sizes = [size for size in (1, 2, 4) if size <= max(grid)]
+            sizes = [size for size in (1, 2, 4) if size <= max(grid, default=1)]
             chance, pick = u[:, 1], (u[:, 2] * len(sizes)).long()
             cells = mask_rng.of("cells").uniform(*grid)
             hit = torch.zeros(len(u), *grid, dtype=torch.bool, device=u.device)
@@ -202,6 +201,14 @@ def _one_of(marks: Tensor, u: Tensor) -> Tensor:
     """Of each row's ``marks (B, V)`` one, evenly, by ``u (B, 1)``."""
     count = marks.cumsum(1)
     return marks & (count == (u * count[:, -1:]).long() + 1)
+
+
+def _places(m: "Modality") -> tuple[int, ...]:
+    """The axes of a sample's places: those of a spatial code behind its channels; beside a flat code all of one or two, of more all but the first."""
+    shape, spatial = m.spec.shape, m.code[1:]
+    if spatial and shape[len(shape) - len(spatial) :] == spatial:
+        return spatial
+    return shape[1:] if len(shape) > 2 else shape
 
 
 def _wide(x: Tensor, like: Tensor) -> Tensor:

@@ -54,9 +54,10 @@ def sample(
     Args:
         model: a joint model.
         n: how many.
-        given: observed values ``(n, *spec.shape)`` by name; they come back unchanged.
+        given: observed values ``(n, *spec.shape)`` by name; they come back unchanged, void elements among them, which tell the network nothing.
         where: for what is given only in part, which elements are observed, bool ``(n, *spec.shape)`` by name, or
-            which rows, ``(n,)``; the rest is generated. For parts of a modality train with ``RoleMix(partial=…)``.
+            which rows, ``(n,)``; the rest is generated. For parts of a modality train with ``RoleMix(partial=…)``. What is void is filled
+            by ``where={name: modality.spec.there(x)}``.
         absent: modalities to leave out; or by name the rows, bool ``(n,)``, in which they are. Such rows come back as placeholders.
         conditioning: ``"roles"``: the network is told what is observed. ``"posterior"``, the article's: it is told that all is
             generated, and the known encodings replace the predicted ones in the posterior; approximate even with the
@@ -145,7 +146,11 @@ def sample(
 
     # What is absent in every row is left out; of the rest every batch answers, also one whose rows all lack it.
     absent_everywhere = (question.roles == Role.ABSENT).all(0)
-    names = [m.name for m, left_out in zip(model.variables, absent_everywhere.tolist(), strict=True) if not left_out]
+    names = [
+        m.name
+        for m, left_out in zip(model.variables, absent_everywhere.tolist(), strict=True)
+        if not left_out or m.name in (given or {})
+    ]
     with evaluating(model), torch.inference_mode():
         if conditioning == "rejection":
             joint = Question.ask(model, batch_size, given={}, where={}, absent=absent)

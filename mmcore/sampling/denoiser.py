@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmcore.errors import RequestError
+from mmcore.modality.mixed import final
 from mmcore.model.heads import Predictions
 from mmcore.model.joint import Gains, JointModel
 from mmcore.model.roles import Role
@@ -134,7 +135,7 @@ class Denoiser:
         if len(self.path) > 1:
             model.process.prepare(self.path, self.known.device)
         end = model.drive(torch.full_like(self._roles[:, 0], model.process.steps), self._roles, self._seen)
-        self._condition = model.condition(self.observed, end)
+        self._condition = model.condition(self.observed, end, model.there(question.known))
         self._known = end.known
         self._still = None if bool(end.moves.all()) else ~end.moves
 
@@ -227,8 +228,7 @@ class Denoiser:
             value = question.known[m.name]
             if heads.reads(m.name):
                 decoder, params = heads.decoder(m.name), heads.params(predictions, m.name)
-                drawn = draw or m.discrete
-                read = decoder.sample(params, rng.of("read").of(m.name)) if drawn else decoder.point(params)
+                read = final(decoder, params, rng.of("read").of(m.name), drawn=draw or m.discrete)
                 asked = question.roles[:, column] == Role.GENERATE
                 asked = asked.reshape(-1, *[1] * (value.ndim - 1)).expand_as(value)
                 if m.name in question.where:

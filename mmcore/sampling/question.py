@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmcore.errors import OptionError, RequestError
 from mmcore.modality.base import Modality
+from mmcore.modality.holes import seen_of, some_there
 from mmcore.model.joint import JointModel
 from mmcore.model.roles import Role
 
@@ -28,7 +29,7 @@ class Question:
         known: a value for every variable, placeholders where nothing is known.
         seen: which elements of generated modalities are known, by name, and told to the network.
         fixed: ``(B, D)`` bool, the code elements that replace predictions in the posterior; None for none.
-        where: which elements of each given variable are known, ``(B, *spec.shape)`` bool by name.
+        where: which elements of each given variable come back as they are given, ``(B, *spec.shape)`` bool by name; the void ones among them are not known.
     """
 
     roles: Tensor
@@ -78,14 +79,16 @@ class Question:
                 # Unknown elements hold placeholders: nothing that the caller left there can reach the answer.
                 known[m.name] = torch.where(mask, given[m.name], known[m.name])
                 elements[m.name] = mask
-                whole, some = mask.reshape(n, -1).all(1), mask.reshape(n, -1).any(1)
-                roles[whole, column] = Role.OBSERVE
+                told = seen_of(m, given[m.name], mask)
+                whole, some = mask.reshape(n, -1).all(1), told.reshape(n, -1).any(1)
+                # Of what is void as a whole nothing is observed; it comes back as it is.
+                roles[whole, column] = torch.where(some[whole], int(Role.OBSERVE), int(Role.ABSENT))
                 if (some & ~whole).any():
                     if not model.divisible(m):
                         raise RequestError(f"sample: {m.name!r} cannot be observed in part, expected all of it or none")
                     if not model.heads.reads(m.name):
                         raise RequestError(f"sample: no task recovers {m.name!r}, expected all of it to be given")
-                    seen[m.name] = mask & ~whole.reshape(-1, *[1] * (mask.ndim - 1))
+                    seen[m.name] = told & ~whole.reshape(-1, *[1] * (mask.ndim - 1))
             if m.name in absent_rows:
                 if m.name in elements and (both := absent_rows[m.name] & elements[m.name].reshape(n, -1).any(1)).any():
                     raise RequestError(
@@ -105,7 +108,7 @@ class Question:
                 expected = "roles, as a modality is given that no task recovers"
                 raise OptionError("sample", "conditioning", conditioning, expected, beside=["given"])
             told = torch.where(roles == Role.OBSERVE, int(Role.GENERATE), roles)
-            fixed = _fixed(model, elements, n)
+            fixed = _fixed(model, elements, known, n)
             seen = {}
         return cls(roles, told, known, seen, fixed, elements)
 
@@ -168,14 +171,15 @@ def _elements(m: Modality, mask: Tensor | None, n: int) -> Tensor:
     return mask.reshape(n, *[1] * len(m.spec.shape)).expand(shape) if mask.shape == (n,) else mask
 
 
-def _fixed(model: JointModel, elements: Mapping[str, Tensor], n: int) -> Tensor:
+def _fixed(model: JointModel, elements: Mapping[str, Tensor], known: Mapping[str, Tensor], n: int) -> Tensor:
     parts = []
     for m in model.modalities:
         size = torch.Size(m.code).numel()
         if m.name not in elements:
             parts.append(torch.zeros(n, size, dtype=torch.bool))
         elif model.divisible(m):
-            parts.append(m.code_where(elements[m.name]).reshape(n, -1))
+            parts.append(m.code_where(seen_of(m, known[m.name], elements[m.name])).reshape(n, -1))
         else:
-            parts.append(elements[m.name].reshape(n, -1).all(1, keepdim=True).expand(-1, size))
+            whole = elements[m.name].reshape(n, -1).all(1) & some_there(m, known[m.name])
+            parts.append(whole[:, None].expand(-1, size))
     return torch.cat(parts, dim=1)

@@ -32,6 +32,10 @@ def check_discrete(model: JointModel, given: Mapping[str, Tensor], where: Mappin
                 f"sample: conditioning 'rejection' given {name!r}, whose values are real numbers: no sample would equal them; "
                 "expected classes, or 'roles'"
             )
+        if not m.spec.there(given[name]).all():
+            raise RequestError(
+                f"sample: conditioning 'rejection' given {name!r} with void, which no sample equals; expected known values, or 'roles'"
+            )
         if name in where:
             raise RequestError(
                 f"sample: conditioning 'rejection' with {name!r} given in part, expected all of it, or 'roles'"

@@ -23,8 +23,15 @@ KINDS = {
     "sequence": "series of real numbers",
     "grid": "maps of real numbers",
     "categorical": "one class of several",
+    "text": "short texts",
+    "series": "series of real numbers, of any length",
+    "depth": "maps of positive numbers with holes",
+    "table": "columns of a table: numbers, counts and classes",
+    "pretrained": "pictures, encoded by a pretrained network",
 }
 """The kinds of data that there are templates for."""
+NEEDS = {"table": ("mmcore-label", "mmcore-scalar"), "pretrained": ("mmcore-image",)}
+"""The distributions beside mmcore's that a template builds on."""
 FILES = {
     "pyproject.toml": "pyproject.toml",
     "README.md": "README.md",
@@ -85,6 +92,7 @@ def new_plugin(name: str, *, kind: str = "vector", out: Path = Path("."), regist
         "word": name.replace("-", "_"),
         "class": "".join(part.capitalize() for part in name.split("-")),
         "core": bounded(mmcore.__version__),
+        "needs": "".join(f', "{need}{bounded(mmcore.__version__)}"' for need in NEEDS.get(kind, ())),
         "group": GROUP,
     }
     templates = files("mmcore.scaffold") / "templates"

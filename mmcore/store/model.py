@@ -8,7 +8,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry, discover
 from mmcore.plugins.metadata import canonical, one_line, pip
 from mmcore.store.parts import (
+    BESIDE,
     TABLES,
     Given,
     by_hand,
@@ -162,6 +163,7 @@ def load(
     backbone: nn.Module | None = None,
     modalities: Mapping[str, Modality] | None = None,
     tasks: Mapping[str, Task] | None = None,
+    beside: Sequence[str | Path] | None = None,
     registry: Registry | None = None,
     device: str = "cpu",
 ) -> JointModel:
@@ -184,6 +186,8 @@ def load(
             and code. Each is given that name.
         tasks: those with a decoder or loss of their own, by name; with the same target, and a decoder and loss of the same names. The
             weight is the folder's.
+        beside: files of pretrained weights that are kept beside the model, or folders that hold them; they are known by their digests. By default the
+            folders that the environment's variable ``MMCORE_BESIDE`` names.
         registry: where its plugins are looked up; by default a new :func:`mmcore.discover`.
         device: where to put the model.
 
@@ -196,12 +200,15 @@ def load(
         UserWarning: a distribution is installed in another version than the model was made with.
     """
     folder = Path(folder)
-    given = Given.of(backbone, modalities, tasks)
+    if beside is None:
+        beside = [place for place in os.environ.get(BESIDE, "").split(os.pathsep) if place]
+    given = Given.of(backbone, modalities, tasks, beside)
     path, weights = folder / "config.json", folder / "model.safetensors"
     former = _read_config(path)
     with _stated(path):
         config = upgraded(former)
         given.check(config, folder)
+        files = given.weights(config, folder)
     registry = registry or discover()
     _check_distributions(folder, config, registry)
     tensors = _told(read_tensors, weights)
@@ -213,11 +220,11 @@ def load(
             raise RequestError(f"load: the backbone given does not fit {weights}: {lines}")
     with _stated(path):
         tables = {name: tensors.pop(name) for name in TABLES if "tables" in config["schedule"]}
-        weight = sum(x.nbytes for x in tensors.values())
+        weight = sum(x.nbytes for x in tensors.values()) + sum(file.size for file in files.values() if file.path)
         why = f"{weights} has {len(tensors)} tensors of {weight:,} bytes"
         # Twice what the weights say, as some tensors are made on the way, and some are no weights.
         with Budget(2 * weight + _SLACK, 4 * len(tensors) + 1000, why):
-            model = composed(config, tables, given, registry)
+            model = composed(config, tables, given, registry, files)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

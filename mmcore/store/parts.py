@@ -5,8 +5,10 @@ name of its class and by what can be compared, and is given again: the name is f
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import attrs
@@ -15,12 +17,16 @@ from torch import Tensor, nn
 from mmcore.errors import RequestError
 from mmcore.hooks import REGISTERED, Made
 from mmcore.modality.base import Modality, Spec, Task
+from mmcore.modality.pretrained import KEEP, WeightsFile, found, no_paths
 from mmcore.model.backbones.base import maker
 from mmcore.model.compose import compose
 from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry
 from mmcore.process import Schedule
 
+BESIDE = "MMCORE_BESIDE"
+"""The environment's variable that names folders with weights of pretrained networks."""
+_DIGEST = re.compile("[0-9a-f]{64}")
 TABLES = ("schedule.log_A", "schedule.W")
 """The names under which the tables of a schedule given as an object lie among the weights."""
 _SHOWN = 3
@@ -41,7 +47,12 @@ def class_name(thing: object) -> str:
 
 def of_modality(m: Modality) -> Record:
     """A modality: how it was made, or how it looks."""
-    return {"name": m.name, **(_look(m) if m.made is None else _made(m.made))}
+    files = {option: file.record() for option, file in m.files.items()}
+    if m.made is None:
+        return {"name": m.name, **_look(m)}
+    # A path says nothing elsewhere, and is never followed.
+    options = {option: value for option, value in m.made.options.items() if option not in files}
+    return {"name": m.name, **_made(m.made), "options": options, **({"files": files} if files else {})}
 
 
 def of_task(task: Task) -> Record:
@@ -78,7 +89,8 @@ def _network(backbone: nn.Module) -> Record:
 def _look(m: Modality) -> Record:
     spec = {field.name: getattr(m.spec, field.name) for field in attrs.fields(Spec)}
     spec |= {"shape": list(m.spec.shape), "dtype": str(m.spec.dtype).removeprefix("torch.")}
-    return {"class": class_name(m), "spec": spec, "code": list(getattr(m, "code", ()))}
+    look = {"class": class_name(m), "spec": spec, "code": list(getattr(m, "code", ()))}
+    return look | ({"files": {option: file.record() for option, file in m.files.items()}} if m.files else {})
 
 
 # ---- what is given again ----
@@ -91,9 +103,10 @@ class Given:
     backbone: nn.Module | None
     modalities: Mapping[str, Modality]
     tasks: Mapping[str, Task]
+    beside: Sequence[str | Path] = ()
 
     @classmethod
-    def of(cls, backbone: Any, modalities: Any, tasks: Any) -> Self:
+    def of(cls, backbone: Any, modalities: Any, tasks: Any, beside: Any = ()) -> Self:
         """Arguments, their types checked; a task's own target is among the modalities.
 
         Raises:
@@ -110,7 +123,42 @@ class Given:
                         f"load: {argument}[{name!r}] is a {type(thing).__name__}, expected a mmcore.{kind.__name__}"
                     )
         targets = (task.target for task in (tasks or {}).values() if isinstance(task.target, Modality))
-        return cls(backbone, {m.name: m for m in targets if m.made is None} | dict(modalities or {}), tasks or {})
+        if isinstance(beside, str | Path):
+            beside = [beside]
+        if not isinstance(beside, Sequence) or not all(isinstance(place, str | Path) for place in beside):
+            raise RequestError(f"load: beside is {type(beside).__name__}, expected paths of files or folders")
+        own = {m.name: m for m in targets if m.made is None}
+        return cls(backbone, own | dict(modalities or {}), tasks or {}, tuple(beside))
+
+    def weights(self, config: Record, folder: Path) -> dict[str, WeightsFile]:
+        """The files that the folder's modalities were made with, by their digests: those kept beside it are found among what is given.
+
+        Raises:
+            RequestError: one is not there.
+        """
+        records = [(part["name"], record) for part in _modalities(config) for record in part.get("files", {}).values()]
+        beside = {record["sha256"]: record["bytes"] for _, record in records if record["keep"] == "beside"}
+        paths = found(beside, self.beside) if beside else {}
+        for name, record in records:
+            digest = record["sha256"]
+            if not (isinstance(digest, str) and _DIGEST.fullmatch(digest) and isinstance(record["bytes"], int)):
+                raise RequestError(f"load: {folder} misstates the file of {name!r}, expected its sha256 and bytes")
+            if record["keep"] not in KEEP:
+                raise RequestError(
+                    f"load: {folder} keeps the file of {name!r} {record['keep']!r}, expected inside or beside"
+                )
+            if digest in beside and digest not in paths:
+                given = f"none of {', '.join(map(str, self.beside))} is it" if self.beside else "it is not given"
+                raise RequestError(
+                    f"load: {name!r} of {folder} was made with a file of {record['bytes']:,} bytes that is kept beside it, sha256 {digest}, and {given}; "
+                    f"give it, load(folder, beside=[FILE]), or name its folder in {BESIDE}"
+                )
+        return {
+            record["sha256"]: WeightsFile(
+                record["sha256"], record["bytes"], record["keep"], paths.get(record["sha256"])
+            )
+            for _, record in records
+        }
 
     def check(self, config: Record, folder: Path) -> None:
         """Compare with the folder's configuration.
@@ -241,7 +289,13 @@ def unlike(saved: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
 # ---- the model again ----
 
 
-def composed(config: Record, tables: Mapping[str, Tensor], given: Given, registry: Registry) -> JointModel:
+def composed(
+    config: Record,
+    tables: Mapping[str, Tensor],
+    given: Given,
+    registry: Registry,
+    weights: Mapping[str, WeightsFile] = MappingProxyType({}),
+) -> JointModel:
     """The model that a configuration tells of, with initial weights.
 
     Args:
@@ -249,11 +303,13 @@ def composed(config: Record, tables: Mapping[str, Tensor], given: Given, registr
         tables: of a schedule that was given as an object, by :data:`TABLES`.
         given: checked against the configuration.
         registry: where plugins are looked up.
+        weights: of pretrained networks, by their digests, as :meth:`Given.weights` finds them.
 
     Raises:
         RequestError: a part that the registry cannot make.
     """
-    variables = {part["name"]: _modality(part, given, registry) for part in _modalities(config)}
+    with no_paths():
+        variables = {part["name"]: _modality(part, given, registry, weights) for part in _modalities(config)}
     tasks = []
     for part in config["tasks"]:
         own = given.tasks.get(part["name"]) or Task(part["name"], "")
@@ -284,14 +340,15 @@ def composed(config: Record, tables: Mapping[str, Tensor], given: Given, registr
     )
 
 
-def _modality(part: Record, given: Given, registry: Registry) -> Modality:
+def _modality(part: Record, given: Given, registry: Registry, weights: Mapping[str, WeightsFile]) -> Modality:
     if part["name"] in given.modalities:
         m = given.modalities[part["name"]]
         m.name = part["name"]
         return m
     name = _found("modality", part, registry)
+    own = {option: weights[record["sha256"]] for option, record in part.get("files", {}).items()}
     try:
-        return registry.modality(name, name=part["name"], **part["options"])
+        return registry.modality(name, name=part["name"], **part["options"], **own)
     except RequestError as error:
         raise RequestError(f"{error}; the model was made with {part['distribution']} {part['version']}") from error
 

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from mmcore.errors import RequestError
 from mmcore.modality.base import Modality
+from mmcore.modality.holes import code_there, encoded, nats
+from mmcore.modality.mixed import PackedSpec
 from mmcore.rng import Rng
 from mmcore.testing.check import NotRun, check
 from mmcore.testing.checks_loss import element_gap, is_sum
@@ -167,13 +169,13 @@ def measured(c: Context) -> None:
     """Made again with what `measured` says of other data than typical ones, the codes of those have a variance of about 1."""
     m, spec = c.modality, c.modality.spec
     x = m.typical(c.profile.draws, c.seed)
-    if spec.dtype.is_floating_point and not spec.unit_norm:
-        void = torch.zeros_like(x, dtype=torch.bool) if spec.void is None else x == spec.void
+    if spec.dtype.is_floating_point and not spec.unit_norm and not isinstance(spec, PackedSpec):
+        void = ~spec.there(x)
         # Of each element by itself, whose data may lie anywhere; nearer to its mean where limits must be kept.
         middle = torch.where(void, torch.zeros_like(x), x).double().sum(0) / (~void).sum(0).clamp(min=1)
         middle = middle.to(x.dtype)
         other = middle + (3.0 if spec.low is None and spec.high is None else 0.6) * (x - middle)
-        x = torch.where(void, x, other)
+        x = _as_read(m, torch.where(void, x, other))
     found = m.measured(x)
     try:
         json.dumps(found)
@@ -186,8 +188,11 @@ def measured(c: Context) -> None:
             else "measured gives nothing"
         )
     twin = _again(m, **found)
-    code = twin.encoder().to(c.device, c.dtype)(c.cast(x)).double().flatten(1)
-    square = (code - code.mean(0)).square()
+    x = c.cast(x)
+    code = encoded(twin, twin.encoder().to(c.device, c.dtype), x).double().flatten(1)
+    known = torch.ones_like(code) if (there := code_there(twin, x)) is None else there.flatten(1).double()
+    mean = (code * known).sum(0) / known.sum(0).clamp(min=1)
+    square = (code - mean).square() * known / known.mean()
     error = sigmas() * float(square.mean(1).std()) / math.sqrt(len(code))
     if abs(float(square.mean()) - 1) > c.tolerance + error:
         c.fail(
@@ -196,6 +201,19 @@ def measured(c: Context) -> None:
             ],
             f"1 ± {c.tolerance}",
         )
+
+
+def _as_read(m: Modality, x: Tensor) -> Tensor:
+    """Samples as they are read back, where not every number makes one: a row of ones up to a series' end is none of threes."""
+
+    def back(rows: Tensor) -> Tensor:
+        return torch.stack([m.read(m.raw(row)) for row in rows])
+
+    try:
+        few = x[:8]
+        return x if torch.allclose(back(few), few, rtol=1e-3, atol=1e-3) else back(x)
+    except (RequestError, RuntimeError):
+        return x
 
 
 def _again(m: Modality, **more: Any) -> Modality:
@@ -212,8 +230,8 @@ def _answers(m: Modality, x: Tensor, params: Tensor, decoder: Any, seed: int) ->
     with torch.no_grad():
         encode = m.encoder()
         return {
-            "codes": encode(x),
-            "losses": m.loss()(params, x),
+            "codes": encoded(m, encode, x),
+            "losses": nats(m, m.loss(), params, x),
             "expected codes": m.expected_code(params, encode, decoder),
             "points": decoder.point(params),
             "draws": decoder.sample(params, Rng.for_rows(seed, len(x))),
@@ -293,8 +311,8 @@ def computes(c: Context) -> None:
     encode, decoder = c.encoder().to(meta), c.decoder().to(meta)
     m = c.modality
     calls: dict[str, Callable[[], Tensor]] = {
-        "loss": lambda: m.loss()(p, x),
-        "loss with where": lambda: m.loss()(p, x, torch.ones(x.shape, dtype=torch.bool, device=meta)),
+        "loss": lambda: nats(m, m.loss(), p, x),
+        "loss with where": lambda: nats(m, m.loss(), p, x, torch.ones(x.shape, dtype=torch.bool, device=meta)),
         "point": lambda: decoder.point(p),
         "sample": lambda: decoder.sample(p, Rng.for_rows(c.seed, 3, device=meta)),
         "expected_code": lambda: m.expected_code(p, encode, decoder),

@@ -7,7 +7,7 @@ from mmcore.errors import RequestError
 from mmcore.rng import Rng
 from mmcore.testing.check import NotRun, check
 from mmcore.testing.context import SPACES, WIDTH, Context
-from mmcore.testing.statistics import heavy, mean_bound
+from mmcore.testing.statistics import heavy, mean_bound, of_draws
 from mmcore.testing.strategies import choice, whole
 
 SCALES = choice([0.1, 1.0, 10.0, 100.0])
@@ -179,7 +179,7 @@ def expected_code_draws(c: Context) -> None:
             if c.modality.discrete:
                 reach = reach.clamp(min=float(ends[1].max() - ends[0].min()))
             gap = (codes.mean(0) - expected[k].double().flatten()).abs()
-            bound = mean_bound(codes, reach) + c.tolerance
+            bound = mean_bound(codes, reach) + c.tolerance + of_draws(c.modality.code_draws, codes)
             judged = torch.ones_like(gap, dtype=torch.bool) if c.modality.discrete else ~heavy(codes)
             decided += int(judged.sum())
             gap = torch.where(judged, gap, torch.zeros_like(gap))

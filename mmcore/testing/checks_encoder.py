@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from mmcore.modality.holes import code_there
+from mmcore.modality.mixed import PackedSpec
 from mmcore.testing.check import NotRun, check
 from mmcore.testing.context import Context
 from mmcore.testing.statistics import sigmas
@@ -102,6 +104,13 @@ def rows(c: Context) -> None:
     c.forall(body, c.corners(), x=samples(c.modality.spec))
 
 
+def _codes(c: Context) -> tuple[Tensor, Tensor]:
+    """Codes of typical samples, ``(B, d)``, and which of their elements are known, as ones beside zeros."""
+    x = c.typical(c.profile.draws)
+    code, known = c.encoder()(x).double().flatten(1), code_there(c.modality, x)
+    return code, torch.ones_like(code) if known is None else known.flatten(1).double()
+
+
 @check(
     "encoder.unit_variance",
     fault="raw pixels, or one-hot codes that are not scaled by their frequency",
@@ -113,14 +122,15 @@ def unit_variance(c: Context) -> None:
 
     An element that hardly ever varies, such as a border that is always black, may have less.
     """
-    code = c.encoder()(c.typical(c.profile.draws)).double().flatten(1)
-    square = (code - code.mean(0)).square()
-    mean = square.mean(1)
+    code, known = _codes(c)
+    share = known.mean(0).clamp(min=1e-9)
+    square = (code - (code * known).mean(0) / share).square() * known
+    mean = square.sum(1) / known.mean() / known.shape[1]
     error = sigmas() * float(mean.std()) / len(code) ** 0.5
-    average = float(square.mean())
+    average = float(mean.mean())
     if not 1 - c.tolerance - error <= average <= 1 + c.tolerance + error:
         c.fail(f"an average variance of {average:.3g} (± {error:.2g})", f"1 ± {c.tolerance}")
-    each, doubt = square.mean(0), sigmas(code.shape[1]) * square.std(0) / len(code) ** 0.5
+    each, doubt = square.mean(0) / share, sigmas(code.shape[1]) * square.std(0) / share / len(code) ** 0.5
     if (each - doubt > 4).any():
         k = int((each - doubt).argmax())
         c.fail(f"a variance of {each[k]:.3g} in element {k} of the code", "at most 4")
@@ -136,8 +146,8 @@ def unit_variance(c: Context) -> None:
 )
 def centred(c: Context) -> None:
     """Over typical samples the code's elements have means near 0, at most 0.5 in root mean square."""
-    code = c.encoder()(c.typical(c.profile.draws)).double().flatten(1)
-    mean = code.mean(0)
+    code, known = _codes(c)
+    mean = (code * known).sum(0) / known.sum(0).clamp(min=1)
     found = float(mean.square().mean().sqrt())
     error = sigmas() * float(code.std(0).max()) / len(code) ** 0.5
     if found - error > c.tolerance:
@@ -150,8 +160,9 @@ def distinct(c: Context) -> None:
     encode, spec = c.encoder(), c.modality.spec
     x = c.modality.typical(min(512, c.profile.draws), c.seed)
     pairs = [(x[::2], x[1::2])]
-    if spec.dtype.is_floating_point and not spec.unit_norm and spec.low is None and spec.high is None:
-        pairs.append((x[:32], 2 * x[:32]))
+    real = spec.dtype.is_floating_point and not spec.unit_norm and not isinstance(spec, PackedSpec)
+    if real and spec.low is None and spec.high is None:
+        pairs.append((x[:32], torch.where(spec.there(x[:32]), 2 * x[:32], x[:32])))
     if not spec.dtype.is_floating_point:
         pairs.append((x, _neighbours(x, spec.high)))
     for a, b in pairs:
@@ -185,15 +196,31 @@ def _neighbours(x: Tensor, high: float | None) -> Tensor:
     return flat.reshape(x.shape)
 
 
-@check("encoder.void", fault="a void value that is encoded as a class", tolerance=0.0)
+@check("encoder.void", fault="a code that mixes what is void into what is known", tolerance=1e-5)
 def void(c: Context) -> None:
-    """Where the spec has a void value, a sample of nothing but void has the code 0, which says nothing."""
-    spec = c.modality.spec
+    """Holes change nothing in what is known of a code, beside which it is 0; a sample of nothing but void has the code 0.
+
+    Where the modality is not divisible the encoder sees holes, and its code is finite.
+    """
+    spec, m = c.modality.spec, c.modality
     if spec.void is None:
         raise NotRun("the spec has no void value")
-    x = torch.full((2, *spec.shape), spec.void, dtype=spec.dtype, device=c.device)
-    code = c.encoder()(x)
-    c.same(code, torch.zeros_like(code), "the code of a void sample", code=ENCODE, x=x)
+    encode, n = c.encoder(), 8
+    empty = torch.full((2, *spec.shape), spec.void, dtype=spec.dtype, device=c.device)
+    c.same(encode(empty), torch.zeros(2, *m.code), "the code of a void sample", code=ENCODE, x=empty)
+    x = spec.filled(c.typical(n))
+    hole = c.rng(n, "hole").uniform(*spec.shape) < torch.linspace(0.1, 0.9, n).reshape(-1, *[1] * len(spec.shape))
+    if spec.unit_norm:
+        hole = hole[..., :1].expand_as(x)
+    holed = torch.where(hole, torch.full_like(x, spec.void), x)
+    code = encode(holed)
+    if not code.isfinite().all():
+        c.fail("a code of a sample with holes that has NaN or infinity", "finite numbers", code=ENCODE, x=holed)
+    if m.divisible:
+        known = code_there(m, holed)
+        assert known is not None
+        want = torch.where(known, encode(x), torch.zeros_like(code))
+        c.same(code, want, "the code of a sample with holes", code=ENCODE, x=holed)
 
 
 @check("encoder.frozen", fault="an encoder with weights that drift because it keeps running statistics", tolerance=0.0)

@@ -18,7 +18,7 @@ from mmcore.process import Schedule
 from mmcore.sampling.ask import sample
 from mmcore.testing.check import NotRun, check
 from mmcore.testing.context import LAYOUTS, Context, aggregate, descend
-from mmcore.testing.statistics import heavy, mean_bound, sigmas
+from mmcore.testing.statistics import heavy, mean_bound, of_draws, sigmas
 from mmcore.training import fit
 
 
@@ -126,7 +126,7 @@ def posterior(c: Context) -> None:
         # How far the posterior moves per unit of a code, at most: what a class too rare to be drawn could have added.
         per_code = float(means["drawn"].std(0).max() / codes["drawn"].std(0).max().clamp(min=1e-6))
         reaches = (both.amax(0) - both.amin(0)).clamp(min=reach * per_code)
-        bound = mean_bound(means["drawn"], reaches) + c.tolerance
+        bound = mean_bound(means["drawn"], reaches) + c.tolerance + of_draws(c.modality.code_draws, means["drawn"])
         gap = (means["drawn"].mean(0) - means["expected"][0]).abs()
         if not c.modality.discrete:
             gap = gap.where(~heavy(means["drawn"]), torch.zeros_like(gap))
@@ -278,7 +278,7 @@ def gradient(c: Context) -> None:
         params = model.predict(model.read(z, drive), drive.t, drive.timesteps, roles, model.condition(placed, drive))[
             "subject"
         ]
-        loss = c.modality.loss()(params, batch["subject"]).sum()
+        loss = c.loss(params, batch["subject"]).sum()
         if not loss.requires_grad:
             c.fail(f"{composition}: a loss without a gradient", "one to the code, the backbone and the head")
         loss.backward()

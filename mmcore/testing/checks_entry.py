@@ -261,14 +261,43 @@ def shows(c: Context) -> None:
 
 @check("metrics.per_sample", fault="a metric averaged over the batch", core=False, tolerance=1e-5)
 def per_sample(c: Context) -> None:
-    """A metric is one finite number per sample, by that sample's prediction and target alone."""
+    """A metric is one finite number per sample, by that sample's prediction and target alone.
+
+    NaN stands where what the target has is void.
+    """
     metrics = c.modality.metrics()
     if not metrics:
         raise NotRun("the modality offers no metric")
     a, b = c.typical(6), c.typical(6, 1)
     for name, metric in metrics.items():
         whole = metric(a, b)
-        if tuple(whole.shape) != (6,) or not whole.isfinite().all():
+        holed = ~c.modality.spec.there(b).reshape(6, -1).all(1)
+        if tuple(whole.shape) != (6,) or not (whole.isfinite() | (whole.isnan() & holed)).all():
             c.fail(f"metric {name!r} of shape {tuple(whole.shape)}", "six finite numbers, (6,)")
         for k in range(6):
-            c.same(metric(a[k : k + 1], b[k : k + 1]), whole[k : k + 1], f"metric {name!r} of sample {k} alone")
+            alone = metric(a[k : k + 1], b[k : k + 1])
+            c.same(_numbers(alone), _numbers(whole[k : k + 1]), f"metric {name!r} of sample {k} alone")
+
+
+@check("metrics.void", fault="a score that counts pixels that nobody labelled", core=False, tolerance=1e-6)
+def void_metrics(c: Context) -> None:
+    """What is predicted where the truth is void changes no metric."""
+    m, spec = c.modality, c.modality.spec
+    if spec.void is None or not m.metrics():
+        raise NotRun("the spec has no void value" if spec.void is None else "the modality offers no metric")
+    n = 8
+    guess, other, truth = (spec.filled(c.typical(n, k)) for k in range(3))
+    share = torch.linspace(0.2, 1, n).reshape(-1, *[1] * len(spec.shape))
+    hole = c.rng(n, "hole").uniform(*spec.shape) <= share
+    if spec.unit_norm:
+        hole = hole[..., :1].expand_as(truth)
+    truth = torch.where(hole, torch.full_like(truth, spec.void), truth)
+    moved = torch.where(hole, other, guess)
+    for name, metric in m.metrics().items():
+        found, want = _numbers(metric(moved, truth)), _numbers(metric(guess, truth))
+        c.same(found, want, f"metric {name!r} after another prediction where the truth is void")
+
+
+def _numbers(scores: Tensor) -> Tensor:
+    """With a number of its own for NaN, so that it equals itself."""
+    return scores.nan_to_num(-12345.0)

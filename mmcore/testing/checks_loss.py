@@ -94,23 +94,6 @@ def where(c: Context) -> None:
     c.forall(body, x=samples(c.modality.spec), other=samples(c.modality.spec), seed=SEEDS)
 
 
-@check("loss.void", fault="a mask loss that counts void", tolerance=1e-6)
-def void(c: Context) -> None:
-    """Where the spec has a void value, void elements count for nothing, whatever is predicted for them."""
-    spec = c.modality.spec
-    if (nothing := spec.void) is None:
-        raise NotRun("the spec has no void value")
-
-    def body(x: Tensor, seed: int) -> None:
-        x = c.cast(x)
-        p, known = c.params_at(1.0, seed, len(x)), x != nothing
-        c.same(c.loss(p, x), c.loss(p, x, known), "the loss with void elements", code=LOSS, params=p, x=x)
-        empty = torch.full_like(x, nothing)
-        c.same(c.loss(p, empty), torch.zeros(len(x)), "the loss of a void sample", code=LOSS, params=p, x=empty)
-
-    c.forall(body, x=samples(spec), seed=SEEDS)
-
-
 @check(
     "loss.gradient", fault="a detached term, a loss computed outside of autograd", dtypes=("float64",), tolerance=1e-5
 )
@@ -181,7 +164,7 @@ def _grid(c: Context) -> Tensor | None:
     if not spec.dtype.is_floating_point or spec.low is None or spec.high is None:
         return None
     x = c.modality.typical(512, c.seed).double().flatten()
-    gap = element_gap(x[:100_000] if spec.void is None else x[x != spec.void][:100_000], spec.dtype)
+    gap = element_gap(x[spec.there(x)][:100_000], spec.dtype)
     if gap is None:
         return None
     return spec.low + gap * torch.arange(round((spec.high - spec.low) / gap) + 1, dtype=torch.float64)
@@ -327,11 +310,11 @@ class _Sums:
     def _seen(self, x: Tensor) -> Tensor:
         """The element's values; what is void is no outcome."""
         values = x.reshape(len(x), -1)[:, self.element]
-        return values if self.c.modality.spec.void is None else values[values != self.c.modality.spec.void]
+        return values[self.c.modality.spec.there(values)]
 
     def _limits(self) -> tuple[float, float]:
-        spec = self.c.modality.spec
-        return (-math.inf if spec.low is None else spec.low), (math.inf if spec.high is None else spec.high)
+        low, high = self.c.modality.spec.limits(self.element)
+        return (-math.inf if low is None else low), (math.inf if high is None else high)
 
     def _beyond(self, inside: Tensor) -> Tensor:
         """Edges of cells that widen from the ends of what was drawn."""

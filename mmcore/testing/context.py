@@ -1,6 +1,7 @@
 """What a check is given: the plugin, its parts ready to use, and random numbers by the seed."""
 
 import copy
+import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
@@ -13,6 +14,7 @@ from hypothesis.strategies import SearchStrategy
 from torch import Tensor, nn
 
 from mmcore.modality.base import Decoder, Modality
+from mmcore.modality.holes import encoded, nats
 from mmcore.model.compose import compose
 from mmcore.model.joint import JointModel
 from mmcore.plugins import discover
@@ -166,8 +168,8 @@ class Context(Trial):
         return Rng.for_rows(self.seed, n, device=self.device).of(f"{self.check.id}/{purpose}")
 
     def encoder(self) -> nn.Module:
-        """A new encoder."""
-        return self.modality.encoder().to(self.device, self.dtype)
+        """A new encoder, called as the engine calls it: void elements are its modality's only where it is not divisible."""
+        return hollow(self.modality, self.modality.encoder().to(self.device, self.dtype))
 
     def decoder(self, space: Space | None = None, more: int = 0) -> Decoder:
         """A new decoder with random weights; heads start at zero, which would hide faults."""
@@ -223,8 +225,8 @@ class Context(Trial):
         return fitted
 
     def loss(self, params: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
-        """The modality's loss."""
-        return self.modality.loss()(params, target, where)
+        """The modality's loss, asked as the engine asks it: void elements do not count."""
+        return nats(self.modality, self.modality.loss(), params, target, where)
 
     def draws(self, params: Tensor, n: int, purpose: str = "draws") -> Tensor:
         """``n`` draws from one row of parameters ``(1, ...)``."""
@@ -276,7 +278,7 @@ def inside(c: Context, place: Tensor) -> Tensor:
     """Values inside the limits, by their places -1 … 1 about the middle: of the range, or of the data where they fill little of it."""
     spec = c.modality.spec
     typical = c.typical(512).reshape(512, -1)
-    known = torch.ones_like(typical, dtype=torch.bool) if spec.void is None else typical != spec.void
+    known = spec.there(typical)
     if spec.low is not None and spec.high is not None:
         half = (spec.high - spec.low) / 2
         if float(typical[known].std()) > 0.1 * half:
@@ -286,6 +288,24 @@ def inside(c: Context, place: Tensor) -> Tensor:
     last = (known.sum(0) - 1).clamp(min=0)
     at = ((place.reshape(len(place), -1).clamp(-0.8, 0.8) + 1) / 2 * last).round().long()
     return ordered.gather(0, at).reshape(place.shape)
+
+
+def hollow(m: Modality, encoder: nn.Module) -> nn.Module:
+    """An encoder that does with void what the engine does around it."""
+    if m.spec.void is None:
+        return encoder
+    own = type(encoder)
+
+    class Hollow(own):
+        """As a class of its own it survives a deep copy."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            plain = functools.partial(own.forward, self)
+            # In expected_code classes are encoded in other shapes.
+            return encoded(m, plain, x) if tuple(x.shape[1:]) == m.spec.shape else plain(x)
+
+    encoder.__class__ = Hollow
+    return encoder
 
 
 def renamed(modality: Modality, name: str) -> Modality:

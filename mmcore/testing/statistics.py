@@ -34,3 +34,8 @@ def heavy(draws: Tensor) -> Tensor:
 def sigmas(comparisons: int = 1) -> float:
     """The normal quantile that one of ``comparisons`` exceeds in size with probability ``ALPHA``."""
     return float(-torch.special.ndtri(torch.tensor(ALPHA / 2 / comparisons, dtype=torch.float64)))
+
+
+def of_draws(count: int, draws: Tensor) -> Tensor:
+    """How far the mean of ``count`` draws may be from the true one, by the deviation of ``draws (n, m)``: ``(m,)``; 0 for a count of 0, of an exact mean."""
+    return sigmas(draws.shape[1]) * draws.std(0) / count**0.5 if count else torch.zeros_like(draws[0])

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmcore.modality.base import Spec
+from mmcore.modality.base import VOID, Spec
+from mmcore.modality.mixed import PackedSpec
 from mmcore.rng import Rng
 
 FAR = 1e4
@@ -41,6 +42,15 @@ def limits(spec: Spec) -> tuple[float, float]:
 @st.composite
 def samples(draw: st.DrawFn, spec: Spec, *, rows: int = 3) -> Tensor:
     """One to ``rows`` valid samples ``(B, *spec.shape)``, also at the ends of the range; shrinks to one placeholder."""
+    if isinstance(spec, PackedSpec):
+        parts = [draw(samples(part, rows=rows)) for _, part in spec.parts]
+        n = min(map(len, parts))
+        x, share = spec.join([part[:n] for part in parts]), draw(choice([0.0, 0.25]))
+        missing = Rng.for_rows(draw(whole(999)), n).of("testing").of("void").uniform(*spec.shape) < share
+        for (_, part), at in zip(spec.parts, spec.slices, strict=True):
+            if part.unit_norm:  # a direction is known or not
+                missing[:, at] = missing[:, at][:, :1]
+        return torch.where(missing, VOID, x)
     n = 1 + draw(whole(rows - 1))
     kind = draw(choice(["placeholder", "random", "ends", "mixed"]))
     if kind == "placeholder":
@@ -82,6 +92,10 @@ def corners(spec: Spec, most: int = 16) -> list[Tensor]:
     Of more than ``most`` classes evenly spaced ones. The simplest comes first.
     """
     first = spec.placeholder(1)
+    if isinstance(spec, PackedSpec):
+        parts = [corners(part, most) for _, part in spec.parts]
+        joined = [spec.join([own[k % len(own)] for own in parts]) for k in range(max(map(len, parts)))]
+        return [first, *joined, torch.full_like(first, VOID)]
     even = (torch.arange(first.numel()) % 2 == 0).reshape(first.shape)
     if spec.unit_norm:
         axes = F.one_hot(torch.arange(2) % spec.shape[-1], spec.shape[-1]) * torch.tensor([[1], [-1]])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmcore.data import TensorBatch
+from mmcore.modality.holes import seen_of
 from mmcore.model.backbones.base import maker
 from mmcore.model.joint import Drive, JointModel
 from mmcore.model.roles import RoleMix
@@ -81,6 +82,9 @@ class Drawing:
         seen = self.roles.draw_seen(draws.rng, [m for m in model.modalities if model.divisible(m)])
         if batch.complete and seen is None:
             return draws
+        if seen is not None:
+            # What is void is not observed.
+            seen = {name: seen_of(model.variable(name), batch.values[name], where) for name, where in seen.items()}
         if batch.complete:
             return attrs.evolve(draws, seen=seen, drive=model.drive(draws.t, draws.roles, seen))
         even = self.weighting.draw(model, draws.rng.of("t"))

@@ -250,9 +250,11 @@ def clamps_target(healthy: Any, params: Tensor, target: Tensor, where: Tensor | 
     return healthy(params, target.clamp_(-1, 1), where)
 
 
-def counts_void(healthy: Any, params: Tensor, target: Tensor, where: Tensor | None) -> Tensor:
-    """Void as the last class."""
-    return healthy(params, target.clamp(0, 3), where)
+class ScoresVoid(MaskModality):
+    """An accuracy over all pixels."""
+
+    def metrics(self) -> dict[str, Any]:
+        return {"accuracy": lambda prediction, target: (prediction == target).flatten(1).double().mean(1) + (prediction == 0).flatten(1).double().mean(1)}  # fmt: skip
 
 
 def smoothed(healthy: Any, params: Tensor, target: Tensor, where: Tensor | None) -> Tensor:
@@ -597,6 +599,7 @@ MUTANTS = [
     Mutant("calibration.proper", "a score that is always the same", broken("reference", calibration=calibrated.says_nothing)),
     Mutant("calibration.exchangeable", "ranks in a place too few", broken("reference", calibration=calibrated.too_few_ranks)),
     Mutant("calibration.exchangeable", "a confidence by the draws that chose the class", broken("label", calibration=calibrated.chosen_and_told)),
+    Mutant("metrics.void", "an accuracy over pixels that nobody labelled", lambda _: ScoresVoid(8, 4, void=9)),
     Mutant("encoder.shape_dtype", "a code in float32 always", broken("embedding", encode=lambda m, x: m.inner(x).float())),
     Mutant("encoder.shape_dtype", "a code that is flattened", broken("image", encode=lambda m, x: m.inner(x).flatten(1))),
     Mutant("encoder.deterministic", "noise in the encoder", broken("embedding", encode=lambda m, x: m.inner(x) + 0.1 * torch.randn_like(x))),
@@ -612,7 +615,7 @@ MUTANTS = [
     Mutant("encoder.centred", "codes that are not centred", broken("image", encode=lambda m, x: m.inner(x) + 1)),
     Mutant("encoder.distinct", "a label codebook with repeated rows", broken("label", encode=same_rows)),
     Mutant("encoder.distinct", "an embedding that drops its norm", broken("embedding", encode=drops_norm)),
-    Mutant("encoder.void", "void encoded as a class", broken("mask with void", encode=lambda m, x: m.inner(x.clamp(0, 3)))),
+    Mutant("encoder.void", "a code with a little of the next pixel's, also of one that is void", broken("mask with void", encode=lambda m, x: m.inner(x) + 0.1 * m.inner(x).roll(1, 3))),
     Mutant("encoder.frozen", "running statistics", broken("reference", encoder=running_mean)),
     Mutant("decoder.params", "parameters in float32 always", broken("reference", forward=lambda m, f, t: m.inner(f, t).float())),
     Mutant("decoder.params", "a head for images only", broken("image", forward=square_only)),
@@ -653,7 +656,6 @@ MUTANTS = [
     Mutant("loss.pure", "a target clamped in place", broken("reference", loss=clamps_target)),
     Mutant("loss.where", "a loss that ignores where", broken("image", loss=lambda h, p, x, where: h(p, x))),
     Mutant("loss.where", "a loss that hides targets by zeros", broken("image", loss=lambda h, p, x, where: h(p, x if where is None else x * where))),
-    Mutant("loss.void", "a mask loss that counts void", broken("mask with void", loss=counts_void)),
     Mutant("loss.gradient", "a deviation without a gradient", broken("reference", loss=detached_scale)),
     Mutant("loss.proper", "label smoothing", broken("label", loss=smoothed)),
     Mutant("loss.proper", "a deviation that is paid for by half", broken("reference", loss=half_square)),

@@ -48,7 +48,7 @@ def test_all_files_are_written(plugins: dict[str, Path]) -> None:
             # The workflow has expressions of its own.
             assert not LEFT.search(re.sub(r"\$\{\{ [\w.]+ \}\}", "", text)), path
         assert (
-            f'dependencies = ["mmcore-diffusion{bounded(mmcore.__version__)}"]'
+            f'dependencies = ["mmcore-diffusion{bounded(mmcore.__version__)}"'
             in (folder / "pyproject.toml").read_text()
         )
         assert "TODO" in (folder / package / "modality.py").read_text()
@@ -82,7 +82,7 @@ def test_names_and_folders_that_are_taken_are_refused(tmp_path: Path, registry: 
         RequestError, match="name 'diffusion', whose distribution would be mmcore-diffusion, mmcore itself"
     ):
         new_plugin("diffusion", out=tmp_path, registry=registry)
-    with pytest.raises(RequestError, match="kind 'audio', expected one of vector, sequence, grid, categorical"):
+    with pytest.raises(RequestError, match="kind 'audio', expected one of vector, sequence, grid, categorical, text"):
         new_plugin("sound", kind="audio", out=tmp_path, registry=registry)
     folder = new_plugin("sound", out=tmp_path, registry=registry)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

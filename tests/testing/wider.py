@@ -3,23 +3,27 @@
 Each is as small as it can be. What they have in common is in :class:`Plain`.
 """
 
+import importlib.util
 import math
+import tempfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+import mmcore
 from mmcore import Decoder, Encoder, LossTerm, Modality, RequestError, Rng, Space, Spec
 from mmcore.modality.heads import PooledHead
 from mmcore.modality.likelihood import bounded_log_scale, gaussian, total
+from mmcore.scaffold import new_plugin
 from mmcore.testing.reference import Reference
 from mmcore_clip import ClipModality
 from mmcore_image import ImageModality
 from mmcore_label import LabelModality
-from mmcore_label.modality import LabelEncoder
 
 
 class By(Encoder):
@@ -158,25 +162,11 @@ class CountEncoder(Encoder):
 
 
 class UnknownLabel(LabelModality):
-    """Four classes, in which a label may be missing."""
+    """Four classes, in which a label may be missing: the spec says so."""
 
     def __init__(self) -> None:
         super().__init__(4, frequencies=[0.4, 0.3, 0.2, 0.1])
         self.spec = Spec((), torch.int64, 0, 3, void=-1)
-
-    def encoder(self) -> Encoder:
-        return UnknownEncoder(self.frequencies, False)
-
-    def loss(self) -> LossTerm:
-        def loss(params: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
-            known = target >= 0
-            nats = F.cross_entropy(params, target.clamp(min=0), reduction="none")
-            return torch.where(known if where is None else known & where, nats, torch.zeros_like(nats))
-
-        return loss
-
-    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
-        return params.softmax(1) @ encode(torch.arange(4, device=params.device)).to(params.dtype)
 
     def read(self, raw: Any) -> Tensor:
         return torch.tensor(-1) if isinstance(raw, str) and raw == "?" else self._known(raw)
@@ -198,50 +188,6 @@ class UnknownLabel(LabelModality):
     def typical(self, n: int, seed: int) -> Tensor:
         missing = Rng.for_rows(seed, n).of("missing").uniform() < 0.1
         return torch.where(missing, -1, super().typical(n, seed))
-
-
-class UnknownEncoder(LabelEncoder):
-    def forward(self, x: Tensor) -> Tensor:
-        code = super().forward(x.clamp(min=0))
-        return torch.where((x < 0)[..., None], torch.zeros_like(code), code)
-
-
-class Depth(Plain):
-    """A map of distances in 0.1 … 10 m, log-normal and clipped, where 0 is a hole."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.spec, self.code = Spec((1, 4, 4), torch.float32, 0.1, 10.0, void=0), (1, 4, 4)
-        self.params = (2, 1, 4, 4)
-
-    def encode(self, x: Tensor) -> Tensor:
-        return torch.where(x > 0, (x.clamp(min=0.05).log() - 0.7) / 0.5, torch.zeros_like(x))
-
-    def nats(self, params: Tensor, x: Tensor) -> Tensor:
-        y = x.clamp(min=0.05).log()
-        nats = gaussian(0.7 + 0.5 * params[:, 0], bounded_log_scale(params[:, 1]) - 0.7, y) + y
-        return torch.where(x > 0, nats, torch.zeros_like(nats))
-
-    def answer(self, params: Tensor, rng: Rng | None) -> Tensor:
-        y = 0.7 + 0.5 * params[:, 0]
-        if rng is not None:
-            y = y + (bounded_log_scale(params[:, 1]) - 0.7).exp() * rng.normal(1, 4, 4, dtype=params.dtype)
-        return y.exp().clamp(0.1, 10.0)
-
-    def read(self, raw: Any) -> Tensor:
-        """Metres; what a sensor could not see, or was beyond its range, is a hole."""
-        try:
-            x = torch.as_tensor(raw, dtype=torch.float32)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise RequestError(f"found {type(raw).__name__}, expected a map") from error
-        x = torch.where((x >= 0.1) & (x <= 10.0), x, torch.zeros_like(x))
-        self.spec.check(x[None], self.name)
-        return x
-
-    def typical(self, n: int, seed: int) -> Tensor:
-        rng = Rng.for_rows(seed, n).of("typical")
-        y = 0.7 + 0.5 * (0.9 * rng.of("common").normal(1, 1, 1) + 0.5 * rng.of("own").normal(1, 4, 4))
-        return torch.where(rng.of("hole").uniform(1, 4, 4) < 0.1, 0.0, y.exp().clamp(0.1, 10.0))
 
 
 class Audio(Plain):
@@ -351,97 +297,6 @@ class Limited(Positive):
         return (3 + 0.9 * (super().typical(n, seed).log() - 3) / 1.2).exp()
 
 
-class Series(Plain):
-    """Series of one to eight steps: numbers, 0 after the end, above a row of ones up to the end.
-
-    The length has probabilities of its own; what lies beyond it counts for nothing.
-    """
-
-    frequencies = torch.tensor([0.02, 0.05, 0.1, 0.2, 0.3, 0.223, 0.1, 0.007])
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.spec, self.code, self.params = Spec((2, 8), torch.float32), (2, 8), (3, 8)
-
-    def encoder(self) -> Encoder:
-        return SeriesEncoder(self.frequencies)
-
-    def loss(self) -> LossTerm:
-        def loss(params: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
-            here = target[:, 1] > 0.5
-            length = (here.sum(1) - 1).clamp(min=0)
-            nats = gaussian(params[:, 0], bounded_log_scale(params[:, 1]), target[:, 0]) * here
-            ends = F.cross_entropy(3 * params[:, 2], length, reduction="none")
-            if where is not None:
-                nats = torch.where(where[:, 0], nats, torch.zeros_like(nats))
-                ends = torch.where(where[:, 1].all(1), ends, torch.zeros_like(ends))
-                nats = torch.where(where[:, 1].all(1)[:, None], nats, torch.zeros_like(nats))
-            return nats.sum(1) + ends
-
-        return loss
-
-    def answer(self, params: Tensor, rng: Rng | None) -> Tensor:
-        x, chances = params[:, 0], (3 * params[:, 2]).softmax(1)
-        length = chances.argmax(1) if rng is None else rng.of("length").categorical(chances)
-        if rng is not None:
-            x = x + bounded_log_scale(params[:, 1]).exp() * rng.of("value").normal(8, dtype=params.dtype)
-        here = torch.arange(8, device=params.device) <= length[:, None]
-        return torch.stack([x * here, here.to(x.dtype)], dim=1)
-
-    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
-        here = (3 * params[:, 2]).softmax(1).flip(1).cumsum(1).flip(1)
-        return encode(torch.stack([params[:, 0] * here, here], dim=1))
-
-    def typical(self, n: int, seed: int) -> Tensor:
-        rng = Rng.for_rows(seed, n).of("typical")
-        length = rng.of("length").categorical(self.frequencies.expand(n, -1))
-        here = torch.arange(8) <= length[:, None]
-        x = 0.9 * rng.of("common").normal(1) + 0.44 * rng.of("own").normal(8)
-        return torch.stack([x * here, here.float()], dim=1)
-
-
-class SeriesEncoder(Encoder):
-    """The numbers and the row of ones, the latter centred and scaled."""
-
-    def __init__(self, frequencies: Tensor) -> None:
-        super().__init__()
-        here = frequencies.flip(0).cumsum(0).flip(0)
-        self.register_buffer("mean", torch.stack([torch.zeros(8), here]))
-        self.register_buffer("scale", torch.stack([here.rsqrt(), (here * (1 - here)).clamp(min=0.01).rsqrt()]))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x - self.mean) * self.scale  # type: ignore[operator]
-
-
-class Network(Reference):
-    """Vectors whose code is that of a frozen network: an orthogonal layer after a bend."""
-
-    divisible = False  # type: ignore[assignment]
-
-    def encoder(self) -> Encoder:
-        return NetworkEncoder(self.spec.shape[0])
-
-    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
-        """By the nodes of Gauss and Hermite, as the code bends each number by itself before they are mixed."""
-        nodes, weights = np.polynomial.hermite_e.hermegauss(60)
-        mean, scale = params[:, 0], bounded_log_scale(params[:, 1]).exp()
-        codes = [encode(mean + scale * float(z)) for z in nodes]
-        return torch.stack([w * code for w, code in zip((weights / weights.sum()).tolist(), codes, strict=True)]).sum(0)
-
-
-class NetworkEncoder(Encoder):
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        g = torch.Generator().manual_seed(0)
-        self.mix = nn.Linear(size, size, bias=False)
-        with torch.no_grad():
-            self.mix.weight.copy_(torch.linalg.qr(torch.randn(size, size, generator=g))[0])
-        self.mix.requires_grad_(False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.mix(0.75 * x + 0.5 * torch.tanh(x / 2))
-
-
 class Columns(Plain):
     """Columns of a table in one row: two numbers of different size, one of three classes, and yes or no."""
 
@@ -487,64 +342,6 @@ class Columns(Plain):
         return torch.stack([x[:, 0], 1000 * x[:, 1], kind, (x[:, 3] > -0.5).float()], dim=1)
 
 
-class Text(Plain):
-    """Texts of up to four bytes among a, b and c, padded by 0."""
-
-    discrete = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.spec, self.code, self.params = Spec((4,), torch.int64, 0, 255), (16,), (4, 256)
-
-    def encoder(self) -> Encoder:
-        return TextEncoder()
-
-    def nats(self, params: Tensor, x: Tensor) -> Tensor:
-        return F.cross_entropy(params.transpose(1, 2), x, reduction="none")
-
-    def answer(self, params: Tensor, rng: Rng | None) -> Tensor:
-        chances = params.softmax(2)
-        return chances.argmax(2) if rng is None else rng.categorical(chances)
-
-    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
-        codes = encode(torch.arange(256, device=params.device)[:, None].expand(-1, 4)).unflatten(1, (4, 4))
-        return torch.einsum("bek,kec->bec", params.softmax(2), codes.to(params.dtype)).flatten(1)
-
-    def read(self, raw: Any) -> Tensor:
-        """A text, whose beginning is taken, or four bytes."""
-        if isinstance(raw, str):
-            return torch.tensor(list(raw.encode()[:4].ljust(4, b"\0")))
-        return super().read(raw)
-
-    def raw(self, x: Tensor) -> Any:
-        return x.tolist() if (x >= 128).any() else bytes(x.tolist()).decode().rstrip("\0")
-
-    def show(self, x: Tensor) -> str:
-        return bytes(x.tolist()).decode(errors="replace")
-
-    def typical(self, n: int, seed: int) -> Tensor:
-        rng = Rng.for_rows(seed, n).of("typical")
-        length = 1 + rng.of("length").categorical(torch.tensor([0.2, 0.3, 0.3, 0.2]).expand(n, -1))
-        letters = 97 + rng.of("letter").categorical(torch.tensor([0.5, 0.3, 0.2]).expand(n, 4, -1))
-        return torch.where(torch.arange(4) < length[:, None], letters, 0)
-
-
-class TextEncoder(Encoder):
-    """Each byte by four digits of its own, scaled to what letters have."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        g = torch.Generator().manual_seed(3)
-        table = torch.randn(256, 4, generator=g)
-        known, chance = torch.tensor([0, 97, 98, 99]), torch.tensor([0.4, 0.3, 0.18, 0.12])
-        mean = chance @ table[known]
-        std = (chance @ (table[known] - mean).square()).sqrt()
-        self.register_buffer("table", (table - mean) / std)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.embedding(x, self.table).flatten(1)  # type: ignore[arg-type]
-
-
 class Scaffold(Reference):
     """Vectors of numbers far from 0 and 1: what the scaffold writes, in their own units."""
 
@@ -584,18 +381,33 @@ class ScaffoldDecoder(Decoder):
         return params[:, 0] + params[:, 1].exp() * rng.normal(self.size, dtype=params.dtype)
 
 
+def scaffolded(kind: str) -> Callable[[], Modality]:
+    """What ``mmcore new-plugin`` writes for a kind of data, as it stands."""
+
+    def make() -> Modality:
+        with tempfile.TemporaryDirectory() as folder:
+            new_plugin(f"wider-{kind}", kind=kind, out=Path(folder), registry=mmcore.discover())
+            name = f"mmcore_wider_{kind}"
+            path = Path(folder) / f"mmcore-wider-{kind}" / name / "modality.py"
+            spec = importlib.util.spec_from_file_location(f"{name}_modality", path)
+            assert spec is not None
+            assert spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        return getattr(module, f"Wider{kind.capitalize()}Modality")()
+
+    return make
+
+
 WIDER: Mapping[str, Callable[[], Modality]] = {
     "counts": Counts,
     "label with void": UnknownLabel,
-    "depth with holes": Depth,
     "16-bit audio": Audio,
     "log-normal": Positive,
     "log-normal with limits": Limited,
-    "series of any length": Series,
-    "frozen network": Network,
     "mixed columns": Columns,
-    "text as bytes": Text,
     "deviation of 200": Scaffold,
+    **{f"new-plugin, {kind}": scaffolded(kind) for kind in ("text", "series", "depth", "table", "pretrained")},
     "embedding of scale 50": lambda: ClipModality(16, unit_norm=False, scale=50.0),
     "image of 65,536 levels": lambda: ImageModality(1, 4, levels=65536),
     "label, one of 20": lambda: LabelModality(2, frequencies=[0.95, 0.05]),

@@ -1,0 +1,242 @@
+"""Several modalities in one: the likelihood is the sum of theirs, the codes lie side by side, and any part may be missing."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import mmcore
+from mmcore import Modality, PluginError, RequestError, Space, Spec
+from mmcore.data import Dataset, Table
+from mmcore.modality import VOID
+from mmcore.modality.mixed import Mixed, MixedDecoder, MixedEncoder, PackedSpec, final
+from mmcore.rng import Rng
+from mmcore.testing.strategies import corners, samples
+from mmcore_clip import ClipModality
+from mmcore_label import LabelModality
+from mmcore_mask import MaskModality
+from mmcore_scalar import ScalarModality
+
+PARTS = {
+    "age": lambda: ScalarModality(mean=40, std=15),
+    "visits": lambda: ScalarModality(kind="count", mean=3, std=2),
+    "group": lambda: LabelModality(4, frequencies=[0.1, 0.2, 0.3, 0.4]),
+    "traits": lambda: LabelModality(3, multi=True),
+    "vector": lambda: ClipModality(5, unit_norm=False),
+    "direction": lambda: ClipModality(4),
+    "map": lambda: MaskModality((2, 3), 3, void=7),
+}
+SPACE = Space((4, 4))
+
+
+def mixed(*names: str) -> Mixed:
+    return Mixed("row", {name: PARTS[name]() for name in names})  # type: ignore[no-untyped-call]
+
+
+some = st.lists(st.sampled_from(list(PARTS)), min_size=1, max_size=4, unique=True)
+
+
+@settings(max_examples=25)
+@given(some, st.integers(0, 99))
+def test_it_is_its_parts_side_by_side(names: list[str], seed: int) -> None:
+    m, n = mixed(*names), 6
+    torch.manual_seed(seed)
+    decoder, encoder = m.decoder(8, SPACE), m.encoder()
+    assert isinstance(decoder, MixedDecoder)
+    assert isinstance(encoder, MixedEncoder)
+    for p in decoder.parameters():
+        p.data.add_(0.3 * torch.randn_like(p))
+    features, t = torch.randn(n, 8, 4), torch.ones(n, dtype=torch.int64)
+    own = [part(features, t) for part in decoder.parts]
+    params, x = decoder(features, t), m.typical(n, seed)
+    m.spec.check(x, "x")
+    values = [part.typical(n, seed + 7919 * k) for k, part in enumerate(m.parts.values())]
+    for value, back in zip(values, m.packed.split(x), strict=True):
+        assert value.dtype == back.dtype
+        assert torch.equal(value, back)
+    # Codes, likelihoods, expected codes, points and draws.
+    codes = [part.encoder()(value).flatten(1) for part, value in zip(m.parts.values(), values, strict=True)]
+    assert torch.equal(encoder(x), torch.cat(codes, 1))
+    assert math.prod(m.code) == encoder(x).shape[1]
+    losses = [part.loss()(p, value) for part, p, value in zip(m.parts.values(), own, values, strict=True)]
+    assert torch.allclose(m.loss()(params, x), torch.stack(losses).sum(0))
+    expected = [part.expected_code(p, e, d).flatten(1) for part, p, e, d in zip(m.parts.values(), own, encoder.parts, decoder.parts, strict=True)]  # type: ignore[arg-type]  # fmt: skip
+    assert torch.equal(m.expected_code(params, encoder, decoder), torch.cat(expected, 1))
+    rng = Rng.for_rows(seed, n)
+    draws, answer = (
+        m.packed.split(decoder.sample(params, rng)),
+        m.packed.split(final(decoder, params, rng, drawn=m.discrete)),
+    )
+    points = m.packed.split(decoder.point(params))
+    for name, part, p, d, drawn, point, told in zip(m.parts, m.parts.values(), own, decoder.parts, draws, points, answer, strict=True):  # fmt: skip
+        assert torch.allclose(drawn.float(), d.sample(p, rng.of(name)).float())  # type: ignore[operator]
+        assert torch.allclose(point.float(), d.point(p).float())  # type: ignore[operator]
+        assert torch.equal(told, drawn if part.discrete else point)
+
+
+@settings(max_examples=25)
+@given(some, st.integers(0, 99))
+def test_masks_are_the_parts_masks(names: list[str], seed: int) -> None:
+    m, n = mixed(*names), 5
+    params = torch.randn(n, sum(math.prod(shape) for shape in m.shapes), generator=torch.Generator().manual_seed(seed))
+    x = m.typical(n, seed)
+    where = torch.rand(x.shape, generator=torch.Generator().manual_seed(seed)) < 0.6
+    pieces = zip(m.parts.values(), m.params(params), m.packed.split(x), m.packed.split_mask(where), strict=True)
+    want = sum(part.loss()(p, value, mask) for part, p, value, mask in pieces)
+    assert torch.allclose(m.loss()(params, x, where), want)  # type: ignore[arg-type]
+    known = m.code_where(where)
+    at = 0
+    for part, mask in zip(m.parts.values(), m.packed.split_mask(where), strict=True):
+        size = math.prod(part.code)
+        own = (
+            part.code_where(mask).flatten(1) if part.divisible else mask.reshape(n, -1).all(1)[:, None].expand(-1, size)
+        )
+        assert torch.equal(known[:, at : at + size], own)
+        at += size
+    assert at == known.shape[1]
+
+
+@settings(max_examples=25)
+@given(st.data(), some)
+def test_what_the_kit_draws_is_of_the_spec(data: st.DataObject, names: list[str]) -> None:
+    spec = mixed(*names).packed
+    spec.check(data.draw(samples(spec)), "drawn")
+    for x in corners(spec):
+        spec.check(x, "corner")
+    spec.check(spec.placeholder(3), "placeholder")
+    assert spec.there(spec.placeholder(3)).all()
+
+
+def test_of_missing_cells_nothing_counts_and_they_are_filled_when_asked() -> None:
+    m = mixed("age", "group", "visits")
+    model = mmcore.compose([m, LabelModality(2)], backbone="mlp", backbone_options={"width": 16, "depth": 1})
+    rows = [
+        {"row": {"age": 20.0 + k, "group": k % 4, "visits": None if k % 3 else k % 5}, "label": k % 2}
+        for k in range(60)
+    ]
+    table = Table.read(rows, model.variables)
+    x = table.rows.values["row"]
+    assert ((x[:, 2] == VOID) == torch.tensor([bool(k % 3) for k in range(60)])).all()
+    found: list[Tensor] = []
+    handle = model.decoders["row"].register_forward_hook(lambda *args: found.append(args[2]))
+    torch.manual_seed(1)
+    noise = torch.randn(60, *model.space.shape)
+    losses = model(
+        {"row": x, "label": table.rows.values["label"]}, torch.full((60,), 3), torch.zeros(60, 2).long(), noise
+    )
+    handle.remove()
+    parts = list(zip(m.parts.values(), m.params(found[0]), m.packed.split(x), strict=True))
+    own = torch.stack([part.loss()(p, value) for part, p, value in parts], 1)
+    want = own[:, :2].sum(1) + torch.where(x[:, 2] == VOID, 0.0, own[:, 2])
+    assert torch.allclose(losses[:, 0], want)
+    mmcore.fit(model, table, steps=5, roles=mmcore.RoleMix(partial=0.5), weighting="elbo", device="cpu", quiet=True)
+    some = x[:6]
+    assert torch.equal(mmcore.sample(model, 6, given={"row": some}, steps=3)["row"], some)
+    there = m.spec.there(some)
+    filled = mmcore.sample(model, 6, given={"row": some}, where={"row": there}, steps=3)["row"]
+    assert torch.equal(filled[there], some[there])
+    assert (filled != VOID).all()
+    m.spec.check(filled, "filled")
+
+
+def test_reading_and_showing() -> None:
+    m = mixed("age", "group", "vector")
+    x = m.read({"age": "31.5", "group": 2, "vector": [1, 2, 3, 4, 5]})
+    assert x.tolist() == [31.5, 2, 1, 2, 3, 4, 5]
+    assert torch.equal(m.read([31.5, 2, np.arange(1.0, 6)]), x)
+    assert torch.equal(m.read(x), x)
+    assert torch.equal(m.read(x.double().numpy()), x)
+    assert torch.equal(m.read(m.raw(x)), x)
+    missing = m.read({"age": 31.5, "vector": None})
+    assert missing.tolist() == [31.5, *[VOID] * 6]
+    assert torch.equal(m.read([31.5, float("nan"), None]), missing)
+    assert torch.equal(m.read(np.array([31.5, *[np.nan] * 6])), missing)
+    assert m.raw(missing) == [31.5, None, None]
+    assert m.show(missing) == "age: 31.5, group: –, vector: –"
+    with_void = mixed("map", "age")
+    holed = with_void.read([torch.tensor([[0, 7, 1], [2, 7, 0]]), 3.0])
+    assert (holed == VOID).tolist() == [False, True, False, False, True, False, False]
+    assert torch.equal(with_void.read(with_void.raw(holed)), holed)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"ages": 3}, "found 'ages', expected age, group; did you mean 'age'"),
+        ({"age": "old"}, "^age: found 'old', expected a number"),
+        ([1.0], "found 1 values, expected 2: age, group"),
+        ("31, 2", "found str, expected a mapping or a list of age, group"),
+        (np.array([31.0, 2.5]), "row, group: found 2.5 in row 0, expected whole numbers"),
+        (np.array([31.0, 4.0]), "row, group: found 4 in row 0, expected 0 … 3"),
+        (np.array([31.0, np.inf]), "NaN or infinity"),
+        (np.zeros(3), r"found shape \(1, 3\), expected \(B, 2\)"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_part(raw: Any, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        mixed("age", "group").read(raw)
+
+
+def test_counts_beyond_what_float32_tells_apart_are_refused() -> None:
+    class Big(ScalarModality):
+        def __init__(self) -> None:
+            super().__init__()
+            self.spec = Spec((), torch.int64)
+
+    spec = PackedSpec.of({"big": Big().spec})
+    spec.check(torch.tensor([[2.0**24]]), "x")
+    with pytest.raises(RequestError, match=r"big: found .* expected whole numbers up to 16777216"):
+        spec.check(torch.tensor([[2.0**25]]), "x")
+
+
+def test_scores_are_the_parts_of_the_rows_that_have_them() -> None:
+    m = mixed("age", "group")
+    truth = torch.tensor([[30.0, 1], [VOID, 2], [50.0, VOID]])
+    guess = torch.tensor([[33.0, 1], [1.0, 3], [50.0, 0]])
+    scores = m.metrics()
+    accuracy = scores["group_accuracy"](guess, truth)
+    assert accuracy[:2].tolist() == [1.0, 0.0]
+    assert accuracy[2].isnan()
+    age = next(name for name in scores if name.startswith("age_") and name.endswith("absolute_error"))
+    assert scores[age](guess, truth)[0] == pytest.approx(3.0)
+    assert scores[age](guess, truth)[1].isnan()
+
+
+def test_what_is_measured_is_that_of_the_rows_that_have_it() -> None:
+    m = mixed("age", "group")
+    x = torch.tensor([[30.0, 1], [VOID, 1], [50.0, VOID], [40.0, 3]])
+    found = m.measured_parts(x)
+    assert found["age"] == ScalarModality().measured(torch.tensor([30.0, 50.0, 40.0]))
+    assert found["group"] == LabelModality(4).measured(torch.tensor([1, 1, 3]))
+
+
+def test_of_a_table_it_reads_the_columns_of_its_parts(tmp_path: Path, registry: mmcore.Registry) -> None:
+    (tmp_path / "people.csv").write_text("age,group,label\n31.5,2,0\n,1,1\n40,,0\n,,1\n")
+    m = mixed("age", "group")
+    source = registry.source("table", path=str(tmp_path / "people.csv"))
+    batch = Dataset(source, [m, LabelModality(2)]).take(range(4))
+    assert batch.values["row"].tolist()[:3] == [[31.5, 2], [VOID, 1], [40, VOID]]
+    assert batch.present.tolist() == [[True, True], [True, True], [True, True], [False, True]]
+    with pytest.raises(RequestError, match=r"row 0, row: age: found 'old'"):
+        Dataset([{"age": "old", "group": 1}], [m]).take([0])
+    # A column of its own name comes first.
+    own = Dataset([{"row": [1.0, 3], "age": 7, "group": 0}], [m]).take([0])
+    assert own.values["row"].tolist() == [[1, 3]]
+
+
+def test_no_part_and_what_is_none_are_refused() -> None:
+    with pytest.raises(PluginError, match="found no part"):
+        Mixed("row", {})
+    with pytest.raises(PluginError, match=r"found \['age'\]"):
+        Mixed("row", {"age": 3})  # type: ignore[dict-item]
+
+
+def test_a_part_that_is_not_a_modality_is_told(registry: mmcore.Registry) -> None:
+    parts: dict[str, Modality] = {"a": registry.modality("label", classes=2), "b": registry.modality("scalar")}
+    assert repr(Mixed("row", parts)) == "Mixed('row', shape=(2,), code=(3,))"
