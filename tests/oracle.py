@@ -27,7 +27,7 @@ from mmcore import Decoder, Encoder, JointModel, LossTerm, Modality, Rng, Role, 
 from mmcore.modality.likelihood import gaussian, total
 from mmcore.model.drive import DROWNED, Drive
 from mmcore.model.heads import Predictions
-from mmcore.model.joint import Read
+from mmcore.model.reading import Read
 from mmcore.sampling import ask as sampling_module
 from mmcore.sampling.denoiser import Denoiser, Here
 from mmcore.space import Layout, place
@@ -222,7 +222,8 @@ class Network(nn.Module):
         variance = -torch.expm1(self.log_A.gather(0, t))
         z = self.own.flatten(1).double()
         self.last = z
-        values = torch.where(flagged, told @ self.P, z @ self.P)
+        # What is told is as large as the code at each of its copies.
+        values = torch.where(flagged, told @ self.P.sign() / self.P.abs().sign().sum(0), z @ self.P)
 
         # The network is shown each code that moves, or stands in a block by itself, at unit variance wherever it lies; at ``T`` none that is drowned.
         drowned = (timestep == self.steps)[:, self.owner] & (self.W[-1].square() < DROWNED)[self.owner]

@@ -10,7 +10,8 @@ from typing import Any
 import attrs
 
 from mmcore.data.options import DataOptions
-from mmcore.model.compose import READINGS, STEPS
+from mmcore.model.compose import STEPS
+from mmcore.model.reading import READINGS
 from mmcore.options import check, one_of, option, whole, within
 from mmcore.sampling.denoiser import CODES
 from mmcore.sampling.question import CONDITIONING

@@ -17,11 +17,11 @@ from mmcore.model.backbones.base import lacks, mark
 from mmcore.model.budget import Budget
 from mmcore.model.composition import Composition
 from mmcore.model.joint import JointModel
+from mmcore.model.reading import READINGS
 from mmcore.plugins import Registry, discover
 from mmcore.process import Blocks, Schedule
 from mmcore.space import Layout, Space, place
 
-READINGS = ("codes", "space")
 STEPS = 1000
 """``T`` of a schedule asked for by name."""
 

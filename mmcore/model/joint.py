@@ -13,56 +13,23 @@ follows from the roles for each block is said once, by the :class:`~mmcore.model
 from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
-import attrs
 import torch
 from torch import Tensor, nn
 
 from mmcore.errors import RequestError
 from mmcore.modality.base import Modality, Task
 from mmcore.modality.holes import code_there, encoded
-from mmcore.modality.noisy import NoisyCode
 from mmcore.modality.orthogonal import Turned
 from mmcore.model.composition import Composition
 from mmcore.model.drive import Drive, Driver
 from mmcore.model.frame import Frame, Seen
 from mmcore.model.heads import Heads
+from mmcore.model.reading import Read, Reading
 from mmcore.model.roles import Role
 from mmcore.process import Blocks, bound
 from mmcore.space import Placement, Space
 
 Batch = Mapping[str, Tensor]
-
-
-@attrs.frozen(eq=False)
-class Gains:
-    """By what noisy latents are read.
-
-    Attributes:
-        shown: of each code element, ``(B, D)``, what brings it to unit variance, 0 where its noise is idle; where the space is read as it is, of that, ``(B, C, 1, …)``.
-        weight: ``(B, N)``, ``W`` of what heads are told, 0 elsewhere; None where they are told nothing.
-        sigma: ``(B, N)``, ``σ`` of the same, 1 elsewhere.
-    """
-
-    shown: Tensor
-    weight: Tensor | None = None
-    sigma: Tensor | None = None
-
-
-@attrs.frozen(eq=False)
-class Read:
-    """What is read of noisy latents.
-
-    Attributes:
-        shown: to the network, ``(B, *Z)``.
-        codes: to the heads, ``(B, D)``; None for nothing.
-        weight: ``(B, N)``, their ``W``.
-        sigma: ``(B, N)``, their ``σ``.
-    """
-
-    shown: Tensor
-    codes: Tensor | None = None
-    weight: Tensor | None = None
-    sigma: Tensor | None = None
 
 
 class JointModel(nn.Module):
@@ -81,8 +48,7 @@ class JointModel(nn.Module):
         driver: what follows from roles and timesteps.
         heads: the tasks' decoders and losses.
         encoders: by modality.
-        reading: how noisy latents are read, ``"codes"`` or ``"space"``.
-        beginning: the variables whose heads begin from their own noisy code.
+        reading: how noisy latents are read.
         backbone: the shared network.
         features: how many channels its output has.
         decoders: by task.
@@ -131,10 +97,8 @@ class JointModel(nn.Module):
         single = [m.discrete and not m.spec.shape for m in self.modalities]
         void = [m.spec.void is not None for m in self.modalities]
         self.driver = Driver(process, space, placement.sizes, columns, len(names), discrete, single, void)
-        self.reading = reading
-        self.beginning = frozenset(
-            self.variables[column].name for task, column in zip(tasks, columns, strict=True) if self.begins(task.name)
-        )
+        each = [self.decoders[task.name] for task in tasks]
+        self.reading = Reading(reading, process, self.frame, self.modalities, self.encoders, each, self.heads.targets)
         self.config: Composition | None = None
         self.configuration: dict[str, object] | None = None
 
@@ -225,33 +189,7 @@ class JointModel(nn.Module):
 
     def read(self, z: Tensor, drive: Drive) -> Read:
         """What the network and the heads are given of noisy latents ``(B, *Z)``."""
-        return self.read_by(z, self.gains(drive, z.dtype))
-
-    def gains(self, drive: Drive, dtype: torch.dtype) -> Gains:
-        """By what noisy latents are read, which roles and timesteps alone decide."""
-        process, frame = self.process, self.frame
-        if self.reading == "space":
-            return Gains(process.widen(drive.scale, drive.scale.new_empty(1, *self.space.shape)).to(dtype))
-        level = drive.level
-        sigma = process.by_modality(level.sigma)
-        power = torch.where(drive.shown, (level.W.square() + sigma.square()).rsqrt(), 0.0)
-        shown = frame.by_code(power.to(dtype))
-        weight = torch.where(drive.shown, level.W, 0.0).to(dtype)
-        sigma = torch.where(drive.shown, sigma, 1.0).to(dtype)
-        if drive.known is not None:
-            shown = torch.where(drive.known, 0.0, shown)
-        return Gains(shown, weight, sigma) if self.beginning else Gains(shown)
-
-    def read_by(self, z: Tensor, gains: Gains) -> Read:
-        """As :meth:`read`, by gains at hand.
-
-        Noise is idle at elements that hold no code which is generated: all that it could do there is to hide the condition. So is, of a repeated code, all noise
-        but that along the code.
-        """
-        if self.reading == "space":
-            return Read(z * gains.shown)
-        codes = self.frame.take(z)
-        return Read(self.frame.show(codes * gains.shown), codes, gains.weight, gains.sigma)
+        return self.reading.read(z, self.reading.gains(drive, z.dtype))
 
     def condition(self, placed: Tensor, drive: Drive, there: Tensor | None = None) -> Tensor:
         """The network's conditioning input: observed clean latents, then a mask of where they are, ``(B, 2 C, *grid)``.
@@ -266,7 +204,7 @@ class JointModel(nn.Module):
             told = told & self.frame.marks(there)
         if drive.known is not None:
             told = told | self.frame.marks(drive.known)
-        if self.reading == "codes":
+        if self.reading.how == "codes":
             placed = self.frame.loud(placed)
         codes = self.frame.join(torch.where(told, placed, 0.0))
         flags = told[:, 0] if told.shape[1] == 1 else told.any(1)
@@ -292,24 +230,7 @@ class JointModel(nn.Module):
                 f"the backbone, a {type(self.backbone).__name__}, returned {returned}, expected {expected}: "
                 "(B, features, *grid) as mmcore.Backbone says"
             )
-        return self.heads.predict(features, timesteps, self._own(read))
-
-    def _own(self, read: Read) -> dict[str, NoisyCode]:
-        """The own noisy codes of those modalities whose heads begin from them, by name."""
-        if read.codes is None or read.weight is None or read.sigma is None:
-            return {}
-        rows, found = len(read.codes), {}
-        for i, (m, part) in enumerate(zip(self.modalities, self.frame.split(read.codes), strict=True)):
-            if m.name in self.beginning:
-                weight, sigma = (x[:, i].expand(rows) for x in (read.weight, read.sigma))
-                z = self._unturned(m.name, part.reshape(-1, *m.code))
-                found[m.name] = NoisyCode(z * (weight > 0).reshape(-1, *[1] * (z.ndim - 1)), weight, sigma)
-        return found
-
-    def _unturned(self, name: str, code: Tensor) -> Tensor:
-        """A code as the modality's own encoder gives it: a trained one is turned as a whole."""
-        encoder = self.encoders[name]
-        return encoder.back(code) if isinstance(encoder, Turned) else code
+        return self.heads.predict(features, timesteps, self.reading.own(read))
 
     def _held(self, placed: Tensor, told: Tensor, drive: Drive) -> Tensor:
         """What the space holds: ``placed``, but in observed blocks beside others what the network is ``told``."""
@@ -325,10 +246,6 @@ class JointModel(nn.Module):
         """The device that the model is on."""
         # A network need not have parameters.
         return cast(Tensor, self.frame._scale).device
-
-    def begins(self, task: str) -> bool:
-        """Whether this task's head begins from its target's own noisy code."""
-        return self.reading == "codes" and bool(getattr(self.decoders[task], "preconditioned", False))
 
     def divisible(self, m: Modality) -> bool:
         """Whether this modality can be inpainted: a sample observed in part, element by element, and not turned as a whole."""

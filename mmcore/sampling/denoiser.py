@@ -10,7 +10,8 @@ from torch import Tensor
 from mmcore.errors import RequestError
 from mmcore.modality.mixed import final
 from mmcore.model.heads import Predictions
-from mmcore.model.joint import Gains, JointModel
+from mmcore.model.joint import JointModel
+from mmcore.model.reading import Gains
 from mmcore.model.roles import Role
 from mmcore.process import Blocks
 from mmcore.rng import Rng
@@ -167,7 +168,7 @@ class Denoiser:
     def at(self, here: Here) -> Predictions:
         """What the network predicts here: each task's distribution parameters."""
         path = self._at(here.t)
-        read = self.model.read_by(here.z, path.gains)
+        read = self.model.reading.read(here.z, path.gains)
         return self.model.predict(read, path.t, path.timesteps, self.question.told, self._condition)
 
     def codes(self, here: Here, rng: Rng) -> Tensor:
@@ -251,7 +252,7 @@ class Denoiser:
         model, count = self.model, len(self._roles)
         t = torch.tensor(steps, device=self._roles.device).repeat_interleave(count)
         drive = model.drive(t, self._roles.repeat(len(steps), 1), self._seen)
-        gains = model.gains(drive, self.observed.dtype)
+        gains = model.reading.gains(drive, self.observed.dtype)
         weight = model.frame.spread(drive.level.W.to(self.observed.dtype))
         told, timesteps, weight = (x.unflatten(0, (-1, count)) for x in (drive.t, drive.timesteps, weight))
         if self._alike:

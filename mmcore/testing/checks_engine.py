@@ -332,7 +332,7 @@ def improves(c: Context) -> None:
     fit(model, table, steps=c.profile.steps, batch_size=64, lr=5e-3, ema=0.9, roles=RoleMix(joint=1.0, single=0.0), seed=c.seed, device="cpu", quiet=True)  # fmt: skip
     least = c.tolerance * math.prod(subject.spec.shape)
     n = 256
-    bare = [] if model.beginning else [("the untrained model", untrained)]
+    bare = [] if model.reading.beginning else [("the untrained model", untrained)]
     while True:
         trained = losses(model, n)
         fixed = c.loss(constant.detach().expand(n, *start.shape[1:]), held[:n]).double()

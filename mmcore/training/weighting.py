@@ -120,10 +120,9 @@ def balance(model: JointModel, t: Tensor) -> Tensor:
     noise = model.process.by_modality(level.sigma.square())
     share = noise / (noise + level.W.square())
     factors = model.driver.by_task(torch.where(model.driver.discrete, 1.0, share), 1.0).to(torch.get_default_dtype())
-    if not model.beginning:
+    if not model.reading.beginning:
         return factors
-    begins = torch.tensor([model.begins(task.name) for task in model.tasks], device=t.device)
-    return torch.where(begins, 1.0, factors)
+    return torch.where(torch.tensor(model.reading.begins, device=t.device), 1.0, factors)
 
 
 class FixedWeights(nn.Module):
