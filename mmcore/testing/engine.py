@@ -17,12 +17,17 @@ from mmcore.modality.base import Modality
 from mmcore.testing import (  # noqa: F401  (importing them fills the table)
     checks_answers,
     checks_decoder,
+    checks_embedder,
     checks_encoder,
     checks_engine,
     checks_entry,
+    checks_guidance,
     checks_loss,
     checks_parts,
+    checks_sampler,
     checks_state,
+    checks_tracker,
+    checks_transform,
 )
 from mmcore.testing.check import CHECKS, KINDS, PROFILES, Check, Failure, NotRun, Profile
 from mmcore.testing.context import Context

@@ -1,0 +1,164 @@
+"""What surrounds a plugin and what it must leave alone; how to tell whether two raw values are one."""
+
+import contextlib
+import inspect
+import os
+import pickle
+import random
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmcore.testing.context import Context
+
+GENERATORS = ("torch's global generator", "numpy's global generator", "Python's global generator")
+
+
+def reseed(seed: int) -> None:
+    """Seed every global generator; a run of the kit puts all of them back at its end."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    random.seed(seed)
+
+
+def _state() -> dict[str, Any]:
+    return {
+        GENERATORS[0]: torch.get_rng_state().numpy().tobytes(),
+        GENERATORS[1]: pickle.dumps(np.random.get_state()),  # noqa: NPY002
+        GENERATORS[2]: random.getstate(),
+        "torch's default dtype": torch.get_default_dtype(),
+        "whether gradients are recorded": torch.is_grad_enabled(),
+        "torch's number of threads": torch.get_num_threads(),
+        "torch's deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
+        "the working directory": os.getcwd(),
+        "the environment's variables": dict(os.environ),
+        "what Ctrl-C does": signal.getsignal(signal.SIGINT),
+        "what SIGTERM does": signal.getsignal(signal.SIGTERM),
+        "Python's hook for uncaught errors": sys.excepthook,
+        "the largest depth of recursion": sys.getrecursionlimit(),
+        "numpy's treatment of errors": np.geterr(),
+    }
+
+
+@contextlib.contextmanager
+def left_alone(c: Context, what: str, *, but: tuple[str, ...] = ()) -> Iterator[None]:
+    """Fail where something of the process is another afterwards; it is put back all the same.
+
+    Args:
+        c: the trial.
+        what: was done inside, in words.
+        but: what may change.
+    """
+    before = _state()
+    try:
+        yield
+        after = _state()
+    finally:
+        torch.set_default_dtype(before["torch's default dtype"])
+        torch.set_grad_enabled(before["whether gradients are recorded"])
+        if torch.get_num_threads() != before["torch's number of threads"]:
+            torch.set_num_threads(before["torch's number of threads"])
+        # Not as a matter of course: the call imports much.
+        if torch.are_deterministic_algorithms_enabled() != before["torch's deterministic algorithms"]:
+            torch.use_deterministic_algorithms(before["torch's deterministic algorithms"])
+        os.chdir(before["the working directory"])
+        if dict(os.environ) != before["the environment's variables"]:
+            os.environ.clear()
+            os.environ.update(before["the environment's variables"])
+        if threading.current_thread() is threading.main_thread():
+            for name, number in (("what Ctrl-C does", signal.SIGINT), ("what SIGTERM does", signal.SIGTERM)):
+                if callable(before[name]) or before[name] is not None:
+                    signal.signal(number, before[name])
+        sys.excepthook = before["Python's hook for uncaught errors"]
+        sys.setrecursionlimit(before["the largest depth of recursion"])
+        np.seterr(**before["numpy's treatment of errors"])
+    for name, value in before.items():
+        if name not in but and after[name] != value:
+            drew = "numbers drawn from" if name in GENERATORS else "another setting of"
+            c.fail(f"{drew} {name} {what}", "all that the process shares left alone")
+
+
+def alike(a: Any, b: Any) -> bool:
+    """Whether two raw values are the same, in type too; NaN is its own equal here."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, Mapping):
+        return list(a) == list(b) and all(alike(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(alike, a, b))
+    if isinstance(a, Tensor):
+        return a.dtype == b.dtype and a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
+    if hasattr(a, "tobytes"):
+        # Arrays and pictures.
+        kind = [(getattr(x, "shape", None), getattr(x, "dtype", None), getattr(x, "size", None), getattr(x, "mode", None)) for x in (a, b)]  # fmt: skip
+        return kind[0] == kind[1] and a.tobytes() == b.tobytes()
+    return bool(a == b) or (a != a and b != b)
+
+
+def factory_of(thing: Any) -> Any:
+    """What makes the plugin itself: of an installed one, its factory."""
+    registry, made = getattr(thing, "registry", None), getattr(thing, "made", None)
+    if registry is None or made is None:
+        return thing
+    return registry.factory(registry.find(made.kind, f"{made.distribution}:{made.offer}"))[0]
+
+
+def parameters_of(thing: Any) -> dict[str, inspect.Parameter]:
+    """The options that a plugin's factory takes by name; none where it does not say."""
+    try:
+        return dict(inspect.signature(factory_of(thing)).parameters)
+    except (TypeError, ValueError):
+        return {}
+
+
+def takes(thing: Any, option: str) -> bool:
+    """Whether a factory has an argument of this name."""
+    return option in parameters_of(thing)
+
+
+def holds(thing: object, depth: int = 4) -> int:
+    """How much an object holds in lists, dictionaries and sets of its own, down to some depth: grows where it keeps what it is told."""
+    seen: set[int] = set()
+
+    def count(x: Any, left: int) -> int:
+        if id(x) in seen or left < 0 or isinstance(x, type | Tensor | np.ndarray | str | bytes):
+            return 0
+        seen.add(id(x))
+        if isinstance(x, Mapping):
+            return len(x) + sum(count(y, left - 1) for y in list(x.values()))
+        if isinstance(x, list | tuple | set | frozenset):
+            return len(x) + sum(count(y, left - 1) for y in list(x))
+        own = getattr(x, "__dict__", None)
+        return count(own, left - 1) if isinstance(own, dict) and not callable(x) else 0
+
+    return count(vars(thing) if hasattr(thing, "__dict__") else {}, depth)
+
+
+def descriptors() -> int:
+    """How many files this process has open; 0 where the system does not tell."""
+    folder = Path("/proc/self/fd")
+    return len(list(folder.iterdir())) if folder.is_dir() else 0
+
+
+def pickled(c: Context, thing: Any, what: str) -> Any:
+    """A copy by pickle, as a worker process gets it; ``thing`` itself where its class is no module's, as of one made in a test.
+
+    Raises:
+        Failure: it cannot be pickled.
+    """
+    cls = type(thing)
+    home = sys.modules.get(cls.__module__)
+    if getattr(home, cls.__qualname__, None) is not cls:
+        return thing
+    try:
+        return pickle.loads(pickle.dumps(thing))
+    # What pickle raises depends on what it meets.
+    except Exception as error:
+        c.fail(f"{what} that cannot be pickled ({type(error).__name__}: {error})", "a copy, as workers read copies")
