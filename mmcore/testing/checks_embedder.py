@@ -16,7 +16,7 @@ from mmcore.rng import Rng
 from mmcore.testing.check import NotRun, check
 from mmcore.testing.context import Context
 from mmcore.testing.snippet import maker
-from mmcore.testing.surroundings import alike, descriptors, holds, left_alone, parameters_of, reseed
+from mmcore.testing.surroundings import alike, descriptors, given_options, holds, left_alone, parameters_of, reseed
 
 WORDS = ("a red square", "two dogs in the snow", "Überall", "a much longer text that goes on for some words more than the others do", "7", "the sea, at night", "green")  # fmt: skip
 
@@ -49,7 +49,7 @@ def _kinds(c: Context) -> dict[str, list[Any]]:
     embedder, taken, refused = _embedder(c), {}, ""
     for kind, some in values(c.seed).items():
         try:
-            _vectors(embedder, some)
+            embedder([copied(x) for x in some])
         # It may refuse a kind in any way: the engine asks it for one column's only.
         except Exception as error:
             refused = f"{kind}: {type(error).__name__}: {error}"
@@ -163,7 +163,7 @@ def fingerprint(c: Context) -> None:
     base = {kind: _vectors(embedder, some) for kind, some in taken.items()}
     if embedder.fingerprint != first:
         c.fail("another fingerprint after values were embedded", "the same")
-    given = getattr(getattr(c.thing, "made", None), "options", {})
+    given = given_options(c.thing)
     for name, parameter in parameters_of(c.thing).items():
         value = given.get(name, parameter.default)
         tries: list[Any] = []

@@ -19,7 +19,8 @@ from mmcore.testing.surroundings import alike, holds, left_alone, pickled, resee
 
 SIZES = ((24, 24), (24, 32), (40, 28), (96, 120), (8, 8))
 """Heights and widths that are tried; it may refuse some."""
-CLASSES = 5
+CLASSES = (0, 3, 9, 27, 81)
+"""Of maps: no mean of some of them is another, so that interpolation shows."""
 
 
 class _Pixels(Reference):
@@ -35,8 +36,8 @@ def variables() -> list[Any]:
     return [
         _Pixels("image", Spec((3, 8, 8), low=-1, high=1)),
         _Pixels("grey", Spec((1, 8, 8), low=-1, high=1)),
-        _Pixels("mask", Spec((8, 8), torch.int64, 0, CLASSES - 1)),
-        _Pixels("label", Spec((), torch.int64, 0, CLASSES - 1)),
+        _Pixels("mask", Spec((8, 8), torch.int64, 0, CLASSES[-1])),
+        _Pixels("label", Spec((), torch.int64, 0, len(CLASSES) - 1)),
         _Pixels("vector", Spec((4,))),
         _Pixels("text", Spec((16,), torch.int64, 0, 255)),
     ]
@@ -51,12 +52,12 @@ def row(size: tuple[int, int], seed: int, arrays: bool = False) -> dict[str, Any
     height, width = size
     y, x = np.mgrid[:height, :width]
     ramps = [np.rint(255 * y / max(1, height - 1)), np.rint(255 * x / max(1, width - 1))]
-    field = ((4 * y // height) * 3 + (4 * x // width) * 2 + seed) % CLASSES
+    field = ((4 * y // height) * 3 + (4 * x // width) * 2 + seed) % len(CLASSES)
     picture = np.stack([*ramps, 50 * field], axis=2).astype(np.uint8)
-    maps = {"grey": (50 * field).astype(np.uint8), "mask": field.astype(np.uint8)}
+    maps = {"grey": (50 * field).astype(np.uint8), "mask": np.array(CLASSES, np.uint8)[field]}
     drawn = Rng.for_rows(seed, 1).of("row")
     more = {
-        "label": int(drawn.of("label").integers(0, CLASSES).item()),
+        "label": int(drawn.of("label").integers(0, len(CLASSES)).item()),
         "vector": drawn.of("vector").normal(4)[0].numpy(),
         "text": "A row of Words, number 7",
     }

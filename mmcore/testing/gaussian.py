@@ -35,6 +35,8 @@ class Known:
         device: of both.
         shift: added to every mean.
         grid: of the space.
+        exact: whether its noise has its mean, variance and correlations *exactly* over the rows. What is linear in the noise then
+            has the moments of its distribution to rounding, whatever the number of rows.
 
     Attributes:
         asked: the timesteps of which codes were asked.
@@ -48,8 +50,10 @@ class Known:
         device: torch.device | str = "cpu",
         shift: float = 0.0,
         grid: tuple[int, ...] = (2,),
+        exact: bool = False,
     ) -> None:
-        self._process, self.dtype, self.device = process, dtype, torch.device(device)
+        self._process, self.dtype, self.device, self.exact = process, dtype, torch.device(device), exact
+        self._met: list[Tensor] = []
         self.shape = (sum(process.channels), *grid)
         size = torch.empty(self.shape, device="meta").numel()
         # Each block's channels: its modalities share the first ones; of the last channel the first place is nobody's.
@@ -92,6 +96,8 @@ class Known:
     def codes(self, here: Here, rng: Rng) -> Tensor:
         """The posterior mean of every code element, ``(B, D)``."""
         self.asked.append(here.t)
+        # Noise must have nothing to do with where the sampler is and was.
+        self._met = [*[x for x in self._met[-3:] if x is not here.z], here.z] if self.exact else []
         W, sigma = self._level(here.t)
         z = here.z.flatten(1)[:, self.index]
         gain = self.deviation.square() * W / ((W * self.deviation).square() + sigma.square())
@@ -112,14 +118,44 @@ class Known:
 
     def noise(self, rng: Rng) -> Tensor:
         """Standard normal noise of a step."""
-        return rng.of("noise").normal(*self.shape, dtype=self.dtype)
+        plain = Rng(rng.seed, rng.rows, rng.step, rng.purpose).of("noise").normal(*self.shape, dtype=self.dtype)
+        if not self.exact:
+            return plain
+        found = _apart(plain, self._met)
+        self._met.append(found)
+        return found
 
     def begin(self, rng: Rng) -> Tensor:
-        """The noisy latents at ``T``: standard normal, and over many rows with exactly this mean and variance."""
-        z = rng.of("prior").normal(*self.shape, dtype=torch.float64)
-        if len(z) > 1000:
-            z = (z - z.mean(0)) / z.std(0, correction=0)
-        return z.to(self.dtype)
+        """The noisy latents at ``T``: standard normal."""
+        z = rng.of("prior").normal(*self.shape, dtype=self.dtype)
+        return _apart(z, []) if self.exact else z
+
+
+def _apart(noise: Tensor, others: Sequence[Tensor]) -> Tensor:
+    """Noise whose mean over the rows is 0, whose variance 1 and whose correlation with others 0, exactly, in every element."""
+    noise, basis = noise - noise.mean(0), []
+    for other in others:
+        x = other - other.mean(0)
+        for y in basis:
+            x = x - (x * y).mean(0) * y
+        size = x.square().mean(0).sqrt()
+        # What the others say already is nothing of its own.
+        keep = size > 1e-6 * (other.std(0, correction=0) + 1e-300)
+        basis.append(torch.where(keep, x / size.clamp(min=1e-300), 0.0))
+    for y in basis:
+        noise = noise - (noise * y).mean(0) * y
+    return noise / noise.std(0, correction=0)
+
+
+class Counted(Rng):
+    """Random numbers that tell whether any were drawn."""
+
+    drawn = False
+
+    def bits(self, count: int) -> Tensor:
+        """Random bits, noted."""
+        Counted.drawn = True
+        return super().bits(count)
 
 
 def walk(
@@ -127,10 +163,11 @@ def walk(
 ) -> Tensor:  # fmt: skip
     """The noisy latents at the path's end, as :func:`mmcore.sample` gets there; those at every timestep go into ``each``."""
     here = Here(known.begin(rng) if z is None else z, path[0])
+    Counted.drawn = False
     memory: dict[str, object] = {}
     for to in path[1:]:
         before = here.z.clone()
-        found = sampler.step(known, here, to, rng.at(to), memory)
+        found = sampler.step(known, here, to, Counted(rng.seed, rng.rows, to, rng.purpose), memory)
         known.changed |= not torch.equal(before, here.z) if before.device.type != "meta" else False
         here = Here(found, to)
         if each is not None:

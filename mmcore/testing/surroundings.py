@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmcore.hooks import Made
 from mmcore.testing.context import Context
 
 GENERATORS = ("torch's global generator", "numpy's global generator", "Python's global generator")
@@ -47,38 +48,54 @@ def _state() -> dict[str, Any]:
     }
 
 
+def _put_back(before: dict[str, Any]) -> None:
+    """What may be set again without harm; generators are the engine's."""
+    torch.set_default_dtype(before["torch's default dtype"])
+    torch.set_grad_enabled(before["whether gradients are recorded"])
+    if torch.get_num_threads() != before["torch's number of threads"]:
+        torch.set_num_threads(before["torch's number of threads"])
+    # Not as a matter of course: the call imports much.
+    if torch.are_deterministic_algorithms_enabled() != before["torch's deterministic algorithms"]:
+        torch.use_deterministic_algorithms(before["torch's deterministic algorithms"])
+    if dict(os.environ) != before["the environment's variables"]:
+        os.environ.clear()
+        os.environ.update(before["the environment's variables"])
+    if threading.current_thread() is threading.main_thread():
+        for name, number in (("what Ctrl-C does", signal.SIGINT), ("what SIGTERM does", signal.SIGTERM)):
+            if before[name] is not None and signal.getsignal(number) != before[name]:
+                signal.signal(number, before[name])
+    os.chdir(before["the working directory"])
+    sys.excepthook = before["Python's hook for uncaught errors"]
+    sys.setrecursionlimit(before["the largest depth of recursion"])
+    np.seterr(**before["numpy's treatment of errors"])
+
+
 @contextlib.contextmanager
-def left_alone(c: Context, what: str, *, but: tuple[str, ...] = ()) -> Iterator[None]:
+def put_back() -> Iterator[None]:
+    """Put back what a plugin may have set for the whole process."""
+    before = _state()
+    try:
+        yield
+    finally:
+        _put_back(before)
+
+
+@contextlib.contextmanager
+def left_alone(c: Context, what: str, *, but: tuple[str, ...] = (), seeded: bool = True) -> Iterator[None]:
     """Fail where something of the process is another afterwards; it is put back all the same.
 
     Args:
         c: the trial.
         what: was done inside, in words.
         but: what may change.
+        seeded: whether global generators are first seeded with what nobody else seeds them with.
     """
-    before = _state()
-    try:
+    with put_back():
+        if seeded:
+            reseed(71_993_311 + c.seed)
+        before = _state()
         yield
         after = _state()
-    finally:
-        torch.set_default_dtype(before["torch's default dtype"])
-        torch.set_grad_enabled(before["whether gradients are recorded"])
-        if torch.get_num_threads() != before["torch's number of threads"]:
-            torch.set_num_threads(before["torch's number of threads"])
-        # Not as a matter of course: the call imports much.
-        if torch.are_deterministic_algorithms_enabled() != before["torch's deterministic algorithms"]:
-            torch.use_deterministic_algorithms(before["torch's deterministic algorithms"])
-        os.chdir(before["the working directory"])
-        if dict(os.environ) != before["the environment's variables"]:
-            os.environ.clear()
-            os.environ.update(before["the environment's variables"])
-        if threading.current_thread() is threading.main_thread():
-            for name, number in (("what Ctrl-C does", signal.SIGINT), ("what SIGTERM does", signal.SIGTERM)):
-                if callable(before[name]) or before[name] is not None:
-                    signal.signal(number, before[name])
-        sys.excepthook = before["Python's hook for uncaught errors"]
-        sys.setrecursionlimit(before["the largest depth of recursion"])
-        np.seterr(**before["numpy's treatment of errors"])
     for name, value in before.items():
         if name not in but and after[name] != value:
             drew = "numbers drawn from" if name in GENERATORS else "another setting of"
@@ -105,9 +122,15 @@ def alike(a: Any, b: Any) -> bool:
 def factory_of(thing: Any) -> Any:
     """What makes the plugin itself: of an installed one, its factory."""
     registry, made = getattr(thing, "registry", None), getattr(thing, "made", None)
-    if registry is None or made is None:
+    if registry is None or not isinstance(made, Made):
         return thing
     return registry.factory(registry.find(made.kind, f"{made.distribution}:{made.offer}"))[0]
+
+
+def given_options(thing: Any) -> dict[str, Any]:
+    """The options that an installed plugin always gets."""
+    made = getattr(thing, "made", None)
+    return dict(made.options) if isinstance(made, Made) else {}
 
 
 def parameters_of(thing: Any) -> dict[str, inspect.Parameter]:

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from mmcore.testing import CHECKS, run
-from tests.testing.matrix import DATA, PAGE, caught, page, put
-from tests.testing.mutants import BACKBONES, HEALTHY, MUTANTS, SCHEDULES, SOURCES, Mutant
+from tests.testing.matrix import DATA, MUTANTS, PAGE, caught, page, put
+from tests.testing.mutants import HEALTHY, Mutant
+from tests.testing.mutants_parts import HEALTHY_PARTS
 from tests.testing.wider import WIDER
 
 JUDGING = (
@@ -18,7 +19,7 @@ JUDGING = (
 )  # fmt: skip
 PARTS = [
     (kind, name, make)
-    for kind, makers in (("backbone", BACKBONES), ("schedule", SCHEDULES), ("source", SOURCES))
+    for kind, makers in HEALTHY_PARTS.items()
     for name, make in makers.items()
 ]
 
