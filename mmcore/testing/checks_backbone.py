@@ -1,5 +1,6 @@
 """Backbones: the network between the noisy space and the features that decoders read. The plugin is what makes one."""
 
+import ast
 import copy
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from mmcore.space import Layout, Space
 from mmcore.testing.check import NotRun, check
 from mmcore.testing.context import SPACES, Context, renamed
 from mmcore.testing.reference import Reference
-from mmcore.testing.surroundings import holds, left_alone, reseed
+from mmcore.testing.surroundings import GENERATORS, elsewhere, holds, left_alone, reseed
 
 STEPS = 10
 ODD = (Space((1, 5)), Space((3, 5, 3)), Space((2, 3, 1, 5)), Space((1, 1, 1)), Space((7, 8, 4)))
@@ -28,7 +29,8 @@ def _made(c: Context, space: Space = SPACES[1], modalities: int = 2, blocks: int
     """A backbone as the engine gets it: made under a seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(c.seed + more)
-        return c.thing(space=space, modalities=modalities, steps=steps, blocks=blocks)
+        with left_alone(c, "as it was made", but=(GENERATORS[0],), seeded=False):
+            return c.thing(space=space, modalities=modalities, steps=steps, blocks=blocks)
 
 
 def _backbone(
@@ -68,7 +70,9 @@ def features(c: Context) -> None:
             c.fail(missing[0], "features and forward(z, t, roles, condition)")
         width: Any = backbone.features
         for rows in (4, 1):
-            out = backbone(*_given(c, rows, space, n, blocks))
+            # Also of the very first call of all.
+            with left_alone(c, "in a call", but=() if not backbone.training else (GENERATORS[0],)):
+                out = backbone(*_given(c, rows, space, n, blocks))
             want = (rows, width, *space.grid)
             if not isinstance(out, Tensor) or tuple(out.shape) != want or not out.isfinite().all():
                 shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
@@ -235,6 +239,12 @@ def reads(c: Context) -> None:
         alike = (steps.diff(dim=0).abs().amax(1) < 1e-7).nonzero()
         if len(alike):
             c.fail(f"the same features at t = {int(alike[0])} and {int(alike[0]) + 1} of {STEPS} in block {block}", "others")
+    # Of many timesteps neighbours are told apart too.
+    fine = _backbone(c, steps=1000)
+    for t0 in (1, 10, 333, 500, 998):
+        two = fine(z[:2], torch.tensor([[t0, t0], [t0 + 1, t0 + 1]]), told[:2], condition[:2])
+        if float((two[0] - two[1]).abs().max()) < 1e-7:
+            c.fail(f"the same features at t = {t0} and {t0 + 1} of 1000", "others")
     _reads_everywhere(c, backbone, given)
 
 
@@ -279,9 +289,69 @@ def backbone_gradient(c: Context) -> None:
             c.fail(f"weights without a gradient: {', '.join(missing)}", "every weight in use")
         if wrong := [name for name, p in trained.items() if not p.grad.isfinite().all()]:  # type: ignore[union-attr]
             c.fail(f"NaN or infinity in the gradient of {', '.join(wrong)}", "finite numbers")
+        for name, x in (("z", z), ("the condition", condition)):
+            if len(none := (x.grad.flatten(1) == 0).all(1).nonzero()):  # type: ignore[union-attr]
+                c.fail(f"no gradient at {name} of row {int(none[0])} of {n}", "one in every row")
         seen |= {name for name, p in trained.items() if bool((p.grad != 0).any())}  # type: ignore[union-attr]
+    _check_slope(c, backbone)
     if unmoved := [name for name in trained if name not in seen]:
         c.fail(f"weights whose gradient is zero throughout: {', '.join(unmoved)}", "every weight in use")
+
+
+def _check_slope(c: Context, backbone: nn.Module) -> None:
+    """The gradient is that of the features: what they change by a small step in any direction, as far as rounding lets this be seen."""
+    backbone = copy.deepcopy(backbone).eval().double()
+    _, t, roles, _ = _given(c, 4)
+    z, condition = (x.double() for x in (_given(c, 4)[0], _given(c, 4)[3]))
+    weights = [p for p in backbone.parameters() if p.requires_grad]
+    to = c.rng(4, "slope").normal(1, *z.shape[2:], dtype=torch.float64)
+
+    def value() -> Tensor:
+        return (backbone(z, t, roles, condition).double() * to).sum()
+
+    places = [z.requires_grad_(), condition.requires_grad_(), *weights]
+    try:
+        gradients = torch.autograd.grad(value(), places)
+    except (RuntimeError, TypeError):
+        return  # It takes no double precision, which another check says.
+    for k in range(4):
+        ways = [c.rng(1, f"way {k} {i}").normal(x.numel(), dtype=torch.float64)[0].reshape(x.shape) for i, x in enumerate(places)]
+        ways = [way if k < 2 or i == k - 2 else 0 * way for i, way in enumerate(ways)]
+        want = float(sum((g.double() * way).sum() for g, way in zip(gradients, ways, strict=True)))
+        size = float(sum((g.double() * way).square().sum() for g, way in zip(gradients, ways, strict=True))) ** 0.5
+        found = []
+        for h in (1e-4, 5e-5):
+            ends = []
+            for sign in (1, -1):
+                with torch.no_grad():
+                    for x, way in zip(places, ways, strict=True):
+                        x += (sign * h * way).to(x.dtype)
+                    ends.append(float(value()))
+                    for x, way in zip(places, ways, strict=True):
+                        x -= (sign * h * way).to(x.dtype)
+            found.append((ends[0] - ends[1]) / (2 * h))
+        if abs(found[0] - found[1]) < 0.02 * size and abs(found[1] - want) > 0.1 * size:
+            c.fail(f"a slope of {found[1]:.4g} where the gradient says {want:.4g}", "the gradient of the features")
+
+
+@check("backbone.elsewhere", kind="backbone", fault="weights or tables drawn as a module is imported, or by a hash", core=False, tolerance=1e-5)
+def backbone_elsewhere(c: Context) -> None:
+    """In another process the same seed makes the same backbone. Asked in the profiles above quick."""
+    code = (
+        "import torch\nfrom mmcore.space import Space\ntorch.manual_seed(5)\n"
+        "b = make(space=Space((4, 4, 4)), modalities=2, steps=10, blocks=2).eval()\n"
+        "x = torch.linspace(-1, 1, 64).reshape(1, 4, 4, 4)\n"
+        "t = torch.tensor([[3, 7]])\n"
+        "print(b(x, t, t % 3, torch.cat([x, x > 0], dim=1)).flatten()[::7].tolist())"
+    )
+    told = elsewhere(c, "backbone", code)
+    if told is None:
+        raise NotRun("asked in the profiles above quick, of what another process can make")
+    torch.manual_seed(5)
+    backbone = c.thing(space=SPACES[1], modalities=2, steps=STEPS, blocks=2).eval()
+    x, t = torch.linspace(-1, 1, 64).reshape(1, 4, 4, 4), torch.tensor([[3, 7]])
+    mine = backbone(x, t, t % 3, torch.cat([x, x > 0], dim=1)).flatten()[::7]
+    c.same(torch.tensor(ast.literal_eval(told)), mine, "features in another process")
 
 
 @check("backbone.state", kind="backbone", fault="weights held as plain attributes, or not drawn by the seed", tolerance=0.0)

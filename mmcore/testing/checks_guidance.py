@@ -42,6 +42,8 @@ def _guided(c: Context) -> Guidance:
     """One with scales above 1 that asks for a prediction without an observation; else there is nothing to combine."""
     guidance = _guidance(c, MANY)
     if not _names(c, guidance, MANY):
+        if told := _names(c, _guidance(c, dict.fromkeys(MANY, 1.0)), MANY):
+            c.fail(f"predictions asked for without {', '.join(told)} at scales of 1, and none at others", "those of other scales than 1")
         raise NotRun("it asks for no prediction without an observation")
     return guidance
 
@@ -177,7 +179,8 @@ def pure(c: Context) -> None:
         first = first.clone()
         reseed(c.seed + 1)
         for more in (990, 400, 2):
-            _put(guidance, *_given(c, guidance.names(), 3, str(more)), more)
+            for n in (3, 5):
+                _put(guidance, *_given(c, guidance.names(), n, str(more)), more)
         c.same(_put(guidance, codes, without, z, t), first, f"the codes of the same predictions again at t = {t}")
         c.same(_put(_guidance(c, MANY), codes, without, z, t), first, f"the codes by another made alike at t = {t}")
     before = holds(guidance)

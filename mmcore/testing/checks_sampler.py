@@ -15,7 +15,7 @@ from mmcore.process import Blocks, schedule
 from mmcore.rng import Rng
 from mmcore.sampling.ask import sample
 from mmcore.sampling.denoiser import CODES, Asked, Here
-from mmcore.sampling.samplers import SPACINGS, Sampler, decreasing
+from mmcore.sampling.samplers import SPACINGS, Ancestral, Ddim, Sampler, decreasing
 from mmcore.testing.check import NotRun, check
 from mmcore.testing.context import Context, renamed
 from mmcore.testing.gaussian import STEPS, Counted, Known, process, walk
@@ -23,7 +23,7 @@ from mmcore.testing.reference import Reference
 from mmcore.testing.statistics import sigmas
 from mmcore.testing.surroundings import holds, left_alone, reseed
 
-FEW = 256
+FEW = 128
 """Rows whose moments are exact."""
 REFUSALS = (TypeError, ValueError, MmcoreError)
 
@@ -274,6 +274,25 @@ def converges(c: Context) -> None:
             c.fail(f"an error of {more:.3g} in {some} steps after {less:.3g} in a fifth of them", "half of it")
 
 
+@check("sampler.order", kind="sampler", fault="an extrapolation of the wrong sign, a corrector that takes the step twice", core=False, false_alarm="none where its noise is the denoiser's, else below 1e-7")
+def order(c: Context) -> None:
+    """In 100 steps it is no worse than a step of first order on the same timesteps: than DDIM's where it draws nothing, than an ancestral one's where it does."""
+    sampler = _sampler(c, steps=100)
+    way = _right(c, sampler, sampler.path(process(1)))
+    if not 70 <= len(way) <= 100:
+        raise NotRun("not decided: it does not take a number of steps")
+    errors, n = [], 0
+    known = Known(process(1))
+    ends = [walk(sampler, known, way[:5], Rng.for_rows(c.seed + k, 4).of("sample"), known.begin(_rng(c, 4))) for k in (1, 2)]
+    first: Sampler = Ddim(steps=100, eta=0.0) if float((ends[0] - ends[1]).abs().max()) < 1e-9 else Ancestral(steps=100)
+    for one in (sampler, first):
+        known, _, answer, of = _walked(c, one, process(1), way)
+        n = max(n, of)
+        errors.append(float((answer.var(0, correction=0) / known.deviation.square()).log().abs().max()))
+    if not errors[0] <= 1.2 * errors[1] + 0.01 + (sigmas(20) * math.sqrt(2 / n) if n else 0.0):
+        c.fail(f"an error of {errors[0]:.3g} of the variance after 100 steps, where {type(first).__name__} has {errors[1]:.3g}", "no more")
+
+
 @check("sampler.asks", kind="sampler", fault="a call of the network that is never made, or of a timestep where the latents are not")
 def asks(c: Context) -> None:
     """It asks for codes at the timestep where it is, in every step; what is predicted decides where it goes.
@@ -289,7 +308,10 @@ def asks(c: Context) -> None:
         here = Here(known.begin(rng), way[0])
         for to in way[1:]:
             known.asked.clear()
+            known.told.clear()
             z = sampler.step(known, here, to, rng.at(to), memory)
+            if any(told.step != to or told.seed != rng.seed or not torch.equal(told.rows, rng.rows) for told in known.told):
+                c.fail(f"codes asked for with numbers of another step or row, from t = {here.t} to {to}", "those of the step, rng or rng.of(…)")
             if not known.asked:
                 c.fail(f"no codes asked for from t = {here.t} to {to}", "one call of the network at least")
             # A sampler that first adds noise goes up a little.
@@ -445,5 +467,14 @@ def draws(c: Context) -> None:
     between = float(flat.mean() / mine.square().mean())
     if abs(between) > 0.1:
         c.fail(f"a correlation of {between:.3g} between the draws of different rows", "0")
+    scaled = mine - mine.mean(0)
+    scaled = scaled / scaled.std(0).clamp(min=1e-12)
+    beside = (scaled.T @ scaled / n - torch.eye(scaled.shape[1], dtype=scaled.dtype)).abs().max()
+    # 6.7 standard errors of 2000 draws.
+    if not beside < 0.15:
+        c.fail(f"a correlation of {float(beside):.3g} between the draws of two elements", "0")
+    fourth = float(scaled.pow(4).mean())
+    if not abs(fourth - 3) < 0.3:
+        c.fail(f"draws with a kurtosis of {fourth:.3g}", "3, as normal numbers have")
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import hashlib
 import itertools
 import os
 import tempfile
@@ -18,6 +19,7 @@ from mmcore.errors import MmcoreError, RequestError
 from mmcore.testing.check import NotRun, check
 from mmcore.testing.context import Context
 from mmcore.testing.surroundings import alike, descriptors, factory_of, left_alone, pickled, reseed, takes
+from mmcore.testing.surroundings import elsewhere as elsewhere_of
 
 MOST = 200
 """Of how many rows most questions are asked."""
@@ -86,6 +88,8 @@ def kinds(c: Context) -> None:
             elif hasattr(value, "getbands"):
                 kind = "picture"
             found.setdefault(name, Counter())[kind] += 1
+            if kind == "number" and value != value:
+                c.fail(f"NaN for {name!r}", "None where a row lacks it")
     for name, kinds in found.items():
         if len(kinds) > 1:
             c.fail(f"values of {len(kinds)} kinds in {name!r}: {', '.join(map(str, kinds))}", "one kind")
@@ -178,6 +182,26 @@ def length(c: Context) -> None:
             for k in order:
                 if not alike(_plain(one[k]), rows[k]):
                     c.fail(f"another row by index {k} than in order{what}", "the same")
+            one[n // 2]
+            _same_rows(c, [_plain(row) for row in _some(one, 30)], rows[:30], f"a pass after rows by index{what}")
+            if len(one) != n:
+                c.fail(f"a length of {len(one)} after rows were read", f"{n}")
+
+
+@check("source.processes", kind="source", fault="rows in the order of a set, a fold drawn as a module is imported", core=False)
+def processes(c: Context) -> None:
+    """In another process, with other hashes, it has the same rows in the same order. Asked in the profiles above quick."""
+    code = "from mmcore.testing.checks_source import digest\nprint(digest(make()))"
+    told = elsewhere_of(c, "source", code)
+    if told is None:
+        raise NotRun("asked in the profiles above quick, of what another process can make")
+    if told != digest(c.thing()):
+        c.fail("other rows in another process", "the same")
+
+
+def digest(source: Any) -> str:
+    """Of the content of a source's first rows, in their order."""
+    return hashlib.blake2b(b"\1".join(_content(row) for row in _some(source))).hexdigest()
 
 
 @check("source.workers", kind="source", fault="an open file that does not survive pickling, a copy that begins elsewhere", core=False)

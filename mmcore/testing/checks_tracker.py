@@ -1,7 +1,9 @@
 """Trackers: told of runs that begin, go on, are resumed and end, in folders of their own. The plugin is what makes one."""
 
 import contextlib
+import csv
 import gc
+import io
 import json
 import logging
 import math
@@ -42,8 +44,16 @@ def _figures(c: Context, step: int, more: str = "") -> dict[str, float]:
     return {name: float(np.float32(0.1 + v)) for name, v in zip(names, u.tolist(), strict=True)}
 
 
-def _picture(c: Context, mode: str = "RGB", size: tuple[int, int] = (12, 9)) -> Image.Image:
-    pixels = Rng.for_rows(c.seed, 1).of("picture").integers(0, 256, size[1], size[0], 3)[0]
+def _all_figures(c: Context, step: int, more: str = "") -> dict[str, float]:
+    """Those of a step, every third time with the validation's."""
+    figures = _figures(c, step, more)
+    if step % 3 == 0:
+        figures |= {"validation/image": figures["lr"] + 1, "validation/total": figures["loss/image"] + 2}
+    return figures
+
+
+def _picture(c: Context, mode: str = "RGB", size: tuple[int, int] = (12, 9), more: str = "") -> Image.Image:
+    pixels = Rng.for_rows(c.seed, 1).of(f"picture{more}").integers(0, 256, size[1], size[0], 3)[0]
     return Image.fromarray(pixels.numpy().astype(np.uint8)).convert(mode)
 
 
@@ -82,10 +92,7 @@ def _story(c: Context, tracker: Tracker, folder: Path | None, steps: range, *, a
     """A run from its beginning to its end, as the training tells it."""
     _begin(c, tracker, folder, after)
     for step in steps:
-        figures = _figures(c, step, more)
-        if step % 5 == 0:
-            figures |= {"validation/image": figures["lr"] + 1, "validation/total": figures["lr"] + 2}
-        tracker.scalars(step, figures)
+        tracker.scalars(step, _all_figures(c, step, more))
         if step % 5 == 0:
             tracker.pictures(step, {"samples": _picture(c), "conditional/image": _picture(c)})
     if end:
@@ -104,7 +111,7 @@ def _told(content: bytes, value: float) -> bool:
 
 
 def _missing(c: Context, content: bytes, steps: range, more: str = "") -> list[str]:
-    return [f"{name} of step {step}" for step in steps for name, v in _figures(c, step, more).items() if not _told(content, v)]  # fmt: skip
+    return [f"{name} of step {step}" for step in steps for name, v in _all_figures(c, step, more).items() if not _told(content, v)]  # fmt: skip
 
 
 @check("tracker.lives", kind="tracker", fault="a call that fails: a picture's mode, NaN, a name with a slash, figures that come and go")
@@ -221,24 +228,111 @@ def pure(c: Context) -> None:
 
 @check("tracker.keeps", kind="tracker", fault="the last figures never written, every other step left out, a name that overwrites another")
 def keeps(c: Context) -> None:
-    """Of one that keeps files in the run's folder: every figure that it was told lies there at the end, at once after `end`.
+    """Of one that keeps files in the run's folder: every figure that it was told lies there at the end, at once after `end`, with its step.
 
-    Figures are looked for as text of four digits or more, and as single and double precision.
+    Figures are looked for as text of four digits or more, and as single and double precision; steps as text and as whole numbers.
     """
+    steps = range(100_003, 100_003 + 23 * 37, 37)
     with _run_folder() as folder:
-        _story(c, _tracker(c), folder, range(1, 24))
-        _kept(c, folder, range(1, 24))
+        _story(c, _tracker(c), folder, steps)
+        content = _content(folder)
+        missing = _missing(c, content, steps)
+        if len(missing) >= 4 * len(steps):
+            if empty := [p.name for p in folder.rglob("*") if p.is_file() and not p.stat().st_size]:
+                c.fail(f"the empty file {empty[0]} after the end", "what it was told, written")
+            raise NotRun("not decided: it keeps no figures in the run's folder in a form that is known here")
+        if missing:
+            c.fail(f"{len(missing)} figures not found, first {missing[0]}", "every figure that it was told")
+        lost = [step for step in steps if not any(x in content for x in _whole(step))]
+        as_text = any(repr(v).encode() in content for v in _figures(c, steps[0]).values())
+        if lost and (as_text or len(lost) < len(steps)):
+            c.fail(f"{len(lost)} of {len(steps)} steps not found beside their figures, first {lost[0]}", "each figure with its step")
 
 
-def _kept(c: Context, folder: Path, steps: range, more: str = "") -> None:
-    content = _content(folder)
-    missing = _missing(c, content, steps, more)
-    if len(missing) == 4 * len(steps) and (empty := [p.name for p in folder.rglob("*") if p.is_file() and not p.stat().st_size]):
-        c.fail(f"the empty file {empty[0]} after the end", "what it was told, written")
-    if len(missing) == 4 * len(steps):
-        raise NotRun("not decided: it keeps no figures in the run's folder in a form that is known here")
-    if missing:
-        c.fail(f"{len(missing)} of {4 * len(steps)} figures not found, first {missing[0]}", "every figure that it was told")
+def _whole(step: int) -> list[bytes]:
+    """A whole number as text and in the forms of binary files."""
+    varint, rest = b"", step
+    while rest >= 128:
+        varint, rest = varint + bytes([rest & 127 | 128]), rest >> 7
+    forms = [struct.pack(form, step) for form in ("<i", ">i", "<q", ">q", "<d", ">d", "<f", ">f")]
+    # SQLite's whole numbers of three bytes.
+    return [str(step).encode(), varint + bytes([rest]), step.to_bytes(3, "big"), *forms]
+
+
+@check("tracker.names", kind="tracker", fault="figures under each other's names, or of another step", core=False)
+def names(c: Context) -> None:
+    """Of one that keeps JSON lines or CSV: each record has a figure under its own name, and beside the step that it is of."""
+    steps = range(100_003, 100_003 + 12 * 37, 37)
+    with _run_folder() as folder:
+        _story(c, _tracker(c), folder, steps)
+        told = {step: _all_figures(c, step) for step in steps}
+        owner = {value: (step, name) for step, figures in told.items() for name, value in figures.items()}
+        known = {name for figures in told.values() for name in figures}
+        compared = 0
+        for record in _records(folder):
+            flat = {**record, **{k: v for x in record.values() if isinstance(x, dict) for k, v in x.items()}}
+            named = {str(x) for pair in flat.items() for x in pair if str(x) in known}
+            for key, value in flat.items():
+                number = _number(value)
+                if number not in owner:
+                    continue
+                compared += 1
+                step, name = owner[number]
+                if named and (key if key in named else name) != name or (named and name not in named):
+                    c.fail(f"the figure of {name!r} at step {step} in a record {dict(list(flat.items())[:4])}", "under its own name")
+                others = [x for x in map(_number, flat.values()) if x in told]
+                if others and step not in others:
+                    c.fail(f"the figure of {name!r} at step {step} beside the step {others[0]:.0f}", "beside its own step")
+        if not compared:
+            raise NotRun("not decided: it keeps no JSON lines and no CSV with figures in the run's folder")
+
+
+def _records(folder: Path) -> Iterator[dict[str, Any]]:
+    """The records of files with JSON in every line, and of CSV tables."""
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file():
+            continue
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            continue
+        parsed = []
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                parsed.append(json.loads(line))
+        if not parsed and path.suffix in (".csv", ".tsv"):
+            parsed = list(csv.DictReader(lines, delimiter="," if path.suffix == ".csv" else "\t"))
+        yield from (record for record in parsed if isinstance(record, dict))
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+@check("tracker.shows", kind="tracker", fault="a picture of one name written over that of another, colours exchanged", core=False)
+def shows(c: Context) -> None:
+    """Of one that keeps pictures as PNG in the run's folder: of each name the last one lies there, pixel by pixel."""
+    with _run_folder() as folder:
+        tracker = _tracker(c)
+        _begin(c, tracker, folder)
+        told = {name: _picture(c, more=name) for name in ("samples", "conditional/image", "conditional/mask")}
+        for step in (3, 5):
+            tracker.scalars(step, _figures(c, step))
+            tracker.pictures(step, {name: picture.copy() for name, picture in told.items()})
+        tracker.end()
+        content, kept = _content(folder), set()
+        at = content.find(b"\x89PNG\r\n")
+        while at >= 0:
+            with contextlib.suppress(OSError, SyntaxError):
+                kept.add(Image.open(io.BytesIO(content[at:])).convert("RGB").tobytes())
+            at = content.find(b"\x89PNG\r\n", at + 1)
+        if not kept:
+            raise NotRun("not decided: it keeps no pictures as PNG in the run's folder")
+        if lost := [name for name, picture in told.items() if picture.tobytes() not in kept]:
+            c.fail(f"no picture of {', '.join(lost)} as it was told", "the last of each name")
 
 
 @check("tracker.resumes", kind="tracker", fault="a resumed run that begins its files anew, or refuses to go on")
@@ -254,9 +348,9 @@ def resumes(c: Context) -> None:
         resumed = _tracker(c)
         _story(c, resumed, folder, range(11, 21), after=10, more="again")
         content = _content(folder)
-        if len(before) < 40 and (lost := [x for x in _missing(c, content, range(1, 11)) if x not in before]):
+        if len(before) < 30 and (lost := [x for x in _missing(c, content, range(1, 11)) if x not in before]):
             c.fail(f"{len(lost)} figures of before the resumption lost, first {lost[0]}", "all of them kept")
-        if len(before) < 40 and (missing := _missing(c, content, range(11, 21), "again")):
+        if len(before) < 30 and (missing := _missing(c, content, range(11, 21), "again")):
             c.fail(f"{len(missing)} figures of the resumed run not found, first {missing[0]}", "every figure that it was told")
         # Of a run of which nothing was tracked before, as when tracking is turned on later.
         other = folder.parent / "another run"
@@ -282,20 +376,21 @@ def apart(c: Context) -> None:
         _begin(c, one, folder)
         _begin(c, two, other)
         for step in range(1, 6):
-            one.scalars(step, _figures(c, step))
-            two.scalars(step, _figures(c, step, "other"))
+            one.scalars(step, _all_figures(c, step))
+            two.scalars(step, _all_figures(c, step, "other"))
         one.end()
         two.scalars(6, _figures(c, 6, "other"))
         two.end()
+        count = sum(len(_all_figures(c, step)) for step in range(1, 6))
         for place, mine, more in ((folder, "", "other"), (other, "other", "")):
             content = _content(place)
-            if len(_missing(c, content, range(1, 6), more)) < 20:
+            if len(_missing(c, content, range(1, 6), more)) < count:
                 c.fail("figures of another run in a run's folder", "its own only")
             missing = _missing(c, content, range(1, 6), mine)
-            if 0 < len(missing) < 20:
+            if 0 < len(missing) < count:
                 c.fail(f"{len(missing)} of a run's figures lost beside another run, first {missing[0]}", "all of them")
         sides = [len(_missing(c, _content(place), range(1, 6), more)) for place, more in ((folder, ""), (other, "other"))]
-        if sorted(sides) == [0, 20]:
+        if sorted(sides) == [0, count]:
             c.fail("one of two runs that nothing was written of", "each in its own folder")
 
 

@@ -40,6 +40,7 @@ class Known:
 
     Attributes:
         asked: the timesteps of which codes were asked.
+        told: the random numbers that came with each.
         changed: whether latents that a caller was given, or gave, were changed in place.
     """
 
@@ -70,6 +71,7 @@ class Known:
         self.mean = (1.2 * torch.sin(1 + place) + shift).to(self.device)
         self.deviation = (0.25 + 0.9 * (0.5 + 0.5 * torch.cos(2 * place))).to(self.device)
         self.asked: list[int] = []
+        self.told: list[Rng] = []
         self.changed = False
 
     @property
@@ -96,6 +98,7 @@ class Known:
     def codes(self, here: Here, rng: Rng) -> Tensor:
         """The posterior mean of every code element, ``(B, D)``."""
         self.asked.append(here.t)
+        self.told.append(rng)
         # Noise must have nothing to do with where the sampler is and was.
         self._met = [*[x for x in self._met[-3:] if x is not here.z], here.z] if self.exact else []
         W, sigma = self._level(here.t)

@@ -6,8 +6,10 @@ import os
 import pickle
 import random
 import signal
+import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,9 @@ import torch
 from torch import Tensor
 
 from mmcore.hooks import Made
+from mmcore.testing.check import NotRun
 from mmcore.testing.context import Context
+from mmcore.testing.snippet import maker
 
 GENERATORS = ("torch's global generator", "numpy's global generator", "Python's global generator")
 
@@ -45,6 +49,8 @@ def _state() -> dict[str, Any]:
         "Python's hook for uncaught errors": sys.excepthook,
         "the largest depth of recursion": sys.getrecursionlimit(),
         "numpy's treatment of errors": np.geterr(),
+        "where lines are printed": (sys.stdout, sys.stderr),
+        "whether warnings are shown": any(f[0] == "ignore" and f[2] is Warning and not (f[1] or f[3]) for f in warnings.filters),
     }
 
 
@@ -68,16 +74,18 @@ def _put_back(before: dict[str, Any]) -> None:
     sys.excepthook = before["Python's hook for uncaught errors"]
     sys.setrecursionlimit(before["the largest depth of recursion"])
     np.seterr(**before["numpy's treatment of errors"])
+    sys.stdout, sys.stderr = before["where lines are printed"]
 
 
 @contextlib.contextmanager
 def put_back() -> Iterator[None]:
     """Put back what a plugin may have set for the whole process."""
     before = _state()
-    try:
-        yield
-    finally:
-        _put_back(before)
+    with warnings.catch_warnings():
+        try:
+            yield
+        finally:
+            _put_back(before)
 
 
 @contextlib.contextmanager
@@ -171,17 +179,38 @@ def descriptors() -> int:
 
 
 def pickled(c: Context, thing: Any, what: str) -> Any:
-    """A copy by pickle, as a worker process gets it; ``thing`` itself where its class is no module's, as of one made in a test.
+    """A copy by pickle, as a worker process gets it.
+
+    Of one whose class is no module's, as when it is made in a test, only what it holds is tried, and ``thing`` itself is given back.
 
     Raises:
         Failure: it cannot be pickled.
     """
     cls = type(thing)
-    home = sys.modules.get(cls.__module__)
-    if getattr(home, cls.__qualname__, None) is not cls:
-        return thing
+    local = getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is not cls
     try:
-        return pickle.loads(pickle.dumps(thing))
+        if not local:
+            return pickle.loads(pickle.dumps(thing))
+        if getattr(cls, "__reduce__", None) is object.__reduce__ and not hasattr(cls, "__getnewargs_ex__"):
+            pickle.dumps(thing.__getstate__())
     # What pickle raises depends on what it meets.
     except Exception as error:
-        c.fail(f"{what} that cannot be pickled ({type(error).__name__}: {error})", "a copy, as workers read copies")
+        if not local or "cannot pickle" in str(error):
+            c.fail(f"{what} that cannot be pickled ({type(error).__name__}: {error})", "a copy, as workers read copies")
+    return thing
+
+
+def elsewhere(c: Context, kind: str, code: str) -> str | None:
+    """The last line that code about ``make`` prints in another process, with other hashes.
+
+    None in the quick profile, and of what no other process could make.
+    """
+    lines = maker(c.thing, kind)
+    if lines is None or c.profile.name == "quick":
+        return None
+    program = "\n".join([*lines[0], *lines[1], code])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path), "PYTHONHASHSEED": "77"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NotRun(f"not decided: another process could not make it ({done.stderr.strip()[-200:]})")
+    return done.stdout.strip().splitlines()[-1]

@@ -44,12 +44,14 @@ class Mutant:
         about: what is broken.
         make: the plugin, given an empty folder of its own.
         kind: of plugin.
+        profile: in which the check catches it.
     """
 
     check: str
     about: str
     make: Callable[[Path], Any]
     kind: str = "modality"
+    profile: str = "quick"
 
     @property
     def id(self) -> str:

@@ -1,6 +1,8 @@
 """Backbones and noise schedules broken on purpose, and those that must pass."""
 
+import importlib
 import random
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -177,6 +179,55 @@ def warms_up(self: Any, *x: Tensor) -> Tensor:
     return Small.forward(self, *x) * (1 - 0.5 ** self.__dict__["calls"])
 
 
+def coarse(self: Any, z: Tensor, t: Tensor, *rest: Tensor) -> Tensor:
+    T = self.timestep.steps
+    return Small.forward(self, z, t * 10 // T * T // 10 if T > 10 else t, *rest)
+
+
+def half_detached(self: Any, *x: Tensor) -> Tensor:
+    """Half of what every feature changes by has no gradient."""
+    y = Small.forward(self, *x)
+    return 0.5 * y + 0.5 * y.detach()
+
+
+class Late(Small):
+    """Positions that are drawn when they are first needed, for all instances."""
+
+    places: dict[Any, Tensor] = {}
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        Late.places = {}
+
+    def forward(self, *x: Tensor) -> Tensor:
+        y = super().forward(*x)
+        return y + Late.places.setdefault(y.shape[1:], 0.1 * torch.randn(y.shape[1:])).to(y)
+
+
+IMPORTED = """
+import torch
+from mmcore.model.backbones.transformer import Transformer
+
+TURN = torch.randn(8)
+
+class Turned(Transformer):
+    def __init__(self, **options):
+        super().__init__(**{"width": 32, "depth": 1, "heads": 2, "features": 8, **options})
+
+    def forward(self, *x):
+        y = super().forward(*x)
+        return y * TURN.to(y).reshape(1, -1, *[1] * (y.ndim - 2))
+"""
+
+
+def imported_anew(folder: Path) -> Any:
+    """A backbone of a module that draws as it is imported."""
+    (folder / "drawn_network_entry.py").write_text(IMPORTED)
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    return importlib.import_module("drawn_network_entry").Turned
+
+
 BUFFER: dict[Any, Tensor] = {}
 
 
@@ -244,11 +295,14 @@ BACKBONE_MUTANTS = [
     Mutant("backbone.reads", "roles that are summed", given(lambda self, z, t, roles, c: (z, t, (roles.sum(1, keepdim=True) % 3).expand_as(roles), c)), "backbone"),
     Mutant("backbone.reads", "absent taken for observed", given(lambda self, z, t, roles, c: (z, t, roles.clamp(min=1), c)), "backbone"),
     Mutant("backbone.reads", "timesteps in pairs", given(lambda self, z, t, roles, c: (z, t // 2 * 2, roles, c)), "backbone"),
+    Mutant("backbone.reads", "timesteps in tenths of all", born(lambda self: None, coarse), "backbone"),
     Mutant("backbone.reads", "the mean of the timesteps", given(lambda self, z, t, roles, c: (z, t.float().mean(1, keepdim=True).expand(t.shape), roles, c)), "backbone"),
     Mutant("backbone.reads", "a last column that is never read", backbone(forward=only_interior), "backbone"),
     Mutant("backbone.reads", "the first channel's codes and flags only", backbone(forward=only_first_channel), "backbone"),
     Mutant("backbone.gradient", "a layer that nothing uses", born(lambda self: setattr(self, "spare", nn.Linear(3, 3))), "backbone"),
     Mutant("backbone.gradient", "a layer times zero", born(lambda self: setattr(self, "spare", nn.Linear(3, 3)), lambda self, *x: Small.forward(self, *x) + 0 * self.spare(torch.ones(3)).sum()), "backbone"),
+    Mutant("backbone.gradient", "half of a batch detached", out(lambda self, y: torch.cat([y[: len(y) // 2].detach(), y[len(y) // 2 :]])), "backbone"),
+    Mutant("backbone.gradient", "a detached way to the timestep", backbone(forward=half_detached), "backbone"),
     Mutant("backbone.gradient", "a detached condition", given(lambda self, z, t, roles, c: (z, t, roles, c.detach())), "backbone"),
     Mutant("backbone.gradient", "the root of what may be zero", out(lambda self, y: y + 0.01 * (y - y).abs().sqrt()), "backbone"),
     Mutant("backbone.state", "weights that no state dict has", born(lambda self: self.__dict__.__setitem__("plain", torch.rand(self.features)), lambda self, *x: (y := Small.forward(self, *x)) * self.plain.reshape(1, -1, *[1] * (y.ndim - 2))), "backbone"),
@@ -256,6 +310,9 @@ BACKBONE_MUTANTS = [
     Mutant("backbone.state", "weights from numpy's generator", born(by_numpy), "backbone"),
     Mutant("backbone.state", "weights from Python's generator", born(by_python), "backbone"),
     Mutant("backbone.state", "a layer that all share", born(shares), "backbone"),
+    Mutant("backbone.features", "positions drawn at the first call of all", lambda _: Late, "backbone"),
+    Mutant("backbone.state", "the number of threads changed", born(lambda self: torch.set_num_threads(torch.get_num_threads() + 1)), "backbone"),
+    Mutant("backbone.elsewhere", "weights drawn as a module is imported", imported_anew, "backbone", "ci"),
     Mutant("backbone.state", "the default dtype changed", born(doubles), "backbone"),
     Mutant("backbone.state", "a random buffer that is not saved", born(lambda self: self.register_buffer("phase", torch.rand(1), persistent=False), lambda self, *x: Small.forward(self, *x) * (1 + self.phase)), "backbone"),
     Mutant("backbone.grows", "a list of all timesteps", backbone(forward=remembers), "backbone"),

@@ -1,8 +1,10 @@
 """Sources, transforms and embedders broken on purpose, and those that must pass."""
 
 import hashlib
+import importlib
 import os
 import random
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -232,6 +234,40 @@ class HereOnly(Waves):
         return {**super().__getitem__(index), "name": os.getcwd() + str(index)}
 
 
+class GoesOn(Waves):
+    """A pass that begins behind the row that was read last by its index."""
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        self.at = index + 1
+        return super().__getitem__(index)
+
+    def __iter__(self) -> Any:
+        start = self.__dict__.get("at", 0)
+        return (Waves.__getitem__(self, k) for k in range(start if start < len(self) else 0, len(self)))
+
+
+SET = """
+from mmcore.data.source import Source
+
+class OfASet(Source):
+    def __init__(self):
+        self.names_of = list({f"name {k}" for k in range(40)})
+
+    def __len__(self):
+        return len(self.names_of)
+
+    def __getitem__(self, index):
+        return {"name": self.names_of[index]}
+"""
+
+
+def of_a_set(folder: Path) -> Any:
+    (folder / "set_of_rows_entry.py").write_text(SET)
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    return importlib.import_module("set_of_rows_entry").OfASet
+
+
 class Next(Waves):
     """The row after the one that was read last, whatever index is asked for."""
 
@@ -276,6 +312,9 @@ SOURCE_MUTANTS = [
     Mutant("source.length", "a length that counts one too many", source(__len__=lambda self: len(self.rows) + 1, __iter__=lambda self: (self[i] for i in range(len(self.rows)))), "source"),
     Mutant("source.length", "the next row for any index", lambda _: Next, "source"),
     Mutant("source.length", "a pass that leaves out the last row", iterating(lambda self: (self[i] for i in range(len(self) - 1))), "source"),
+    Mutant("source.kinds", "NaN for what is missing", giving(lambda self, k, row: {**row, "label": float("nan") if k == 4 else float(row["label"])}), "source"),
+    Mutant("source.length", "a pass that goes on where an index was read", lambda _: GoesOn, "source"),
+    Mutant("source.processes", "rows in the order of a set", of_a_set, "source", "ci"),
     Mutant("source.workers", "an open file", lambda _: HeldOpen, "source"),
     Mutant("source.workers", "a copy that begins with the whole data", lambda _: Forgetful, "source"),
     Mutant("source.columns", "a name that no row has", source(names=("wave", "label", "name", "moon")), "source"),
@@ -453,6 +492,11 @@ def flipped_back(self: Any, name: str, plane: np.ndarray, size: tuple[int, int])
     return np.ascontiguousarray(Resize.undo_pixels(self, name, plane, size)[:, ::-1])
 
 
+def grows(self: Any, variables: Any) -> Any:
+    self.size = (self.size[0] + 1, self.size[1] + 1)
+    return Resize.bind(self, variables)
+
+
 def transposed(self: Any, values: dict[str, Any], rng: Rng) -> dict[str, Any]:
     """Height and width of arrays exchanged, and those of pictures not."""
     found = Resize.__call__(self, values, rng)
@@ -469,6 +513,8 @@ TRANSFORM_MUTANTS = [
     Mutant("transform.repeatable", "a crop by the global generator", calling(lambda self, values, rng: each(values, PIXELS, lambda x: x[:, ::-1].copy()) if np.random.random() < 0.5 else arrays(values), Roll), "transform"),  # noqa: NPY002
     Mutant("transform.repeatable", "every second row mirrored", calling(counted, Roll), "transform"),
     Mutant("transform.repeatable", "a moving average over rows", calling(smoothed), "transform"),
+    Mutant("transform.apart", "a class that is another without its map", calling(lambda self, values, rng: {**values, **({"label": values["label"] + 1} if "label" in values and "mask" not in values else {})}), "transform"),
+    Mutant("transform.repeatable", "a size that grows as it is bound", transform(Resize, 16, bind=grows), "transform"),
     Mutant("transform.repeatable", "one array for all rows", calling(reused), "transform"),
     Mutant("transform.repeatable", "what pickle cannot copy", lambda _: Unpicklable, "transform"),
     Mutant("transform.varies", "a random change that says it is none", transform(Flip, varies=False), "transform"),

@@ -1,5 +1,6 @@
 """Trackers broken on purpose, and those that must pass."""
 
+import io
 import json
 import logging
 import os
@@ -7,8 +8,10 @@ import random
 import signal
 import sqlite3
 import struct
+import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -268,6 +271,14 @@ MUTANTS = [
     Mutant("tracker.keeps", "figures that are rounded to two digits now and then", told(lambda step, values: {k: round(v, 2) if step % 3 == 0 else v for k, v in values.items()}), "tracker"),
     Mutant("tracker.keeps", "names without what is before the slash", told(lambda step, values: {k.rpartition("/")[0] or k: v for k, v in values.items()}), "tracker"),
     Mutant("tracker.keeps", "a file that is never closed", tracker(end=lambda self: CLASS_FILES.append(self.file)), "tracker"),
+    Mutant("tracker.keeps", "steps that it counts itself", tracker(scalars=lambda self, step, values: Lines.scalars(self, self.__dict__.setdefault("count", [0]).append(0) or len(self.count), values)), "tracker"),
+    Mutant("tracker.keeps", "the validation left out", told(lambda step, values: {k: v for k, v in values.items() if "validation" not in k}), "tracker"),
+    Mutant("tracker.names", "figures under each other's names", told(lambda step, values: dict(zip(values, [*list(values.values())[1:], *list(values.values())[:1]], strict=True))), "tracker"),
+    Mutant("tracker.names", "figures of the call before", tracker(scalars=lambda self, step, values: [Lines.scalars(self, step, self.__dict__.get("last", values)), self.__dict__.update(last=dict(values))]), "tracker"),
+    Mutant("tracker.shows", "one picture's file for all names", tracker(pictures=lambda self, step, pictures: [p.convert("RGB").save(self.folder / f"{step}.png") for p in pictures.values()]), "tracker"),
+    Mutant("tracker.shows", "red and blue exchanged", tracker(pictures=lambda self, step, pictures: Lines.pictures(self, step, {k: Image.fromarray(np.asarray(p.convert("RGB"))[..., ::-1].copy()) for k, p in pictures.items()})), "tracker"),
+    Mutant("tracker.alone", "warnings silenced for all", before("begin", lambda self, *_: warnings.simplefilter("ignore")), "tracker"),
+    Mutant("tracker.alone", "what is printed sent elsewhere", before("begin", lambda self, *_: setattr(sys, "stdout", io.StringIO())), "tracker"),
     Mutant("tracker.resumes", "a file begun anew", tracker(begin=anew), "tracker"),
     Mutant("tracker.resumes", "a folder that must not be there", tracker(begin=refuses), "tracker"),
     Mutant("tracker.resumes", "figures of a resumed run left out", tracker(begin=lambda self, folder, configuration, after: (Lines.begin(self, folder, configuration, after), setattr(self, "file", self.file if after is None else open(os.devnull, "w")))[0]), "tracker"),  # noqa: SIM115

@@ -195,6 +195,18 @@ def first_block(self: Any, denoiser: Any, here: Here, to: int, rng: Rng, memory:
     return denoiser.move(here, codes, to, 0 * noise, 1.0) + size.to(noise.dtype) * noise
 
 
+def averaged(self: Any, denoiser: Any, here: Here, to: int, rng: Rng, memory: dict[str, Any]) -> Tensor:
+    codes, before = denoiser.codes(here, rng), memory.get("before")
+    memory["before"] = codes
+    return denoiser.move(here, codes if before is None else 0.5 * (codes + before), to)
+
+
+def corrected(self: Any, denoiser: Any, here: Here, to: int, rng: Rng, memory: dict[str, Any]) -> Tensor:
+    codes = denoiser.codes(here, rng)
+    there = denoiser.codes(Here(denoiser.move(here, codes, to), to), rng)
+    return denoiser.move(here, 2 * there - codes, to)
+
+
 def never_asks(self: Any, denoiser: Any, here: Here, to: int, rng: Rng, memory: dict[str, Any]) -> Tensor:
     """Codes of every second step."""
     if "codes" not in memory or here.t % 2:
@@ -305,6 +317,11 @@ SAMPLER_MUTANTS = [
     Mutant("sampler.asks", "codes of every second step", stepping(never_asks), "sampler"),
     Mutant("sampler.law", "the first step's codes throughout", stepping(by_the_first), "sampler"),
     Mutant("sampler.asks", "the opposite codes", with_codes(lambda codes, here: -codes), "sampler"),
+    Mutant("sampler.asks", "codes by one step's numbers throughout", stepping(lambda self, d, here, to, rng, memory: d.move(here, d.codes(here, rng.at(0)), to)), "sampler"),
+    Mutant("sampler.order", "an extrapolation of the wrong sign", stepping(averaged), "sampler"),
+    Mutant("sampler.order", "a corrector that takes the end twice", stepping(corrected), "sampler"),
+    Mutant("sampler.draws", "one noise for all places of a channel", with_noise(lambda noise, *_: noise[..., :1].expand_as(noise)), "sampler"),
+    Mutant("sampler.draws", "uniform noise of unit variance", with_noise(lambda noise, s, d, here, to, rng, m: 12**0.5 * (rng.uniform(*noise.shape[1:], dtype=noise.dtype) - 0.5)), "sampler"),
     Mutant("sampler.device", "a tensor made on the CPU", stepping(on_the_cpu), "sampler"),
     Mutant("sampler.device", "a value that decides", stepping(lambda self, d, here, *a: healthy(self, d, here, *a) if here.z.abs().max() < 1e9 else here.z), "sampler"),
     Mutant("sampler.observed", "noise on what is observed", stepping(noise_on_all), "sampler"),
@@ -404,6 +421,7 @@ GUIDANCE_MUTANTS = [
     Mutant("guidance.scales", "scales exchanged", guidance(exchanged), "guidance"),
     Mutant("guidance.scales", "no guidance at all", guidance(lambda self, c, w, h: c + 0), "guidance"),
     Mutant("guidance.scales", "the first observation only", guidance(lambda self, c, w, h: free(self, c, {k: v for k, v in w.items() if k == "one"}, h)), "guidance"),
+    Mutant("guidance.scales", "predictions asked for at scales of 1 only", guidance(names=lambda self: [name for name, g in self.scales.items() if g == 1]), "guidance"),
     Mutant("guidance.order", "predictions by their place", guidance(by_place), "guidance"),
     Mutant("guidance.order", "later observations weigh less", guidance(lambda self, c, w, h: functools.reduce(lambda g, item: g + (self.scales[item[1][0]] - 1) / (1 + item[0]) * (c - item[1][1]), enumerate(w.items()), c)), "guidance"),
     Mutant("guidance.rows", "a norm over the batch", guidance(batch_norm), "guidance"),

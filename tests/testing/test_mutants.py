@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mmcore.testing import CHECKS, run
-from tests.testing.matrix import DATA, MUTANTS, PAGE, caught, page, put
+from tests.testing.matrix import DATA, MUTANTS, PAGE, caught, page, put, row
 from tests.testing.mutants import HEALTHY, Mutant
 from tests.testing.mutants_parts import HEALTHY_PARTS
 from tests.testing.wider import WIDER
@@ -73,4 +73,4 @@ def test_the_page_is_what_is_generated() -> None:
 def test_the_page_tells_what_is_found(mutant: Mutant) -> None:
     """The whole row measured again, for some of the mutants."""
     found = json.loads(DATA.read_text(encoding="utf-8"))
-    assert caught(put(mutant)) == found[mutant.id]
+    assert row(mutant) == found[mutant.id]
