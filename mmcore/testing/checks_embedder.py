@@ -64,7 +64,11 @@ def _vectors(embedder: Any, some: Sequence[Any]) -> Tensor:
     return embedder([copied(x) for x in some]).detach().float().cpu()
 
 
-@check("embedder.vectors", kind="embedder", fault="another number of vectors, whole numbers, NaN, a length that the value decides")
+@check(
+    "embedder.vectors",
+    kind="embedder",
+    fault="another number of vectors, whole numbers, NaN, a length that the value decides",
+)
 def vectors(c: Context) -> None:
     """Of values it gives as many vectors or maps, finite, of a real dtype and of one shape, however many values there are."""
     embedder = _embedder(c)
@@ -84,7 +88,12 @@ def vectors(c: Context) -> None:
             c.fail(f"vectors of shapes {sorted(shapes)} of {kind}", "one shape")
 
 
-@check("embedder.rows", kind="embedder", fault="padding that is read, statistics of the batch, an order of its own", tolerance=1e-4)
+@check(
+    "embedder.rows",
+    kind="embedder",
+    fault="padding that is read, statistics of the batch, an order of its own",
+    tolerance=1e-4,
+)
 def rows(c: Context) -> None:
     """A value's vector does not depend on the values beside it: alone, in another order, repeated, and in a larger batch it is the same."""
     embedder = _embedder(c)
@@ -95,7 +104,12 @@ def rows(c: Context) -> None:
             c.same(found, whole[part], f"vectors of {kind} {part} of 7", like=whole)
 
 
-@check("embedder.repeatable", kind="embedder", fault="dropout, a random crop, weights drawn anew, an average that moves", tolerance=1e-6)
+@check(
+    "embedder.repeatable",
+    kind="embedder",
+    fault="dropout, a random crop, weights drawn anew, an average that moves",
+    tolerance=1e-6,
+)
 def repeatable(c: Context) -> None:
     """A value's vector is the same again, after others, and by another embedder made alike, whatever global generators hold; those are left alone."""
     embedder = _embedder(c)
@@ -112,7 +126,10 @@ def repeatable(c: Context) -> None:
             other = _embedder(c)
         found = _vectors(other, some)
         if other.fingerprint != embedder.fingerprint:
-            c.fail(f"fingerprints {embedder.fingerprint!r} and {other.fingerprint!r} of two made alike", "one text for one set of vectors")
+            c.fail(
+                f"fingerprints {embedder.fingerprint!r} and {other.fingerprint!r} of two made alike",
+                "one text for one set of vectors",
+            )
         c.same(found, first, f"vectors of {kind} by another made alike, of the same fingerprint")
         before, open_files = holds(embedder), descriptors()
         for more in range(10, 14):
@@ -151,7 +168,11 @@ def distinct(c: Context) -> None:
             c.fail(f"one vector for {kind} {a} and {b}", "another for each")
 
 
-@check("embedder.fingerprint", kind="embedder", fault="options or weights that the fingerprint leaves out, one by address or by hash")
+@check(
+    "embedder.fingerprint",
+    kind="embedder",
+    fault="options or weights that the fingerprint leaves out, one by address or by hash",
+)
 def fingerprint(c: Context) -> None:
     """The fingerprint is the same whenever it is asked for, in another process too, and another where an option changes the vectors.
 
@@ -175,7 +196,7 @@ def fingerprint(c: Context) -> None:
             try:
                 changed = c.thing(**{name: other})
                 found = {kind: _vectors(changed, some) for kind, some in taken.items()}
-            except Exception:  # noqa: S112  (what it refuses is no other vector)
+            except Exception:
                 continue
             same = all(found[k].shape == x.shape and torch.equal(found[k], x) for k, x in base.items())
             if not same and changed.fingerprint == first:

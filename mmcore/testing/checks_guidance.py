@@ -43,7 +43,10 @@ def _guided(c: Context) -> Guidance:
     guidance = _guidance(c, MANY)
     if not _names(c, guidance, MANY):
         if told := _names(c, _guidance(c, dict.fromkeys(MANY, 1.0)), MANY):
-            c.fail(f"predictions asked for without {', '.join(told)} at scales of 1, and none at others", "those of other scales than 1")
+            c.fail(
+                f"predictions asked for without {', '.join(told)} at scales of 1, and none at others",
+                "those of other scales than 1",
+            )
         raise NotRun("it asks for no prediction without an observation")
     return guidance
 
@@ -60,7 +63,12 @@ def _put(guidance: Guidance, codes: Tensor, without: Mapping[str, Tensor], z: Te
     return guidance.combine(codes.clone(), {name: x.clone() for name, x in without.items()}, Here(z.clone(), t))
 
 
-@check("guidance.combine", kind="guidance", fault="another shape or dtype, NaN where two predictions agree", dtypes=("float32", "float64", "bfloat16"))
+@check(
+    "guidance.combine",
+    kind="guidance",
+    fault="another shape or dtype, NaN where two predictions agree",
+    dtypes=("float32", "float64", "bfloat16"),
+)
 def combine(c: Context) -> None:
     """The combination is finite and has the shape and dtype of the codes, at every timestep, also of one row and where predictions agree."""
     for scales in (MANY, {"one": 1.5}, {"two": 7.0}, {"one": 1.0, "two": 1.0}, {"one": 0.0, "two": 2.0}):
@@ -69,12 +77,14 @@ def combine(c: Context) -> None:
         for t in TIMES:
             for n in (1, 5):
                 codes, without, z = _given(c, names, n)
-                same = {name: codes for name in without}
+                same = dict.fromkeys(without, codes)
                 nothing = {name: torch.zeros_like(codes) for name in without}
                 for a, b in ((codes, without), (codes, same), (torch.zeros_like(codes), nothing)):
                     found: Any = _put(guidance, a, b, z, t)
                     if not isinstance(found, Tensor) or found.shape != codes.shape or found.dtype != codes.dtype:
-                        kind = f"{tuple(found.shape)} {found.dtype}" if isinstance(found, Tensor) else type(found).__name__
+                        kind = (
+                            f"{tuple(found.shape)} {found.dtype}" if isinstance(found, Tensor) else type(found).__name__
+                        )
                         c.fail(f"a combination {kind}", f"{tuple(codes.shape)} {codes.dtype}")
                     if not found.isfinite().all():
                         c.fail(f"NaN or infinity at t = {t} with scales {scales}", "finite codes")
@@ -96,19 +106,30 @@ def neutral(c: Context) -> None:
         codes, without, z = _given(c, ("one", "two"))
         mine = {name: without[name] for name in one.names()}
         theirs = {name: without[name] for name in both.names()}
-        c.same(_put(both, codes, theirs, z, t), _put(one, codes, mine, z, t), f"the codes with a scale of 1 beside another at t = {t}")
+        c.same(
+            _put(both, codes, theirs, z, t),
+            _put(one, codes, mine, z, t),
+            f"the codes with a scale of 1 beside another at t = {t}",
+        )
 
 
-@check("guidance.agrees", kind="guidance", fault="predictions scaled as a whole, a constant that is added", tolerance=1e-5)
+@check(
+    "guidance.agrees", kind="guidance", fault="predictions scaled as a whole, a constant that is added", tolerance=1e-5
+)
 def agrees(c: Context) -> None:
     """Where leaving out an observation changes nothing, there is nothing to follow: the codes stay as they are."""
     guidance = _guided(c)
     for t in TIMES:
         codes, without, z = _given(c, guidance.names())
-        c.same(_put(guidance, codes, {name: codes for name in without}, z, t), codes, f"the codes at t = {t}")
+        c.same(_put(guidance, codes, dict.fromkeys(without, codes), z, t), codes, f"the codes at t = {t}")
 
 
-@check("guidance.scales", kind="guidance", fault="a scale that is not read, scales exchanged, the wrong direction", tolerance=1e-4)
+@check(
+    "guidance.scales",
+    kind="guidance",
+    fault="a scale that is not read, scales exchanged, the wrong direction",
+    tolerance=1e-4,
+)
 def scales(c: Context) -> None:
     """A scale above 1 leads away from what is predicted without its observation, a larger one further, and each scale is its own modality's.
 
@@ -145,7 +166,11 @@ def order(c: Context) -> None:
     for t in TIMES:
         codes, without, z = _given(c, guidance.names())
         want = _put(guidance, codes, without, z, t)
-        c.same(_put(guidance, codes, dict(reversed(without.items())), z, t), want, f"the codes at t = {t}, named in another order")
+        c.same(
+            _put(guidance, codes, dict(reversed(without.items())), z, t),
+            want,
+            f"the codes at t = {t}, named in another order",
+        )
         c.same(_put(other, codes, without, z, t), want, f"the codes at t = {t} by scales in another order")
 
 
@@ -162,7 +187,12 @@ def rows(c: Context) -> None:
             c.same(part, whole[some], f"the codes of rows {some} of 6 at t = {t}", like=whole)
 
 
-@check("guidance.pure", kind="guidance", fault="predictions changed in place, a moving average from call to call", tolerance=0.0)
+@check(
+    "guidance.pure",
+    kind="guidance",
+    fault="predictions changed in place, a moving average from call to call",
+    tolerance=0.0,
+)
 def pure(c: Context) -> None:
     """The same predictions give the same codes, whatever was asked before and by another made alike; what it is given stays as it was.
 
@@ -221,10 +251,10 @@ def samples(c: Context) -> None:
     for layout in ("shared", "separate"):
         model = c.compose(members, layout, schedule.cosine(40, 3))
         guidance = _guidance(c, MANY)
-        answers = [sample(model, 4, given=given, guidance=guidance, steps=5, seed=c.seed, batch_size=size) for size in (4, 1)]
+        answers = [
+            sample(model, 4, given=given, guidance=guidance, steps=5, seed=c.seed, batch_size=size) for size in (4, 1)
+        ]
         members[2].spec.check(answers[0]["three"], f"sampled under guidance, layout {layout!r}")
         if any(not torch.equal(answers[0][name], x) for name, x in given.items()):
             c.fail("another value of what is observed", "what was given")
         c.same(answers[1]["three"], answers[0]["three"], f"answers in batches of one, layout {layout!r}")
-
-

@@ -109,7 +109,11 @@ def signal(c: Context) -> None:
             c.fail(f"a largest signal-to-noise ratio of {float(snr.min()):.3g} for {n} modalities", "0.1 or more")
 
 
-@check("schedule.falls", kind="schedule", fault="a signal that comes back, a cliff between two timesteps, tables from T to 0")
+@check(
+    "schedule.falls",
+    kind="schedule",
+    fault="a signal that comes back, a cliff between two timesteps, tables from T to 0",
+)
 def falls(c: Context) -> None:
     """Of 1000 steps each modality's signal-to-noise ratio is largest within the first tenth and only falls from there, by no more than a factor of 5 in a step while it is above 0.01."""
     for steps, n, s in _schedules(c):
@@ -126,7 +130,10 @@ def falls(c: Context) -> None:
             cliff = (after[:-1] > 5 * after[1:]) & (after[:-1] > 0.01)
             if cliff.any():
                 at = peak + 1 + int(cliff.nonzero()[0])
-                c.fail(f"from {float(snr[at - 1, i]):.3g} at t = {at} to {float(snr[at, i]):.3g} in one step", "at most a factor of 5 where there is a signal")
+                c.fail(
+                    f"from {float(snr[at - 1, i]):.3g} at t = {at} to {float(snr[at, i]):.3g} in one step",
+                    "at most a factor of 5 where there is a signal",
+                )
 
 
 @check("schedule.steps", kind="schedule", fault="steps so small or large that the variances lose their digits")
@@ -164,7 +171,9 @@ def _with(c: Context, **options: Any) -> Schedule:
     return c.thing(steps=1000, modalities=3, **options)
 
 
-@check("schedule.gains", kind="schedule", fault="gains of another modality, a gain that changes the noise", tolerance=1e-9)
+@check(
+    "schedule.gains", kind="schedule", fault="gains of another modality, a gain that changes the noise", tolerance=1e-9
+)
 def gains(c: Context) -> None:
     """Where it takes `gains`, a modality's gain is a factor of its own weights and of nothing else; ones are the default, as lists and tensors."""
     if not takes(c.thing, "gains"):
@@ -198,13 +207,18 @@ def powers(c: Context) -> None:
                     c.fail(f"weights {float(ratio.min()):.3g} … {float(ratio.max()):.3g} times those of power 1 with a power of {power}", "smaller ones above 1, larger ones below")  # fmt: skip
 
 
-@check("schedule.refuses", kind="schedule", fault="a number of steps or gains that cannot be, taken in silence", core=False)
+@check(
+    "schedule.refuses", kind="schedule", fault="a number of steps or gains that cannot be, taken in silence", core=False
+)
 def refuses(c: Context) -> None:
     """What cannot be is refused: no step, a fraction of one, gains or powers of another number or not above 0."""
     wrong: list[dict[str, Any]] = [{"steps": 0}, {"steps": -5}, {"steps": 2.5}, {"modalities": -1}]
     for option in ("gains", "powers"):
         if takes(c.thing, option):
-            wrong += [{option: value} for value in ([1.0], [1.0, 1.0, 1.0, 1.0], [1.0, -1.0, 1.0], [1.0, math.nan, 1.0], [1.0, 0.0, 1.0])]
+            wrong += [
+                {option: value}
+                for value in ([1.0], [1.0, 1.0, 1.0, 1.0], [1.0, -1.0, 1.0], [1.0, math.nan, 1.0], [1.0, 0.0, 1.0])
+            ]
     for options in wrong:
         try:
             made = c.thing(**{"steps": 10, "modalities": 3, **options})
@@ -214,7 +228,11 @@ def refuses(c: Context) -> None:
         c.fail(f"{told} taken, with tables {tuple(made.W.shape)}", "a refusal")
 
 
-@check("schedule.samples", kind="schedule", fault="an eta by which samples lose their variance, noise that says less than it is")
+@check(
+    "schedule.samples",
+    kind="schedule",
+    fault="an eta by which samples lose their variance, noise that says less than it is",
+)
 def samples(c: Context) -> None:
     """Sampled with its own `eta` in 250 steps of 1000, Gaussian codes have their mean to 0.02 deviations and their variance to 15 %.
 
@@ -235,4 +253,7 @@ def samples(c: Context) -> None:
         off = float(((answer.mean(0) - known.mean) / known.deviation).abs().max())
         ratio = float((answer.var(0, correction=0) / want).log().abs().max())
         if not off <= 0.02 or not ratio <= 0.15:
-            c.fail(f"answers off by {off:.3g} deviations and a factor exp(±{ratio:.3g}) in variance, for {modalities} modalities", "the data's own")
+            c.fail(
+                f"answers off by {off:.3g} deviations and a factor exp(±{ratio:.3g}) in variance, for {modalities} modalities",
+                "the data's own",
+            )

@@ -63,7 +63,11 @@ def source_rows(c: Context) -> None:
             c.fail(f"row {k} has the names {list(row)}", "words without dots")
         if all(value is None for value in row.values()):
             c.fail(f"row {k} with no value", "one that is not None")
-        if list(row) != list(dict(row)) or len(row) != len(dict(row)) or any(row.get(name) is not None for name in ("no such name",)):
+        if (
+            list(row) != list(dict(row))
+            or len(row) != len(dict(row))
+            or any(row.get(name) is not None for name in ("no such name",))
+        ):
             c.fail(f"row {k}, whose names, length and values do not agree", "a mapping")
         for name, value in row.items():
             if callable(value) or isinstance(value, Iterator):
@@ -72,7 +76,12 @@ def source_rows(c: Context) -> None:
                 c.fail(f"row {k}, {name} is a tensor with gradients", "a plain value")
 
 
-@check("source.kinds", kind="source", fault="a number in one row and a text in the next, an array in another dtype", core=False)
+@check(
+    "source.kinds",
+    kind="source",
+    fault="a number in one row and a text in the next, an array in another dtype",
+    core=False,
+)
 def kinds(c: Context) -> None:
     """A column's values are of one kind: arrays of one dtype and number of axes, else one type; whole and real numbers may mix."""
     found: dict[str, Counter[Any]] = {}
@@ -80,7 +89,11 @@ def kinds(c: Context) -> None:
         for name, value in row.items():
             if value is None:
                 continue
-            kind: Any = "number" if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool) else type(value)
+            kind: Any = (
+                "number"
+                if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+                else type(value)
+            )
             if isinstance(value, np.ndarray | Tensor):
                 kind = (type(value), str(value.dtype), value.ndim)
             elif isinstance(value, os.PathLike):
@@ -131,7 +144,11 @@ def alone(c: Context) -> None:
         c.fail(f"{descriptors() - before} files more open after four passes", "none")
 
 
-@check("source.elsewhere", kind="source", fault="rows that depend on where the process is, or on the order in which sets come")
+@check(
+    "source.elsewhere",
+    kind="source",
+    fault="rows that depend on where the process is, or on the order in which sets come",
+)
 def elsewhere(c: Context) -> None:
     """From another working directory it reads the same rows, once it is made."""
     source = c.thing()
@@ -188,7 +205,12 @@ def length(c: Context) -> None:
                 c.fail(f"a length of {len(one)} after rows were read", f"{n}")
 
 
-@check("source.processes", kind="source", fault="rows in the order of a set, a fold drawn as a module is imported", core=False)
+@check(
+    "source.processes",
+    kind="source",
+    fault="rows in the order of a set, a fold drawn as a module is imported",
+    core=False,
+)
 def processes(c: Context) -> None:
     """In another process, with other hashes, it has the same rows in the same order. Asked in the profiles above quick."""
     code = "from mmcore.testing.checks_source import digest\nprint(digest(make()))"
@@ -204,7 +226,12 @@ def digest(source: Any) -> str:
     return hashlib.blake2b(b"\1".join(_content(row) for row in _some(source))).hexdigest()
 
 
-@check("source.workers", kind="source", fault="an open file that does not survive pickling, a copy that begins elsewhere", core=False)
+@check(
+    "source.workers",
+    kind="source",
+    fault="an open file that does not survive pickling, a copy that begins elsewhere",
+    core=False,
+)
 def workers(c: Context) -> None:
     """A copy by pickle, as worker processes read one, has the same length and rows, made before or after rows were read; so has a deep copy."""
     source = c.thing()
@@ -246,7 +273,13 @@ def columns(c: Context) -> None:
     for name, classes in classes_of(source).items():
         known = [rows[k].get(name) for k in some if rows[k].get(name) is not None]
         listed = list(classes)
-        bad = [v for v in known if not (v in listed if isinstance(v, str) else not isinstance(v, int | np.integer) or 0 <= int(v) < len(listed))]
+        bad = [
+            v
+            for v in known
+            if not (
+                v in listed if isinstance(v, str) else not isinstance(v, int | np.integer) or 0 <= int(v) < len(listed)
+            )
+        ]
         if bad or len(set(listed)) != len(listed):
             c.fail(f"classes {listed[:6]} of {name!r}, which has {bad[:1]}", "a name for each class")
     for what in ("where", "key"):
@@ -263,7 +296,11 @@ def columns(c: Context) -> None:
         c.fail(f"notes = {source.notes!r}", "a list of lines")
 
 
-@check("source.parts", kind="source", fault="test rows in the training part, a part that is the whole, rows that are in none")
+@check(
+    "source.parts",
+    kind="source",
+    fault="test rows in the training part, a part that is the whole, rows that are in none",
+)
 def parts(c: Context) -> None:
     """Of one with parts of its own, `all` has every part's rows, each as often; with what it declares by `disjoint` no row is in two parts.
 

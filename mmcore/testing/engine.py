@@ -24,12 +24,16 @@ from mmcore.testing import (  # noqa: F401  (importing them fills the table)
     checks_entry,
     checks_guidance,
     checks_loss,
+    checks_sampled,
     checks_sampler,
     checks_schedule,
     checks_source,
     checks_state,
+    checks_tracked,
     checks_tracker,
     checks_transform,
+    checks_undo,
+    checks_weights,
 )
 from mmcore.testing.check import CHECKS, KINDS, PROFILES, Check, Failure, NotRun, Profile
 from mmcore.testing.context import Context
@@ -68,7 +72,7 @@ class Plan:
     """A plugin, and the checks that it gets.
 
     Attributes:
-        thing: a modality, or what makes a backbone, a schedule or a source.
+        thing: a modality, or what makes a plugin of that kind.
         kind: of plugin.
         name: in ids and reports.
         profile: how much work to do.
@@ -211,8 +215,8 @@ def run(
     """Run a plugin's checks.
 
     Args:
-        thing: a :class:`mmcore.Modality`; or, with ``kind``, what makes a backbone, a schedule or a source.
-        kind: ``"modality"``, ``"backbone"``, ``"schedule"`` or ``"source"``.
+        thing: a :class:`mmcore.Modality`; or, with ``kind``, what makes a plugin of that kind.
+        kind: ``"modality"``, or another of ``mmcore.testing.check.KINDS``: ``"backbone"``, ``"sampler"`` …
         name: in the report; by default the plugin's own.
         profile: ``"quick"``, ``"ci"`` or ``"deep"``.
         seed: of everything random.

@@ -50,7 +50,9 @@ def _state() -> dict[str, Any]:
         "the largest depth of recursion": sys.getrecursionlimit(),
         "numpy's treatment of errors": np.geterr(),
         "where lines are printed": (sys.stdout, sys.stderr),
-        "whether warnings are shown": any(f[0] == "ignore" and f[2] is Warning and not (f[1] or f[3]) for f in warnings.filters),
+        "whether warnings are shown": any(
+            f[0] == "ignore" and f[2] is Warning and not (f[1] or f[3]) for f in warnings.filters
+        ),
     }
 
 

@@ -19,7 +19,6 @@ from mmcore.model.backbones.transformer import Transformer
 from mmcore.process import schedule
 from tests.testing.mutants import Mutant
 
-BACKBONES: dict[str, Callable[..., Any]] = {"transformer": Transformer, "mlp": Mlp}
 SCHEDULES: dict[str, Callable[..., Any]] = dict(schedule.NAMED)
 
 
@@ -32,6 +31,72 @@ class Small(Transformer):
     def __init__(self, **options: Any) -> None:
         super().__init__(**small(**options))
 
+
+class Dropped(Small):
+    """Dropout, declared by torch's module."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.drop = nn.Dropout(0.2)
+
+    def forward(self, *x: Tensor) -> Tensor:
+        return self.drop(super().forward(*x))
+
+
+class Frozen(Small):
+    """A layer that is not trained."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.fixed = nn.Conv1d(self.features, self.features, 1).requires_grad_(False)
+
+    def forward(self, *x: Tensor) -> Tensor:
+        y = super().forward(*x)
+        return y + self.fixed(y.flatten(2)).reshape(y.shape)
+
+
+class HalfInside(Small):
+    """Its last layer in half precision, whatever the rest is in."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.last = nn.Parameter(torch.eye(self.features))
+
+    def forward(self, *x: Tensor) -> Tensor:
+        y = super().forward(*x)
+        return torch.einsum("bc...,cd->bd...", y.bfloat16(), self.last.bfloat16()).to(y.dtype)
+
+
+class Attending(nn.Module):
+    """Attention over places by torch's own layer, with its separate biases; everything else is linear or GELU."""
+
+    def __init__(self, *, space: Any, modalities: int, steps: int, blocks: int, width: int = 24) -> None:
+        super().__init__()
+        self.features, self.T = 5, steps
+        self.read = nn.Linear(3 * space.shape[0], width)
+        self.times = nn.Sequential(nn.Linear(2 * blocks, width), nn.GELU(), nn.Linear(width, width))
+        self.roles = nn.Embedding(3 * modalities, width)
+        self.places = nn.Parameter(torch.randn(space.size // space.shape[0], width) / 4)
+        self.attend = nn.MultiheadAttention(width, 2, batch_first=True)
+        self.norm, self.write = (
+            nn.LayerNorm(width),
+            nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 5)),
+        )
+
+    def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
+        x = self.read(torch.cat([z, condition], dim=1).flatten(2).transpose(1, 2)) + self.places
+        u = t.to(z.dtype) / self.T
+        which = roles + 3 * torch.arange(roles.shape[1], device=roles.device)
+        c = self.times(torch.cat([u, (4 * u).sin()], dim=1)) + self.roles(which).sum(1)
+        y = self.norm(x + c[:, None])
+        x = x + self.attend(y, y, y, need_weights=False)[0]
+        return self.write(x * (1 + c[:, None])).transpose(1, 2).reshape(len(z), 5, *z.shape[2:])
+
+
+BACKBONES: dict[str, Callable[..., Any]] = {
+    "small": Small, "transformer": Transformer, "mlp": Mlp, "dropout": Dropped, "frozen parts": Frozen, "half precision inside": HalfInside,
+    "attention": Attending,
+}  # fmt: skip
 
 # ---- backbones ----
 
@@ -54,7 +119,7 @@ def out(change: Callable[[Any, Tensor], Tensor]) -> Callable[[Path], Any]:
 def born(change: Callable[[Any], None], forward: Callable[..., Tensor] | None = None) -> Callable[[Path], Any]:
     """The transformer with something done as it is made."""
 
-    def __init__(self: Any, **options: Any) -> None:
+    def __init__(self: Any, **options: Any) -> None:  # noqa: N807
         Small.__init__(self, **options)
         change(self)
 
@@ -381,7 +446,11 @@ def first_power(steps: int, modalities: int, powers: Any = None) -> Schedule:
 
 
 def takes_all(steps: int, modalities: int, gains: Any = None) -> Schedule:
-    g = [1.0] * modalities if gains is None else [abs(float(x)) if x == x and x != 0 else 1.0 for x in gains][:modalities]
+    g = (
+        [1.0] * modalities
+        if gains is None
+        else [abs(float(x)) if x == x and x != 0 else 1.0 for x in gains][:modalities]
+    )
     return schedule.cosine(max(1, int(steps)), max(0, modalities), g + [1.0] * (modalities - len(g)))
 
 

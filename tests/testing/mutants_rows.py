@@ -279,7 +279,7 @@ class Next(Waves):
 def with_part(change: Callable[[Any, str], list[int]]) -> Callable[[Path], Any]:
     """Waves with other rows in its parts."""
 
-    def __init__(self: Any, part: str = "train", *, hold_out: bool = False) -> None:
+    def __init__(self: Any, part: str = "train", *, hold_out: bool = False) -> None:  # noqa: N807
         Waves.__init__(self, part, hold_out=hold_out)
         self.rows = change(self, part)
 
@@ -370,7 +370,9 @@ class Roll(Transform):
     def __call__(self, values: dict[str, Any], rng: Rng) -> dict[str, Any]:
         shift = rng.uniform().item()
         return {
-            name: np.roll(np.asarray(raw), round(shift * np.asarray(raw).shape[1]), axis=1) if name in ("image", "grey", "mask") else raw
+            name: np.roll(np.asarray(raw), round(shift * np.asarray(raw).shape[1]), axis=1)
+            if name in ("image", "grey", "mask")
+            else raw
             for name, raw in values.items()
         }
 
@@ -500,7 +502,10 @@ def grows(self: Any, variables: Any) -> Any:
 def transposed(self: Any, values: dict[str, Any], rng: Rng) -> dict[str, Any]:
     """Height and width of arrays exchanged, and those of pictures not."""
     found = Resize.__call__(self, values, rng)
-    return {k: raw if isinstance(raw, Image.Image) or k not in PIXELS else np.swapaxes(raw, 0, 1) for k, raw in found.items()}
+    return {
+        k: raw if isinstance(raw, Image.Image) or k not in PIXELS else np.swapaxes(raw, 0, 1)
+        for k, raw in found.items()
+    }
 
 
 TRANSFORM_MUTANTS = [
@@ -603,7 +608,9 @@ class Network(Projection):
         if self.net is None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(5)
-                self.net = torch.nn.Sequential(torch.nn.Linear(6, 16), torch.nn.Tanh(), torch.nn.Dropout(0.3), torch.nn.Linear(16, 4)).eval()
+                self.net = torch.nn.Sequential(
+                    torch.nn.Linear(6, 16), torch.nn.Tanh(), torch.nn.Dropout(0.3), torch.nn.Linear(16, 4)
+                ).eval()
         return self.net
 
     def __call__(self, values: Sequence[Any]) -> Tensor:
@@ -655,7 +662,9 @@ def by_length(self: Any, values: Sequence[Any]) -> Tensor:
     """Texts padded to the longest of the batch, the padding read."""
     longest = max(len(value) for value in values if value.lower())
     codes = [[ord(letter) for letter in value.ljust(longest)] for value in values]
-    return torch.stack([torch.stack([torch.tensor(c).float().mean(), torch.tensor(c).float().std()]) for c in codes]) / 100
+    return (
+        torch.stack([torch.stack([torch.tensor(c).float().mean(), torch.tensor(c).float().std()]) for c in codes]) / 100
+    )
 
 
 def first_letter(self: Any, value: Any) -> Tensor:

@@ -142,7 +142,7 @@ def told(change: Callable[[int, Mapping[str, float]], Mapping[str, float] | None
 def made(do: Callable[[Any], object]) -> Callable[[Path], Any]:
     """Lines that do something as it is made."""
 
-    def __init__(self: Any) -> None:
+    def __init__(self: Any) -> None:  # noqa: N807
         Lines.__init__(self)
         do(self)
 

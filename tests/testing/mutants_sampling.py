@@ -25,7 +25,13 @@ class Noisy(Sampler):
     churn: float = 0.3
 
     def step(self, denoiser: Any, here: Here, to: int, rng: Rng, memory: dict[str, Any]) -> Tensor:
-        return denoiser.move(here, denoiser.codes(here, rng), to, rng.of("churn").normal(*here.z.shape[1:], dtype=here.z.dtype), self.churn)
+        return denoiser.move(
+            here,
+            denoiser.codes(here, rng),
+            to,
+            rng.of("churn").normal(*here.z.shape[1:], dtype=here.z.dtype),
+            self.churn,
+        )
 
 
 @attrs.frozen
@@ -138,7 +144,9 @@ def with_noise(change: Callable[..., Tensor]) -> Callable[[Path], Any]:
     return stepping(step)
 
 
-def first_noise(noise: Tensor, self: Any, denoiser: Any, here: Here, to: int, rng: Rng, memory: dict[str, Any]) -> Tensor:
+def first_noise(
+    noise: Tensor, self: Any, denoiser: Any, here: Here, to: int, rng: Rng, memory: dict[str, Any]
+) -> Tensor:
     return memory.setdefault("noise", noise)
 
 
@@ -147,7 +155,9 @@ def own_noise(noise: Tensor, self: Any, denoiser: Any, here: Here, to: int, rng:
     return rng.at(0).of("noise").normal(*noise.shape[1:], dtype=noise.dtype)
 
 
-def seeded_noise(noise: Tensor, self: Any, denoiser: Any, here: Here, to: int, rng: Rng, memory: dict[str, Any]) -> Tensor:
+def seeded_noise(
+    noise: Tensor, self: Any, denoiser: Any, here: Here, to: int, rng: Rng, memory: dict[str, Any]
+) -> Tensor:
     """A generator of the batch, seeded by the rng's."""
     generator = torch.Generator().manual_seed(rng.seed * 1000 + to)
     return torch.randn(noise.shape, generator=generator, dtype=noise.dtype)
@@ -264,7 +274,7 @@ def unchecked(_: Path) -> Any:
         def path(self, process: Any, begin: int | None = None) -> list[int]:
             n = self.steps if isinstance(self.steps, int) and self.steps > 0 else 5
             first = process.steps if begin is None else begin
-            if not isinstance(self.steps, int) and list(self.steps)[0] == first:
+            if not isinstance(self.steps, int) and next(iter(self.steps)) == first:
                 return list(self.steps)
             return visited(process, n, self.spacing if self.spacing in ("time", "snr") else "time", begin=begin)
 
