@@ -19,7 +19,28 @@ JUDGING = (
     "read.refuses", "encoder.unit_variance", "encoder.distinct", "decoder.rows", "expected_code.draws", "loss.proper",
     "loss.normalised", "engine.posterior", "engine.order", "learn.improves",
 )  # fmt: skip
-PARTS = [(kind, name, make) for kind, makers in HEALTHY_PARTS.items() for name, make in makers.items()]
+FEW = {
+    "backbone": 1,
+    "schedule": 2,
+    "source": 4,
+    "sampler": 1,
+    "guidance": 2,
+    "transform": 4,
+    "tracker": 3,
+    "embedder": 2,
+}
+"""How many of each kind are put to everything here, the first ones; ``matrix --seeds`` puts all."""
+PARTS = [
+    (kind, name, make) for kind, makers in HEALTHY_PARTS.items() for name, make in list(makers.items())[: FEW[kind]]
+]
+SLOW = (
+    "sampler.law", "sampler.converges", "sampler.order", "sampler.step", "sampler.batches", "sampler.observed", "guidance.samples",
+    "backbone.learns", "backbone.elsewhere", "source.processes", "tracker.prompt", "tracker.ends",
+)  # fmt: skip
+"""Checks that take a second or more, of which the first mutant is tried here; ``matrix --seeds`` tries all."""
+TRIED = [
+    m for k, m in enumerate(MUTANTS) if m.check not in SLOW or all(m.check != other.check for other in MUTANTS[:k])
+]
 
 
 def test_every_check_has_a_mutant() -> None:
