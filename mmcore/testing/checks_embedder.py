@@ -18,7 +18,7 @@ from mmcore.testing.context import Context
 from mmcore.testing.snippet import maker
 from mmcore.testing.surroundings import alike, descriptors, given_options, holds, left_alone, parameters_of, reseed
 
-WORDS = ("a red square", "two dogs in the snow", "Überall", "a much longer text that goes on for some words more than the others do", "7", "the sea, at night", "green")  # fmt: skip
+WORDS = ("a red square", "two dogs in the snow", "Überall", "a much longer text that goes on for some words more than the others do", "7", "the sea, at night", "six cats in the snow")  # fmt: skip
 
 
 def values(seed: int) -> dict[str, list[Any]]:
