@@ -18,6 +18,7 @@ import mmcore
 from mmcore import JointModel, MmcoreError, Modality, PluginError, Registry, RequestError, Space, Spec, Task
 from mmcore.model.backbones.base import maker
 from mmcore.store import checkpoint
+from mmcore.training.draws import draws_globally
 from mmcore.training.precision import backbone_execution
 from mmcore.training.ranks import blocks
 from mmcore_clip import ClipModality
@@ -252,6 +253,16 @@ def test_dropout_is_drawn_by_the_step_and_leaves_the_global_generator_alone(regi
     assert len(masks) == 3
     assert not torch.equal(masks[0], masks[1])
     assert 0.2 < masks[0].sum() / masks[0].numel() * 2 < 0.4  # as half of what passes a ReLU is zero already
+
+
+def test_dropout_in_a_plugins_backbone_is_drawn_by_the_step_too(registry: Registry) -> None:
+    model = mmcore.compose([registry.modality("label", classes=3)], backbone="mlp", registry=registry)
+    assert not draws_globally(model)
+    model.backbone.add_module("drop", nn.Dropout(0.1))
+    assert maker(model.backbone) is not None
+    assert draws_globally(model)
+    model.backbone.drop.p = 0.0  # type: ignore[union-attr]
+    assert not draws_globally(model)
 
 
 def test_the_blocks_of_nested_lists_are_what_is_called() -> None:

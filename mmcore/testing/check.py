@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 
-KINDS = ("modality", "backbone", "schedule", "source")
+KINDS = ("modality", "backbone", "schedule", "source", "sampler", "guidance", "transform", "tracker", "embedder")
 LEVELS = ("required", "provisional")
 
 

@@ -40,7 +40,7 @@ class Trial:
     """One run of one check: what it is about, how it is put to examples, and how it fails.
 
     Attributes:
-        thing: the plugin: a modality, or what makes a backbone, a schedule or a source.
+        thing: the plugin: a modality, or what makes a plugin of another kind.
         check: the check being run.
         profile: how much work to do.
         seed: of everything random.

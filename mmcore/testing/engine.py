@@ -16,23 +16,35 @@ from mmcore.hooks import Made
 from mmcore.modality.base import Modality
 from mmcore.testing import (  # noqa: F401  (importing them fills the table)
     checks_answers,
+    checks_backbone,
     checks_calibration,
     checks_decoder,
+    checks_embedder,
     checks_encoder,
     checks_engine,
     checks_entry,
+    checks_guidance,
     checks_loss,
     checks_own,
-    checks_parts,
+    checks_sampled,
+    checks_sampler,
+    checks_schedule,
+    checks_source,
     checks_state,
+    checks_tracked,
+    checks_tracker,
+    checks_transform,
+    checks_undo,
+    checks_weights,
 )
 from mmcore.testing.check import CHECKS, KINDS, PROFILES, Check, Failure, NotRun, Profile
 from mmcore.testing.context import Context
 from mmcore.testing.optouts import OptOuts, Tolerance
 from mmcore.testing.report import Report, Result
 from mmcore.testing.snippet import command, literal, snippet
+from mmcore.testing.surroundings import put_back
 
-ORDER = ("entry", "spec", "read", "show", "metrics", "calibration", "encoder", "decoder", "expected_code", "loss", "state", "dtype", "device", "engine", "roles", "learn")  # fmt: skip
+ORDER = ("entry", "spec", "read", "show", "metrics", "calibration", "encoder", "decoder", "expected_code", "own", "loss", "state", "dtype", "device", "engine", "roles", "learn")  # fmt: skip
 """The groups of a modality's checks, from what is simple to what rests on it."""
 
 
@@ -62,7 +74,7 @@ class Plan:
     """A plugin, and the checks that it gets.
 
     Attributes:
-        thing: a modality, or what makes a backbone, a schedule or a source.
+        thing: a modality, or what makes a plugin of that kind.
         kind: of plugin.
         name: in ids and reports.
         profile: how much work to do.
@@ -121,10 +133,12 @@ class Plan:
         known = {text for case in everything for text in (case.id, case.check.id)}
         if wrong := [text for text in only if text not in known]:
             raise RequestError(f"conformance: no check {wrong[0]!r} for a {kind}; there are {_ids(kind)}")
-        made: Made | None = getattr(thing, "made", None)
-        default = (
-            thing.name if isinstance(thing, Modality) else made.offer if made else getattr(thing, "__name__", kind)
-        )
+        made = getattr(thing, "made", None)
+        default = getattr(thing, "__name__", kind)
+        if isinstance(thing, Modality):
+            default = thing.name
+        elif isinstance(made, Made):
+            default = made.offer
         return cls(thing, kind, name or str(default), PROFILES[profile], seed, opt_outs, tuple(cases), len(everything))
 
     def tolerance(self, case: Case) -> float | None:
@@ -203,8 +217,8 @@ def run(
     """Run a plugin's checks.
 
     Args:
-        thing: a :class:`mmcore.Modality`; or, with ``kind``, what makes a backbone, a schedule or a source.
-        kind: ``"modality"``, ``"backbone"``, ``"schedule"`` or ``"source"``.
+        thing: a :class:`mmcore.Modality`; or, with ``kind``, what makes a plugin of that kind.
+        kind: ``"modality"``, or another of ``mmcore.testing.check.KINDS``: ``"backbone"``, ``"sampler"`` …
         name: in the report; by default the plugin's own.
         profile: ``"quick"``, ``"ci"`` or ``"deep"``.
         seed: of everything random.
@@ -231,9 +245,8 @@ def _put(case: Case, context: Context) -> tuple[Failure | None, bool, str]:
         return None, False, "there is no GPU here"
     # Whatever the plugin does to global randomness stays inside, and starts the same.
     states = random.getstate(), np.random.get_state()  # noqa: NPY002
-    threads = torch.is_grad_enabled()
     try:
-        with torch.random.fork_rng(devices=[]):
+        with put_back(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(context.seed)
             np.random.seed(context.seed % 2**32)  # noqa: NPY002
             random.seed(context.seed)
@@ -253,7 +266,6 @@ def _put(case: Case, context: Context) -> tuple[Failure | None, bool, str]:
         found = f"{type(error).__name__}: {text} (raised in {last.name}, {last.filename}:{last.lineno})"
         return Failure(found, "no error", **context.inputs), True, ""
     finally:
-        torch.set_grad_enabled(threads)
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
     return None, False, ""

@@ -13,7 +13,7 @@ from mmcore.testing.check import KINDS
 
 @attrs.frozen(eq=False)
 class Maker:
-    """What makes an installed backbone, schedule or source.
+    """What makes an installed plugin that is no modality.
 
     Attributes:
         registry: where it is found.

@@ -25,8 +25,8 @@ def conformance_suite(
     with its reason, an excused one too.
 
     Args:
-        thing: a :class:`mmcore.Modality`; or, with ``kind``, what makes a backbone, a schedule or a source.
-        kind: ``"modality"``, ``"backbone"``, ``"schedule"`` or ``"source"``.
+        thing: a :class:`mmcore.Modality`; or, with ``kind``, what makes a plugin of that kind.
+        kind: ``"modality"``, or another of ``mmcore.testing.check.KINDS``: ``"backbone"``, ``"sampler"`` …
         name: in the tests' ids; by default the plugin's own.
         profile: ``"quick"``, ``"ci"`` or ``"deep"``; by default the environment's ``MMCORE_CHECK_PROFILE``, else quick.
         seed: of everything random.

@@ -6,6 +6,7 @@ from typing import Any
 import attrs
 import torch
 from torch import Tensor
+from torch.nn.modules.dropout import _DropoutNd
 
 from mmcore.data import TensorBatch
 from mmcore.modality.holes import seen_of
@@ -135,7 +136,9 @@ class Drawing:
 
 
 def draws_globally(model: JointModel) -> bool:
-    """Whether a part may draw from torch's global generator, as dropout does: one that no plugin made, of which nobody asks that it does not."""
+    """Whether a part may draw from torch's global generator: one with torch's dropout, or that no plugin made, of which nobody asks that it does not."""
+    if any(isinstance(part, _DropoutNd) and part.p > 0 for part in model.modules()):
+        return True
     makers = [maker(model.backbone), *(m.made for m in model.variables)]
     own_parts = any(task.decoder is not None or task.loss is not None for task in model.tasks)
     return own_parts or any(origin is None or origin.registered for origin in makers)

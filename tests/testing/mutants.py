@@ -10,17 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmcore import Decoder, Encoder, Modality, Rng, Schedule
-from mmcore.data.sources.digits import Digits
-from mmcore.model.backbones.mlp import Mlp
-from mmcore.model.backbones.transformer import Transformer
+from mmcore import Decoder, Encoder, Modality, Rng
 from mmcore.plugins import GROUP
-from mmcore.process import schedule
 from mmcore.testing.reference import Reference
 from mmcore_clip import ClipModality
 from mmcore_image import ImageModality
@@ -39,9 +34,6 @@ HEALTHY: dict[str, Callable[[], Modality]] = {
     "embedding on the sphere": lambda: ClipModality(16),
     "embedding": lambda: ClipModality(16, unit_norm=False, scale=3.0),
 }
-BACKBONES: dict[str, Callable[..., Any]] = {"transformer": Transformer, "mlp": Mlp}
-SCHEDULES: dict[str, Callable[..., Any]] = dict(schedule.NAMED)
-SOURCES: dict[str, Callable[..., Any]] = {"digits": Digits}
 
 
 @attrs.frozen(eq=False)
@@ -53,12 +45,14 @@ class Mutant:
         about: what is broken.
         make: the plugin, given an empty folder of its own.
         kind: of plugin.
+        profile: in which the check catches it.
     """
 
     check: str
     about: str
     make: Callable[[Path], Any]
     kind: str = "modality"
+    profile: str = "quick"
 
     @property
     def id(self) -> str:
@@ -465,114 +459,6 @@ def entry(package: str, name: str, more: str = "", module: str = "modality") -> 
     return make
 
 
-# ---- backbones, schedules, sources ----
-
-
-def backbone(**changes: Any) -> Callable[[Path], Any]:
-    """The transformer with methods changed."""
-    return lambda _: type("BrokenTransformer", (Transformer,), changes)
-
-
-def _forward(change: Callable[..., tuple[Any, ...]]) -> Callable[..., Tensor]:
-    return lambda self, z, t, roles, condition: Transformer.forward(self, *change(self, z, t, roles, condition))
-
-
-class Unused(Transformer):
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.spare = nn.Linear(3, 3)
-
-
-class PlainWeights(Transformer):
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.plain = torch.rand(self.features, 1, 1)
-
-    def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
-        return super().forward(z, t, roles, condition) * self.plain
-
-
-class Misnamed(Transformer):
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.claimed, self.features = self.features, self.features + 1
-
-    def _unpatch(self, x: Tensor) -> Tensor:
-        self.features -= 1
-        try:
-            return super()._unpatch(x)
-        finally:
-            self.features += 1
-
-
-class TwoModalities(Transformer):
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**{**options, "modalities": 2})
-
-    def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
-        return super().forward(z, t, roles[:, :2].reshape(len(z), 2), condition)
-
-
-class OneTimestep(Transformer):
-    """Two timesteps are the least by which the other checks tell timesteps apart, so those it takes."""
-
-    def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
-        return super().forward(z, t.reshape(len(z), 2) if t.shape[1] == 2 else t.reshape(len(z), 1), roles, condition)
-
-
-def cosine_but(change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> Callable[[Path], Any]:
-    """The cosine schedule with its tables changed, unchecked."""
-
-    def make(_: Path) -> Any:
-        def broken_schedule(steps: int, modalities: int) -> Schedule:
-            s = schedule.cosine(steps, modalities)
-            return Schedule(*change(s.log_A.clone(), s.W.clone()))
-
-        return broken_schedule
-
-    return make
-
-
-def plateau(log_A: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
-    log_A[3] = log_A[2]
-    return log_A, W
-
-
-class Tuples(Digits):
-    def __iter__(self) -> Any:
-        return (tuple(self[i].items()) for i in range(20))
-
-
-class Once(Digits):
-    def __iter__(self) -> Any:
-        if self.__dict__.setdefault("used", False):
-            return iter(())
-        self.used = True
-        return super().__iter__()
-
-
-class Shuffled(Digits):
-    def __iter__(self) -> Any:
-        return (self[int(i)] for i in np.random.permutation(len(self)))  # noqa: NPY002
-
-
-class OneRow(Digits):
-    def __iter__(self) -> Any:
-        row: dict[str, Any] = {}
-        for i in range(len(self)):
-            row.clear()
-            row.update(self[i])
-            yield row
-
-
-class Longer(Digits):
-    def __len__(self) -> int:
-        return super().__len__() + 1
-
-    def __iter__(self) -> Any:
-        return (self[i] for i in range(super().__len__()))
-
-
 MUTANTS = [
     Mutant("entry.torch_free", "an entry module that imports torch", entry("heavy_entry", "vector", "import torch")),
     Mutant("entry.torch_free", "an entry module that fails", entry("failing_entry", "vector", "raise RuntimeError('no')")),
@@ -688,30 +574,4 @@ MUTANTS = [
     Mutant("learn.improves", "the loss of another sample's target", broken("label", loss=other_target)),
     Mutant("learn.improves", "codes that drown in the noise", broken("embedding", encode=lambda m, x: 0.02 * m.inner(x))),
     Mutant("learn.improves", "a constant code", broken("label", encode=lambda m, x: m.inner(torch.zeros_like(x)))),
-    Mutant("backbone.features", "another width than it says", lambda _: Misnamed, "backbone"),
-    Mutant("backbone.rows", "an input normalised by the batch", backbone(forward=_forward(lambda self, z, *rest: (z - z.mean(0), *rest))), "backbone"),
-    Mutant("backbone.deterministic", "dropout", backbone(forward=_forward(lambda self, z, *rest: (F.dropout(z, 0.1, self.training), *rest))), "backbone"),
-    Mutant("backbone.reads", "a network that ignores its roles", backbone(forward=_forward(lambda self, z, t, roles, c: (z, t, 0 * roles, c))), "backbone"),
-    Mutant("backbone.reads", "a network that ignores its timestep", backbone(forward=_forward(lambda self, z, t, roles, c: (z, 0 * t + 1, roles, c))), "backbone"),
-    Mutant("backbone.reads", "a network that reads the first timestep only", backbone(forward=_forward(lambda self, z, t, roles, c: (z, t[:, :1].expand_as(t), roles, c))), "backbone"),
-    Mutant("backbone.reads", "a network that ignores the flags", backbone(forward=_forward(lambda self, z, t, roles, c: (z, t, roles, torch.cat([c[:, : z.shape[1]], 0 * z], dim=1)))), "backbone"),
-    Mutant("backbone.reads", "a network that ignores what is observed", backbone(forward=_forward(lambda self, z, t, roles, c: (z, t, roles, 0 * c))), "backbone"),
-    Mutant("backbone.gradient", "a layer that nothing uses", lambda _: Unused, "backbone"),
-    Mutant("backbone.gradient", "a detached condition", backbone(forward=_forward(lambda self, z, t, roles, c: (z, t, roles, c.detach()))), "backbone"),
-    Mutant("backbone.state", "weights that no state dict has", lambda _: PlainWeights, "backbone"),
-    Mutant("backbone.device", "a tensor made on the CPU", backbone(forward=_forward(lambda self, z, *rest: (z + torch.zeros(z.shape), *rest))), "backbone"),
-    Mutant("backbone.composes", "one timestep always", lambda _: OneTimestep, "backbone"),
-    Mutant("backbone.composes", "two modalities always", lambda _: TwoModalities, "backbone"),
-    Mutant("schedule.tables", "tables in float32", cosine_but(lambda log_A, W: (log_A.float(), W.float())), "schedule"),
-    Mutant("schedule.tables", "a step too few", cosine_but(lambda log_A, W: (log_A[:-1], W[:-1])), "schedule"),
-    Mutant("schedule.deterministic", "random weights", cosine_but(lambda log_A, W: (log_A, W * (1 + 0.1 * torch.rand(W.shape)))), "schedule"),
-    Mutant("schedule.prior", "too little noise at the end", cosine_but(lambda log_A, W: (log_A / 10, W)), "schedule"),
-    Mutant("schedule.signal", "a modality below the noise", cosine_but(lambda log_A, W: (log_A, 1e-3 * W)), "schedule"),
-    Mutant("schedule.steps", "a step that adds no noise", cosine_but(plateau), "schedule"),
-    Mutant("schedule.alike", "weights by the modality's place", cosine_but(lambda log_A, W: (log_A, W / torch.arange(1, W.shape[1] + 1))), "schedule"),
-    Mutant("source.rows", "tuples for rows", lambda _: Tuples, "source"),
-    Mutant("source.repeatable", "an iterator that is used up", lambda _: Once, "source"),
-    Mutant("source.repeatable", "rows shuffled by the global generator", lambda _: Shuffled, "source"),
-    Mutant("source.own_rows", "one dictionary for all rows", lambda _: OneRow, "source"),
-    Mutant("source.length", "a length that counts one too many", lambda _: Longer, "source"),
 ]  # fmt: skip
