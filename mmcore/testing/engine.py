@@ -16,10 +16,13 @@ from mmcore.hooks import Made
 from mmcore.modality.base import Modality
 from mmcore.testing import (  # noqa: F401  (importing them fills the table)
     checks_answers,
+    checks_calls,
     checks_decoder,
+    checks_draws,
     checks_encoder,
     checks_engine,
     checks_entry,
+    checks_joint,
     checks_loss,
     checks_parts,
     checks_state,

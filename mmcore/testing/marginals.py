@@ -1,0 +1,158 @@
+"""One element's distribution by the likelihood, as cells with probabilities, and where draws lie in it."""
+
+import math
+
+import attrs
+import torch
+from torch import Tensor
+
+from mmcore.rng import Rng
+from mmcore.testing.checks_loss import element_gap
+from mmcore.testing.context import Context
+
+FEW = 32
+"""Up to so many different values of an element are taken to be all there are."""
+RANGE = 4096
+"""Up to so many whole numbers are all asked for."""
+
+
+@attrs.frozen(eq=False)
+class Marginal:
+    """Cells in the order of their values.
+
+    Attributes:
+        edges: of the cells, ``(n + 1,)``, where values are real; the values themselves, ``(n,)``, where each is a cell.
+        mass: of each cell by the likelihood, ``(n,)``, not normalised.
+        likely: of each cell a number that orders cells by how likely a value is, ``(n,)``.
+        atoms: whether each cell is one value.
+        inside: the smallest and the largest value that count: draws on a limit of the spec are clipped ones, and say nothing.
+        gap: of real values on a fine grid its step, over which draws are spread.
+    """
+
+    edges: Tensor
+    mass: Tensor
+    likely: Tensor
+    atoms: bool
+    inside: tuple[float, float]
+    gap: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """What the probabilities sum to."""
+        return float(self.mass.sum())
+
+    def cells(self, x: Tensor) -> Tensor:
+        """The cell of each draw."""
+        if self.atoms:
+            return torch.searchsorted(self.edges, x - 1e-9 * x.abs().clamp(min=1)).clamp(max=len(self.mass) - 1)
+        return (torch.searchsorted(self.edges, x, right=True) - 1).clamp(0, len(self.mass) - 1)
+
+    def places(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Each draw's place in 0 … 1, uniform if draws follow the likelihood: by the order of values, and from likely to unlikely.
+
+        Args:
+            x: draws.
+            v: a uniform number for each, which spreads it over its cell.
+        """
+        x = x + self.gap * (v - 0.5)
+        p, cell = self.mass / self.mass.sum(), self.cells(x)
+        within = v
+        if not self.atoms:
+            low, high = self.edges[cell], self.edges[cell + 1]
+            within = ((x - low) / (high - low)).clamp(0, 1)
+        by_value = (p.cumsum(0) - p)[cell] + p[cell] * within
+        order = self.likely.argsort(descending=True, stable=True)
+        before = torch.empty_like(p)
+        before[order] = p[order].cumsum(0) - p[order]
+        return by_value.clamp(0, 1), (before[cell] + p[cell] * v).clamp(0, 1)
+
+
+def nats_of(c: Context, p: Tensor, others: Tensor, element: int, values: Tensor) -> Tensor:
+    """The loss of one element at these values, all others being hidden."""
+    spec, size = c.modality.spec, others.numel()
+    found = []
+    for part in values.split(max(1, 2**21 // size)):
+        x = others.reshape(1, -1).expand(len(part), -1).clone()
+        x[:, element] = part.to(x.dtype)
+        only = torch.zeros(x.shape, dtype=torch.bool, device=x.device)
+        only[:, element] = True
+        row, shape = p.expand(len(part), *p.shape[1:]), (-1, *spec.shape)
+        with torch.no_grad():
+            found.append(c.loss(row, x.reshape(shape), only.reshape(shape)).double())
+    return torch.cat(found)
+
+
+def marginal(c: Context, p: Tensor, others: Tensor, element: int, drawn: Tensor, met: Tensor) -> Marginal | None:
+    """The distribution of one element of a loss that is a sum over elements; None where its values cannot be laid out.
+
+    Args:
+        c: the trial.
+        p: one row of parameters.
+        others: one sample.
+        element: its place in the flat sample.
+        drawn: this element's draws.
+        met: its values in typical samples.
+    """
+    spec = c.modality.spec
+    everywhere = (-math.inf, math.inf)
+    if not spec.dtype.is_floating_point:
+        low = 0 if spec.dtype == torch.bool else -math.inf if spec.low is None else int(spec.low)
+        high = 1 if spec.dtype == torch.bool else math.inf if spec.high is None else int(spec.high)
+        if high - low >= RANGE:
+            seen = torch.cat([drawn, met])
+            reach = int(seen.max() - seen.min()) + 16
+            low, high = max(low, int(seen.min()) - reach), min(high, int(seen.max()) + 4 * reach)
+            if high - low > 2**17:
+                return None
+        values = torch.arange(int(low), int(high) + 1, dtype=torch.float64, device=c.device)
+        nats = nats_of(c, p, others, element, values)
+        return Marginal(values, (-nats).exp(), -nats, True, everywhere)
+    drawn, met = drawn.double(), met.double()
+    ends = (-math.inf if spec.low is None else spec.low, math.inf if spec.high is None else spec.high)
+    inside = tuple(end + sign * 1e-6 * max(1.0, abs(end)) if math.isfinite(end) else end for end, sign in zip(ends, (1, -1), strict=True))  # fmt: skip
+    free = drawn[(drawn > inside[0]) & (drawn < inside[1])]
+    values = torch.cat([drawn, met]).unique()
+    between = values[(values > inside[0]) & (values < inside[1])]
+    if len(values) <= FEW and (len(free) > 4 * len(free.unique()) if len(free) else not len(between)):
+        nats = nats_of(c, p, others, element, values)
+        return Marginal(values, (-nats).exp(), -nats, True, everywhere)
+    if len(free) < 200:
+        return None
+    gap = 0.0
+    if len(free.unique()) < 0.98 * len(free):
+        # Values that come again lie on a grid, or have a probability of their own.
+        found = element_gap(free, spec.dtype)
+        if found is None or found > float(free.std()) / 10:
+            return None
+        gap = found
+    edges = _edges(free.sort().values, ends)
+    nats = nats_of(c, p, others, element, (edges[1:] + edges[:-1]) / 2)
+    return Marginal(edges, (-nats).exp() * edges.diff(), -nats, False, inside, gap)  # type: ignore[arg-type]
+
+
+def _edges(free: Tensor, ends: tuple[float, float]) -> Tensor:
+    """Of cells as narrow as draws lie close, and wider far out, inside the limits."""
+    low, high = max(ends[0], float(free.mean() - 12 * free.std())), min(ends[1], float(free.mean() + 12 * free.std()))
+    even = torch.linspace(low, high, 1001, dtype=torch.float64, device=free.device)
+    far = (free[-1] - free[0]) * torch.logspace(-3, 0.5, 60, dtype=torch.float64, device=free.device)
+    edges = torch.cat([free[:: max(1, len(free) // 1000)], even, free[0] - far, free[-1] + far])
+    edges = edges[(edges >= ends[0]) & (edges <= ends[1])].unique()
+    # Where draws span many sizes a cell must not span two.
+    a, b = edges[:-1], edges[1:]
+    wide = (a * b > 0) & (torch.maximum((a / b).abs(), (b / a).abs()) > 1.1)
+    more = [edges]
+    for x, y in zip(a[wide].tolist(), b[wide].tolist(), strict=True):
+        steps = min(200, math.ceil(abs(math.log(y / x)) / math.log(1.1)))
+        more.append(edges.new_tensor([x * (y / x) ** (k / steps) for k in range(1, steps)]))
+    edges = torch.cat(more).unique()
+    apart = edges.diff() > 1e-12 * edges[1:].abs()
+    return edges[torch.cat([apart.new_ones(1), apart])]
+
+
+def chosen(c: Context, most: int) -> list[int]:
+    """Places of elements to look at: the first, the middle, the last, and others by the seed."""
+    size = max(1, math.prod(c.modality.spec.shape))
+    if size <= most:
+        return list(range(size))
+    u = Rng.for_rows(c.seed, 1).of("elements").uniform(size)[0]
+    return sorted({0, size // 2, size - 1, *u.argsort()[: most - 3].tolist()})
