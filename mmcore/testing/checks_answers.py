@@ -1,13 +1,8 @@
 """What a plugin answers, against what else it says: raw values, points, parts that are known, and itself made anew."""
 
-import inspect
 import json
 import math
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +16,7 @@ from mmcore.rng import Rng
 from mmcore.testing.check import NotRun, check
 from mmcore.testing.checks_loss import element_gap, is_sum
 from mmcore.testing.context import SPACES, WIDTH, Context
-from mmcore.testing.snippet import maker
+from mmcore.testing.made import again, answers_of
 from mmcore.testing.statistics import heavy, mean_bound, sigmas
 from mmcore.testing.strategies import limits
 
@@ -185,7 +180,7 @@ def measured(c: Context) -> None:
             if spec.dtype.is_floating_point and not spec.unit_norm
             else "measured gives nothing"
         )
-    twin = _again(m, **found)
+    twin = again(m, **found)
     code = twin.encoder().to(c.device, c.dtype)(c.cast(x)).double().flatten(1)
     square = (code - code.mean(0)).square()
     error = sigmas() * float(square.mean(1).std()) / math.sqrt(len(code))
@@ -198,84 +193,22 @@ def measured(c: Context) -> None:
         )
 
 
-def _again(m: Modality, **more: Any) -> Modality:
-    """The same modality made anew, with these options in place of its own."""
-    args, options = m.arguments
-    if not more:
-        return type(m)(*args, **options)
-    own = inspect.signature(type(m)).bind_partial(*args).arguments
-    return type(m)(**{**own, **options, **more})
-
-
-def _answers(m: Modality, x: Tensor, params: Tensor, decoder: Any, seed: int) -> dict[str, Tensor]:
-    """Whatever depends on what was drawn while the modality was made."""
-    with torch.no_grad():
-        encode = m.encoder()
-        return {
-            "codes": encode(x),
-            "losses": m.loss()(params, x),
-            "expected codes": m.expected_code(params, encode, decoder),
-            "points": decoder.point(params),
-            "draws": decoder.sample(params, Rng.for_rows(seed, len(x))),
-        }
-
-
 @check(
     "state.made",
-    fault="a codebook drawn from the global generator as the modality is made, or as its module is imported",
+    fault="a codebook drawn from the global generator as the modality is made",
     core=False,
     tolerance=1e-5,
 )
 def made(c: Context) -> None:
-    """Made again, with other global random numbers, it gives the same codes, losses, points and draws.
-
-    In this process, and but for the quick profile in a new one.
-    """
+    """Made again, with other global random numbers, it gives the same codes, losses, points and draws."""
     x, params = c.typical(6), c.params(6)
     torch.manual_seed(c.seed + 11)
-    want = _answers(c.modality, x, params, c.modality.decoder(WIDTH, SPACES[1]), c.seed)
+    want = answers_of(c.modality, x, params, c.modality.decoder(WIDTH, SPACES[1]), c.seed)
     torch.manual_seed(c.seed + 12)
-    twin = _again(c.modality)
-    for what, got in _answers(twin, x, params, twin.decoder(WIDTH, SPACES[1]), c.seed).items():
+    twin = again(c.modality)
+    for what, got in answers_of(twin, x, params, twin.decoder(WIDTH, SPACES[1]), c.seed).items():
         c.same(got, want[what], f"{what} of the modality made again")
-    own = maker(c.thing, "modality")
-    # Another process takes as long as ten checks.
-    if own is None or c.profile.name == "quick":
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        given, answer = Path(folder) / "given.pt", Path(folder) / "answer.pt"
-        torch.save({"x": x, "params": params, "seed": c.seed}, given)
-        code = CHILD.format(
-            path=json.dumps(sys.path),
-            imports="\n".join(own[0]),
-            lines="\n".join(own[1]),
-            given=str(given),
-            answer=str(answer),
-            seed=c.seed + 13,
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise NotRun(f"it could not be made in another process: {last}"[:300])
-        there = torch.load(answer, weights_only=True)
-    for what, got in there.items():
-        c.same(got, want[what], f"{what} in another process")
 
-
-CHILD = """
-import json, sys
-sys.path[:] = json.loads({path!r})
-import torch
-torch.set_num_threads(1)
-torch.manual_seed({seed})
-{imports}
-{lines}
-from mmcore.testing.checks_answers import _answers
-from mmcore.testing.context import SPACES, WIDTH
-given = torch.load({given!r}, weights_only=True)
-decoder = modality.decoder(WIDTH, SPACES[1])
-torch.save(_answers(modality, given["x"], given["params"], decoder, given["seed"]), {answer!r})
-"""
 
 MISPLACED = ("same device", "expected device", "on cpu", "device cpu", "different device")
 

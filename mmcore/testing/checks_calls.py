@@ -1,12 +1,11 @@
 """Time and memory: what a plugin does again, after other calls, in tensors that were used before, beside a second of its kind."""
 
 import gc
-import inspect
 import sys
 import time
 import types
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mmcore.errors import MmcoreError
 from mmcore.modality.base import Modality
 from mmcore.rng import Rng
 from mmcore.testing.check import NotRun, check
-from mmcore.testing.checks_answers import _again
 from mmcore.testing.context import Context
+from mmcore.testing.made import others
 
 Calls = dict[str, Callable[..., Any]]
 
@@ -192,42 +190,6 @@ def _filled(cell: Any) -> bool:
         return cell.cell_contents is not None
     except ValueError:
         return False
-
-
-def others(m: Modality) -> list[Modality]:
-    """The same modality with other options, as far as it takes them: numbers changed, lists in another order."""
-    args, options = m.arguments
-    signature = inspect.signature(type(m).__init__)
-    bound = signature.bind_partial(m, *args, **options)
-    bound.apply_defaults()
-    own: Mapping[str, Any] = {k: v for k, v in list(bound.arguments.items())[1:] if signature.parameters[k].kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)}  # fmt: skip
-    found = []
-    for name, value in own.items():
-        for other in _changed(value):
-            try:
-                found.append(_again(m, **{name: other}))
-            except (MmcoreError, TypeError, ValueError, RuntimeError):
-                continue
-    for more in (m.measured,):
-        try:
-            x = m.typical(64, 7)
-            x = 2 * x + 1 if m.spec == type(m.spec)(m.spec.shape) else x
-            found.append(_again(m, **more(x)))
-        except (MmcoreError, TypeError, ValueError, RuntimeError):
-            pass
-    return found[:6]
-
-
-def _changed(value: Any) -> list[Any]:
-    if isinstance(value, bool):
-        return [not value]
-    if isinstance(value, int):
-        return [value + 1]
-    if isinstance(value, float):
-        return [1.5 * value + 0.1]
-    if isinstance(value, list | tuple) and len(value) > 1 and value != value[::-1]:
-        return [value[::-1]]
-    return []
 
 
 @check(

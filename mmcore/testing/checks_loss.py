@@ -205,6 +205,33 @@ def element_gap(x: Tensor, dtype: torch.dtype) -> float | None:
     return gap if gap > 8 * rounding and float(off[gaps < 50 * gap].max()) < 0.02 * gap + 4 * rounding else None
 
 
+LEVELS = 4096
+"""Of more levels a density is as good as probabilities."""
+
+
+@check(
+    "loss.levels",
+    fault="a density of values that are rounded, such as a Gaussian of pixels without dequantisation",
+    core=False,
+    dtypes=("float64",),
+    tolerance=0.02,
+)
+def levels(c: Context) -> None:
+    """Where data have levels, such as a pixel's 256, no parameters make one of them more than certain: no loss is below 0.
+
+    A density would be rewarded without end for a narrow peak at a level. The tolerance is in nats per element.
+    """
+    grid = _grid(c)
+    if grid is None or len(grid) > LEVELS:
+        raise NotRun("data are no levels between two limits")
+    x = c.typical(4)
+    fitted = c.params_at(0.1, c.seed, 4).requires_grad_()
+    descend(fitted, lambda p: c.loss(p, x).mean(), steps=300, lr=0.1)
+    nats = float(c.loss(fitted.detach(), x).min()) / max(1, x[0].numel())
+    if nats < -c.tolerance:
+        c.fail(f"a loss of {nats:.3g} nats per element of a sample of {len(grid)} levels", "at least 0, as of every probability")
+
+
 @check(
     "loss.normalised",
     fault="a likelihood without its normaliser, or in bits",

@@ -24,7 +24,10 @@ from mmcore.testing import (  # noqa: F401  (importing them fills the table)
     checks_entry,
     checks_joint,
     checks_loss,
+    checks_outside,
     checks_parts,
+    checks_place,
+    checks_process,
     checks_state,
 )
 from mmcore.testing.check import CHECKS, KINDS, PROFILES, Check, Failure, NotRun, Profile
