@@ -66,7 +66,8 @@ def central(c: Context) -> None:
     The tolerance, in nats, is of the mode. Of a loss that is no sum over elements the point must be as likely as the least
     likely draw, of a direction as half of the draws.
     """
-    n, rows = 2000, 4
+    n = 2000
+    rows = 16 if math.prod(c.modality.spec.shape) <= 4 else 4
     p = c.settled_params(rows)
     decoder = c.decoder()
     with torch.no_grad():

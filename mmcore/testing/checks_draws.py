@@ -32,6 +32,9 @@ class Places:
         value: from the smallest value to the largest.
         likely: from the likeliest to the least likely.
         kept: which draws these are.
+        surprise: how much less likely each is than on average, nats.
+        variance: that this should have.
+        exact: whether probabilities are of single values, so that nothing is rounded.
     """
 
     row: int
@@ -39,6 +42,9 @@ class Places:
     value: Tensor
     likely: Tensor
     kept: Tensor
+    surprise: Tensor
+    variance: float
+    exact: bool
 
 
 def _rows(c: Context, n: int) -> Tensor:
@@ -79,7 +85,7 @@ def places(c: Context) -> list[Places]:
                 continue
             v = Rng.for_rows(c.seed, n, device=c.device).of(f"within {k} {e}").uniform(dtype=torch.float64)
             by_value, by_likely = lies.places(values[kept], v[kept])
-            found.append(Places(k, e, by_value, by_likely, kept))
+            found.append(Places(k, e, by_value, by_likely, kept, *lies.surprise(values[kept]), lies.atoms))
     if not found:
         raise NotRun("not decided: values that neither fill a range nor are few")
     return found
@@ -98,13 +104,15 @@ def distribution(c: Context) -> None:
     Asked of losses that are sums over elements. Draws on a limit of the spec are clipped ones and do not count.
     """
     found = places(c)
-    comparisons = 8 * (len(found) + 1) + 3 * len(TAILS)
+    comparisons = 8 * (len(found) + 1) + 3 * len(TAILS) + 1
+    _surprised(c, found, comparisons)
+    exact = all(one.exact for one in found)
     for name in ("value", "likely"):
         each = [getattr(one, name) for one in found]
         together = torch.cat(each)
         for what, u in [("all elements", together), *((f"element {one.element}", getattr(one, name)) for one in found)]:
             score = legendre(u).mean(0)
-            bound = sigmas(comparisons) / math.sqrt(len(u)) + c.tolerance
+            bound = sigmas(comparisons) / math.sqrt(len(u)) + (0.0 if exact else c.tolerance)
             if (score.abs() > bound).any():
                 k = int((score.abs() - bound).argmax())
                 c.fail(
@@ -122,6 +130,19 @@ def distribution(c: Context) -> None:
                         f"{count} of {len(together)} draws among {side} {tail:.2%} of the values by the likelihood",
                         f"{tail * len(together):.0f} of them",
                     )
+
+
+def _surprised(c: Context, found: list[Places], comparisons: int) -> None:
+    """Fail where draws are more or less likely, on average, than draws should be: what a temperature changes first."""
+    total = sum(float(one.surprise.sum()) for one in found)
+    n = sum(len(one.surprise) for one in found)
+    spread = math.sqrt(sum(one.variance * len(one.surprise) for one in found))
+    rounding = 0.0 if all(one.exact for one in found) else c.tolerance * n * math.sqrt(sum(one.variance for one in found) / len(found))  # fmt: skip
+    if spread > 0 and abs(total) > sigmas(comparisons) * spread + rounding:
+        c.fail(
+            f"draws that are {'more' if total < 0 else 'less'} likely than they should be by {abs(total) / n:.3g} nats per element, over {n} draws",
+            f"0 (± {(sigmas(comparisons) * spread + rounding) / n:.2g})",
+        )
 
 
 @check(

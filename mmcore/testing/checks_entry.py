@@ -127,6 +127,7 @@ FORMS: dict[str, Callable[[Any, Tensor], Any]] = {
     "an array": lambda m, x: x.numpy(),
     "a list or a number": lambda m, x: x.tolist(),
     "what show gives": lambda m, x: m.show(x),
+    "what raw gives": lambda m, x: m.raw(x),
 }
 
 
@@ -152,7 +153,7 @@ def _form(c: Context, x: Tensor) -> tuple[str, str]:
 
 @check("read.round_trip", fault="a read that scales twice, flips an axis or loses the dtype", core=False)
 def round_trip(c: Context) -> None:
-    """`read` takes samples back: as tensors, arrays, lists or numbers, or as `show` gives them."""
+    """`read` takes samples back: as tensors, arrays, lists or numbers, or as `show` or `raw` gives them."""
     form, wrong = _form(c, c.modality.typical(8, c.seed))
     if not form:
         c.fail(wrong, "one form of raw value that reads back to the sample")

@@ -34,36 +34,42 @@ def _moving(c: Context, x: Tensor) -> Tensor:
     return moving
 
 
+STEPS = 12
+"""Of Metropolis and Hastings."""
+
+
 def _stirred(c: Context, p: Tensor, x: Tensor, n: int, k: int) -> tuple[Tensor, Tensor]:
-    """Draws after one step of Metropolis and Hastings at the loss, and the change of their loss: ``(n, d)`` and ``(n,)``."""
-    rng, spec = c.rng(n, f"stir {k}"), c.modality.spec
-    flat = x.reshape(n, -1)
-    size = 10 ** (-2.5 * rng.of("size").uniform(1, dtype=torch.float64))
-    noise = rng.of("noise").normal(flat.shape[1], dtype=torch.float64)
-    if spec.unit_norm:
-        rows = x.reshape(n, -1, spec.shape[-1])
-        moved = F.normalize(rows + size[..., None] * noise.reshape(rows.shape), dim=-1).reshape(n, -1)
-        allowed = torch.ones(n, dtype=torch.bool, device=x.device)
-    else:
-        moving = _moving(c, flat)
-        if not bool(moving.any()):
-            raise NotRun("not decided: no element has a density")
-        # One element of every second sample, else all, so that many of them move far enough.
-        single = rng.of("one").uniform(1) < 0.5
-        one = F.one_hot((rng.of("which").uniform(dtype=torch.float64) * flat.shape[1]).long(), flat.shape[1]).bool()
-        free = torch.where(moving, flat, torch.nan)
-        scale = (free - free.nanmedian(0).values).abs().nanmedian(0).values.nan_to_num(0.0).clamp(min=1e-12)
-        moved = torch.where(moving & (one | ~single), flat + 3 * size * scale * noise, flat)
-        allowed = torch.ones(n, dtype=torch.bool, device=x.device)
-        for limit, outside in ((spec.low, moved < (spec.low or 0)), (spec.high, moved > (spec.high or 0))):
-            if limit is not None:
-                allowed &= ~(outside & moving).any(1)
-        moved = torch.where(allowed[:, None], moved, flat)
+    """Draws after some steps of Metropolis and Hastings at the loss, and the change of their loss: ``(n, d)`` and ``(n,)``."""
+    spec, flat = c.modality.spec, x.reshape(n, -1)
+    moving = torch.ones_like(flat, dtype=torch.bool) if spec.unit_norm else _moving(c, flat)
+    if not bool(moving.any()):
+        raise NotRun("not decided: no element has a density")
+    free = torch.where(moving, flat, torch.nan)
+    scale = (free - free.nanmedian(0).values).abs().nanmedian(0).values.nan_to_num(0.0).clamp(min=1e-12)
     rows = p.expand(n, *p.shape[1:])
     with torch.no_grad():
-        change = (c.loss(rows, moved.reshape(x.shape).to(x.dtype)) - c.loss(rows, x)).double()
-    accepted = allowed & (rng.of("accept").uniform(dtype=torch.float64).log() < -change)
-    return torch.where(accepted[:, None], moved, flat), torch.where(accepted, change, torch.zeros_like(change))
+        loss = first = c.loss(rows, x).double()
+        for step in range(STEPS):
+            rng = c.rng(n, f"stir {k} {step}")
+            size = 10 ** (-2.5 * rng.of("size").uniform(1, dtype=torch.float64))
+            noise = rng.of("noise").normal(flat.shape[1], dtype=torch.float64)
+            allowed = torch.ones(n, dtype=torch.bool, device=x.device)
+            if spec.unit_norm:
+                turned = flat.reshape(n, -1, spec.shape[-1]) + size[..., None] * noise.reshape(n, -1, spec.shape[-1])
+                moved = F.normalize(turned, dim=-1).reshape(n, -1)
+            else:
+                # One element of every second sample, else all, so that many of them move far enough.
+                single = rng.of("one").uniform(1) < 0.5
+                one = F.one_hot((rng.of("which").uniform(dtype=torch.float64) * flat.shape[1]).long(), flat.shape[1]).bool()  # fmt: skip
+                moved = torch.where(moving & (one | ~single), flat + 3 * size * scale * noise, flat)
+                for limit, outside in ((spec.low, moved < (spec.low or 0)), (spec.high, moved > (spec.high or 0))):
+                    if limit is not None:
+                        allowed &= ~(outside & moving).any(1)
+                moved = torch.where(allowed[:, None], moved, flat)
+            after = c.loss(rows, moved.reshape(x.shape).to(x.dtype)).double()
+            accepted = allowed & (rng.of("accept").uniform(dtype=torch.float64).log() < loss - after)
+            flat, loss = torch.where(accepted[:, None], moved, flat), torch.where(accepted, after, loss)
+    return flat, loss - first
 
 
 @check(
@@ -76,7 +82,7 @@ def _stirred(c: Context, p: Tensor, x: Tensor, n: int, k: int) -> tuple[Tensor, 
 def draws(c: Context) -> None:
     """Draws are distributed as the loss says, also where the loss is no sum over elements.
 
-    One step of Metropolis and Hastings at the loss must leave the draws' losses, places and squares alone. Of classes,
+    Steps of Metropolis and Hastings at the loss must leave the draws' losses, places and squares alone. Of classes,
     samples met among some draws must make up the share of others that the loss gives them.
     """
     if not _joint(c):
@@ -246,7 +252,7 @@ def slopes(c: Context) -> None:
     """
     p = c.settled_params(2)
     size = max(1, p[0].numel())
-    n = max(200, min(2000, 2**21 // size))
+    n = max(200, min(8000, 2**21 // size))
     step = 1e-4
     for k in range(len(p)):
         own = p[k : k + 1]
@@ -271,7 +277,7 @@ def slopes(c: Context) -> None:
             common = scale >= 100 / n * torch.maximum(at.square().max(), slope(rows, usual).square().max())
         for what, value, size_ in (("slope", at, scale.sqrt()), ("squared slope less curvature", gap, scale)):
             value = value / size_
-            bound = mean_bound(value) + c.tolerance * (1 if what == "slope" else 2)
+            bound = mean_bound(value) + c.tolerance
             judged = common & ~heavy(value)
             if (judged & (value.mean(0).abs() > bound)).any():
                 e = int((value.mean(0).abs() - bound).where(judged, -torch.inf).argmax())

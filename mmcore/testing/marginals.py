@@ -27,6 +27,7 @@ class Marginal:
         atoms: whether each cell is one value.
         inside: the smallest and the largest value that count: draws on a limit of the spec are clipped ones, and say nothing.
         gap: of real values on a fine grid its step, over which draws are spread.
+        tight: how far a draw may lie from the value that it is.
     """
 
     edges: Tensor
@@ -35,6 +36,14 @@ class Marginal:
     atoms: bool
     inside: tuple[float, float]
     gap: float = 0.0
+    tight: float = 0.0
+
+    def surprise(self, x: Tensor) -> tuple[Tensor, float]:
+        """How much less likely each draw is than draws are on average, in nats, and the variance that this should have."""
+        p, nats = self.mass / self.mass.sum(), -self.likely
+        nats = torch.where(p > 0, nats, torch.zeros_like(nats)).clamp(-1e4, 1e4)
+        mean = (p * nats).sum()
+        return nats[self.cells(x)] - mean, float((p * (nats - mean).square()).sum())
 
     @property
     def total(self) -> float:
@@ -44,7 +53,7 @@ class Marginal:
     def cells(self, x: Tensor) -> Tensor:
         """The cell of each draw."""
         if self.atoms:
-            return torch.searchsorted(self.edges, x - 1e-9 * x.abs().clamp(min=1)).clamp(max=len(self.mass) - 1)
+            return torch.searchsorted(self.edges, x - self.tight - 1e-9 * x.abs().clamp(min=1)).clamp(max=len(self.mass) - 1)
         return (torch.searchsorted(self.edges, x, right=True) - 1).clamp(0, len(self.mass) - 1)
 
     def places(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,7 +118,7 @@ def marginal(c: Context, p: Tensor, others: Tensor, element: int, drawn: Tensor,
         return Marginal(values, (-nats).exp(), -nats, True, everywhere)
     drawn, met = drawn.double(), met.double()
     ends = (-math.inf if spec.low is None else spec.low, math.inf if spec.high is None else spec.high)
-    inside = tuple(end + sign * 1e-6 * max(1.0, abs(end)) if math.isfinite(end) else end for end, sign in zip(ends, (1, -1), strict=True))  # fmt: skip
+    inside = tuple(end + sign * 1e-6 * abs(end) if math.isfinite(end) else end for end, sign in zip(ends, (1, -1), strict=True))  # fmt: skip
     free = drawn[(drawn > inside[0]) & (drawn < inside[1])]
     values = torch.cat([drawn, met]).unique()
     between = values[(values > inside[0]) & (values < inside[1])]
@@ -118,16 +127,65 @@ def marginal(c: Context, p: Tensor, others: Tensor, element: int, drawn: Tensor,
         return Marginal(values, (-nats).exp(), -nats, True, everywhere)
     if len(free) < 200:
         return None
-    gap = 0.0
-    if len(free.unique()) < 0.98 * len(free):
-        # Values that come again lie on a grid, or have a probability of their own.
+    gap, atoms = 0.0, _atoms(free)
+    if len(free.unique()) < 0.98 * len(free) - int(torch.isin(free, atoms).sum()):
+        # Values that come again lie on a grid.
         found = element_gap(free, spec.dtype)
-        if found is None or found > float(free.std()) / 10:
+        if found is None:
             return None
-        gap = found
-    edges = _edges(free.sort().values, ends)
+        first, last = (min(max(float(v), ends[0]), ends[1]) for v in (drawn.min() - 2 * drawn.std(), drawn.max() + 2 * drawn.std()))  # fmt: skip
+        start = float(free.min())
+        if last - first < RANGE * found:
+            steps = torch.arange(math.ceil((first - start) / found - 1e-6), math.floor((last - start) / found + 1e-6) + 1, device=c.device)  # fmt: skip
+            values = start + found * steps.double()
+            nats = nats_of(c, p, others, element, values)
+            # As far as a float tells: draws lie about these values.
+            return Marginal(values, (-nats).exp(), -nats, True, everywhere, tight=found / 4)
+        gap, atoms = found, atoms[:0]
+        ends = (ends[0] + gap / 2, ends[1] - gap / 2)
+        inside = (inside[0] + gap / 2, inside[1] - gap / 2)
+    # What lies on a limit is clipped, unless the loss has a probability of its own for it.
+    own = torch.tensor([end for end in ends if math.isfinite(end) and _steps(c, p, others, element, end, ends)], dtype=torch.float64, device=c.device)  # fmt: skip
+    edges = _edges(free[~torch.isin(free, atoms)].sort().values, ends)
+    plain = _cells(c, p, others, element, edges)
+    if len(own):
+        whole = _with_atoms(c, p, others, element, plain, torch.cat([atoms, own]), ends)
+        if abs(whole.total - 1) < 0.05:
+            return whole
+    if len(atoms):
+        plain = _with_atoms(c, p, others, element, plain, atoms, ends)
+    return attrs.evolve(plain, inside=inside, gap=gap)
+
+
+def _atoms(free: Tensor) -> Tensor:
+    """Values that come again and again among others that do not."""
+    values, count = free.unique(return_counts=True)
+    often = values[count > max(3, len(free) // 500)]
+    return often if len(often) <= 8 else often[:0]
+
+
+def _steps(c: Context, p: Tensor, others: Tensor, element: int, end: float, ends: tuple[float, float]) -> bool:
+    """Whether the loss at a limit is another than beside it."""
+    beside = end + (1 if end == ends[0] else -1) * 1e-6 * max(1.0, abs(end))
+    nats = nats_of(c, p, others, element, torch.tensor([end, beside], dtype=torch.float64, device=c.device))
+    return not abs(float(nats[0] - nats[1])) < 0.5
+
+
+def _cells(c: Context, p: Tensor, others: Tensor, element: int, edges: Tensor) -> Marginal:
     nats = nats_of(c, p, others, element, (edges[1:] + edges[:-1]) / 2)
-    return Marginal(edges, (-nats).exp() * edges.diff(), -nats, False, inside, gap)  # type: ignore[arg-type]
+    return Marginal(edges, (-nats).exp() * edges.diff(), -nats, False, (-math.inf, math.inf))
+
+
+def _with_atoms(c: Context, p: Tensor, others: Tensor, element: int, plain: Marginal, atoms: Tensor, ends: tuple[float, float]) -> Marginal:  # fmt: skip
+    """The same cells, and a narrow one about each of these values, with the probability that the loss has for it alone."""
+    low, high = atoms - 1e-8 * atoms.abs().clamp(min=1), atoms + 1e-8 * atoms.abs().clamp(min=1)
+    edges = torch.cat([plain.edges, low, high]).unique()
+    found = _cells(c, p, others, element, edges)
+    at, beside = nats_of(c, p, others, element, atoms), nats_of(c, p, others, element, torch.where(atoms <= ends[0], high, low))  # fmt: skip
+    cell = (torch.searchsorted(edges, atoms, right=True) - 1).clamp(0, len(found.mass) - 1)
+    # A density says nothing of a single value, whose probability is then 0.
+    found.mass[cell] = torch.where((at - beside).abs() < 0.5, found.mass[cell], (-at).exp())
+    return found
 
 
 def _edges(free: Tensor, ends: tuple[float, float]) -> Tensor:
@@ -150,9 +208,14 @@ def _edges(free: Tensor, ends: tuple[float, float]) -> Tensor:
 
 
 def chosen(c: Context, most: int) -> list[int]:
-    """Places of elements to look at: the first, the middle, the last, and others by the seed."""
-    size = max(1, math.prod(c.modality.spec.shape))
+    """Places of elements to look at: the first, the last, one in the middle and its neighbour along each axis, and others by the seed."""
+    shape = c.modality.spec.shape
+    size = max(1, math.prod(shape))
     if size <= most:
         return list(range(size))
+    steps = [math.prod(shape[k + 1 :]) for k in range(len(shape))]
+    middle = sum((n // 2) * step for n, step in zip(shape, steps, strict=True))
+    beside = [middle + (-step if n > 1 and n // 2 else 0) for n, step in zip(shape, steps, strict=True)]
     u = Rng.for_rows(c.seed, 1).of("elements").uniform(size)[0]
-    return sorted({0, size // 2, size - 1, *u.argsort()[: most - 3].tolist()})
+    first = list(dict.fromkeys([0, size - 1, middle, *beside]))
+    return sorted({*first, *u.argsort()[: max(1, most - len(first))].tolist()})
