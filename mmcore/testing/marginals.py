@@ -68,7 +68,9 @@ class Marginal:
         within = v
         if not self.atoms:
             low, high = self.edges[cell], self.edges[cell + 1]
-            within = ((x - low) / (high - low)).clamp(0, 1)
+            # Of a cell about a single value every draw lies in the same place.
+            single = high - low < 1e-7 * x.abs().clamp(min=1e-30)
+            within = torch.where(single | ((high - low <= 2.5e-8) & (x == 0)), v, ((x - low) / (high - low)).clamp(0, 1))
         by_value = (p.cumsum(0) - p)[cell] + p[cell] * within
         order = self.likely.argsort(descending=True, stable=True)
         before = torch.empty_like(p)
