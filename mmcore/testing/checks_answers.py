@@ -30,7 +30,7 @@ def back(c: Context) -> None:
     m, x = c.modality, c.modality.typical(8, c.seed)
     low, high = limits(m.spec)
     ranged = m.spec.low is not None and m.spec.high is not None
-    near = 0.02 * (high - low) if ranged else 1e-3 * max(1.0, float(x.double().abs().max()))
+    loose = 0.02 * (high - low) if ranged else 1e-3 * max(1.0, float(x.double().abs().max()))
     for row in x:
         kept = row.clone()
         raw = m.raw(row)
@@ -44,6 +44,8 @@ def back(c: Context) -> None:
             c.fail(f"a raw value that read refuses: {error}", "one that it reads back", code="print(modality.read(modality.raw(x)))", x=row)  # fmt: skip
         if found.shape != row.shape or found.dtype != row.dtype:
             c.fail(f"read back as {tuple(found.shape)} in {found.dtype}", f"{tuple(row.shape)} in {row.dtype}")
+        # A picture keeps as many levels as its pixels have.
+        near = min(loose, 1.01 * _step(raw) * (high - low)) if ranged else loose
         off = (found.double() - row.double()).abs()
         if off.numel() and float(off.max()) > (near if row.is_floating_point() else 0):
             c.fail(
@@ -52,6 +54,14 @@ def back(c: Context) -> None:
                 code="print(modality.read(modality.raw(x)) - x)",
                 x=row,
             )
+
+
+def _step(raw: Any) -> float:
+    """The distance of two levels of a picture or of whole numbers of few bits, over their range."""
+    deep = isinstance(raw, Image.Image) and raw.mode.startswith("I;16")
+    if isinstance(raw, np.ndarray) and raw.dtype.kind in "ui":
+        return 1 / (2 ** min(16, 8 * raw.dtype.itemsize) - 1)
+    return 1 / 65535 if deep else 1.0
 
 
 @check(

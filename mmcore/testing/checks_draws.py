@@ -14,7 +14,7 @@ from mmcore.rng import Rng
 from mmcore.testing.check import NotRun, check
 from mmcore.testing.checks_loss import is_sum
 from mmcore.testing.context import Context
-from mmcore.testing.marginals import chosen, marginal
+from mmcore.testing.marginals import Marginal, chosen, marginal
 from mmcore.testing.statistics import legendre, rare, sigmas
 
 WORDS = ("lie elsewhere", "are too wide or too narrow", "lean to one side", "have other tails")
@@ -48,8 +48,8 @@ class Places:
 
 
 def _rows(c: Context, n: int) -> Tensor:
-    """Parameters of untrained heads, of plain ones, and such as keep off limits."""
-    parts = [c.params_at(1.0, c.seed + 1, n), c.params_at(0.3, c.seed + 2, n)]
+    """Parameters for plain features, for small and for large ones, and such as keep off limits."""
+    parts = [c.params_at(1.0, c.seed + 1, n), c.params_at(0.3, c.seed + 2, n), c.params_at(3.0, c.seed + 3, max(1, n // 2))]  # fmt: skip
     spec = c.modality.spec
     if spec.dtype.is_floating_point and not (spec.low is None and spec.high is None):
         parts.append(c.settled_params(min(n, 4)))
@@ -81,6 +81,7 @@ def places(c: Context) -> list[Places]:
                 continue
             values = values.double()
             kept = (values > lies.inside[0]) & (values < lies.inside[1])
+            _clipped(c, lies, int(n - kept.sum()), n, e)
             if int(kept.sum()) < n // 10:
                 continue
             v = Rng.for_rows(c.seed, n, device=c.device).of(f"within {k} {e}").uniform(dtype=torch.float64)
@@ -89,6 +90,16 @@ def places(c: Context) -> list[Places]:
     if not found:
         raise NotRun("not decided: values that neither fill a range nor are few")
     return found
+
+
+def _clipped(c: Context, lies: Marginal, count: int, n: int, element: int) -> None:
+    """Fail where many draws lie on a limit, though the likelihood has all of its mass inside: they are cut, and nothing pays for it."""
+    beyond = max(0.0, 1 - lies.total)
+    if not lies.atoms and 0.9 < lies.total < 1.02 and count and rare(count, n, min(0.9, 0.03 + 2 * beyond)) and count > n * (0.03 + 2 * beyond):  # fmt: skip
+        c.fail(
+            f"{count} of {n} draws of element {element} on a limit of the spec",
+            f"{beyond * n:.0f}, as the likelihood has no more beyond it",
+        )
 
 
 @check(

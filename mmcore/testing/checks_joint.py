@@ -253,7 +253,6 @@ def slopes(c: Context) -> None:
     p = c.settled_params(2)
     size = max(1, p[0].numel())
     n = max(200, min(8000, 2**21 // size))
-    step = 1e-4
     for k in range(len(p)):
         own = p[k : k + 1]
         x = c.draws(own, n, f"row {k}")
@@ -266,6 +265,8 @@ def slopes(c: Context) -> None:
 
         rows = own.expand(n, *own.shape[1:])
         at = slope(rows)
+        # Wide enough to meet the kinks that a loss may have, such as Laplace's; in units of how well a parameter is known.
+        step = (0.05 * at.square().mean(0).clamp(min=1e-12).rsqrt()).clamp(max=0.1)
         curve = (way * (slope(rows + step * way) - slope(rows - step * way)) / (2 * step)).reshape(n, -1)
         at = at.reshape(n, -1)
         gap = at.square() - curve

@@ -20,9 +20,14 @@ import torch
 
 from mmcore.testing import CHECKS, Report, run
 from mmcore.testing.engine import ordered
-from tests.testing.mutants import BACKBONES, HEALTHY, MUTANTS, SCHEDULES, SOURCES, Mutant
-from tests.testing.wider import WIDER
+from tests.testing.kinds import KINDS as MORE
+from tests.testing.mutants import BACKBONES, HEALTHY, SCHEDULES, SOURCES, Mutant
+from tests.testing.mutants import MUTANTS as FIRST
+from tests.testing.mutants_modality import MODALITY
+from tests.testing.wider import WIDER as WIDE
 
+MUTANTS = [*FIRST, *MODALITY]
+WIDER = {**WIDE, **MORE}
 HERE = Path(__file__).parent
 DATA = HERE / "matrix.json"
 PAGE = HERE.parent.parent / "docs" / "mutants.md"

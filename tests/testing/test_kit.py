@@ -102,9 +102,9 @@ def test_a_known_failure_is_excused_and_told(tmp_path: Path) -> None:
     (result,) = run(bad, opt_outs=excuse, only=["metrics.per_sample"]).results
     assert (result.status, result.reason) == ("known failure", "to be mended (until 9.0)")
     assert result.found
-    (healed,) = run(LabelModality(3), opt_outs=excuse, only=["metrics.per_sample"]).results
-    assert healed.status == "passed"
-    assert "passes now" in healed.reason
+    # A baseline that is stale fails, or it would hide the next time that the check breaks.
+    (healed,) = run(LabelModality(3), opt_outs=excuse, only=["metrics.per_sample"]).failures
+    assert "passes now" in healed.found
 
 
 def test_another_tolerance_is_used_where_it_applies() -> None:
@@ -358,9 +358,8 @@ def test_a_codebook_drawn_at_import_is_found_in_another_process(
     from drawn_at_import import Turned  # type: ignore[import-not-found]
 
     assert not run(Turned(), only=["state.made"]).failures
-    (failure,) = run(Turned(), only=["state.made"], profile="ci").failures
+    (failure,) = run(Turned(), only=["state.process"]).failures
     assert failure.found.startswith("codes in another process")
-    assert run(LabelModality(3), only=["state.made"], profile="ci").counts["passed"] == 1
 
 
 def test_real_samples_with_void_have_it() -> None:
