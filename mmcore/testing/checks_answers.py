@@ -11,7 +11,6 @@ from PIL import Image
 from torch import Tensor
 
 from mmcore.errors import RequestError
-from mmcore.modality.base import Modality
 from mmcore.rng import Rng
 from mmcore.testing.check import NotRun, check
 from mmcore.testing.checks_loss import element_gap, is_sum

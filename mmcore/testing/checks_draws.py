@@ -127,7 +127,7 @@ def distribution(c: Context) -> None:
             if (score.abs() > bound).any():
                 k = int((score.abs() - bound).argmax())
                 c.fail(
-                    f"draws that {WORDS[k]}: of {what} the places in the likelihood have a {'first second third fourth'.split()[k]} score of {float(score[k]):.3g}, over {len(u)} draws",
+                    f"draws that {WORDS[k]}: of {what} the places in the likelihood have a {['first', 'second', 'third', 'fourth'][k]} score of {float(score[k]):.3g}, over {len(u)} draws",
                     f"0 (± {bound:.2g}), as the loss says they are distributed",
                 )
         for tail in TAILS:

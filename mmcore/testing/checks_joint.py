@@ -29,9 +29,22 @@ def _moving(c: Context, x: Tensor) -> Tensor:
         if limit is not None:
             moving &= (x - limit).abs() > 1e-6 * max(1.0, abs(limit))
     for e in range(x.shape[1]):
-        values, place, count = x[:, e].unique(return_inverse=True, return_counts=True)
+        _, place, count = x[:, e].unique(return_inverse=True, return_counts=True)
         moving[:, e] &= count[place] <= max(2, len(x) // 500)
     return moving
+
+
+def _surface(x: Tensor, moving: Tensor) -> bool:
+    """Whether draws ``(n, d)`` keep to a surface, as shares that sum to 1 do: then a step leaves it, and the loss says nothing there."""
+    x = x[:, moving.double().mean(0) > 0.9][:1000]
+    if x.shape[1] < 2:
+        return False
+    z = (x - x.mean(0)) / x.std(0).clamp(min=1e-300)
+    features = torch.cat([z, x.square()], dim=1) if x.shape[1] <= 128 else z
+    features = (features - features.mean(0)) / features.std(0).clamp(min=1e-300)
+    if len(features) < 4 * features.shape[1]:
+        return False
+    return float(torch.linalg.eigvalsh(features.T @ features / len(features))[0]) < 1e-6
 
 
 STEPS = 12
@@ -44,6 +57,8 @@ def _stirred(c: Context, p: Tensor, x: Tensor, n: int, k: int) -> tuple[Tensor, 
     moving = torch.ones_like(flat, dtype=torch.bool) if spec.unit_norm else _moving(c, flat)
     if not bool(moving.any()):
         raise NotRun("not decided: no element has a density")
+    if not spec.unit_norm and _surface(flat, moving):
+        raise NotRun("not decided: draws keep to a surface")
     free = torch.where(moving, flat, torch.nan)
     scale = (free - free.nanmedian(0).values).abs().nanmedian(0).values.nan_to_num(0.0).clamp(min=1e-12)
     rows = p.expand(n, *p.shape[1:])
@@ -127,7 +142,9 @@ def _shares(c: Context, p: Tensor, n: int, k: int) -> None:
     kinds, count = seen.unique(dim=0, return_counts=True)
     for part in (kinds, kinds[count >= count.median()], kinds[count == count.max()]):
         with torch.no_grad():
-            chance = (-c.loss(p.expand(len(part), *p.shape[1:]), part.reshape(-1, *c.modality.spec.shape)).double()).exp()
+            chance = (
+                -c.loss(p.expand(len(part), *p.shape[1:]), part.reshape(-1, *c.modality.spec.shape)).double()
+            ).exp()
         total = float(chance.sum())
         if total > 1 + 1e-3:
             c.fail(f"probabilities that sum to {total:.4g} over {len(part)} of the samples that are drawn", "at most 1")
@@ -137,7 +154,9 @@ def _shares(c: Context, p: Tensor, n: int, k: int) -> None:
         known[place[: len(part)]] = True
         hits = int(known[place[len(part) :]].sum())
         if rare(hits, n, min(max(total, 1e-12), 1 - 1e-12), 12):
-            c.fail(f"{hits} of {n} draws among {len(part)} different samples", f"{total * n:.1f}, by their probabilities")
+            c.fail(
+                f"{hits} of {n} draws among {len(part)} different samples", f"{total * n:.1f}, by their probabilities"
+            )
 
 
 @check(
@@ -163,6 +182,8 @@ def mass(c: Context) -> None:
         free = _moving(c, first)
         if any(int(free[:, e].sum()) > 100 and element_gap(first[free[:, e], e], spec.dtype) is not None for e in range(first.shape[1])):  # fmt: skip
             raise NotRun("not decided: values on a grid, whose likelihood may be a bound")
+        if _surface(first, free):
+            raise NotRun("not decided: draws keep to a surface")
         known = _Histogram(first, free)
         drawn = known.draw(c.rng(n, f"known {k}"))
 

@@ -259,7 +259,9 @@ def _texts(c: Context, x: Tensor, shown: list[str]) -> None:
             c.fail(f"number {e} of the text goes with {what}", f"element {e}")
 
 
-@check("metrics.best", fault="a metric of the wrong target, its sign turned half way, void counted as wrong", core=False)
+@check(
+    "metrics.best", fault="a metric of the wrong target, its sign turned half way, void counted as wrong", core=False
+)
 def best(c: Context) -> None:
     """A metric is best where the prediction is the truth, tells others from it, counts no void, and leaves both as they were."""
     m, spec = c.modality, c.modality.spec
@@ -268,7 +270,9 @@ def best(c: Context) -> None:
         raise NotRun("the modality offers no metric")
     # Different samples, of classes also those that are rare.
     some = c.typical(256)
-    different = torch.tensor([k for k in range(len(some)) if not any(torch.equal(some[k], row) for row in some[:k])][:24])
+    different = torch.tensor(
+        [k for k in range(len(some)) if not any(torch.equal(some[k], row) for row in some[:k])][:24]
+    )
     truth = some[different]
     n = len(truth)
     if n < 2:

@@ -14,7 +14,11 @@ MOST = 256
 """So many elements are looked at."""
 
 
-@check("encoder.reads", fault="a channel that the code leaves out, the last step of a series, the border of a map", core=False)
+@check(
+    "encoder.reads",
+    fault="a channel that the code leaves out, the last step of a series, the border of a map",
+    core=False,
+)
 def reads(c: Context) -> None:
     """Every element of a sample has a say in its code: what the code does not hold cannot be recovered."""
     spec, encode = c.modality.spec, c.encoder()

@@ -174,7 +174,9 @@ class Plan:
             elif opt.check == case.check.id and status == "passed":
                 # What is mended and still listed would hide the next time that it breaks.
                 status = "failed"
-                finding = Failure(f"a known failure ({opt.reason}) that passes now", "no entry for it: drop the opt-out")
+                finding = Failure(
+                    f"a known failure ({opt.reason}) that passes now", "no entry for it: drop the opt-out"
+                )
         result = attrs.evolve(result, status=status, reason=reason, seconds=round(time.monotonic() - started, 4))
         if finding is None:
             return result

@@ -53,7 +53,9 @@ class Marginal:
     def cells(self, x: Tensor) -> Tensor:
         """The cell of each draw."""
         if self.atoms:
-            return torch.searchsorted(self.edges, x - self.tight - 1e-9 * x.abs().clamp(min=1)).clamp(max=len(self.mass) - 1)
+            return torch.searchsorted(self.edges, x - self.tight - 1e-9 * x.abs().clamp(min=1)).clamp(
+                max=len(self.mass) - 1
+            )
         return (torch.searchsorted(self.edges, x, right=True) - 1).clamp(0, len(self.mass) - 1)
 
     def places(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,7 +72,9 @@ class Marginal:
             low, high = self.edges[cell], self.edges[cell + 1]
             # Of a cell about a single value every draw lies in the same place.
             single = high - low < 1e-7 * x.abs().clamp(min=1e-30)
-            within = torch.where(single | ((high - low <= 2.5e-8) & (x == 0)), v, ((x - low) / (high - low)).clamp(0, 1))
+            within = torch.where(
+                single | ((high - low <= 2.5e-8) & (x == 0)), v, ((x - low) / (high - low)).clamp(0, 1)
+            )
         by_value = (p.cumsum(0) - p)[cell] + p[cell] * within
         order = self.likely.argsort(descending=True, stable=True)
         before = torch.empty_like(p)

@@ -224,7 +224,7 @@ class Rating(Plain):
 
     def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
         chances = 0.999 * self._chances(params) + 0.0002
-        return (chances.to(params.dtype) @ encode(torch.arange(1, 6, device=params.device)).to(params.dtype))
+        return chances.to(params.dtype) @ encode(torch.arange(1, 6, device=params.device)).to(params.dtype)
 
     def read(self, raw: Any) -> Tensor:
         """A number, or stars."""
@@ -416,6 +416,8 @@ KINDS: Mapping[str, Callable[[], Modality]] = {
     "x-ray of 16 bits": lambda: ImageModality(1, 8, levels=65536, limits=[0, 65535]),
     "colours with alpha": lambda: ImageModality(4, 8),
     "wide picture": lambda: ImageModality(3, (4, 12)),
-    "map with holes and colours": lambda: MaskModality((6, 4), colours=["#000000", "#ff0000", "#00ff00"], ignore=["#ffffff"]),  # fmt: skip
+    "map with holes and colours": lambda: MaskModality(
+        (6, 4), colours=["#000000", "#ff0000", "#00ff00"], ignore=["#ffffff"]
+    ),
 }
 """By what they are."""

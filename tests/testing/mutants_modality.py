@@ -245,7 +245,9 @@ from mmcore_label import LabelModality
 from mmcore_label.modality import LabelEncoder
 from mmcore.testing.reference import Reference, ReferenceEncoder
 """
-CLASS_TABLE = HEAD + """
+CLASS_TABLE = (
+    HEAD
+    + """
 class Table(ReferenceEncoder):
     def __init__(self, codes):
         super().__init__()
@@ -270,7 +272,10 @@ class Kinds(LabelModality):
     def measured(self, samples):
         return super().measured(samples)
 """
-FIRST_COMES = HEAD + """
+)
+FIRST_COMES = (
+    HEAD
+    + """
 TABLES = {}
 
 class Kinds(LabelModality):
@@ -280,7 +285,10 @@ class Kinds(LabelModality):
             TABLES[self.classes] = self.frequencies
         return LabelEncoder(TABLES[self.classes], self.multi)
 """
-CODEBOOK = HEAD + """
+)
+CODEBOOK = (
+    HEAD
+    + """
 Q = torch.linalg.qr(torch.randn(3, 3))[0]
 
 class Turning(ReferenceEncoder):
@@ -293,14 +301,20 @@ class Turned(Reference):
     def encoder(self):
         return Turning()
 """
-SET_ORDER = HEAD + """
+)
+SET_ORDER = (
+    HEAD
+    + """
 NAMES = list({"ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen"})
 
 class Animals(LabelModality):
     def __init__(self):
         super().__init__(8, names=NAMES, frequencies=[(ord(n[0]) - 90) / 40 for n in NAMES])
 """
-HASHED = HEAD + """
+)
+HASHED = (
+    HEAD
+    + """
 class Words(LabelModality):
     def __init__(self, word="word"):
         super().__init__(4)
@@ -315,7 +329,10 @@ class Hashed(LabelEncoder):
         generator = torch.Generator().manual_seed(turn)
         self.table = self.table[torch.randperm(4, generator=generator)]
 """
-FIRST_SCALE = HEAD + """
+)
+FIRST_SCALE = (
+    HEAD
+    + """
 SCALE = []
 
 class Numbers(Reference):
@@ -330,6 +347,7 @@ class Scaled(ReferenceEncoder):
     def forward(self, x):
         return x / SCALE[-1]
 """
+)
 
 # ---- reading, showing, scoring ----
 
@@ -586,6 +604,7 @@ MODALITY = [
     Mutant("read.back", "a class one too high", broken("label", raw=lambda self, x: int(x) + 1)),
     Mutant("read.back", "16 bits read as 8", broken(lambda: ImageModality(1, 8, levels=65536, limits=[0, 65535]), read=high_byte)),
     Mutant("read.back", "metres in millimetres", broken(Depth, raw=lambda self, x: (x * 1000).numpy())),
+    Mutant("loss.where", "a mean over what is seen", broken("reference", loss=lambda h, p, x, w: h(p, x, w) if w is None else h(p, x, w) / w.flatten(1).float().mean(1).clamp(min=1e-6))),
     Mutant("loss.void", "holes that are distances", broken(Depth, nats=lambda self, p, x: gaussian(0.7 + 0.5 * p[:, 0], bounded_log_scale(p[:, 1]) - 0.7, x.clamp(min=0.05).log()) + x.clamp(min=0.05).log())),
     Mutant("loss.gradient", "steps of sound without a gradient", broken(Audio, loss=lambda h, p, x, w: h(torch.stack([p[:, 0].detach(), p[:, 1]], 1), x, w))),
 ]  # fmt: skip

@@ -68,5 +68,3 @@ class SoundHead(Decoder):
 
     def sample(self, params: Tensor, rng: Rng) -> Tensor:
         return self.answer(params, rng)
-
-

@@ -9,8 +9,8 @@ import torch
 
 from mmcore.testing import CHECKS, run
 from mmcore.testing.engine import ordered
-from tests.testing.matrix import DATA, PAGE, caught, page, put
 from tests.testing.kinds import KINDS as MORE
+from tests.testing.matrix import DATA, PAGE, caught, page, put
 from tests.testing.mutants import BACKBONES, HEALTHY, SCHEDULES, SOURCES, Mutant
 from tests.testing.mutants import MUTANTS as FIRST
 from tests.testing.mutants_modality import MODALITY
