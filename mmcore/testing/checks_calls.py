@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mmcore.errors import RequestError
 from mmcore.modality.base import Modality
 from mmcore.rng import Rng
 from mmcore.testing.check import NotRun, check
@@ -112,7 +113,8 @@ def grows(c: Context) -> None:
         done += 1
         for call in calls.values():
             call((x.clone() if not x.is_floating_point() else x.roll(done, 0)), p.roll(done, 0))
-        m.read(raws[done % 2])
+        with contextlib.suppress(RequestError):
+            m.read(raws[done % 2])
         m.typical(2, done)
 
     for _ in range(3):
@@ -166,7 +168,7 @@ def _weight(roots: list[Any]) -> int:
             count += len(one)
             todo.extend(one)
         elif hasattr(one, "cache_info") and callable(one.cache_info):
-            count += one.cache_info().currsize
+            count += getattr(one.cache_info(), "currsize", 0)
             todo.append(getattr(one, "__wrapped__", None))
         elif isinstance(one, types.FunctionType):
             todo.extend(cell.cell_contents for cell in one.__closure__ or () if _filled(cell))
@@ -225,14 +227,14 @@ def instances(c: Context) -> None:
 def _twins_are_right(c: Context, twins: list[Modality]) -> None:
     """Codes of a second modality have the variance that the first one's have: it reads no table of the first."""
     x = c.modality.typical(4000, c.seed)
-    if not 0.7 < float(c.encoder()(c.cast(x)).double().var(0).mean()) < 1.4:
+    if not 0.7 < float(c.encoder()(c.cast(x)).detach().double().var(0).mean()) < 1.4:
         return
     for twin in twins:
         if twin.discrete != c.modality.discrete or twin.spec.dtype != c.modality.spec.dtype:
             continue
         if twin.spec.dtype.is_floating_point:
             continue
-        code = twin.encoder().to(c.device, c.dtype)(c.cast(twin.typical(4000, c.seed))).double()
+        code = twin.encoder().to(c.device, c.dtype)(c.cast(twin.typical(4000, c.seed))).detach().double()
         found = float((code - code.mean(0)).square().mean())
         if not 0.6 < found < 1.6:
             c.fail(f"codes of a second modality, made with {twin.arguments[1]!r}, of variance {found:.3g}", "about 1")

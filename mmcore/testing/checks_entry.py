@@ -109,7 +109,10 @@ def typical(c: Context) -> None:
     m = c.modality
     for n in (1, 7):
         torch.manual_seed(n)
+        state = torch.get_rng_state()
         x = m.typical(n, c.seed)
+        if not torch.equal(torch.get_rng_state(), state):
+            c.fail("torch's global generator drawn from, or seeded", "left alone")
         try:
             m.spec.check(x, "typical")
         except RequestError as error:

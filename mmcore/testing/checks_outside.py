@@ -138,7 +138,7 @@ def files(c: Context) -> None:
             except RequestError:
                 continue
             again = m.show(x)
-            if again.mode != shown.mode or again.size != shown.size:
+            if not isinstance(again, Image.Image) or again.mode != shown.mode or again.size != shown.size:
                 continue
             compared += 1
             back = np.asarray(again)

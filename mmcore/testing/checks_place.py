@@ -19,6 +19,7 @@ MOST = 256
     fault="a channel that the code leaves out, the last step of a series, the border of a map",
     core=False,
 )
+@torch.no_grad()
 def reads(c: Context) -> None:
     """Every element of a sample has a say in its code: what the code does not hold cannot be recovered."""
     spec, encode = c.modality.spec, c.encoder()
@@ -103,6 +104,7 @@ def _judge(c: Context, what: str, answers: list[tuple[tuple[int, ...], Tensor]])
 
 
 @check("encoder.place", fault="a code whose height and width are exchanged, or that is upside down", core=False)
+@torch.no_grad()
 def place(c: Context) -> None:
     """A code that has the sample's axes has its places: what changes in one place changes the code there, if it is local at all."""
     own, other = _axes(c)
@@ -119,6 +121,7 @@ def place(c: Context) -> None:
 
 
 @check("decoder.place", fault="a head whose map is transposed or upside down against its features", core=False)
+@torch.no_grad()
 def decoder_place(c: Context) -> None:
     """A head that is local has its features' places: a change of the features in one place changes the expected code there."""
     _, grid = _axes(c)

@@ -83,6 +83,7 @@ def half(c: Context) -> None:
         "parameters": (c.decoder()(features.to(c.dtype), t), whole.decoder()(features, t)),
     }
     for name, (got, want) in pairs.items():
+        got, want = got.detach(), want.detach()
         if got.dtype != c.dtype:
             c.fail(f"{name} in {got.dtype}", f"{c.dtype}")
         # What is large, such as the code of a rare class, rounds by its size.

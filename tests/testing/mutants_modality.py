@@ -192,6 +192,12 @@ def kept_typical(self: Any, n: int, seed: int) -> Tensor:
     return TYPICAL.setdefault((n, seed), Reference.typical(self, n, seed))
 
 
+def reseeding_typical(self: Any, n: int, seed: int) -> Tensor:
+    """By the seed alone, which the user's own numbers then follow too."""
+    torch.manual_seed(seed)
+    return torch.randn(n, 3)
+
+
 def logging_loss(self: Any) -> Callable[..., Tensor]:
     """All losses are kept, for a plot some day."""
     healthy, log = Reference.loss(self), []
@@ -551,6 +557,7 @@ MODALITY = [
     Mutant("state.history", "a loss by its running mean", lambda folder: _own_loss(Reference, running_scale)(3)),
     Mutant("state.history", "a text with a number of its own", broken("reference", show=numbered_show)),
     Mutant("state.history", "typical samples given away twice", broken("reference", typical=kept_typical)),
+    Mutant("spec.typical", "the global generator seeded", broken("reference", typical=reseeding_typical)),
     Mutant("state.grows", "all losses kept", lambda folder: _own_loss(Reference, logging_loss)(3)),
     Mutant("state.grows", "all that was read kept", broken("reference", read=remembering_read)),
     Mutant("state.grows", "all scores kept", broken("image", metrics=counted_metric)),
