@@ -1,13 +1,8 @@
 """What a plugin answers, against what else it says: raw values, points, parts that are known, and itself made anew."""
 
-import inspect
 import json
 import math
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +18,7 @@ from mmcore.rng import Rng
 from mmcore.testing.check import NotRun, check
 from mmcore.testing.checks_loss import element_gap, is_sum
 from mmcore.testing.context import SPACES, WIDTH, Context
-from mmcore.testing.snippet import maker
+from mmcore.testing.made import again, answers_of
 from mmcore.testing.statistics import heavy, mean_bound, sigmas
 from mmcore.testing.strategies import limits
 
@@ -37,7 +32,7 @@ def back(c: Context) -> None:
     m, x = c.modality, c.modality.typical(8, c.seed)
     low, high = limits(m.spec)
     ranged = m.spec.low is not None and m.spec.high is not None
-    near = 0.02 * (high - low) if ranged else 1e-3 * max(1.0, float(x.double().abs().max()))
+    loose = 0.02 * (high - low) if ranged else 1e-3 * max(1.0, float(x.double().abs().max()))
     for row in x:
         kept = row.clone()
         raw = m.raw(row)
@@ -51,6 +46,8 @@ def back(c: Context) -> None:
             c.fail(f"a raw value that read refuses: {error}", "one that it reads back", code="print(modality.read(modality.raw(x)))", x=row)  # fmt: skip
         if found.shape != row.shape or found.dtype != row.dtype:
             c.fail(f"read back as {tuple(found.shape)} in {found.dtype}", f"{tuple(row.shape)} in {row.dtype}")
+        # A picture keeps as many levels as its pixels have.
+        near = min(loose, 1.01 * _step(raw) * (high - low)) if ranged else loose
         off = (found.double() - row.double()).abs()
         if off.numel() and float(off.max()) > (near if row.is_floating_point() else 0):
             c.fail(
@@ -59,6 +56,14 @@ def back(c: Context) -> None:
                 code="print(modality.read(modality.raw(x)) - x)",
                 x=row,
             )
+
+
+def _step(raw: Any) -> float:
+    """The distance of two levels of a picture or of whole numbers of few bits, over their range."""
+    deep = isinstance(raw, Image.Image) and raw.mode.startswith("I;16")
+    if isinstance(raw, np.ndarray) and raw.dtype.kind in "ui":
+        return 1 / (2 ** min(16, 8 * raw.dtype.itemsize) - 1)
+    return 1 / 65535 if deep else 1.0
 
 
 @check(
@@ -73,7 +78,8 @@ def central(c: Context) -> None:
     The tolerance, in nats, is of the mode. Of a loss that is no sum over elements the point must be as likely as the least
     likely draw, of a direction as half of the draws.
     """
-    n, rows = 2000, 4
+    n = 2000
+    rows = 16 if math.prod(c.modality.spec.shape) <= 4 else 4
     p = c.settled_params(rows)
     decoder = c.decoder()
     with torch.no_grad():
@@ -187,7 +193,7 @@ def measured(c: Context) -> None:
             if spec.dtype.is_floating_point and not spec.unit_norm
             else "measured gives nothing"
         )
-    twin = _again(m, **found)
+    twin = again(m, **found)
     x = c.cast(x)
     code = encoded(twin, twin.encoder().to(c.device, c.dtype), x).double().flatten(1)
     known = torch.ones_like(code) if (there := code_there(twin, x)) is None else there.flatten(1).double()
@@ -216,84 +222,22 @@ def _as_read(m: Modality, x: Tensor) -> Tensor:
         return x
 
 
-def _again(m: Modality, **more: Any) -> Modality:
-    """The same modality made anew, with these options in place of its own."""
-    args, options = m.arguments
-    if not more:
-        return type(m)(*args, **options)
-    own = inspect.signature(type(m)).bind_partial(*args).arguments
-    return type(m)(**{**own, **options, **more})
-
-
-def _answers(m: Modality, x: Tensor, params: Tensor, decoder: Any, seed: int) -> dict[str, Tensor]:
-    """Whatever depends on what was drawn while the modality was made."""
-    with torch.no_grad():
-        encode = m.encoder()
-        return {
-            "codes": encoded(m, encode, x),
-            "losses": nats(m, m.loss(), params, x),
-            "expected codes": m.expected_code(params, encode, decoder),
-            "points": decoder.point(params),
-            "draws": decoder.sample(params, Rng.for_rows(seed, len(x))),
-        }
-
-
 @check(
     "state.made",
-    fault="a codebook drawn from the global generator as the modality is made, or as its module is imported",
+    fault="a codebook drawn from the global generator as the modality is made",
     core=False,
     tolerance=1e-5,
 )
 def made(c: Context) -> None:
-    """Made again, with other global random numbers, it gives the same codes, losses, points and draws.
-
-    In this process, and but for the quick profile in a new one.
-    """
+    """Made again, with other global random numbers, it gives the same codes, losses, points and draws."""
     x, params = c.typical(6), c.params(6)
     torch.manual_seed(c.seed + 11)
-    want = _answers(c.modality, x, params, c.modality.decoder(WIDTH, SPACES[1]), c.seed)
+    want = answers_of(c.modality, x, params, c.modality.decoder(WIDTH, SPACES[1]), c.seed)
     torch.manual_seed(c.seed + 12)
-    twin = _again(c.modality)
-    for what, got in _answers(twin, x, params, twin.decoder(WIDTH, SPACES[1]), c.seed).items():
+    twin = again(c.modality)
+    for what, got in answers_of(twin, x, params, twin.decoder(WIDTH, SPACES[1]), c.seed).items():
         c.same(got, want[what], f"{what} of the modality made again")
-    own = maker(c.thing, "modality")
-    # Another process takes as long as ten checks.
-    if own is None or c.profile.name == "quick":
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        given, answer = Path(folder) / "given.pt", Path(folder) / "answer.pt"
-        torch.save({"x": x, "params": params, "seed": c.seed}, given)
-        code = CHILD.format(
-            path=json.dumps(sys.path),
-            imports="\n".join(own[0]),
-            lines="\n".join(own[1]),
-            given=str(given),
-            answer=str(answer),
-            seed=c.seed + 13,
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise NotRun(f"it could not be made in another process: {last}"[:300])
-        there = torch.load(answer, weights_only=True)
-    for what, got in there.items():
-        c.same(got, want[what], f"{what} in another process")
 
-
-CHILD = """
-import json, sys
-sys.path[:] = json.loads({path!r})
-import torch
-torch.set_num_threads(1)
-torch.manual_seed({seed})
-{imports}
-{lines}
-from mmcore.testing.checks_answers import _answers
-from mmcore.testing.context import SPACES, WIDTH
-given = torch.load({given!r}, weights_only=True)
-decoder = modality.decoder(WIDTH, SPACES[1])
-torch.save(_answers(modality, given["x"], given["params"], decoder, given["seed"]), {answer!r})
-"""
 
 MISPLACED = ("same device", "expected device", "on cpu", "device cpu", "different device")
 

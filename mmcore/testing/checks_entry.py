@@ -109,7 +109,10 @@ def typical(c: Context) -> None:
     m = c.modality
     for n in (1, 7):
         torch.manual_seed(n)
+        state = torch.get_rng_state()
         x = m.typical(n, c.seed)
+        if not torch.equal(torch.get_rng_state(), state):
+            c.fail("torch's global generator drawn from, or seeded", "left alone")
         try:
             m.spec.check(x, "typical")
         except RequestError as error:
@@ -127,6 +130,7 @@ FORMS: dict[str, Callable[[Any, Tensor], Any]] = {
     "an array": lambda m, x: x.numpy(),
     "a list or a number": lambda m, x: x.tolist(),
     "what show gives": lambda m, x: m.show(x),
+    "what raw gives": lambda m, x: m.raw(x),
 }
 
 
@@ -152,7 +156,7 @@ def _form(c: Context, x: Tensor) -> tuple[str, str]:
 
 @check("read.round_trip", fault="a read that scales twice, flips an axis or loses the dtype", core=False)
 def round_trip(c: Context) -> None:
-    """`read` takes samples back: as tensors, arrays, lists or numbers, or as `show` gives them."""
+    """`read` takes samples back: as tensors, arrays, lists or numbers, or as `show` or `raw` gives them."""
     form, wrong = _form(c, c.modality.typical(8, c.seed))
     if not form:
         c.fail(wrong, "one form of raw value that reads back to the sample")

@@ -92,6 +92,22 @@ def where(c: Context) -> None:
         c.same(c.loss(p, mixed, seen), c.loss(p, x, seen), "the loss after hidden values changed", params=p, x=x, other=other, where=seen, code="loss = modality.loss()\nprint(loss(params, torch.where(where, x, other), where) - loss(params, x, where))")  # fmt: skip
 
     c.forall(body, x=samples(c.modality.spec), other=samples(c.modality.spec), seed=SEEDS)
+    _no_average(c)
+
+
+def _no_average(c: Context) -> None:
+    """Fail where a part's loss is the mean of its elements' losses, each asked for alone, in place of their sum."""
+    x, p = c.typical(3), c.params(3)
+    size = x[0].numel()
+    if not 2 <= size <= 64:
+        return
+    alone = torch.eye(size, dtype=torch.bool, device=c.device).reshape(size, 1, *x.shape[1:]).expand(size, *x.shape)
+    each = torch.stack([c.loss(p, x, only) for only in alone])
+    half = torch.arange(size, device=c.device) % 2 == 0
+    found = c.loss(p, x, half.reshape(x.shape[1:]).expand(x.shape))
+    total, count = each[half].sum(0), int(half.sum())
+    if count > 1 and torch.allclose(found, total / count, rtol=1e-3) and not torch.allclose(found, total, rtol=1e-2):
+        c.fail(f"a loss of {count} elements that is the mean of theirs, {float(found[0]):.4g}", f"their sum, {float(total[0]):.4g}")  # fmt: skip
 
 
 @check(
@@ -186,6 +202,36 @@ def element_gap(x: Tensor, dtype: torch.dtype) -> float | None:
     off = (gaps - gap * (gaps / gap).round()).abs()
     # Numbers that keep to nothing are off by a quarter on average.
     return gap if gap > 8 * rounding and float(off[gaps < 50 * gap].max()) < 0.02 * gap + 4 * rounding else None
+
+
+LEVELS = 4096
+"""Of more levels a density is as good as probabilities."""
+
+
+@check(
+    "loss.levels",
+    fault="a density of values that are rounded, such as a Gaussian of pixels without dequantisation",
+    core=False,
+    dtypes=("float64",),
+    tolerance=0.02,
+)
+def levels(c: Context) -> None:
+    """Where data have levels, such as a pixel's 256, no parameters make one of them more than certain: no loss is below 0.
+
+    A density would be rewarded without end for a narrow peak at a level. The tolerance is in nats per element.
+    """
+    grid = _grid(c)
+    if grid is None or len(grid) > LEVELS:
+        raise NotRun("data are no levels between two limits")
+    x = c.typical(4)
+    fitted = c.params_at(0.1, c.seed, 4).requires_grad_()
+    descend(fitted, lambda p: c.loss(p, x).mean(), steps=300, lr=0.1)
+    nats = float(c.loss(fitted.detach(), x).min()) / max(1, x[0].numel())
+    if nats < -c.tolerance:
+        c.fail(
+            f"a loss of {nats:.3g} nats per element of a sample of {len(grid)} levels",
+            "at least 0, as of every probability",
+        )
 
 
 @check(

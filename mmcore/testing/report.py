@@ -12,7 +12,8 @@ from mmcore.plugins import GROUP
 from mmcore.testing.check import Check
 from mmcore.testing.optouts import OptOuts
 
-STATUSES = ("passed", "failed", "not run", "unsupported", "known failure")
+STATUSES = ("passed", "failed", "not run", "unsupported", "known failure", "kit error")
+FULL, SUBSTANTIAL, NONE = "full", "substantial", "none"
 CONFORMANT, EXCEPTIONS, FAILED, INCOMPLETE = "conformant", "conformant with exceptions", "failed", "incomplete"
 
 
@@ -110,14 +111,26 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """``conformant``, ``conformant with exceptions``, ``failed``, or ``incomplete`` where only some checks were asked for."""
+        """``conformant``, ``conformant with exceptions``, ``failed``, or ``incomplete`` where only some checks were asked for, or the kit itself failed."""
         required = [r for r in self.failures if r.check.level == "required"]
         # Nothing that was never put to the test can pass.
         if required or self.executed == 0:
             return FAILED
-        if len(self.results) < self.planned:
+        if len(self.results) < self.planned or self.counts["kit error"]:
             return INCOMPLETE
         return EXCEPTIONS if self.opt_outs.all() or self.failures else CONFORMANT
+
+    @property
+    def tier(self) -> str:
+        """``full`` where every required check that ran passed, ``substantial`` where all core ones did and four fifths of the rest, else ``none``.
+
+        What is excused counts as not passed.
+        """
+        counted = [r for r in self.results if r.check.level == "required" and r.status not in ("not run", "kit error")]
+        core, rest = ([r.status == "passed" for r in counted if r.check.core == own] for own in (True, False))
+        if not core or not all(core):
+            return NONE
+        return FULL if all(rest) else SUBSTANTIAL if 5 * sum(rest) >= 4 * len(rest) else NONE
 
     def summary(self) -> str:
         """The verdict with its counts, in one line."""
@@ -138,6 +151,7 @@ class Report:
             "tolerances": {r.id: r.tolerance for r in self.results if r.tolerance is not None},
             "opt_outs": json.loads(json.dumps(attrs.asdict(self.opt_outs))),
             "verdict": self.verdict,
+            "tier": self.tier,
             "planned": self.planned,
             "required_executed": self.executed,
             "counts": self.counts,

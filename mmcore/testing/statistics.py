@@ -39,3 +39,24 @@ def sigmas(comparisons: int = 1) -> float:
 def of_draws(count: int, draws: Tensor) -> Tensor:
     """How far the mean of ``count`` draws may be from the true one, by the deviation of ``draws (n, m)``: ``(m,)``; 0 for a count of 0, of an exact mean."""
     return sigmas(draws.shape[1]) * draws.std(0) / count**0.5 if count else torch.zeros_like(draws[0])
+
+
+def legendre(u: Tensor) -> Tensor:
+    """The first four Legendre polynomials on 0 … 1, ``(..., 4)``: of mean 0 and variance 1 where ``u`` is uniform.
+
+    Their means tell apart places, widths, skews and tails (Neyman's smooth test, 1937).
+    """
+    z = 2 * u - 1
+    p2, p3 = (3 * z**2 - 1) / 2, (5 * z**3 - 3 * z) / 2
+    p4 = (35 * z**4 - 30 * z**2 + 3) / 8
+    return torch.stack([z * 3**0.5, p2 * 5**0.5, p3 * 7**0.5, p4 * 3.0], dim=-1)
+
+
+def rare(count: int, n: int, p: float, comparisons: int = 1) -> bool:
+    """Whether ``count`` of ``n`` is one of ``comparisons`` that chance, of probability ``p`` each, does not reach but once in ``1 / ALPHA``.
+
+    By Chernoff's bound, on either side.
+    """
+    q = count / n
+    divergence = (q * math.log(q / p) if q else 0.0) + ((1 - q) * math.log((1 - q) / (1 - p)) if q < 1 else 0.0)
+    return n * divergence > math.log(2 * comparisons / ALPHA)

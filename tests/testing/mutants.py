@@ -89,7 +89,7 @@ class WrappedDecoder(Wrapped, Decoder):
         return self._call("sample", params, rng)
 
 
-def broken(healthy: str, **changes: Any) -> Callable[[Path], Modality]:
+def broken(healthy: str | Callable[[], Modality], **changes: Any) -> Callable[[Path], Modality]:
     """A healthy modality's class with one part or method changed.
 
     ``encode(module, x)``, ``forward``, ``point`` and ``sample(module, ...)`` change what the encoder or decoder
@@ -98,7 +98,7 @@ def broken(healthy: str, **changes: Any) -> Callable[[Path], Modality]:
     """
 
     def make(_: Path) -> Modality:
-        base = HEALTHY[healthy]()
+        base = HEALTHY[healthy]() if isinstance(healthy, str) else healthy()
         cls: Any = type(base)
         own = dict(changes)
         encode, loss, prepare = own.pop("encode", None), own.pop("loss", None), own.pop("prepare", None)

@@ -1,0 +1,70 @@
+"""The plugin in a process of its own: what does not survive a saved model that is loaded elsewhere."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from mmcore.testing.check import NotRun, check
+from mmcore.testing.context import SPACES, WIDTH, Context
+from mmcore.testing.made import answers_of
+from mmcore.testing.snippet import maker
+
+CHILD = """
+import json, sys
+sys.path[:] = json.loads({path!r})
+import torch
+torch.set_num_threads(1)
+torch.manual_seed({seed})
+{imports}
+{lines}
+from mmcore.space import Space
+from mmcore.testing.made import answers_of, others
+WIDTH, SPACE = {width}, Space({space})
+given = torch.load({given!r}, weights_only=True)
+others(modality)
+decoder = modality.decoder(WIDTH, SPACE)
+answers = answers_of(modality, given["x"], given["params"], decoder, given["seed"])
+answers["typical samples"] = modality.typical(4, given["seed"])
+{lines}
+again = answers_of(modality, given["x"], given["params"], modality.decoder(WIDTH, SPACE), given["seed"])
+answers.update((name + " of one made after others", value) for name, value in again.items())
+torch.save(answers, {answer!r})
+"""
+
+
+@check(
+    "state.process",
+    fault="a codebook drawn as a module is imported, classes numbered by a set's order, a table of the class made by whoever comes first",
+    core=False,
+    tolerance=1e-5,
+)
+def process(c: Context) -> None:
+    """In a new process it gives the same codes, losses, points and draws, whatever was drawn, imported or made there before.
+
+    There the global generators and the order of sets are others, and modalities with other options are made first.
+    """
+    own = maker(c.thing, "modality")
+    if own is None:
+        raise NotRun("it cannot be made by name in another process")
+    x, params = c.typical(6), c.params(6)
+    want = answers_of(c.modality, x, params, c.modality.decoder(WIDTH, SPACES[1]), c.seed)
+    want["typical samples"] = c.modality.typical(4, c.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        given, answer = Path(folder) / "given.pt", Path(folder) / "answer.pt"
+        torch.save({"x": x, "params": params, "seed": c.seed}, given)
+        code = CHILD.format(path=json.dumps(sys.path), imports="\n".join(own[0]), lines="\n".join(own[1]), given=str(given), answer=str(answer), seed=c.seed + 13, width=WIDTH, space=tuple(SPACES[1].shape))  # fmt: skip
+        # Another order of sets than here, where it may be any.
+        before = os.environ.get("PYTHONHASHSEED", "random")
+        environment = {**os.environ, "PYTHONHASHSEED": "1" if before != "1" else "2"}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300, env=environment)  # fmt: skip
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise NotRun(f"it could not be made in another process: {last}"[:300])
+        there = torch.load(answer, weights_only=True)
+    for name, got in there.items():
+        c.same(got, want[name.removesuffix(" of one made after others")], f"{name} in another process")
