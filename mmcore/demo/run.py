@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from mmcore import files as door
 from mmcore.config import files
 from mmcore.config.resolve import configured
 from mmcore.data import Table
@@ -21,7 +22,7 @@ from mmcore.model.compose import compose
 from mmcore.model.joint import JointModel
 from mmcore.model.roles import RoleMix
 from mmcore.plugins import Registry
-from mmcore.runs.run import CONFIG, replace_file
+from mmcore.runs.run import CONFIG
 from mmcore.sampling.ask import sample
 from mmcore.store.folder import check_free, is_run
 from mmcore.training import TrainOptions, fit
@@ -130,7 +131,7 @@ def run(
     options = {"steps": steps or TRAINING.steps, "seed": seed, "device": device}
     fitting = time.monotonic()
     fit(model, train, out=out, options=TRAINING, replace=True, **options)
-    replace_file(out / CONFIG, files.text(setup.recorded()).encode())
+    door.write(out / CONFIG, files.text(setup.recorded()).encode())
     fitting = time.monotonic() - fitting
     _say("fitting the judge")
     judge = Judge.fit(train.rows.values["image"], train.rows.values["label"])
@@ -161,7 +162,7 @@ def run(
     pictures.write(out, answers, test.rows.values)
     comparison = _compare(registry, model, train, test, judge, figures, options, out) if compare else None
     figures["seconds"] = round(time.monotonic() - started, 1)
-    (out / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n")
+    door.write(out / "metrics.json", (json.dumps(figures, indent=2) + "\n").encode())
     page = report.write(out, figures, comparison)
     for name, value in figures.items():
         print(f"{name:>32}  {value:.4f}" if isinstance(value, float) else f"{name:>32}  {value}")
@@ -207,7 +208,7 @@ def _compare(
     table["joint"] = {name: figures[name] for name in table["image only"]}
     for name, model in (("image only", alone), ("joint", joint)):
         table[name]["parameters"] = _size(model)
-    (out / "comparison.json").write_text(json.dumps(table, indent=2) + "\n")
+    door.write(out / "comparison.json", (json.dumps(table, indent=2) + "\n").encode())
     return table
 
 

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import save as to_bytes
 from torch import nn
 
+from mmcore import files
 from mmcore._version import __version__
 from mmcore.errors import MmcoreError, RequestError
 from mmcore.hooks import DISTRIBUTION, REGISTERED
@@ -112,18 +113,15 @@ def save(model: JointModel, folder: str | Path, *, tensors: Mapping[str, torch.T
     if model.configuration is not None:
         config["configuration"] = model.configuration
     # What says that the folder is a model's comes first, for whoever is cut off here and saves again.
-    files = {
+    contents = {
         "config.json": (json.dumps(config, indent=2) + "\n").encode(),
         "model.safetensors": to_bytes(tensors),
         "README.md": _card(model, config).encode(),
     }
-    _check_own(folder, files)
+    _check_own(folder, contents)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, data in files.items():
-            aside = folder / f".aside-{name}"
-            aside.write_bytes(data)
-            aside.replace(folder / name)
+        for name, data in contents.items():
+            files.write(folder / name, data)
     except OSError as error:
         raise MmcoreError(f"save: {folder} cannot be written: {error.strerror or error}") from error
     return folder
