@@ -174,6 +174,7 @@ class _File:
 
     def __init__(self, file: Any, path: str, watch: Watch) -> None:
         self._file, self._path, self._watch, self._over = file, path, watch, False
+        self._kept = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
@@ -199,6 +200,7 @@ class _File:
             self._file.flush()
             self._watch.happened("half", self._watch.names[-1])
             os.kill(os.getpid(), signal.SIGKILL)
+        self._kept = True
         return self._file.write(data)
 
     def writelines(self, lines: Any) -> None:
@@ -206,15 +208,16 @@ class _File:
             self.write(line)
 
     def flush(self) -> None:
-        self._watch.point("flush", self._path)
+        self._watch.point("flush", self._path, grows=self._kept)
         self._file.flush()
+        self._kept = False
 
     def close(self) -> None:
         if self._over:
             return
         self._over = True
         try:
-            self._watch.point("close", self._path)
+            self._watch.point("close", self._path, grows=self._kept)
         finally:
             self._file.close()
 

@@ -114,7 +114,7 @@ def train(
     sampling = config.sampling.how()
     validation = _held_out(setup) if config.training.validate_every else None
     model = setup.model()
-    written = files.text(setup.recorded()).encode()
+    written = recorded(setup)
     first = int(os.environ.get("RANK", "0")) == 0
 
     def keep(state: TrainState, report: StepReport) -> None:
@@ -163,7 +163,37 @@ def _check_folder(folder: Path, *, resume: bool, replace: bool) -> None:
                 f"training: {path} is there, where a run would write its own, and nothing says that a run has left it; choose another "
                 "folder, or move the file away"
             )
+    check_own(folder)
     report.check_own(folder)
+
+
+_BEGINS = "# What a run of mmcore was made by, with every default stated.\n"
+"""The first line of a configuration that a run has written."""
+
+
+def recorded(setup: Setup) -> bytes:
+    """A configuration as the run keeps it."""
+    return f"{_BEGINS}{files.text(setup.recorded())}".encode()
+
+
+def check_own(folder: Path) -> None:
+    """Refuse to overwrite a configuration that no run has written, such as the user's own beside a run that was begun in Python.
+
+    Raises:
+        RequestError: there is one.
+    """
+    path = folder / CONFIG
+    try:
+        with door.opened(path) as file:
+            found = file.read(len(_BEGINS))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise RequestError(f"training: {path} cannot be read: {error.strerror or error}") from error
+    if not _BEGINS.encode().startswith(found):
+        raise RequestError(
+            f"training: {path} is there, and no run has written it; choose another folder, or move the file away"
+        )
 
 
 def _held_out(setup: Setup) -> Dataset:
