@@ -99,10 +99,15 @@ def own_folder(samples: Path) -> Iterator[Path]:
         samples: of a run, in which it is.
 
     Raises:
+        RequestError: that is a link.
         OSError: it cannot be made.
     """
+    if samples.is_symlink():
+        raise RequestError(f"{samples} is a link, and nothing is written outside of the run; name a folder by --out")
     for number in count(1):
         asked = samples / f"asked-{number}"
+        if asked.is_symlink() or (asked.exists() and not asked.is_dir()):
+            continue
         asked.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             try:

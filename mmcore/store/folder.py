@@ -80,9 +80,13 @@ def check_free(out: Path, *, resume: bool = False, replace: bool = False) -> Non
         other = [] if ours else [*found]
         other += [out / RECORD] if _there(out / RECORD) and not _recorded(out) else []
         other += [path for part in _PARTS[1:] if _there(path := out / part) and not path.is_dir()]
-        linked = [out / part for part in _PARTS[1:] if replace and (out / part).is_symlink()]
+        linked = [out / part for part in _PARTS[1:] if (out / part).is_symlink()]
     except OSError as error:
         raise RequestError(f"training: the folder {out} cannot be read: {error.strerror or error}") from error
+    if linked and (resume or replace):
+        raise RequestError(
+            f"training: {linked[0]} is a link, and nothing is written or removed outside of the run; put the folder in its place, or choose another"
+        )
     if resume:
         if not checkpoints:
             raise RequestError(
@@ -93,10 +97,6 @@ def check_free(out: Path, *, resume: bool = False, replace: bool = False) -> Non
         raise RequestError(
             f"training: {other[0]} is there, where a run would write its own, and nothing says that a run has left it ({out} has neither a "
             f"{RECORD} of a run nor a whole checkpoint); choose another folder, or move the file away"
-        )
-    if linked:
-        raise RequestError(
-            f"training: {linked[0]} is a link, and nothing is removed outside of the run; remove the link, or choose another folder"
         )
     if replace:
         return

@@ -134,12 +134,16 @@ def _check_own(folder: Path, names: Iterable[str]) -> None:
         RequestError: naming a file.
     """
     found = [folder / name for name in names if os.path.lexists(folder / name)]
-    try:
-        own = "backbone" in read_json(folder / "config.json") if found else True
-    except DamagedError:
-        own = False
-    if not own:
+    # Where nothing is replaced in one go, the new one may be all that is left of a save that was cut off.
+    if found and not any(_is_model(folder / f"{aside}config.json") for aside in ("", files.ASIDE)):
         raise RequestError(f"save: {found[0]} is there, and is none of a model of mmcore; name another folder")
+
+
+def _is_model(config: Path) -> bool:
+    try:
+        return "backbone" in read_json(config)
+    except DamagedError:
+        return False
 
 
 def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
