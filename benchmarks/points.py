@@ -53,6 +53,7 @@ class Watch:
     happened: Callable[[str, str], object]
     names: list[str] = attrs.field(factory=list)
     full: bool = False
+    refused: bool = False
     half: bool = False
     handling: bool = False
     _counts: Counter[str] = attrs.field(factory=Counter)
@@ -79,16 +80,20 @@ class Watch:
             action = self.plan.get(number)
             if action == "half":
                 self.half, action = what == "write", None if what == "write" else "kill"
-            if action:
+            if action and action != "full":
                 self.happened(action, name)
             if action == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             self.full |= action == "full"
+            refused = self.full and grows and what in GROWS
+            if refused and not self.refused:
+                self.happened("full", name)
+                self.refused = True
         finally:
             self._inside = False
         if action in _SIGNALS:
             os.kill(os.getpid(), _SIGNALS[action])
-        if self.full and grows and what in GROWS:
+        if refused:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), place)
 
     def begin(self, *, odd: bool = False) -> None:
