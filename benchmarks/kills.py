@@ -22,11 +22,14 @@ import re
 import signal
 import sys
 import tempfile
+import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import attrs
 import numpy as np
@@ -115,6 +118,8 @@ def carried_out(command: Command, folder: Path, plan: Plan, beside: Path, *, odd
             sys.stdout, sys.stderr = os.fdopen(1, "w"), Told(os.fdopen(2, "w"), watch)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            # What a pool of threads does after a fork is not known.
+            torch.set_num_threads(1)
             pictures.curves = _digest
             watch.begin(odd=odd)
             code = _main(command)
@@ -492,18 +497,21 @@ def warm(folder: Path) -> None:
     for found in pkgutil.walk_packages(mmcore.__path__, "mmcore."):
         if "templates" not in found.name and not found.name.endswith("__main__"):
             importlib.import_module(found.name)
-    kept, pictures.curves = pictures.curves, _digest
     (folder / "warm").mkdir()
     _rows(folder / "warm")
-    here = os.getcwd()
-    os.chdir(folder / "warm")
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            _main(["train", "c.toml"])
-            _main(["sample", "run"])
-    finally:
-        os.chdir(here)
-        pictures.curves = kept
+    threads, told = torch.get_num_threads(), io.StringIO()
+    with (
+        mock.patch.object(pictures, "curves", _digest),
+        mock.patch.object(sys, "argv", sys.argv),
+        mock.patch.object(threading, "excepthook", threading.excepthook),
+        warnings.catch_warnings(),
+        contextlib.chdir(folder / "warm"),
+        contextlib.redirect_stdout(told),
+        contextlib.redirect_stderr(told),
+    ):
+        done = [_main(["train", "c.toml"]), _main(["sample", "run"])]
+    torch.set_num_threads(threads)
+    assert done == [0, 0], told.getvalue()
 
 
 def _digest(lines: Sequence[Any]) -> bytes:

@@ -62,7 +62,7 @@ def test_what_a_stopped_process_left_is_used_again_and_what_another_writes_is_no
     begun, end = context.Event(), context.Event()
 
     def write() -> None:
-        part, file = files._aside(tmp_path / "a.txt")
+        _, file = files._aside(tmp_path / "a.txt")
         with file:
             file.write(b"torn")
             file.flush()

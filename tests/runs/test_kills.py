@@ -34,7 +34,7 @@ def trials(name: str, folder: Path, count: int, *, odd: bool = False, full: bool
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("train", 8), ("predict", 4), ("sample", 2), ("ask", 2), ("embed", 6), ("init", 2), ("plugin", 6)],
+    [("train", 6), ("predict", 3), ("sample", 1), ("ask", 2), ("embed", 4), ("init", 1), ("plugin", 3)],
 )
 def test_killed_work_goes_on_to_the_same_bytes(name: str, count: int, tmp_path: Path) -> None:
     found = trials(name, tmp_path / "home", count)
@@ -42,14 +42,14 @@ def test_killed_work_goes_on_to_the_same_bytes(name: str, count: int, tmp_path: 
     assert found.kills >= count
 
 
-@pytest.mark.parametrize(("name", "count"), [("train", 4), ("predict", 2), ("embed", 4)])
+@pytest.mark.parametrize(("name", "count"), [("train", 2), ("predict", 1), ("embed", 3)])
 def test_where_nothing_is_replaced_in_one_go_all_is_there_or_a_line_tells(
     name: str, count: int, tmp_path: Path
 ) -> None:
     trials(name, tmp_path / "home", count, odd=True)
 
 
-@pytest.mark.parametrize(("name", "count"), [("train", 3), ("predict", 2), ("embed", 3)])
+@pytest.mark.parametrize(("name", "count"), [("train", 2), ("predict", 1), ("embed", 2)])
 def test_a_full_disk_is_a_line_and_loses_nothing(name: str, count: int, tmp_path: Path) -> None:
     found = trials(name, tmp_path / "home", count, full=True)
     assert found.same == found.trials == count
@@ -64,10 +64,8 @@ def test_an_answer_that_was_cut_off_is_seen_to_be_and_its_folder_is_used_again(t
         (samples / f"asked-{number}").mkdir(parents=True)
         for name in names:
             (samples / f"asked-{number}" / name).write_text("")
-    with pytest.raises(
-        RequestError, match="whose writing was cut off; name another folder, or overwrite them by --force"
-    ):
-        (samples / "asked-3" / "samples.safetensors").write_text("")
+    (samples / "asked-3" / "samples.safetensors").write_text("")
+    with pytest.raises(RequestError, match=r"whose writing was cut off; name another folder, or .* by --force"):
         check_answers(samples / "asked-3", force=False)
     (samples / "asked-4").symlink_to(victim)
     with own_folder(samples) as first, own_folder(samples) as second:
@@ -92,22 +90,22 @@ def test_a_checkpoint_is_whole_where_folders_cannot_be_renamed(tmp_path: Path, m
         if Path(source).is_dir():
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         moved.append(Path(source).name)
-        if len(moved) == stop:
+        if len(moved) == stop[0]:
             raise KeyboardInterrupt
         kept(source, target)
 
     monkeypatch.setattr(os, "rename", refused)
-    stop, files = 0, {"state.json": {"a": 1}, "other.json": {"b": 2}}
+    stop, files = [0], {"state.json": {"a": 1}, "other.json": {"b": 2}}
     for step in range(3):
         store.write(tmp_path, step, files, keep=9)
         assert store.read(tmp_path / f"step-0000000{step}").files == files
     # Cut off in the midst, it is none, and is told of; the next one of this step takes its place.
-    for stop in (1, 2, 3):
+    for stop[0] in (1, 2, 3):
         moved.clear()
         with pytest.raises(KeyboardInterrupt):
             store.write(tmp_path, 3, files, keep=9)
         assert store.newest(tmp_path, lambda line: None).step == 2
-    stop = 0
+    stop[0] = 0
     store.write(tmp_path, 3, files, keep=9)
     assert store.newest(tmp_path, pytest.fail).step == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"step-0000000{step}" for step in range(4)]

@@ -175,7 +175,7 @@ def test_a_run_stopped_before_its_first_checkpoint_begins_anew(
 
     child = os.fork()
     if child == 0:
-        monkeypatch.setattr(store, "_put", killed)
+        monkeypatch.setattr(store.door, "create", killed)
         fit(registry, tmp_path / "run", steps=2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert is_run(tmp_path / "run")
