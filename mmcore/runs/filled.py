@@ -296,6 +296,8 @@ def _begun(folder: Path, question: Mapping[str, Any], columns: "_Columns", *, fo
             f"predict: {folder} holds predictions of another question ({_differs(before, question)}); name another folder, or replace them "
             "by --force"
         )
+    # Where the record was read beside its place, it is put there.
+    _keep(folder, question, columns, done)
     return done if table.exists() else fresh
 
 
