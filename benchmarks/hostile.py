@@ -447,7 +447,7 @@ def models(at: Path, rng: random.Random, outside: Path, model: Path) -> Case:
         os.truncate(weights, rng.choice((8, 100)) * 10**9)
     else:
         (folder / "samples").mkdir()
-        for name in ("samples.json", "samples.json.part", "samples.safetensors", "asked-1"):
+        for name in ("samples.json", ".aside-samples.json", "samples.safetensors", "asked-1"):
             (folder / "samples" / name).symlink_to(outside / "victim")
     return Case("model", what, ("sample", "m", "-n", "1", "--steps", "1", "--device", "cpu"))
 

@@ -1,15 +1,24 @@
-"""The one door by which files of data, models, runs and configurations are opened.
+"""The one door by which files of data, models, runs and configurations are opened, to read and to write.
 
 A file is opened once, and asked what it is by its descriptor: regular files alone are read, so that a pipe, a device, a socket or a folder
-is refused at once and nothing waits; and none is longer than its limit (``mmcore.limits``). What is refused is an ``OSError``,
-as what cannot be opened is. Importing this module imports no torch.
+is refused at once and nothing waits; and none is longer than its limit (``mmcore.limits``). What is written is never written through a
+link: a file is written beside its place (``.aside-NAME``) and renamed, or is opened as what it is. What is refused is an ``OSError``, as
+what cannot be opened is. Importing this module imports no torch.
 """
 
 import io
 import os
 import stat
+import threading
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # no such locks on this system
+    fcntl = None  # type: ignore[assignment]
 
 from mmcore.limits import Limit
 
@@ -110,3 +119,153 @@ def read(path: str | Path, limit: Limit, *, inside: Path | None = None) -> bytes
         if too_long := limit.excess(length):
             raise OSError(f"it has {too_long}")
         return file.read(length)
+
+
+# ---- to write ----
+
+ASIDE = ".aside-"
+"""How the name of a file begins that is being written."""
+_WRITING = threading.Lock()
+
+
+def write(path: str | Path, data: bytes, *, follow: bool = False, durable: bool = False) -> None:
+    """Write a file in one go: whoever reads it finds the old or the new one, whenever this is stopped. What it has left then is used again.
+
+    Args:
+        path: of it; folders that are missing are made. A link that lies there is replaced.
+        data: all of it.
+        follow: for a path that the user has named: a link is followed, and what is no regular file, such as a terminal, is written to.
+        durable: it is on the disk when this returns.
+
+    Raises:
+        OSError: it cannot be written; the old one is untouched.
+    """
+    path = Path(path)
+    if follow and os.path.exists(path):
+        if not path.is_file() and not path.is_dir():
+            with open(path, "wb") as file:
+                file.write(data)
+            return
+        path = Path(os.path.realpath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Locks of files tell processes apart, and not threads.
+    with _WRITING:
+        part, file = _aside(path)
+        try:
+            with file:
+                file.write(data)
+                file.flush()
+                if durable:
+                    os.fsync(file.fileno())
+                os.replace(part, path)
+        except BaseException:
+            with suppress(OSError):
+                part.unlink()
+            raise
+
+
+def _aside(path: Path) -> tuple[Path, BinaryIO]:
+    """A new file beside another, which no other process writes."""
+    for number in count(1):
+        part = path.with_name(f"{ASIDE}{path.name}" if number == 1 else f"{ASIDE}{number}-{path.name}")
+        while True:
+            try:
+                file = open(part, "xb")  # noqa: SIM115 - given to the caller
+            except FileExistsError:
+                if not _abandoned(part):
+                    break
+                continue
+            if _locked(file.fileno()) and _same(part, file.fileno()):
+                return part, file
+            file.close()
+    raise AssertionError("numbers do not end")
+
+
+def _abandoned(part: Path) -> bool:
+    """Remove what a stopped process has left, or a stranger has put there; whether it is gone."""
+    try:
+        found = os.open(part, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except FileNotFoundError:
+        return True
+    except OSError:  # a link, a folder, another user's
+        part.unlink()
+        return True
+    try:
+        # Held while it is removed: whoever has made it just now has not locked it yet, and takes another name.
+        if not _locked(found):
+            return False
+        if _same(part, found):
+            part.unlink()
+        return True
+    finally:
+        os.close(found)
+
+
+def _locked(descriptor: int) -> bool:
+    """Lock a file; whether no other process has it."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
+def _same(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def create(path: Path, data: bytes) -> None:
+    """Write a new file, which is on the disk when this returns.
+
+    Raises:
+        OSError: something is there, or it cannot be written.
+    """
+    with open(path, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def edited(path: Path) -> io.BufferedRandom:
+    """A regular file to read and write, made empty where it is missing.
+
+    Raises:
+        OSError: it is a link or no regular file, or cannot be opened.
+    """
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    found = os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0), 0o666)
+    if not stat.S_ISREG(os.fstat(found).st_mode):
+        os.close(found)
+        raise OSError("expected a file")
+    return os.fdopen(found, "r+b")
+
+
+def append(path: Path, data: bytes) -> None:
+    """Write at the end of a regular file.
+
+    Raises:
+        OSError: as :func:`edited`.
+    """
+    with edited(path) as file:
+        file.seek(0, os.SEEK_END)
+        file.write(data)
+
+
+def sync(path: Path) -> None:
+    """See to it that a file, or the names in a folder, are on the disk.
+
+    Raises:
+        OSError: they cannot be.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

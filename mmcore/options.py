@@ -74,10 +74,12 @@ def option(
         default: left out where the option must be given.
         rule: what it takes; anything by default.
         factory: makes a default.
-        converter: of what is given; it raises nothing, what it cannot convert it leaves for the rule.
+        converter: of what is given; it raises nothing, what it cannot convert it leaves for the rule. By default numbers of other libraries become
+            Python's, which every file can hold.
         decides: whether a run's result depends on it.
     """
     metadata = {"rule": rule, "decides": decides}
+    converter = converter or plain
     if factory is not None:
         return attrs.field(factory=factory, converter=converter, metadata=metadata)
     return attrs.field(default=default, converter=converter, metadata=metadata)
@@ -164,6 +166,32 @@ def one_of(*choices: Any) -> Rule:
     )
 
 
+def plain(value: Any) -> Any:
+    """A number as Python's own, in a list or tuple too; anything else as it is."""
+    if isinstance(value, bool) or type(value) in (int, float, str):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
+
+
+def several(values: Any) -> Any:
+    """Values as a tuple; what is no list stays as it is, for :data:`SEVERAL` or :func:`all_of`."""
+    return tuple(values) if isinstance(values, Sequence) and not isinstance(values, str | bytes) else values
+
+
+def instance(kind: type, what: str) -> Rule:
+    """An object of a class."""
+    return Rule(what, lambda value: isinstance(value, kind))
+
+
+def all_of(kind: type, what: str) -> Rule:
+    """A list of objects of a class."""
+    return Rule(what, lambda value: isinstance(value, tuple) and all(isinstance(one, kind) for one in value))
+
+
 def sides(size: Any) -> Any:
     """Height and width as a pair, where one number may stand for both; what is neither stays as it is, for :data:`SIDES`."""
     if isinstance(size, Integral) and not isinstance(size, bool):
@@ -190,6 +218,12 @@ def named(what: str) -> Rule:
     return Rule(f"a list of names of installed {what}, or of tables with such a name as kind and its options", holds)
 
 
+FLAG = one_of(True, False)
+SEVERAL = all_of(object, "a list of values")
+TABLE = Rule(
+    "a table of options by name",
+    lambda value: isinstance(value, Mapping) and all(isinstance(name, str) for name in value),
+)
 TEXT = Rule("a name", lambda value: isinstance(value, str) and value != "")
 SIDES = Rule(
     "a number of pixels, or [height, width]",

@@ -1,14 +1,19 @@
 """Options refuse what breaks their rules: all at once, each by its name, as data."""
 
+import json
 import pickle
+import re
 from typing import Any
 
 import attrs
+import numpy as np
 import pytest
 
 import mmcore
 from mmcore import OptionError, RequestError, RoleMix
+from mmcore.config import SamplingOptions
 from mmcore.data import DataOptions, LoaderOptions, SplitOptions
+from mmcore.data.options import ColumnOptions, EmbedOptions, FilterOptions
 from mmcore.data.transforms import Flip, Resize
 from mmcore.errors import MISSING, about, refuse
 from mmcore.model.backbones.mlp import Mlp
@@ -21,6 +26,7 @@ from mmcore.options import (
     check,
     one_of,
     option,
+    plain,
     require,
     sides,
     whole,
@@ -162,3 +168,80 @@ def test_a_backbone_refuses_its_options_before_it_builds_a_layer(
     assert built == []
     kind(**parts, width=8, depth=1, features=2)
     assert built
+
+
+OF_OTHER_KINDS: list[Any] = [
+    None,
+    True,
+    False,
+    1,
+    -1,
+    0.5,
+    float("nan"),
+    float("inf"),
+    "x",
+    "",
+    [],
+    [1],
+    {},
+    {1: 2},
+    (),
+    object(),
+    b"x",
+    {"x"},
+]
+MADE: list[Any] = [
+    lambda **given: TrainOptions(**given),
+    lambda **given: RoleMix(**given),
+    lambda **given: SamplingOptions(**given),
+    lambda **given: LoaderOptions(**given),
+    lambda **given: DataOptions(**{"source": "npz", **given}),
+    lambda **given: SplitOptions(**given),
+    lambda **given: ColumnOptions(**{"column": "a", **given}),
+    lambda **given: FilterOptions(**{"column": "a", "least": 0, **given}),
+    lambda **given: EmbedOptions(**{"variable": "v", "column": "a", **given}),
+]
+KINDS: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str, "tuple": tuple, "dict": dict}
+
+
+@pytest.mark.parametrize("make", MADE)
+def test_every_option_takes_its_own_kind_alone_and_is_refused_in_one_line(make: Any) -> None:
+    """A value is refused, or it is of a kind that the annotation has; a bool is no number, and nothing is NaN."""
+    for field in attrs.fields(type(make())):
+        told = str(field.type).replace("<class '", "").replace("'>", "")
+        for value in OF_OTHER_KINDS:
+            refused: OptionError | None = None
+            try:
+                made = getattr(make(**{field.name: value}), field.name)
+            except OptionError as error:
+                refused = error
+            if refused is not None:
+                assert "\n" not in str(refused)
+                every = (refused, *refused.also)
+                assert field.name in {name for one in every for name in (one.option, *one.beside)}
+                continue
+            kinds = [kind for name, kind in KINDS.items() if re.search(rf"\b{name}\b", told)]
+            known = [type(make()).__name__, field.name, value]
+            if isinstance(made, bool):
+                assert "bool" in told, known
+            elif made is None:
+                assert "None" in told, known
+            elif not attrs.has(type(made)):
+                assert any(isinstance(made, kind) for kind in kinds), known
+            assert made == made, known
+
+
+@pytest.mark.parametrize(
+    ("given", "option"),
+    [({"seed": "x"}, "seed"), ({"seed": True}, "seed"), ({"seed": 1.0}, "seed"), ({"compile": 1}, "compile"), ({"best": 3}, "best"), ({"activation_checkpointing": "no"}, "activation_checkpointing")],
+)  # fmt: skip
+def test_options_of_training_that_were_taken_before(given: Any, option: str) -> None:
+    assert list(refusals(lambda: TrainOptions(**given))) == [option]
+
+
+def test_numbers_of_other_libraries_become_ones_that_a_file_holds() -> None:
+    one = TrainOptions(steps=np.int64(3), lr=np.float32(0.25), betas=(np.float64(0.5), 0.75), seed=np.uint8(7))
+    assert one == TrainOptions(steps=3, lr=0.25, betas=(0.5, 0.75), seed=7)
+    assert json.loads(json.dumps(one.deciding()))["lr"] == 0.25
+    assert type(RoleMix(joint=np.float32(0.5)).joint) is float
+    assert plain([np.int8(1), "a", True, None]) == [1, "a", True, None]

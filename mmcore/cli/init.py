@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mmcore import files
 from mmcore.cli.common import registry_of, say
 from mmcore.errors import RequestError
 
@@ -46,8 +47,7 @@ def init(
     # Nothing is written that a training would refuse before its first row.
     configured(tomllib.loads(guess.text), where="init", registry=registry).rows()
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(guess.text, encoding="utf-8")
+        files.write(out, guess.text.encode(), follow=True)
     except OSError as error:
         raise RequestError(f"init: {out} cannot be written: {error.strerror or error}") from error
     say("\n".join(guess.said))

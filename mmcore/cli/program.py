@@ -1,6 +1,7 @@
 """The program: every command, and the exit status of whatever happens."""
 
 import platform
+import threading
 import warnings
 from typing import Annotated
 
@@ -46,12 +47,20 @@ __all__ = ["app", "main", "registry_of"]
 def main() -> None:
     """Run the command line; exit status 0 done, 1 the work failed, 2 the request was wrong."""
     warnings.showwarning = _warn
+    threading.excepthook = _thread_ended
     with ending():
         app()
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
     tell(str(message))
+
+
+def _thread_ended(found: threading.ExceptHookArgs) -> None:
+    """A library's own thread, such as one that writes curves; the command itself goes on."""
+    if found.exc_value is not None and not isinstance(found.exc_value, SystemExit):
+        name = found.thread.name if found.thread is not None else "one"
+        tell(f"a thread ended ({name}): {type(found.exc_value).__name__}: {found.exc_value}")
 
 
 def _print_versions(wanted: bool) -> None:

@@ -1,13 +1,14 @@
 """``mmcore sample``."""
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mmcore.cli.common import Device, registry_of, say, writable
-from mmcore.errors import RequestError
+from mmcore.errors import MmcoreError, RequestError
 
 Given = Annotated[
     list[str] | None,
@@ -64,7 +65,7 @@ def sample(
     registry = registry_of(context)
     from mmcore.cli.ending import tell
     from mmcore.runs.reader import Reader
-    from mmcore.runs.run import check_answers, write_samples
+    from mmcore.runs.samples import check_answers, own_folder, write_samples
     from mmcore.sampling import sample
 
     if out is not None:
@@ -108,28 +109,18 @@ def sample(
         registry=registry,
         **how,
     )
-    folder = writable(out, "--out") if out is not None else _new(writable(run / "samples", "--out"))
-    for path in write_samples(folder, model, answer, question):
+    try:
+        with own_folder(run / "samples") if out is None else nullcontext(writable(out, "--out")) as folder:
+            written = write_samples(folder, model, answer, question)
+    except OSError as error:
+        where = out or run / "samples"
+        raise MmcoreError(
+            f"{where} cannot be written: {error.strerror or error}; name another folder by --out"
+        ) from error
+    for path in written:
         say(path)
     if pairs["where"] and not reader.saw_parts:
         tell("note: this run never saw parts of a value (training.roles.partial = 0); what is filled in may not fit")
-
-
-def _new(folder: Path) -> Path:
-    """A folder of its own for this answer, also beside a call that makes one at the same time."""
-    number = 1
-    while True:
-        asked = folder / f"asked-{number}"
-        try:
-            asked.mkdir()
-        except FileExistsError:
-            number += 1
-        except OSError as error:
-            raise RequestError(
-                f"{folder} cannot be written: {error.strerror or error}; name another by --out"
-            ) from error
-        else:
-            return asked
 
 
 def _pairs(option: str, pairs: Iterable[str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ import attrs
 from mmcore.data.options import DataOptions
 from mmcore.model.compose import STEPS
 from mmcore.model.reading import READINGS
-from mmcore.options import check, one_of, option, whole, within
+from mmcore.options import FLAG, TEXT, Rule, check, one_of, option, whole, within
 from mmcore.sampling.denoiser import CODES
 from mmcore.sampling.question import CONDITIONING
 from mmcore.sampling.samplers import SPACINGS
@@ -32,6 +32,9 @@ class Part:
     options: Mapping[str, Any] = attrs.field(factory=dict)
 
 
+_TARGET = Rule("a modality", lambda value: isinstance(value, Part) or TEXT.holds(value))
+
+
 @attrs.frozen
 class TaskPart:
     """A prediction head in a configuration: a target and the weight of its loss.
@@ -41,7 +44,7 @@ class TaskPart:
         weight: the factor of its loss.
     """
 
-    target: str | Part
+    target: str | Part = option(rule=_TARGET)
     weight: float = option(1.0, rule=within(0))
 
     def __attrs_post_init__(self) -> None:
@@ -93,11 +96,11 @@ class SamplingOptions:
 
     n: int = option(64, rule=whole(1))
     steps: int | None = option(None, rule=whole(1).or_none())
-    sampler: str = "auto"
+    sampler: str = option("auto", rule=TEXT)
     spacing: str = option("time", rule=one_of(*SPACINGS))
     eta: float | None = option(None, rule=within(0, 1).or_none())
     codes: str = option("mean", rule=one_of(*CODES))
-    draw: bool = False
+    draw: bool = option(False, rule=FLAG)
     conditioning: str = option("roles", rule=one_of(*CONDITIONING))
     seed: int = option(0, rule=whole())
 

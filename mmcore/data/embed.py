@@ -1,7 +1,7 @@
 """Vectors that a pretrained network makes of raw values: made once, kept on disk by content, and read as one more column."""
 
 import hashlib
-import os
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -78,7 +78,8 @@ class Cache:
     def _open(self) -> None:
         self._parts: list[Stored] = []
         self._at: dict[bytes, tuple[int, int]] = {}
-        for keys in sorted(self.folder.glob("*.keys.npy")):
+        # Not those that are being written, whose names begin with a dot.
+        for keys in sorted(self.folder.glob("[!.]*.keys.npy")):
             vectors = keys.with_name(keys.name.replace(".keys.", ".vectors."))
             try:
                 self._take(from_npy(files.read(keys, FILE)), vectors)
@@ -112,7 +113,6 @@ class Cache:
 
     def add(self, keys: Sequence[bytes], vectors: np.ndarray) -> None:
         """Keep ``vectors (n, *shape)`` by their keys; the keys are written last, so that half a part is none."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         name = hashlib.blake2b(b"".join(keys), digest_size=8).hexdigest()
         table = np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), -1)
         at = [_written(self.folder, f"{name}.vectors.npy", vectors), _written(self.folder, f"{name}.keys.npy", table)]
@@ -130,12 +130,9 @@ def _reopened(folder: Path) -> Cache:
 
 
 def _written(folder: Path, name: str, array: np.ndarray) -> Path:
-    half = folder / f".{name}.{os.getpid()}"
-    with half.open("wb") as file:
-        np.save(file, array)
-        file.flush()
-        os.fsync(file.fileno())
-    half.replace(folder / name)
+    data = io.BytesIO()
+    np.save(data, array)
+    files.write(folder / name, data.getvalue(), durable=True)
     return folder / name
 
 

@@ -7,7 +7,24 @@ from typing import Any
 import attrs
 
 from mmcore.errors import OptionError
-from mmcore.options import TEXT, Rule, Together, by_kind, check, named, one_of, option, whole, within
+from mmcore.options import (
+    FLAG,
+    SEVERAL,
+    TABLE,
+    TEXT,
+    Rule,
+    Together,
+    all_of,
+    by_kind,
+    check,
+    instance,
+    named,
+    one_of,
+    option,
+    several,
+    whole,
+    within,
+)
 
 PARTS = ("train", "validation", "test", "all")
 
@@ -43,22 +60,33 @@ class ColumnOptions:
     """
 
     column: str = option(rule=TEXT)
-    present: str | None = None
-    missing: tuple[Any, ...] = option((), converter=tuple)
+    present: str | None = option(None, rule=TEXT.or_none())
+    missing: tuple[Any, ...] = option((), converter=several, rule=SEVERAL)
 
     def __attrs_post_init__(self) -> None:
         check(self, "data.columns")
 
 
-def _columns(value: Any) -> dict[str, ColumnOptions]:
+_NAMES = {field.name for field in attrs.fields(ColumnOptions)}
+
+
+def _columns(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
     made = {}
-    for name, column in dict(value).items():
+    for name, column in value.items():
         if isinstance(column, str):
             column = ColumnOptions(column)
-        elif isinstance(column, dict):
+        elif isinstance(column, Mapping) and "column" in column and set(column) <= _NAMES:
             column = ColumnOptions(**column)
         made[name] = column
     return made
+
+
+_COLUMNS = Rule(
+    f"a column, or a table of {', '.join(attrs.fields_dict(ColumnOptions))}, for each variable",
+    lambda value: TABLE.holds(value) and all(isinstance(one, ColumnOptions) for one in value.values()),
+)
 
 
 @attrs.frozen
@@ -74,7 +102,7 @@ class SplitOptions:
         values: in place of shares, the values of the column ``by`` that make each part, such as ``{train = [0], test = [2]}``.
     """
 
-    by: str | None = None
+    by: str | None = option(None, rule=TEXT.or_none())
     validation: float = option(0.0, rule=within(0, 1))
     test: float = option(0.0, rule=within(0, 1))
     seed: int = option(0, rule=whole())
@@ -98,11 +126,11 @@ class FilterOptions:
     """
 
     column: str = option(rule=TEXT)
-    keep: tuple[Any, ...] = option((), converter=tuple)
-    drop: tuple[Any, ...] = option((), converter=tuple)
+    keep: tuple[Any, ...] = option((), converter=several, rule=SEVERAL)
+    drop: tuple[Any, ...] = option((), converter=several, rule=SEVERAL)
     least: float | None = option(None, rule=within(-math.inf).or_none())
     most: float | None = option(None, rule=within(-math.inf).or_none())
-    present: bool | None = None
+    present: bool | None = option(None, rule=FLAG.or_none())
 
     def __attrs_post_init__(self) -> None:
         check(self, "data.filters")
@@ -127,7 +155,7 @@ class EmbedOptions:
     variable: str = option(rule=TEXT)
     column: str = option(rule=TEXT)
     embedder: str = option("clip", rule=TEXT)
-    options: dict[str, Any] = option(factory=dict)
+    options: dict[str, Any] = option(factory=dict, rule=TABLE)
     cache: str = option("embedded", rule=TEXT)
     batch_size: int = option(32, rule=whole(1))
 
@@ -180,12 +208,14 @@ class DataOptions(LoaderOptions):
     """
 
     source: str = option(rule=TEXT)
-    options: dict[str, Any] = option(factory=dict)
-    columns: dict[str, ColumnOptions] = option(factory=dict, converter=_columns)
-    split: SplitOptions = option(factory=SplitOptions)
-    filters: tuple[FilterOptions, ...] = option((), converter=tuple)
+    options: dict[str, Any] = option(factory=dict, rule=TABLE)
+    columns: dict[str, ColumnOptions] = option(factory=dict, converter=_columns, rule=_COLUMNS)
+    split: SplitOptions = option(factory=SplitOptions, rule=instance(SplitOptions, "SplitOptions"))
+    filters: tuple[FilterOptions, ...] = option(
+        (), converter=several, rule=all_of(FilterOptions, "a list of FilterOptions")
+    )
     limit: int | None = option(None, rule=whole(1).or_none())
-    embed: tuple[EmbedOptions, ...] = option((), converter=tuple)
+    embed: tuple[EmbedOptions, ...] = option((), converter=several, rule=all_of(EmbedOptions, "a list of EmbedOptions"))
     transforms: tuple[str | Mapping[str, Any], ...] = option((), converter=by_kind, rule=named("transforms"))
     measure: int = option(4096, rule=whole(0))
     on_bad_row: str = option("stop", rule=one_of("stop", "skip"))

@@ -1,5 +1,6 @@
 """A picture of rows: of each variable what lies on the disk, and beside it what a model sees."""
 
+import io
 import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -10,6 +11,7 @@ import attrs
 import torch
 from PIL import Image, ImageDraw, ImageFont, features
 
+from mmcore import files
 from mmcore.data.batch import TensorBatch
 from mmcore.data.dataset import Dataset
 from mmcore.data.decode import Encoded
@@ -70,10 +72,11 @@ def picture(
             pen.pair(at, side, _is_picture(m), _disk(m, stored, dataset), _seen(m, batch, k, j, problem))
     if more:
         pen.text((GAP, pen.sheet.height - LINE - GAP // 2), f"and {more:,} more variables", width, MUTED)
-    at = Path(path)
-    at.parent.mkdir(parents=True, exist_ok=True)
-    pen.sheet.save(at)
-    return at
+    data = io.BytesIO()
+    # By the name's ending, as ever; PNG where that tells none.
+    pen.sheet.save(data, format=Image.registered_extensions().get(Path(path).suffix.lower(), "PNG"))
+    files.write(path, data.getvalue(), follow=True)
+    return Path(path)
 
 
 def _is_picture(m: ModalityProtocol) -> bool:

@@ -1,5 +1,6 @@
 """The demo's pictures."""
 
+import io
 import json
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from mmcore import files
 from mmcore.demo.measure import Answers, Rows
+from mmcore.limits import FILE
 from mmcore.runs.pictures import INK, STYLE, curves
 
 
@@ -20,8 +23,8 @@ def write(out: Path, answers: Answers, test: Rows) -> None:
         _by_label(out / "by_label.png", answers.by_label)
         _masks(out / "masks.png", test, answers.by_image)
         _confusion(out / "confusion.png", test["label"], answers.by_image["label"])
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    (out / "curves.png").write_bytes(curves(lines))
+    lines = [json.loads(line) for line in files.read(out / "metrics.jsonl", FILE).splitlines()]
+    files.write(out / "curves.png", curves(lines))
 
 
 def grid(images: Tensor, path: Path, title: str) -> None:
@@ -33,7 +36,13 @@ def grid(images: Tensor, path: Path, title: str) -> None:
     axes.imshow(tiled.numpy(), cmap="gray_r", vmin=-1, vmax=1)
     axes.set_title(title)
     axes.axis("off")
-    figure.savefig(path, dpi=130)
+    _keep(figure, path)
+
+
+def _keep(figure: Figure, path: Path) -> None:
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=130)
+    files.write(path, data.getvalue())
 
 
 def _joint(path: Path, joint: Rows) -> None:
@@ -44,7 +53,7 @@ def _joint(path: Path, joint: Rows) -> None:
         _show(axes[row, column], joint["image"][i, 0], title=str(int(joint["label"][i])))
         _show(axes[row + 1, column], 2.0 * joint["mask"][i] - 1, warm=True)
     figure.suptitle("Joint samples: image (with its generated label) above, mask below", fontsize=11)
-    figure.savefig(path, dpi=130)
+    _keep(figure, path)
 
 
 def _by_label(path: Path, by_label: Rows) -> None:
@@ -56,7 +65,7 @@ def _by_label(path: Path, by_label: Rows) -> None:
             _show(axes[digit, column], mine[column, 0])
         axes[digit, 0].set_ylabel(str(digit), rotation=0, labelpad=10, va="center", fontsize=12)
     figure.suptitle("Digits asked for by label", fontsize=11)
-    figure.savefig(path, dpi=130)
+    _keep(figure, path)
 
 
 def _masks(path: Path, test: Rows, by_image: Rows) -> None:
@@ -69,7 +78,7 @@ def _masks(path: Path, test: Rows, by_image: Rows) -> None:
     for row, name in enumerate(("test image", "true mask", "answer")):
         axes[row, 0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
     figure.suptitle("Image → mask, on test digits", fontsize=11)
-    figure.savefig(path, dpi=130)
+    _keep(figure, path)
 
 
 def _confusion(path: Path, truth: Tensor, answer: Tensor) -> None:
@@ -88,7 +97,7 @@ def _confusion(path: Path, truth: Tensor, answer: Tensor) -> None:
     axes.set(
         xticks=range(10), yticks=range(10), xlabel="answer", ylabel="true label", title="Image → label, test digits"
     )
-    figure.savefig(path, dpi=130)
+    _keep(figure, path)
 
 
 def _show(axes: Axes, x: Tensor, *, title: str = "", warm: bool = False) -> None:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from mmcore import files
+from mmcore.limits import FILE
 from mmcore.runs.report import card, image, page, table
 
 CARDS = [
@@ -55,7 +57,7 @@ def write(out: Path, figures: dict[str, Any], comparison: dict[str, dict[str, fl
         for key, name, what, form in CARDS
     )
     pictures = "".join(
-        f"<h2>{title}</h2><p class=note>{text}</p><figure>{image((out / name).read_bytes(), title)}</figure>"
+        f"<h2>{title}</h2><p class=note>{text}</p><figure>{image(files.read(out / name, FILE), title)}</figure>"
         for name, title, text in PICTURES
     )
     minutes = figures["training_seconds"] / 60
@@ -75,7 +77,7 @@ to class by class, by their own labels."""
 <p class=note>{note}</p>
 {table(figures.items())}"""
     path = out / "report.html"
-    path.write_text(page("mmcore demo", "One model, four modalities, any question", lead, body), encoding="utf-8")
+    files.write(path, page("mmcore demo", "One model, four modalities, any question", lead, body).encode())
     return path
 
 
@@ -87,5 +89,5 @@ def _comparison(comparison: dict[str, dict[str, float]] | None, out: Path) -> st
     return (
         "<h2>What joint training does to the image</h2><p class=note>An image-only model of the same backbone and steps.</p>"
         f"{table(rows, ('', *names))}"
-        f"<figure>{image((out / 'image-only.png').read_bytes(), 'image-only samples')}</figure>"
+        f"<figure>{image(files.read(out / 'image-only.png', FILE), 'image-only samples')}</figure>"
     )

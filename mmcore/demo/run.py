@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from mmcore.config import files
+from mmcore import files as door
 from mmcore.config.resolve import configured
 from mmcore.data import Table
 from mmcore.demo.judge import Judge
@@ -21,7 +21,7 @@ from mmcore.model.compose import compose
 from mmcore.model.joint import JointModel
 from mmcore.model.roles import RoleMix
 from mmcore.plugins import Registry
-from mmcore.runs.run import CONFIG, replace_file
+from mmcore.runs.run import CONFIG, check_own, recorded
 from mmcore.sampling.ask import sample
 from mmcore.store.folder import check_free, is_run
 from mmcore.training import TrainOptions, fit
@@ -130,7 +130,7 @@ def run(
     options = {"steps": steps or TRAINING.steps, "seed": seed, "device": device}
     fitting = time.monotonic()
     fit(model, train, out=out, options=TRAINING, replace=True, **options)
-    replace_file(out / CONFIG, files.text(setup.recorded()).encode())
+    door.write(out / CONFIG, recorded(setup))
     fitting = time.monotonic() - fitting
     _say("fitting the judge")
     judge = Judge.fit(train.rows.values["image"], train.rows.values["label"])
@@ -161,7 +161,7 @@ def run(
     pictures.write(out, answers, test.rows.values)
     comparison = _compare(registry, model, train, test, judge, figures, options, out) if compare else None
     figures["seconds"] = round(time.monotonic() - started, 1)
-    (out / "metrics.json").write_text(json.dumps(figures, indent=2) + "\n")
+    door.write(out / "metrics.json", (json.dumps(figures, indent=2) + "\n").encode())
     page = report.write(out, figures, comparison)
     for name, value in figures.items():
         print(f"{name:>32}  {value:.4f}" if isinstance(value, float) else f"{name:>32}  {value}")
@@ -179,6 +179,7 @@ PAGES = ("metrics.json", "report.html", "comparison.json", *_PICTURES)
 def _check_folder(out: Path) -> None:
     """Refuse a folder with files of other origin, where the demo would write its own."""
     check_free(out, replace=True)
+    check_own(out)
     found = [] if is_run(out) else [out / name for name in PAGES if os.path.lexists(out / name)]
     if found:
         raise RequestError(f"demo: {found[0]} is there, and no demo has left it; name another folder by --out")
@@ -207,7 +208,7 @@ def _compare(
     table["joint"] = {name: figures[name] for name in table["image only"]}
     for name, model in (("image only", alone), ("joint", joint)):
         table[name]["parameters"] = _size(model)
-    (out / "comparison.json").write_text(json.dumps(table, indent=2) + "\n")
+    door.write(out / "comparison.json", (json.dumps(table, indent=2) + "\n").encode())
     return table
 
 

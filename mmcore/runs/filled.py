@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import attrs
 import numpy as np
 from PIL import Image
 
+from mmcore import files, limits
 from mmcore.data import Source
 from mmcore.data.decode import content
 from mmcore.data.sources.files import shown
@@ -23,7 +24,7 @@ from mmcore.modality.base import ModalityProtocol
 from mmcore.progress import Progress
 from mmcore.runs import pictures
 from mmcore.runs.answers import Answer
-from mmcore.runs.run import CONFIG, replace_file
+from mmcore.runs.run import CONFIG
 from mmcore.store.folder import CHECKPOINTS, alone
 
 if TYPE_CHECKING:
@@ -116,9 +117,8 @@ def _go_on(
     quiet: bool,
 ) -> None:
     filled, left = Counter(done.filled), Counter(done.left)
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
     with (
-        os.fdopen(os.open(folder / TABLE, flags, 0o644), "r+b") as file,
+        files.edited(folder / TABLE) as file,
         Progress("predicting", len(asked), quiet=quiet) as bar,
     ):
         # A line that was being written when it was stopped is written anew.
@@ -158,7 +158,7 @@ def _question(asked: "Predictions") -> dict[str, Any]:
     """What decides the answers, as plain values."""
     weights = hashlib.sha256()
     for path in sorted(asked.reader.folder.glob("*.safetensors")):
-        with path.open("rb") as file:
+        with files.opened(path) as file:
             weights.update(hashlib.file_digest(file, "sha256").digest())
     return json.loads(
         json.dumps(
@@ -228,7 +228,10 @@ def _written(folder: Path, done: _Done, rows: int) -> bytes:
         RequestError: they are not what they were.
     """
     table = folder / TABLE
-    data = table.read_bytes() if table.exists() else b""
+    data = b""
+    if table.exists():
+        with files.opened(table) as file:
+            data = file.read()
     changed = done.rows and hashlib.sha256(data[: done.size]).hexdigest() != done.table
     if changed or (done.rows == rows and len(data) != done.size):
         raise RequestError(
@@ -250,9 +253,7 @@ def _check_files(folder: Path, columns: "_Columns", lines: bytes) -> None:
 def _begun(folder: Path, question: Mapping[str, Any], columns: "_Columns", *, force: bool) -> _Done:
     """How far the same predictions have come."""
     record, table = folder / RECORD, folder / TABLE
-    for path in (record, table, *(folder / one for one in columns.folders.values())):
-        if path.is_symlink():
-            raise RequestError(f"predict: {path} is a link, expected a file or folder of its own; name another folder")
+    _check_links(folder, (RECORD, TABLE, *columns.every_folder()))
     fresh = _Done()
     if not (record.exists() or table.exists()):
         for one in columns.every_folder():
@@ -262,21 +263,24 @@ def _begun(folder: Path, question: Mapping[str, Any], columns: "_Columns", *, fo
                 )
         _keep(folder, question, columns, fresh)
         return fresh
-    if not record.exists():
+    found = _recorded(folder)
+    if found is None and not record.exists():
         raise RequestError(f"predict: {table} is there and is none of mmcore's predictions; name another folder")
     try:
-        found = json.loads(record.read_text())
+        if found is None:
+            raise ValueError("no record")
         before, folders = found["question"], [str(one) for one in found["folders"]]
         done = _Done(**found["done"])
         whole = all(isinstance(one, int) and one >= 0 for one in (done.rows, done.size))
         named = all(one == file_name(one) for one in folders)
         if found["format"] != FORMAT or not whole or not named or not isinstance(before, dict):
             raise ValueError("of another form")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise RequestError(
             f"predict: {record} is damaged; name another folder, or remove it with what is beside it"
         ) from error
     if force:
+        _check_links(folder, folders)
         _remove(folder, folders)
         _keep(folder, question, columns, fresh)
         return fresh
@@ -292,7 +296,25 @@ def _begun(folder: Path, question: Mapping[str, Any], columns: "_Columns", *, fo
             f"predict: {folder} holds predictions of another question ({_differs(before, question)}); name another folder, or replace them "
             "by --force"
         )
+    # Where the record was read beside its place, it is put there.
+    _keep(folder, question, columns, done)
     return done if table.exists() else fresh
+
+
+def _recorded(folder: Path) -> Any:
+    """The record that is whole; None where there is none. Where nothing is replaced in one go, the new one may be all that is left."""
+    for name in (RECORD, f"{files.ASIDE}{RECORD}"):
+        try:
+            return json.loads(files.read(folder / name, limits.RECORD))
+        except (OSError, ValueError, RecursionError):
+            continue
+    return None
+
+
+def _check_links(folder: Path, names: Iterable[str]) -> None:
+    for path in (folder / name for name in names):
+        if path.is_symlink():
+            raise RequestError(f"predict: {path} is a link, expected a file or folder of its own; name another folder")
 
 
 def _differs(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> str:
@@ -313,7 +335,7 @@ def _remove(folder: Path, folders: Sequence[str]) -> None:
     """Remove what a table names, and the table; nothing else that lies there."""
     table = folder / TABLE
     if table.exists():
-        with table.open(newline="", encoding="utf-8", errors="replace") as file:
+        with io.TextIOWrapper(files.opened(table), "utf-8", "replace", "") as file:
             for row in csv.reader(file):
                 for one in folders:
                     for suffix in (".png", ".npy"):
@@ -323,7 +345,7 @@ def _remove(folder: Path, folders: Sequence[str]) -> None:
 
 def _keep(folder: Path, question: Mapping[str, Any], columns: "_Columns", done: _Done) -> None:
     told = {"format": FORMAT, "question": question, "folders": columns.every_folder(), "done": attrs.asdict(done)}
-    replace_file(folder / RECORD, (json.dumps(told, indent=2) + "\n").encode())
+    files.write(folder / RECORD, (json.dumps(told, indent=2) + "\n").encode())
 
 
 def _check_folder(asked: "Predictions", folder: Path, columns: "_Columns") -> None:
@@ -428,11 +450,11 @@ def _grey(share: Any) -> Image.Image:
 def _write(at: Path, value: Any) -> str:
     """Write a picture or an array; its suffix."""
     if isinstance(value, Image.Image):
-        replace_file(at.with_name(f"{at.name}.png"), pictures.png(value))
+        files.write(at.with_name(f"{at.name}.png"), pictures.png(value))
         return ".png"
     data = io.BytesIO()
     np.save(data, np.asarray(value), allow_pickle=False)
-    replace_file(at.with_name(f"{at.name}.npy"), data.getvalue())
+    files.write(at.with_name(f"{at.name}.npy"), data.getvalue())
     return ".npy"
 
 

@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mmcore import files
+from mmcore.limits import FILE
+
 RISE = 0.25
 """Of the lowest loss and a quarter of a nat: a rise that chance does not make."""
 
@@ -36,7 +39,11 @@ def learned_by_heart(folder: Path) -> list[str]:
 def _lines(path: Path) -> list[dict[str, Any]]:
     """Whole lines of a log, as far as there are any."""
     found = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
+    try:
+        data = files.read(path, FILE)
+    except OSError:
+        data = b""
+    for text in data.splitlines():
         try:
             line = json.loads(text)
             step, losses = int(line["step"]), dict(line["losses"])

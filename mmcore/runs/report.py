@@ -2,21 +2,21 @@
 
 import base64
 import html
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
-from safetensors import SafetensorError
 
+from mmcore import files as door
 from mmcore.config import files
 from mmcore.errors import RequestError
 from mmcore.limits import CONFIGURATION, FILE, RECORD, Limit
 from mmcore.plugins.metadata import one_line
 from mmcore.runs import calibrated
-from mmcore.store.folder import replace_file
-from mmcore.store.reading import DamagedError, parse_json, read_bytes
+from mmcore.store.reading import DamagedError, parse_json, read_bytes, shapes
 
 STYLE = """
 :root { color-scheme: light; --ink: #1f2a44; --muted: #667085; --line: #e4e7ec; --accent: #d1495b; }
@@ -118,7 +118,7 @@ def write(folder: Path, tell: Callable[[str], object] = lambda line: None) -> Pa
         for line in kept.faults:
             tell(f"report: left out: {line}")
         # A lone surrogate, which JSON can hold and no file, is not worth the page.
-        replace_file(folder / PAGE, text.encode("utf-8", "replace"))
+        door.write(folder / PAGE, text.encode("utf-8", "replace"))
     except OSError as error:
         where = error.filename or folder
         raise RequestError(f"report: {where}: {error.strerror or error}") from error
@@ -133,7 +133,7 @@ def check_own(folder: Path) -> None:
     """
     page = folder / PAGE
     if page.is_file() and page.stat().st_size:
-        with page.open("rb") as file:
+        with door.opened(page) as file:
             if file.read(len(_BEGINS)) != _BEGINS:
                 raise RequestError(f"report: {page} is no report of a run, and is not overwritten; move it away")
 
@@ -278,21 +278,12 @@ def sizes(weights: Path) -> dict[str, int]:
     """
     if not weights.is_file():
         return {}
-    from safetensors import safe_open
-
     parts: dict[str, int] = {}
-    try:
-        with safe_open(weights, "numpy") as file:
-            for name in file.keys():  # noqa: SIM118 - the file is no mapping
-                head, _, rest = name.partition(".")
-                kind = {"encoders": "encoder", "decoders": "head"}.get(head, head)
-                part = f"{kind} {rest.partition('.')[0]}" if kind != head else head
-                count = 1
-                for side in file.get_slice(name).get_shape():
-                    count *= side
-                parts[part] = parts.get(part, 0) + count
-    except (SafetensorError, OSError, ValueError) as error:
-        raise DamagedError(f"{weights} cannot be read: {error}") from error
+    for name, shape in shapes(weights).items():
+        head, _, rest = name.partition(".")
+        kind = {"encoders": "encoder", "decoders": "head"}.get(head, head)
+        part = f"{kind} {rest.partition('.')[0]}" if kind != head else head
+        parts[part] = parts.get(part, 0) + math.prod(shape)
     return parts
 
 

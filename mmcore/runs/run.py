@@ -1,17 +1,13 @@
 """A run: from a configuration to its folder, and from the folder back to its model, data and samples."""
 
-import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import attrs
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
-from torch import Tensor
 
+from mmcore import files as door
 from mmcore.config import files
 from mmcore.config.resolve import Setup, configured
 from mmcore.data import Dataset
@@ -19,8 +15,9 @@ from mmcore.errors import ConfigError, Problem, RequestError
 from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry
 from mmcore.runs import pictures, report
+from mmcore.runs.samples import write_samples
 from mmcore.sampling.ask import sample
-from mmcore.store.folder import check_free, is_run, replace_file
+from mmcore.store.folder import check_free, is_run
 from mmcore.store.model import load
 from mmcore.training import StepReport, TrainState, fit
 from mmcore.training.loop import pick_device
@@ -121,14 +118,14 @@ def train(
     model = setup.model()
     if begin is not None:
         model.load_state_dict(begin.state_dict())
-    written = files.text(setup.recorded()).encode()
+    written = recorded(setup)
     first = int(os.environ.get("RANK", "0")) == 0
 
     def keep(state: TrainState, report: StepReport) -> None:
         # A folder that is refused, before the first step, keeps its configuration.
         nonlocal written
         if first and written:
-            replace_file(folder / CONFIG, written)
+            door.write(folder / CONFIG, written)
             written = b""
 
     def draw(model: JointModel, step: int) -> dict[str, Any]:
@@ -170,7 +167,37 @@ def _check_folder(folder: Path, *, resume: bool, replace: bool) -> None:
                 f"training: {path} is there, where a run would write its own, and nothing says that a run has left it; choose another "
                 "folder, or move the file away"
             )
+    check_own(folder)
     report.check_own(folder)
+
+
+_BEGINS = "# What a run of mmcore was made by, with every default stated.\n"
+"""The first line of a configuration that a run has written."""
+
+
+def recorded(setup: Setup) -> bytes:
+    """A configuration as the run keeps it."""
+    return f"{_BEGINS}{files.text(setup.recorded())}".encode()
+
+
+def check_own(folder: Path) -> None:
+    """Refuse to overwrite a configuration that no run has written, such as the user's own beside a run that was begun in Python.
+
+    Raises:
+        RequestError: there is one.
+    """
+    path = folder / CONFIG
+    try:
+        with door.opened(path) as file:
+            found = file.read(len(_BEGINS))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise RequestError(f"training: {path} cannot be read: {error.strerror or error}") from error
+    if not _BEGINS.encode().startswith(found):
+        raise RequestError(
+            f"training: {path} is there, and no run has written it; choose another folder, or move the file away"
+        )
 
 
 def _held_out(setup: Setup) -> Dataset:
@@ -200,73 +227,6 @@ def rows_with(rows: Dataset, model: JointModel | Setup) -> Dataset:
         bad_row_limit=rows.bad_row_limit,
         unpaired=rows.unpaired,
     )
-
-
-def write_samples(
-    folder: Path, model: JointModel, answer: Mapping[str, Tensor], question: Mapping[str, Any]
-) -> list[Path]:
-    """Write an answer: a sheet and a grid for each modality as PNG, the tensors, and what was asked and answered in words.
-
-    Args:
-        folder: where to; made if need be.
-        model: that answered.
-        answer: ``(n, *spec.shape)`` by name.
-        question: what was asked, as plain values.
-
-    Returns:
-        the files.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    before = _answered(folder)
-    written = {"samples.png": pictures.png(pictures.sheet(model.variables, answer))}
-    words = {}
-    for m in model.variables:
-        if m.name not in answer:
-            continue
-        grid = pictures.grid(m, answer[m.name])
-        if grid is not None:
-            written[f"grid-{m.name}.png"] = pictures.png(grid)
-        else:
-            words[m.name] = [m.show(x) for x in answer[m.name]]
-    written["samples.json"] = (json.dumps({**question, "answers": words}, indent=2) + "\n").encode()
-    written["samples.safetensors"] = to_bytes({name: x.contiguous() for name, x in answer.items()})
-    for name, data in written.items():
-        replace_file(folder / name, data)
-    # Of the answer that was here before and had other modalities.
-    for name in before:
-        if f"grid-{name}.png" not in written:
-            (folder / f"grid-{name}.png").unlink(missing_ok=True)
-    return [folder / name for name in written]
-
-
-def check_answers(folder: Path, *, force: bool) -> None:
-    """Refuse a folder in which something would be lost.
-
-    Args:
-        folder: where an answer is to be written.
-        force: another answer may be.
-
-    Raises:
-        RequestError: naming what is there.
-    """
-    found = [path for name in _ANSWER for path in sorted(folder.glob(name))]
-    if found and not (folder / "samples.safetensors").exists():
-        raise RequestError(f"--out {folder} has {found[0].name}, and no samples that it is of; name another folder")
-    if found and not force:
-        raise RequestError(f"--out {folder} holds samples already; name another folder, or overwrite them by --force")
-
-
-_ANSWER = ("samples.safetensors", "samples.json", "samples.png", "grid-*.png")
-
-
-def _answered(folder: Path) -> list[str]:
-    """What the answer is of that lies in a folder; nothing where there is none, or none that can be read."""
-    try:
-        with safe_open(folder / "samples.safetensors", "numpy") as file:
-            # A name that leads elsewhere is of no file that was written here.
-            return [name for name in file.keys() if Path(name).name == name]  # noqa: SIM118 - the file is no mapping
-    except (SafetensorError, OSError, ValueError):
-        return []
 
 
 def use_threads(wanted: int) -> None:

@@ -6,13 +6,13 @@ The files are templates beside this module. ``{{word}}`` stands for one of the w
 import keyword
 import re
 import shutil
-import tempfile
 from importlib.resources import files
 from pathlib import Path
 
 from packaging.version import Version
 
 import mmcore
+from mmcore import files as door
 from mmcore.errors import RequestError
 from mmcore.hooks import DISTRIBUTION, PROJECT
 from mmcore.plugins import GROUP, Registry
@@ -100,14 +100,17 @@ def new_plugin(name: str, *, kind: str = "vector", out: Path = Path("."), regist
         if not out.is_dir():
             raise NotADirectoryError(f"there is no folder {out}")
         # Beside its place, so that it is there as a whole or not at all.
-        with tempfile.TemporaryDirectory(dir=out, prefix=".new-plugin-") as part:
-            made = Path(part) / distribution
+        made = out / f"{door.ASIDE}{distribution}"
+        try:
+            if made.is_dir() and not made.is_symlink():  # of a call that was stopped
+                shutil.rmtree(made)
             for path, template in FILES.items():
-                file = made / _fill(path, words)
-                file.parent.mkdir(parents=True, exist_ok=True)
                 text = (templates / f"{_fill(template, words)}.tmpl").read_text(encoding="utf-8")
-                file.write_text(_fill(text, words), encoding="utf-8")
-            shutil.move(made, folder)
+                door.write(made / _fill(path, words), _fill(text, words).encode())
+            made.rename(folder)
+        except BaseException:
+            shutil.rmtree(made, ignore_errors=True)
+            raise
     except OSError as error:
         raise RequestError(f"new-plugin: {folder} cannot be written: {error}") from error
     return folder

@@ -24,6 +24,7 @@ import attrs
 from safetensors.torch import save
 from torch import Tensor
 
+from mmcore import files as door
 from mmcore.errors import MmcoreError, RequestError
 from mmcore.limits import RECORD, WEIGHTS
 from mmcore.store.reading import DamagedError, parse_json, parse_tensors, read_bytes
@@ -33,7 +34,6 @@ _FOLDER = re.compile(r"step-(\d{8,})")
 _FILE = r"[a-z_]+\.(?:safetensors|json)"
 _LINE = re.compile(rf"([0-9a-f]{{64}}) (\d{{1,19}}) ({_FILE})")
 _OURS = re.compile(rf"{MANIFEST}|{_FILE}")
-_ASIDE = ".aside-"
 
 Files = Mapping[str, Mapping[str, Tensor] | Mapping[str, Any]]
 """By file name: tensors for ``.safetensors``, anything that JSON can hold for ``.json``."""
@@ -79,7 +79,7 @@ def write(root: Path, step: int, files: Files, keep: int) -> Path:
         MmcoreError: the disk is full, or the folder cannot be written; older checkpoints are untouched.
     """
     name = f"step-{step:08d}"
-    aside, final = root / f"{_ASIDE}{name}", root / name
+    aside, final = root / f"{door.ASIDE}{name}", root / name
     try:
         root.mkdir(parents=True, exist_ok=True)
         sweep(root)
@@ -88,15 +88,15 @@ def write(root: Path, step: int, files: Files, keep: int) -> Path:
         for file, content in files.items():
             tensors = file.endswith(".safetensors")
             data = _tensors(content) if tensors else json.dumps(content, indent=1).encode()
-            _put(aside / file, data)
+            door.create(aside / file, data)
             lines.append(f"{hashlib.sha256(data).hexdigest()} {len(data)} {file}\n")
         body = "".join(lines).encode()
-        _put(aside / MANIFEST, body + _seal(body))
-        _flush(aside)
+        door.create(aside / MANIFEST, body + _seal(body))
+        door.sync(aside)
         if final.exists():  # a damaged one: a whole one of this step would have been used
             let_go(final)
-        aside.rename(final)
-        _flush(root)
+        _put_in_place(aside, final)
+        door.sync(root)
         earlier = [path for s, path in folders(root) if s <= step]
         for path in [*earlier[keep:], *(path for s, path in folders(root) if s > step)]:
             let_go(path)
@@ -140,23 +140,22 @@ def let_go(folder: Path) -> None:
 
 def sweep(root: Path) -> None:
     """Remove what an interrupted :func:`write` has left."""
-    for path in root.glob(f"{_ASIDE}*"):
+    for path in root.glob(f"{door.ASIDE}*"):
         shutil.rmtree(path)
 
 
-def _put(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _put_in_place(aside: Path, final: Path) -> None:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        aside.rename(final)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # Some file systems refuse that of a folder. Without its manifest, the last to come, a checkpoint is none.
+        final.mkdir()
+        for path in sorted(aside.iterdir(), key=lambda path: path.name == MANIFEST):
+            path.rename(final / path.name)
+        door.sync(final)
+        aside.rmdir()
 
 
 def _seal(body: bytes) -> bytes:

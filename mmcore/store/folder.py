@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from mmcore import limits
+from mmcore import files, limits
 from mmcore.errors import OptionError, RequestError
 from mmcore.store.checkpoint import MANIFEST, folders, let_go
 from mmcore.store.reading import DamagedError, parse_json, read_bytes
@@ -17,14 +17,15 @@ CHECKPOINTS = "checkpoints"
 RECORD = "run.json"
 """Written before anything else, so that what lies beside it is known to be a run's."""
 _RECORD = {"format": 1, "what": "a run of mmcore"}
-_LOGS = r"(\.aside-)?(metrics|validation|timing)\.jsonl"
+_ASIDE = r"(\.aside-(\d-)?)?"
+_LOGS = r"(metrics|validation|timing)\.jsonl"
 _BEGUN = re.compile(rf"{_LOGS}|tensorboard/events\.out\.tfevents\..+|checkpoints/\.aside-.+")
 """What a run leaves that was stopped before its first checkpoint; of these the logs are empty."""
 _WRITTEN = re.compile(
     rf"{_BEGUN.pattern}"
     r"|checkpoints/step-\d{8,}"
-    r"|(model|best)/(\.aside-)?(model\.safetensors|config\.json|README\.md)"
-    r"|samples/(samples\.(png|json|safetensors)|grid-.+\.png|step-\d{8,}-.+\.png)"
+    rf"|(model|best)/{_ASIDE}(model\.safetensors|config\.json|README\.md)"
+    rf"|samples/{_ASIDE}(samples\.(png|json|safetensors)|grid-.+\.png|step-\d{{8,}}-.+\.png)"
 )
 """All that training writes, by its path in the folder."""
 _PARTS = ("", CHECKPOINTS, "tensorboard", "model", "best", "samples")
@@ -54,9 +55,7 @@ def claimed(out: Path, *, resume: bool, replace: bool) -> Iterator[Path]:
             if not resume:
                 _remove(out)
             if not _there(out / RECORD):
-                aside = out / f".aside-{RECORD}"
-                aside.write_text(json.dumps(_RECORD) + "\n")
-                aside.replace(out / RECORD)
+                files.write(out / RECORD, (json.dumps(_RECORD) + "\n").encode())
         except OSError as error:
             raise RequestError(f"training: the folder {out} cannot be written: {error.strerror or error}") from error
         yield out
@@ -81,9 +80,13 @@ def check_free(out: Path, *, resume: bool = False, replace: bool = False) -> Non
         other = [] if ours else [*found]
         other += [out / RECORD] if _there(out / RECORD) and not _recorded(out) else []
         other += [path for part in _PARTS[1:] if _there(path := out / part) and not path.is_dir()]
-        linked = [out / part for part in _PARTS[1:] if replace and (out / part).is_symlink()]
+        linked = [out / part for part in _PARTS[1:] if (out / part).is_symlink()]
     except OSError as error:
         raise RequestError(f"training: the folder {out} cannot be read: {error.strerror or error}") from error
+    if linked and (resume or replace):
+        raise RequestError(
+            f"training: {linked[0]} is a link, and nothing is written or removed outside of the run; put the folder in its place, or choose another"
+        )
     if resume:
         if not checkpoints:
             raise RequestError(
@@ -94,10 +97,6 @@ def check_free(out: Path, *, resume: bool = False, replace: bool = False) -> Non
         raise RequestError(
             f"training: {other[0]} is there, where a run would write its own, and nothing says that a run has left it ({out} has neither a "
             f"{RECORD} of a run nor a whole checkpoint); choose another folder, or move the file away"
-        )
-    if linked:
-        raise RequestError(
-            f"training: {linked[0]} is a link, and nothing is removed outside of the run; remove the link, or choose another folder"
         )
     if replace:
         return
@@ -187,11 +186,10 @@ def alone(out: Path, what: str, does: str) -> Iterator[Path]:
             # Before the file is opened: a process that closes it gives up its lock, whichever thread has that.
             stack.enter_context(_held((facts.st_dev, facts.st_ino), f"{what}: this process {does} in {out} already"))
             # A link that a stranger has put there is not followed, and no file is emptied.
-            descriptor = os.open(out / ".lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
-            stack.callback(os.close, descriptor)
+            lock = stack.enter_context(files.edited(out / ".lock"))
         except OSError as error:
             raise RequestError(f"{what}: the folder {out} cannot be written: {error.strerror or error}") from error
-        _lock(descriptor, f"{what}: another process {does} in {out}")
+        _lock(lock.fileno(), f"{what}: another process {does} in {out}")
         yield out
 
 
@@ -223,17 +221,6 @@ def check_writable(out: Path) -> None:
         raise OptionError("", "out", str(out), f"a folder, {there} is a file")
     if not os.access(there, os.W_OK | os.X_OK):
         raise OptionError("", "out", str(out), f"a folder that can be written, {there} cannot")
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file in one go: whoever reads it finds the old or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    part.unlink(missing_ok=True)
-    # A file of its own, so that nothing is written through a link that lies there.
-    with part.open("xb") as file:
-        file.write(data)
-    os.replace(part, path)
 
 
 def _lock(descriptor: int, refusal: str) -> None:

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import save as to_bytes
 from torch import nn
 
+from mmcore import files
 from mmcore._version import __version__
 from mmcore.errors import MmcoreError, RequestError
 from mmcore.hooks import DISTRIBUTION, REGISTERED
@@ -114,18 +115,15 @@ def save(model: JointModel, folder: str | Path, *, tensors: Mapping[str, torch.T
     if model.configuration is not None:
         config["configuration"] = model.configuration
     # What says that the folder is a model's comes first, for whoever is cut off here and saves again.
-    files = {
+    contents = {
         "config.json": (json.dumps(config, indent=2) + "\n").encode(),
         "model.safetensors": to_bytes(tensors),
         "README.md": _card(model, config).encode(),
     }
-    _check_own(folder, files)
+    _check_own(folder, contents)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, data in files.items():
-            aside = folder / f".aside-{name}"
-            aside.write_bytes(data)
-            aside.replace(folder / name)
+        for name, data in contents.items():
+            files.write(folder / name, data)
     except OSError as error:
         raise MmcoreError(f"save: {folder} cannot be written: {error.strerror or error}") from error
     return folder
@@ -138,12 +136,16 @@ def _check_own(folder: Path, names: Iterable[str]) -> None:
         RequestError: naming a file.
     """
     found = [folder / name for name in names if os.path.lexists(folder / name)]
-    try:
-        own = "backbone" in read_json(folder / "config.json") if found else True
-    except DamagedError:
-        own = False
-    if not own:
+    # Where nothing is replaced in one go, the new one may be all that is left of a save that was cut off.
+    if found and not any(_is_model(folder / f"{aside}config.json") for aside in ("", files.ASIDE)):
         raise RequestError(f"save: {found[0]} is there, and is none of a model of mmcore; name another folder")
+
+
+def _is_model(config: Path) -> bool:
+    try:
+        return "backbone" in read_json(config)
+    except DamagedError:
+        return False
 
 
 def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -5,6 +5,7 @@ sees it, for there is none here. Every fault is a :class:`DamagedError` that nam
 """
 
 import json
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,6 +131,32 @@ def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
         raise DamagedError(f"{path} cannot be read: {error}") from error
     # The parser's tensors lie in ``data`` at any offset; arithmetic may depend on the alignment in its last bit.
     return {name: tensor.clone() for name, tensor in tensors.items()}
+
+
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of a safetensors file's tensors by name; nothing but its header is read.
+
+    Raises:
+        DamagedError: as :func:`read_bytes`, or it is no safetensors file.
+    """
+    with opened(path) as file:
+        found = files.size(file)
+        if found < 8:
+            _no_header(b"", found, path)
+        _check_header(file, found, path)
+        head = file.read(8)
+        size = int.from_bytes(head, "little")
+        if size > min(HEADER, found - 8):
+            _no_header(head, found, path)
+        told = parse_json(file.read(size), path)
+    try:
+        return {
+            name: tuple(operator.index(side) for side in one["shape"])
+            for name, one in told.items()
+            if name != "__metadata__"
+        }
+    except (LookupError, TypeError) as error:
+        raise DamagedError(f"{path} cannot be read: its header is none of safetensors") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

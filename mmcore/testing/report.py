@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 import mmcore
+from mmcore import files as door
 from mmcore.plugins import GROUP
 from mmcore.testing.check import Check
 from mmcore.testing.optouts import OptOuts
@@ -160,21 +161,21 @@ class Report:
 
     def save(self, path: str | Path) -> None:
         """Write the JSON report."""
-        Path(path).write_text(json.dumps(self.json(), indent=2, default=str) + "\n", encoding="utf-8")
+        door.write(path, (json.dumps(self.json(), indent=2, default=str) + "\n").encode(), follow=True)
 
     def badge(self, path: str | Path) -> None:
         """Write the verdict as an SVG badge."""
         label, text = "mmcore", self.verdict
         colour = {CONFORMANT: "#2e7d32", EXCEPTIONS: "#9a6700", FAILED: "#b3261e"}.get(self.verdict, "#555555")
         a, b = 7 * len(label) + 12, 7 * len(text) + 12
-        Path(path).write_text(
+        picture = (
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{a + b}" height="20" role="img" aria-label="{label}: {text}">'
             f'<title>{label}: {text}</title><rect width="{a}" height="20" fill="#444444"/>'
             f'<rect x="{a}" width="{b}" height="20" fill="{colour}"/>'
             '<g fill="#ffffff" font-family="Verdana,DejaVu Sans,sans-serif" font-size="11" text-anchor="middle">'
-            f'<text x="{a / 2}" y="14">{label}</text><text x="{a + b / 2}" y="14">{text}</text></g></svg>\n',
-            encoding="utf-8",
+            f'<text x="{a / 2}" y="14">{label}</text><text x="{a + b / 2}" y="14">{text}</text></g></svg>\n'
         )
+        door.write(path, picture.encode(), follow=True)
 
 
 def schema() -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from mmcore import files
 from mmcore.errors import MmcoreError, RequestError
 from mmcore.store.reading import DamagedError, opened, parse_json
 from mmcore.training.state import TrainState
@@ -39,11 +40,10 @@ class Logs:
         try:
             for name in (*SAME, TIMING):
                 path = folder / name
-                kept = b"" if after is None or not os.path.lexists(path) else _until(path, after)
-                # Replaced as a whole: a kill leaves the old lines or the new ones.
-                aside = folder / f".aside-{name}"
-                aside.write_bytes(kept)
-                aside.replace(path)
+                kept = 0 if after is None or not os.path.lexists(path) else _until(path, after)
+                # Cut where it is: on no file system does a kill lose a line by that.
+                with files.edited(path) as file:
+                    file.truncate(kept)
             return cls(folder, trackers)
         except DamagedError as error:
             raise RequestError(f"resume: {error}; move it away to go on without its lines") from error
@@ -78,8 +78,7 @@ class Logs:
         if self.folder is None:
             return
         try:
-            with (self.folder / name).open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            files.append(self.folder / name, (json.dumps(line) + "\n").encode())
         except OSError as error:
             raise MmcoreError(f"training: {self.folder / name} cannot be written: {error.strerror or error}") from error
 
@@ -87,17 +86,13 @@ class Logs:
         """Size and digest of the lines so far, by file."""
         if self.folder is None:
             return {}
-        return {name: mark((self.folder / name).read_bytes()) for name in SAME}
+        return {name: mark(_whole(self.folder / name)) for name in SAME}
 
     def flush(self) -> None:
         """See to it that the lines so far are on the disk."""
         if self.folder is not None:
             for name in SAME:
-                descriptor = os.open(self.folder / name, os.O_RDONLY)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+                files.sync(self.folder / name)
 
 
 def total(report: StepReport) -> float:
@@ -110,9 +105,14 @@ def mark(lines: bytes) -> dict[str, Any]:
     return {"bytes": len(lines), "sha256": hashlib.sha256(lines).hexdigest()}
 
 
-def _until(path: Path, step: int) -> bytes:
-    """The whole lines of steps up to ``step``; a torn or foreign one ends them."""
-    kept = []
+def _whole(path: Path) -> bytes:
+    with files.opened(path) as file:
+        return file.read()
+
+
+def _until(path: Path, step: int) -> int:
+    """The size of the whole lines of steps up to ``step``; a torn or foreign one ends them."""
+    kept = 0
     with opened(path, follow=False) as file:
         while (line := file.readline(_LINE)).endswith(b"\n"):
             try:
@@ -120,5 +120,5 @@ def _until(path: Path, step: int) -> bytes:
                     break
             except (DamagedError, KeyError, TypeError):
                 break
-            kept.append(line)
-    return b"".join(kept)
+            kept += len(line)
+    return kept

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from mmcore.model.roles import RoleMix
-from mmcore.options import Rule, above, by_kind, check, named, one_of, option, whole, within
+from mmcore.options import FLAG, TEXT, Rule, above, by_kind, check, named, one_of, option, whole, within
 from mmcore.training.precision import PRECISIONS
 from mmcore.training.timesteps import TIMESTEPS
 from mmcore.training.weighting import WEIGHTINGS, FixedWeights, LearnedWeights
@@ -79,15 +79,15 @@ class TrainOptions:
     timesteps: str = option("question", rule=one_of(*TIMESTEPS))
     balance: str = option("question", rule=one_of("question", "rows"))
     task_weights: str = option("fixed", rule=one_of(*TASK_WEIGHTS))
-    seed: int = 0
+    seed: int = option(0, rule=whole())
     log_every: int = option(50, rule=whole(1))
     accumulate: int = option(1, rule=whole(1))
     precision: str = option("float32", rule=one_of(*PRECISIONS))
-    compile: bool = False
-    activation_checkpointing: bool = False
+    compile: bool = option(False, rule=FLAG)
+    activation_checkpointing: bool = option(False, rule=FLAG)
     parallel: str = option("ddp", rule=one_of(*PARALLEL))
     validate_every: int = option(0, rule=whole(0))
-    best: str = "total"
+    best: str = option("total", rule=TEXT)
     pictures_every: int = option(0, rule=whole(0))
     save_steps: int = option(0, rule=whole(0), decides=False)
     save_seconds: float = option(60.0, rule=within(0), decides=False)

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import torch
 
+from mmcore import files
 from mmcore._version import __version__
 from mmcore.data import LoaderOptions
 from mmcore.data.digest import digest
@@ -163,7 +164,7 @@ def _beginning(path: Path, count: int) -> bytes:
     """At most so many bytes of a file, nothing of one that is shorter."""
     if path.stat().st_size < count:
         return b""
-    with path.open("rb") as file:
+    with files.opened(path) as file:
         return file.read(count)
 
 

@@ -282,9 +282,8 @@ class Saver:
         except MmcoreError as error:
             self._failure = error
         except Exception as error:
-            self._failure = MmcoreError(
-                f"checkpoint of step {step}: cannot be written: {type(error).__name__}: {error}"
-            )
+            why = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+            self._failure = MmcoreError(f"checkpoint of step {step}: cannot be written: {why}")
 
     def finish(self) -> None:
         """Wait for what is being written.

@@ -1,5 +1,6 @@
 """What training is asked now and then: losses on rows kept aside, and pictures."""
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import torch
 
+from mmcore import files
 from mmcore.data.loader import Readable
 from mmcore.errors import MmcoreError, OptionError, RequestError
 from mmcore.model.joint import JointModel
@@ -154,8 +156,9 @@ class Sketches:
                     raise RequestError(f"pictures: one is called {name!r}, expected a plain name")
                 path = self.folder / f"step-{state.step:08d}-{name}.png"
                 try:
-                    self.folder.mkdir(exist_ok=True)
-                    picture.save(path)
+                    data = io.BytesIO()
+                    picture.save(data, format="PNG")
+                    files.write(path, data.getvalue())
                 except OSError as error:
                     raise MmcoreError(f"pictures: {path} cannot be written: {error.strerror or error}") from error
             self.trackers.pictures(state.step, pictures)

@@ -232,6 +232,30 @@ def test_a_project_s_own_files_are_not_overwritten(
     assert {name: kept[name] for name in now} == now
 
 
+def test_a_configuration_that_no_run_has_written_is_kept(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as the user's own beside a run that was begun in Python; what a run has written is replaced, and an empty file too."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained / "run", tmp_path / "run")
+    shutil.copy(trained / "rows.npz", tmp_path)
+    shutil.copy(trained / "config.toml", tmp_path / "c.toml")
+    own, before = tmp_path / "run" / "config.toml", bytes_of(tmp_path / "run")
+    for text in ("mine = 1\n", "# mine\n"):
+        own.write_text(text)
+        for more in ("--resume", "--replace"):
+            status, _, told = call(f"train c.toml {more}", capsys, monkeypatch)
+            assert (status, told.count("\n")) == (2, 1)
+            assert "training: run/config.toml is there, and no run has written it" in told
+        status, _, told = call("demo --out run", capsys, monkeypatch)
+        assert (status, "no run has written it" in told) == (2, True)
+        assert bytes_of(tmp_path / "run") == before | {"config.toml": text.encode()}
+    for text in (b"", before["config.toml"][:9], before["config.toml"]):
+        own.write_bytes(text)
+        assert call("train c.toml --replace", capsys, monkeypatch)[0] == 0
+        assert own.read_bytes().startswith(before["config.toml"].partition(b"\n")[0])
+
+
 def test_samples_on_request(
     here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

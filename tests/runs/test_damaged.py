@@ -129,7 +129,7 @@ SAMPLES = [
 ]
 STRAY = [
     *("step-x.png", "step-.png", "step-99999999999999999999999-a.png", "step-00000001.png", "step-00000001-\n.png"),
-    *("grid-.png", "step-00000002-a.png", "samples.png.part"),
+    *("grid-.png", "step-00000002-a.png", ".aside-samples.png"),
 ]
 
 

@@ -351,13 +351,13 @@ def test_a_killed_process_goes_on(home: Path, reader: Reader, tmp_path: Path) ->
         "import os, sys, torch, mmcore\n"
         "from mmcore.runs import filled, filling\n"
         "torch.set_num_threads(1)\n"
-        "kept = filled.replace_file\n"
+        "kept = filled.files.write\n"
         "def killing(path, data, left=[int(sys.argv[3])]):\n"
         "    left[0] -= 1\n"
         "    if not left[0]:\n"
         "        os.kill(os.getpid(), 9)\n"
         "    kept(path, data)\n"
-        "filled.replace_file, filled.EVERY = killing, 4\n"
+        "filled.files.write, filled.EVERY = killing, 4\n"
         "mmcore.predict(sys.argv[1] + '/run', sys.argv[1] + '/photos', draws=9, device='cpu').write(sys.argv[2], quiet=True)\n"
     )
     out = tmp_path / "out"
@@ -368,7 +368,7 @@ def test_a_killed_process_goes_on(home: Path, reader: Reader, tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     whole = tmp_path / "whole"
     assert subprocess.run([*run[:-1], str(whole), "0"], check=False).returncode == 0
-    assert {name: data for name, data in tree(out).items() if not name.endswith(".part")} == tree(whole)
+    assert {name: data for name, data in tree(out).items() if ".aside-" not in name} == tree(whole)
 
 
 def test_other_questions_are_not_mixed(home: Path, reader: Reader, tmp_path: Path) -> None:
@@ -755,11 +755,14 @@ def test_force_removes_what_was_predicted_and_nothing_else(home: Path, reader: R
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [".lock", "predictions.csv", "predictions.json", "predictions.json.part", "mask"])
+@pytest.mark.parametrize(
+    "name",
+    [".lock", "predictions.csv", "predictions.json", ".aside-predictions.json", "mask", "mask.agreement"],
+)
 def test_a_link_is_not_followed(name: str, home: Path, reader: Reader, tmp_path: Path) -> None:
     out, victim = tmp_path / "out", tmp_path / "victim"
     out.mkdir()
-    if name == "mask":
+    if name.startswith("mask"):
         victim.mkdir()
     else:
         victim.write_text("mine")
@@ -769,7 +772,7 @@ def test_a_link_is_not_followed(name: str, home: Path, reader: Reader, tmp_path:
         with contextlib.suppress(RequestError):
             mmcore.predict(reader, home / "photos", draws=9).write(out, force=force, quiet=True)
     assert {path: path.read_bytes() for path in before} == before
-    assert name != "mask" or not list(victim.iterdir())
+    assert not name.startswith("mask") or not list(victim.iterdir())
 
 
 @pytest.mark.parametrize(

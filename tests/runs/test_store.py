@@ -173,7 +173,7 @@ def test_an_interrupted_writing_leaves_nothing_behind(tmp_path: Path, monkeypatc
         path.write_bytes(data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_put", killed)
+        patch.setattr(store.door, "create", killed)
         with pytest.raises(KeyboardInterrupt):
             made(tmp_path, 2)
     assert [s for s, _ in store.folders(tmp_path)] == [1]

@@ -148,8 +148,9 @@ def test_links_are_not_followed_out_of_a_run(registry: Registry, run: Path, tmp_
     shutil.move(run / "samples", tmp_path / "samples")
     (run / "samples").symlink_to(tmp_path / "samples")
     before, kept = tree(run), tree(tmp_path / "samples")
-    with pytest.raises(RequestError, match="samples is a link"):
-        fit(registry, run, replace=True)
+    for how in ({"replace": True}, {"resume": True}):
+        with pytest.raises(RequestError, match="samples is a link"):
+            fit(registry, run, **how)
     assert (tree(run), tree(tmp_path / "samples")) == (before, kept)
     (run / "samples").unlink()
     (tmp_path / "mine.jsonl").write_text("mine")
@@ -174,7 +175,7 @@ def test_a_run_stopped_before_its_first_checkpoint_begins_anew(
 
     child = os.fork()
     if child == 0:
-        monkeypatch.setattr(store, "_put", killed)
+        monkeypatch.setattr(store.door, "create", killed)
         fit(registry, tmp_path / "run", steps=2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert is_run(tmp_path / "run")

@@ -206,7 +206,7 @@ def test_a_full_disk_ends_the_run_and_keeps_the_old_checkpoint(
 ) -> None:
     from mmcore.store import checkpoint as store
 
-    put, full = store._put, []
+    put, full = store.door.create, []
 
     def refuse(path: Path, data: bytes) -> None:
         if "step-00000002" in str(path) and path.name == "optimizer.safetensors":
@@ -215,7 +215,7 @@ def test_a_full_disk_ends_the_run_and_keeps_the_old_checkpoint(
             raise OSError(28, "No space left on device")
         put(path, data)
 
-    monkeypatch.setattr(store, "_put", refuse)
+    monkeypatch.setattr(store.door, "create", refuse)
     with pytest.raises(MmcoreError, match=r"step-00000002: cannot be written: No space.*step 1 is untouched"):
         fit(registry, tmp_path / "cut", save_steps=1)
     assert full
