@@ -201,7 +201,15 @@ MADE: list[Any] = [
     lambda **given: FilterOptions(**{"column": "a", "least": 0, **given}),
     lambda **given: EmbedOptions(**{"variable": "v", "column": "a", **given}),
 ]
-KINDS: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str, "tuple": tuple, "dict": dict}
+KINDS: dict[str, Any] = {
+    "int": int,
+    "float": (int, float),
+    "bool": bool,
+    "str": str,
+    "tuple": tuple,
+    "dict": dict,
+    "Mapping": dict,
+}
 
 
 @pytest.mark.parametrize("make", MADE)

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmcore import files
 from mmcore.errors import RequestError
 from mmcore.limits import RECORD
 from mmcore.metrics.draws import Calibrated
 from mmcore.metrics.figure import Figure
 from mmcore.metrics.telling import KINDS, Diagram, Point, wanted
 from mmcore.runs.diagrams import READING, STYLE, svg
-from mmcore.store.folder import replace_file
 from mmcore.store.reading import DamagedError, opened, parse_json, read_bytes
 
 NAME = "calibration.json"
@@ -54,7 +54,7 @@ def save(folder: Path, found: Calibrated, rows: str) -> Path:
     check_own(folder)
     text = json.dumps({"what": _WHAT, "model": _weights(folder), "rows": rows, **found.json()}, indent=1)
     try:
-        replace_file(folder / NAME, text.encode())
+        files.write(folder / NAME, text.encode())
     except OSError as error:
         raise RequestError(f"calibration: {folder / NAME} cannot be written: {error.strerror or error}") from error
     return folder / NAME

@@ -42,6 +42,12 @@ def rows(c: Context) -> None:
     order = torch.tensor([4, 0, 5, 2, 1, 3], device=c.device)
     permuted = NoisyCode(own.z[order], own.weight[order], own.sigma[order])
     c.same(decoder(features[order], t[order], permuted), whole[order], "parameters of the permuted batch", like=whole)
+    for k in range(0, 6, 2):
+        some = slice(k, k + 2)
+        part = NoisyCode(own.z[some], own.weight[some], own.sigma[some])
+        c.same(
+            decoder(features[some], t[some], part), whole[some], f"parameters of rows {k} and {k + 1} alone", like=whole
+        )
 
 
 @check(

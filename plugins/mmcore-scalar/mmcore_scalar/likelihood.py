@@ -272,7 +272,7 @@ def _towards(x: Tensor, end: Tensor) -> Tensor:
 
 
 def _from(place: Tensor, end: Tensor) -> Tensor:
-    """What :func:`_towards` makes ``place`` of; of what is near the limit or beyond it, what makes 0.99 of the limit."""
+    """The parameter of which ``_towards`` makes ``place``; of what is near the limit or beyond it, what makes 0.99 of the limit."""
     return end * torch.atanh((place / end).clamp(-0.99, 0.99))
 
 
