@@ -27,6 +27,7 @@ AT_END, EVEN = 0.5, 0.1
 SAMPLES, POINTS, LEVELS, LARGEST = 256, 512, 33, 1 << 22
 """Of the estimate of what is open: samples, places of theirs, levels of noise between which it is interpolated, and most elements of all their codes."""
 TIMESTEPS = ("question", "even")
+"""How timesteps are drawn: by what a row observes and generates, or evenly."""
 
 
 @attrs.frozen(eq=False)
