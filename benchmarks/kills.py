@@ -367,14 +367,15 @@ def killed(work: Work, folder: Path, options: argparse.Namespace, share: float, 
     for one in (template, trial, beside):
         one.mkdir(parents=True)
     work.prepare(template)
-    wholes = []
+    wholes: list[Any] = []
+    names: list[str] = []
     for _ in range(2):
         anew(template, trial)
         whole = carried_out(work.next(trial, ""), trial, {}, beside, odd=options.odd)
         assert whole.code == 0, whole.told
         wholes.append(work.result(trial, work.free))
+        names = whole.names
     assert not (gap := differing(*wholes)), f"{work.name} is not the same twice: {gap}"
-    names = whole.names
     if options.full:
         every: list[Plan] = [{i: "full"} for i in range(len(names)) if names[i].split()[0] in GROWS]
         chance.shuffle(every)

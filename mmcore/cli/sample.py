@@ -113,9 +113,9 @@ def sample(
         with own_folder(run / "samples") if out is None else nullcontext(writable(out, "--out")) as folder:
             written = write_samples(folder, model, answer, question)
     except OSError as error:
-        where = out or run / "samples"
+        place = out or run / "samples"
         raise MmcoreError(
-            f"{where} cannot be written: {error.strerror or error}; name another folder by --out"
+            f"{place} cannot be written: {error.strerror or error}; name another folder by --out"
         ) from error
     for path in written:
         say(path)
