@@ -11,6 +11,7 @@ error of their mean over ``s(x)``; and the mean correlation of ``y`` and ``w`` g
 
 import argparse
 import time
+from typing import Any
 
 import attrs
 import torch
@@ -79,7 +80,7 @@ def model_of(names: tuple[str, ...], rows: World, registry: Registry, *, reading
     return mmcore.compose(parts, tasks, backbone="mlp", backbone_options=options, reading=reading, registry=registry)
 
 
-def trained(model: JointModel, rows: World, steps: int, seed: int = 0, **options: object) -> JointModel:
+def trained(model: JointModel, rows: World, steps: int, seed: int = 0, **options: Any) -> JointModel:
     """Trained on a third each of joint rows, of rows that observe one variable, and of the question that is asked."""
     values = {m.name: rows.values[m.name] for m in model.modalities}
     table = Table(TensorBatch(values, torch.ones(len(rows.mean), len(values), dtype=torch.bool)))
@@ -132,7 +133,7 @@ def measured(model: JointModel, truth: World, draws: int, seed: int = 3) -> Foun
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--sizes", type=int, nargs="+", default=[8, 16, 32])

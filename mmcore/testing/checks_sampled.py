@@ -140,8 +140,9 @@ class Watched(Sampler):
     """A sampler whose latents are looked at."""
 
     def __init__(self, inner: Sampler) -> None:
-        self.__dict__["inner"] = inner
-        self.__dict__["each"] = []
+        # As of a frozen class, which samplers are.
+        object.__setattr__(self, "inner", inner)
+        object.__setattr__(self, "each", [])
 
     def __getattribute__(self, name: str) -> Any:
         own = ("inner", "each", "step", "path", "__dict__", "__class__")

@@ -300,11 +300,10 @@ def classes(c: Context) -> None:
             if (after != np.rint(after)).any():
                 c.fail(f"a map with fractions from one of {size[0]} × {size[1]}", "whole numbers")
             before = plane_of(values["mask"])
-            new = set(np.unique(after).tolist()) - set(np.unique(before).tolist())  # type: ignore[arg-type]
+            held = set(np.unique(np.asarray(before)).tolist())
+            new = set(np.unique(after).tolist()) - held
             if transform.moves and new:
-                c.fail(
-                    f"classes {sorted(new)[:4]} in a map that held {np.unique(before).tolist()}", "classes that it held"
-                )  # type: ignore[arg-type]
+                c.fail(f"classes {sorted(new)[:4]} in a map that held {sorted(held)}", "classes that it held")
 
 
 @check("transform.moves", kind="transform", fault="pixels moved without `moves`, values changed with it")
