@@ -310,7 +310,7 @@ def test_a_row_counts_by_itself_and_hidden_elements_not_at_all(kind: str) -> Non
         (Spec((5,), torch.bool), {"brier", "energy"}),
         (Spec((3, 4), torch.int64, 0, 400, void=999), {"brier", "energy"}),
     ],
-    ids=str,
+    ids=lambda x: str(x.shape) if hasattr(x, "shape") else " ".join(sorted(x)),
 )
 def test_what_is_told_follows_from_the_spec(spec: Spec, names: set[str]) -> None:
     class Kind(Calibrates):
