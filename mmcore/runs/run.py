@@ -190,7 +190,7 @@ def check_own(folder: Path) -> None:
     try:
         with door.opened(path) as file:
             found = file.read(len(_BEGINS))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
         raise RequestError(f"training: {path} cannot be read: {error.strerror or error}") from error
