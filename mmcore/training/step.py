@@ -89,9 +89,9 @@ def _shares(state: TrainState, draws: Draws, rows: Tensor) -> Tensor:
     """
     if state.options.balance == "rows":
         return (1 / rows.sum(0).clamp(min=1)).expand_as(draws.factors)
-    there = torch.where(rows > 0, state.shares[:, None].to(rows.dtype), 0.0)
+    there = torch.where(rows > 0, state.shares[:, None], 0.0)
     # Kinds that this step has none of leave their share to the others.
-    each = there / (rows.clamp(min=1) * there.sum(0).clamp(min=torch.finfo(rows.dtype).tiny))
+    each = there / (rows.clamp(min=1) * there.sum(0).clamp(min=torch.finfo(there.dtype).tiny))
     return each[draws.kinds]
 
 
@@ -117,7 +117,7 @@ def _rows(state: TrainState, batch: TensorBatch, draws: Draws) -> Tensor:
                 if (at := _place(state, rows))
             ]
             _stop(state, "; ".join(places) or "an input is not finite on another rank", "look into the data")
-    return total[:-1].unflatten(0, (kinds.shape[1], -1))
+    return total[:-1].round().long().unflatten(0, (kinds.shape[1], -1))
 
 
 def _backward(
