@@ -103,7 +103,9 @@ class Reading:
             shown = torch.where(drive.known, 0.0, shown)
         if not self.beginning:
             return Gains(shown)
-        weight, sigma = torch.where(drive.shown, level.W, 0.0), torch.where(drive.shown, sigma, 1.0)
+        # Of a block that is observed, and has no noise, no head is asked.
+        told = drive.shown & (sigma > 0)
+        weight, sigma = torch.where(told, level.W, 0.0), torch.where(told, sigma, 1.0)
         return Gains(shown, weight.to(dtype), sigma.to(dtype))
 
     def read(self, z: Tensor, gains: Gains) -> Read:
