@@ -15,6 +15,7 @@ from torch import Tensor
 
 import mmcore
 from mmcore import JointModel, RequestError
+from mmcore.sampling.question import Question
 
 NAMES = ("a", "label", "image", "mask")
 STEPS, LONGEST = 20, 700
@@ -97,6 +98,18 @@ class Caller:
             asked["guidance"] = {name: pick([0.0, 1.0, 2.0]) for name in list(given)[:2]}
         if self.maybe(0.2):
             asked |= {"start": {name: self.value(model, name, n) for name in NAMES}, "strength": pick([0.5, 1.0])}
+        told = Question.ask(
+            model,
+            n,
+            given=given,
+            where=asked.get("where", {}),
+            absent=asked.get("absent", ()),
+            conditioning=asked["conditioning"],
+        ).told
+        if bool(model.driver.one_class(told).any()):
+            # Nothing moves an answer that has no way.
+            for option in ("start", "strength", "guidance"):
+                asked.pop(option, None)
         sampler = pick(["auto", "2m", "ddim", "heun", "ancestral"])
         asked |= {"sampler": sampler, "steps": pick([1, 2, 3]) if "start" in asked else pick([1, 2, 3, [20, 10, 1]])}
         if sampler == "ddim":
