@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import mmcore
-from mmcore import JointModel, MmcoreError, Modality, PluginError, Registry, RequestError, Space, Spec, Task
+from mmcore import JointModel, MmcoreError, Modality, PluginError, Registry, RequestError, RoleMix, Space, Spec, Task
 from mmcore.model.backbones.base import maker
 from mmcore.store import checkpoint
 from mmcore.training.draws import draws_globally
@@ -74,9 +74,11 @@ def own(registry: Registry, backbone: nn.Module | None = None, **composition: An
     )
 
 
-def small(parts: list[Modality], registry: Registry, tasks: list[Task] | None = None) -> JointModel:
+def small(parts: list[Modality], registry: Registry, tasks: list[Task] | None = None, **how: Any) -> JointModel:
     options = {"width": 8, "depth": 1, "features": 4}
-    return mmcore.compose(parts, tasks, space=(2, 4, 4), backbone="mlp", backbone_options=options, registry=registry)
+    return mmcore.compose(
+        parts, tasks, space=(2, 4, 4), backbone="mlp", backbone_options=options, registry=registry, **how
+    )
 
 
 def same(first: JointModel, second: JointModel) -> None:
@@ -758,17 +760,26 @@ def test_a_network_need_not_have_weights_but_must_return_features(registry: Regi
 
 def test_a_run_of_format_1_goes_on(registry: Registry, tmp_path: Path) -> None:
     """Its checkpoints tell of the model as a folder of format 1 does, and name an option and weights as they were named then."""
-    model = small(plugins(registry), registry)
-    fit(registry, tmp_path / "whole", model=model, rows=rows(model))
-    first = small(plugins(registry), registry)
+    # As all runs were then.
+    how: dict[str, Any] = {"timesteps": "even", "balance": "rows", "roles": RoleMix(alone=0.0)}
+
+    def made() -> JointModel:
+        return small(plugins(registry), registry, reading="space")
+
+    model = made()
+    fit(registry, tmp_path / "whole", model=model, rows=rows(model), **how)
+    first = made()
     # The checkpoint of step 4 waits for that of step 2, which is whole at the kill however slow the disk is.
     killed_at(
-        6, lambda kill: fit(registry, tmp_path / "cut", model=first, rows=rows(first), watch=[kill], save_steps=2)
+        6,
+        lambda kill: fit(registry, tmp_path / "cut", model=first, rows=rows(first), watch=[kill], save_steps=2, **how),
     )
     found = checkpoint.read(checkpoint.folders(tmp_path / "cut/checkpoints")[0][1])
     told = found.files["state.json"]
     described, options = told["configuration"]["model"], told["configuration"]["options"]
-    assert (told["format"], described["format"]) == (3, 2)
+    assert (told["format"], described["format"]) == (4, 3)
+    assert described.pop("reading") == "space"
+    del options["timesteps"], options["balance"], options["roles"]["alone"], options["roles"]["questions"]
     told["format"] = described["format"] = 1
     told["configuration"]["rows"] = told["configuration"].pop("data")["rows"]
     del told["configuration"]["run"], told["threads"]
@@ -784,10 +795,11 @@ def test_a_run_of_format_1_goes_on(registry: Registry, tmp_path: Path) -> None:
     fit(
         registry,
         tmp_path / "cut",
-        model=small(plugins(registry), registry),
+        model=made(),
         rows=rows(model),
         resume=True,
         save_steps=4,
+        **how,
     )
     newest = checkpoint.folders(tmp_path / "cut/checkpoints")[0][1]
     last = checkpoint.folders(tmp_path / "whole/checkpoints")[0][1]

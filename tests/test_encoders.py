@@ -49,6 +49,8 @@ def fitted(free: bool, weighting: str) -> JointModel:
         schedule=schedule.cosine(50, 2),
         backbone="mlp",
         backbone_options=SMALL,
+        # A head that begins from its own noisy code gains little by large codes, in so short a training.
+        reading="space",
     )
     if free:
         model.encoders["a"] = Free(4)

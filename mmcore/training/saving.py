@@ -26,8 +26,11 @@ from mmcore.training.ranks import full_cpu_copy, local_shard, shard_like
 from mmcore.training.state import TrainState
 from mmcore.training.step import StepReport
 
-FORMAT = 3
-"""1 had other names for the option ``activation_checkpointing`` and for weights of mmcore's own backbones; 2 told nothing of the data but how many rows."""
+FORMAT = 4
+"""1 had other names for the option ``activation_checkpointing`` and for weights of mmcore's own backbones; 2 told nothing of the data but how many rows; up to 3
+all timesteps were even, all rows counted alike, none asked for one modality alone, and models read the space as it is."""
+_BEFORE_4: dict[str, Any] = {"timesteps": "even", "balance": "rows"}
+_ROLES_BEFORE_4: dict[str, Any] = {"alone": 0.0, "questions": {}}
 _OPTIONS = {"recompute": "activation_checkpointing"}
 
 
@@ -77,6 +80,8 @@ def upgraded(checkpoint: Checkpoint) -> Checkpoint:
         RequestError: it lacks something that every checkpoint of its format has.
     """
     told = _part(checkpoint, "state.json")
+    if told.get("format") == 3:
+        return _with_defaults(checkpoint, told)
     if told.get("format") == 2:
         return _with_data(checkpoint, told)
     if told.get("format") != 1:
@@ -103,14 +108,33 @@ def upgraded(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def _with_data(checkpoint: Checkpoint, told: Mapping[str, Any]) -> Checkpoint:
-    """One of format 2 in today's."""
+    """One of format 2 in the next."""
     try:
         configuration = dict(told["configuration"])
         configuration["data"] = {"rows": configuration.pop("rows")}
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedError(f"{checkpoint.folder / 'state.json'}: lacks or misstates {error}") from error
+    return _with_defaults(checkpoint, {**told, "format": 3, "configuration": configuration})
+
+
+def _with_defaults(checkpoint: Checkpoint, told: Mapping[str, Any]) -> Checkpoint:
+    """One of format 3 in today's: what was not said then had one value."""
+    try:
+        configuration = dict(told["configuration"])
+        configuration["options"] = _trained_before(configuration["options"])
+        configuration["model"] = upgraded_model(configuration["model"])
+        run = configuration.get("run")
+        if isinstance(run, dict):
+            parts = {"training": _trained_before, "model": lambda table: {"reading": "space"} | table}
+            configuration["run"] = run | {name: change(run[name]) for name, change in parts.items() if name in run}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DamagedError(f"{checkpoint.folder / 'state.json'}: lacks or misstates {error}") from error
     told = {**told, "format": FORMAT, "configuration": configuration}
     return attrs.evolve(checkpoint, files={**checkpoint.files, "state.json": told})
+
+
+def _trained_before(options: Mapping[str, Any]) -> dict[str, Any]:
+    return _BEFORE_4 | dict(options) | {"roles": _ROLES_BEFORE_4 | dict(options["roles"])}
 
 
 def restore(state: TrainState, loader: Stateful, checkpoint: Checkpoint) -> None:

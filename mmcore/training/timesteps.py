@@ -9,13 +9,14 @@ at ``t`` is, as a share of the code's variance,
 """
 
 import math
-from typing import Self
+from typing import Self, cast
 
 import attrs
 import torch
 from torch import Tensor
 
-from mmcore.modality.base import Modality
+from mmcore.modality.base import Encoder, Modality
+from mmcore.modality.holes import code_there, encoded
 from mmcore.modality.orthogonal import Turned
 from mmcore.model.joint import JointModel
 from mmcore.model.roles import Role
@@ -121,12 +122,18 @@ def _codes(model: JointModel, m: Modality) -> Tensor:
     """Codes of typical samples, ``(points, C)`` float64: whole ones, or of spatial codes those of places."""
     encoder = model.encoders[m.name]
     # Without its turn, which training moves and which changes no distance.
-    fixed = encoder.inner if isinstance(encoder, Turned) else encoder
+    fixed = cast(Encoder, encoder.inner if isinstance(encoder, Turned) else encoder)
     count = max(16, min(SAMPLES, LARGEST // math.prod(m.code)))
+    x = m.typical(count, 0).to(model.device)
     with torch.no_grad():
-        codes = fixed(m.typical(count, 0).to(model.device)).double().cpu()
+        codes = encoded(m, fixed, x).double().cpu()
+    there = code_there(m, x)
+    known = torch.ones_like(codes, dtype=torch.bool) if there is None else there.cpu().expand_as(codes)
     if len(m.code) > 1:
-        codes = codes.movedim(1, -1).flatten(0, -2)
+        codes, known = (part.movedim(1, -1).flatten(0, -2) for part in (codes, known))
+    # What is void says nothing; of nothing but void there is nothing to learn.
+    codes = codes[known.all(1)] if bool(known.all(1).any()) else codes
+    if len(m.code) > 1:
         some = Rng.for_rows(0, 1).of("places").integers(0, len(codes), POINTS)[0]
         codes = codes[some]
     return codes

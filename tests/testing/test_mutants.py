@@ -1,5 +1,6 @@
 """The kit under test: every broken plugin is caught by the check made for it, and the healthy ones pass."""
 
+import gc
 import json
 from collections.abc import Callable
 from typing import Any
@@ -46,9 +47,13 @@ def test_every_check_has_a_mutant() -> None:
     assert {mutant.check for mutant in MUTANTS} == set(CHECKS)
 
 
+# A tracker that fails in its last call leaves its file open.
+@pytest.mark.filterwarnings("ignore:unclosed file", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("mutant", TRIED, ids=lambda m: m.id)
 def test_a_mutant_is_caught_by_its_own_check(mutant: Mutant) -> None:
     report = put(mutant, 0, (mutant.check,))
+    if mutant.kind == "tracker":
+        gc.collect()  # what it left open is found here, and in no other test
     if all(r.status == "not run" for r in report.results):
         assert mutant.check == "device.agrees"
         assert not torch.cuda.is_available()
