@@ -23,7 +23,7 @@ def sentences() -> list[str]:
             text = inspect.cleandoc(member.__doc__)
             text = re.split(r"\n\n(?:Args|Returns|Raises|Attributes):", text)[0]
             found += re.split(r"(?<=[.?])\s+(?=[A-Z`])", " ".join(text.split()))
-    return [one.replace(":meth:`", "`").replace("|", "/") for one in found]
+    return [re.sub(":(?:meth|attr):`", "`", one).replace("|", "/") for one in found]
 
 
 def rows() -> dict[str, list[str]]:

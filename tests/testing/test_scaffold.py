@@ -144,9 +144,9 @@ def test_it_conforms_under_pytest(clean: Path, plugins: dict[str, Path]) -> None
     text = run([python, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(test)], clean / "empty")
     counted = re.search(r"(\d+) passed, (\d+) skipped", text)
     assert counted
-    # Void and the GPU.
-    assert int(counted[1]) > 35
-    assert int(counted[2]) < 6
+    assert int(counted[1]) > 60
+    # Of a class nothing is asked about void, the GPU, places, parts of it, real values or its own noisy code.
+    assert int(counted[2]) < 20
 
 
 def test_the_command_says_what_to_do_next(clean: Path, tmp_path: Path) -> None:

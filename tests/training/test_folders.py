@@ -352,7 +352,7 @@ def test_a_checkpoint_that_lacks_something_is_passed_over(
 
 def test_a_checkpoint_of_a_later_mmcore_is_not_passed_over(registry: Registry, run: Path) -> None:
     resealed(run / "checkpoints" / "step-00000008", saying("format", 99))
-    with pytest.raises(RequestError, match="has format 99, expected 3 at most; it is of a later mmcore"):
+    with pytest.raises(RequestError, match="has format 99, expected 4 at most; it is of a later mmcore"):
         fit(registry, run, resume=True)
 
 
