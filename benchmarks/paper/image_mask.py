@@ -23,7 +23,8 @@ def segmented(judge: Trained, images: Tensor, masks: Tensor) -> Figure:
     """Mean IoU of the judge's masks of images with the masks these were made of."""
     m = judge.model.variable("mask")
     found = answers(judge, len(images), image=images)["mask"]
-    return metrics.mean_iou(found, masks, int(m.spec.high or 0) + 1, void=m.spec.void)
+    void = None if m.spec.void is None else int(m.spec.void)
+    return metrics.mean_iou(found, masks, int(m.spec.high or 0) + 1, void=void)
 
 
 def painted(experiment: Experiment, one: Trained, questions: list[str], judge: Trained, masks: Tensor) -> Row:
