@@ -312,5 +312,5 @@ def best(c: Context) -> None:
                 got = metric(other, void).double()
                 # A metric has no figure of a sample in which all that it is about is void.
                 none = want.isnan() & got.isnan()
-                pair = (torch.where(none, 0.0, x) for x in (got, want))
-                c.same(*pair, f"metric {name!r} after predictions of void elements {what}")
+                found, asked = torch.where(none, 0.0, got), torch.where(none, 0.0, want)
+                c.same(found, asked, f"metric {name!r} after predictions of void elements {what}")
