@@ -308,13 +308,13 @@ def improves(c: Context) -> None:
     """A short training on typical samples lowers the held-out loss below the untrained model's and below a constant's.
 
     By at least the tolerance in nats per element of the sample, or a quarter of all that there is to gain where that is less; the
-    best constant parameters are found by descent. A head that begins from its own noisy code may be right untrained: it is put beside the constant alone. More samples are held out until the gain is told from the least; where it is
+    best constant parameters are found by descent. A head that begins from its own noisy code is asked without it, as with it an untrained one may be right. More samples are held out until the gain is told from the least; where it is
     not, though twice the least on average, it is not decided.
     """
     subject: Modality = c.modality
     # Little noise: what the code holds can be read, so a healthy pair of encoder and head beats any constant soon.
     log_A = torch.tensor([0.0, 0.02, 0.05, 0.1, 0.2], dtype=torch.float64).neg()
-    model = c.compose([subject], LAYOUTS[0], Schedule.from_cumulative(log_A, (0.5 * log_A).exp()[:, None]))
+    model = c.compose([subject], LAYOUTS[0], Schedule.from_cumulative(log_A, (0.5 * log_A).exp()[:, None]), reading="space")
     name = subject.name
     most = max(256, min(MOST_HELD, 2**22 // math.prod(subject.spec.shape)))
     train, held = subject.typical(512, c.seed), subject.typical(most, c.seed + 1)
@@ -332,14 +332,13 @@ def improves(c: Context) -> None:
     fit(model, table, steps=c.profile.steps, batch_size=64, lr=5e-3, ema=0.9, roles=RoleMix(joint=1.0, single=0.0), seed=c.seed, device="cpu", quiet=True)  # fmt: skip
     least = c.tolerance * math.prod(subject.spec.shape)
     n = 256
-    bare = [] if model.reading.beginning else [("the untrained model", untrained)]
     while True:
         trained = losses(model, n)
         fixed = c.loss(constant.detach().expand(n, *start.shape[1:]), held[:n]).double()
         # No likelihood of classes is better than certainty.
         asked = min(least, float(fixed.mean()) / 4) if subject.discrete else least
         open_ = False
-        for what, other in (*((what, losses(one, n)) for what, one in bare), ("the best constant", fixed)):
+        for what, other in (("the untrained model", losses(untrained, n)), ("the best constant", fixed)):
             gain = other - trained
             doubt = sigmas() * float(gain.std()) / math.sqrt(n)
             if float(gain.mean()) - doubt > asked:

@@ -247,7 +247,9 @@ class Context(Trial):
                     others = [renamed(self.modality, "second"), renamed(self.modality, "third")]
                 yield f"{company}, layout {layout!r}", [subject, *others], layout
 
-    def compose(self, modalities: Sequence[Modality], layout: Any, table: Schedule | None = None) -> JointModel:
+    def compose(
+        self, modalities: Sequence[Modality], layout: Any, table: Schedule | None = None, *, reading: str = "codes"
+    ) -> JointModel:
         """A tiny model with random weights."""
         with warnings.catch_warnings():
             # Few steps end a little short of the prior, which is of no concern here.
@@ -258,6 +260,7 @@ class Context(Trial):
                 schedule=table or schedule.paper_steps(8, len(modalities)),
                 backbone="transformer",
                 backbone_options={"width": 32, "depth": 1, "heads": 2, "features": 16},
+                reading=reading,
                 seed=self.seed,
                 registry=discover(),
             )
