@@ -314,7 +314,9 @@ def improves(c: Context) -> None:
     subject: Modality = c.modality
     # Little noise: what the code holds can be read, so a healthy pair of encoder and head beats any constant soon.
     log_A = torch.tensor([0.0, 0.02, 0.05, 0.1, 0.2], dtype=torch.float64).neg()
-    model = c.compose([subject], LAYOUTS[0], Schedule.from_cumulative(log_A, (0.5 * log_A).exp()[:, None]), reading="space")
+    model = c.compose(
+        [subject], LAYOUTS[0], Schedule.from_cumulative(log_A, (0.5 * log_A).exp()[:, None]), reading="space"
+    )
     name = subject.name
     most = max(256, min(MOST_HELD, 2**22 // math.prod(subject.spec.shape)))
     train, held = subject.typical(512, c.seed), subject.typical(most, c.seed + 1)
