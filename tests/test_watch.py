@@ -37,7 +37,7 @@ def test_rows_that_one_call_answers_count_once(model: JointModel) -> None:
 
 
 def test_what_is_raised_ends_it_and_leaves_the_model_as_it_was(model: JointModel) -> None:
-    class Stopped(Exception):
+    class StoppedError(Exception):
         pass
 
     calls: list[int] = []
@@ -45,10 +45,10 @@ def test_what_is_raised_ends_it_and_leaves_the_model_as_it_was(model: JointModel
     def stop(done: int, total: int) -> None:
         calls.append(done)
         if done == 2:
-            raise Stopped
+            raise StoppedError
 
     model.train()
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         mmcore.sample(model, 2, steps=10, watch=stop)
     assert calls == [0, 1, 2]
     assert model.training

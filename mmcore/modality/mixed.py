@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmcore.errors import PluginError, RequestError, nearest
 from mmcore.modality.base import VOID, Decoder, Encoder, LossTerm, Metric, Modality, Spec
-from mmcore.modality.control import Control, File, Group
+from mmcore.modality.control import Choice, Control, File, Group, Number, Numbers, Text
 from mmcore.rng import Rng
 from mmcore.space import Space
 
@@ -209,9 +209,9 @@ class Mixed(Modality):
         return ", ".join(shown)
 
     def control(self) -> Control:
-        """The parts' own, side by side; a file where one of them is a group itself."""
+        """The parts' own, side by side; a file where one of them takes a picture or a file."""
         parts = {name: part.control() for name, part in self.parts.items()}
-        if any(isinstance(one, Group) for one in parts.values()):
+        if not all(isinstance(one, Choice | Number | Numbers | Text) for one in parts.values()):
             return File(f"the values of {', '.join(parts)}", (".json",))
         return Group(parts)
 
