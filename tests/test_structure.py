@@ -29,7 +29,7 @@ FLOORS = (
     ("metrics",),
     ("config",),
     ("runs",),
-    ("scaffold", "testing"),
+    ("play", "scaffold", "testing"),
     ("demo",),
     ("cli",),
 )
@@ -171,6 +171,7 @@ BESIDES = {
     "data/sources/npz.py: archive.open": "a member of an archive that the door has opened",
     "data/sources/shards.py: tarfile.open": "a file that the door has opened",
     "demo/pictures.py: figure.savefig": "into memory",
+    "play/values.py: np.save": "into memory",
     "runs/filled.py: np.save": "into memory",
     "runs/pictures.py: figure.savefig": "into memory",
     # A folder or file of its own, made where only its owner looks.
@@ -198,10 +199,13 @@ BESIDES = {
     # What is installed.
     "plugins/metadata.py: distribution.read_text": "metadata of an installed distribution",
     "scaffold/__init__.py: (templates / f'{_fill(template, words)}.tmpl').read_text": "a template of the package",
+    "play/widgets.py: resources('mmcore.play').joinpath('page.js').read_text": "what the package holds",
+    "play/widgets.py: resources('mmcore.play').joinpath('page.css').read_text": "the same",
     "testing/requirements.py: files('mmcore.testing').joinpath('requirements.json').read_text": "what the package holds",
     "testing/report.py: files('mmcore.testing').joinpath('report.schema.json').read_text": "a schema of the package",
     # Names of our own that open by the door.
     "cli/evaluate.py: Run.open": "reads a configuration by the door",
+    "cli/play.py: Reader.open": "the same",
     "cli/sample.py: Reader.open": "the same",
     "runs/filling.py: Reader.open": "the same",
     "runs/reader.py: Run.open": "the same",

@@ -71,13 +71,12 @@ def sample(
     if out is not None:
         check_answers(out, force=force)
     reader = Reader.open(run, registry=registry, device=device)
-    pairs = {
-        name: _pairs(f"--{name}", texts or []) for name, texts in (("given", given), ("where", where), ("start", start))
-    }
     asked = ask(
         reader,
         n,
-        **pairs,
+        given=_pairs("--given", given or []),
+        where=_pairs("--where", where or []),
+        start=_pairs("--start", start or []),
         absent=absent or [],
         guidance={name: _number(name, text) for name, text in _pairs("--guidance", guidance or []).items()},
         guide=guide,
@@ -102,7 +101,7 @@ def sample(
         ) from error
     for path in written:
         say(path)
-    if pairs["where"] and not reader.saw_parts:
+    if asked.question["where"] and not reader.saw_parts:
         tell("note: this run never saw parts of a value (training.roles.partial = 0); what is filled in may not fit")
 
 

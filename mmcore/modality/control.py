@@ -176,6 +176,9 @@ def suggested(m: _Controlled) -> Control:
         Exception: any, where the modality cannot write or show a sample.
     """
     spec = m.spec
+    parts = getattr(m, "parts", None)
+    if isinstance(parts, Mapping) and parts:
+        return _side_by_side(parts)
     shape, real = spec.shape, spec.dtype.is_floating_point
     valid = spec.placeholder(1)[0]
     if isinstance(m.raw(valid), str) and (shape or real):
@@ -192,6 +195,14 @@ def suggested(m: _Controlled) -> Control:
     if len(shape) == 3 and real and not isinstance(shown := m.show(valid), str):
         return Picture((shape[1], shape[2]), colours=shown.mode != "L", drawn=_is_bytes(m.raw(valid)))
     return File(f"an array of shape {' × '.join(map(str, shape))}")
+
+
+def _side_by_side(parts: Mapping[str, "Controlled"]) -> Control:
+    """Of several modalities in one: the parts' own controls, or a file where one of them takes a picture or a file itself."""
+    own = {name: part.control() for name, part in parts.items()}  # type: ignore[misc]
+    if all(isinstance(one, Choice | Number | Numbers | Text) for one in own.values()):
+        return Group(own)
+    return File(f"the values of {', '.join(own)}", (".json",))
 
 
 def painting(m: _Controlled, names: Sequence[str] | None = None) -> Painting:

@@ -1,5 +1,6 @@
 """Answers to look at: each draw, what the draws say together, and where they agree or differ."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -52,6 +53,7 @@ class Shown:
         map: where they agree or differ; None of one draw, or of what has no pixels.
         truth: of the row that was begun with; None where there is none.
         given: whether some of it was given.
+        scores: the modality's own, of the answer beside the truth, by name.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Shown:
     map: Map | None = None
     truth: Image.Image | str | None = None
     given: bool = False
+    scores: Sequence[tuple[str, float]] = ()
 
 
 def shown(m: Modality, draws: Tensor, truth: Tensor | None = None, *, given: bool = False) -> Shown:
@@ -79,11 +82,13 @@ def shown(m: Modality, draws: Tensor, truth: Tensor | None = None, *, given: boo
     known = None if truth is None else m.show(truth)
     plain = Shown(m.name, each, truth=known, given=given)
     if len(draws) == 1:
-        return plain
+        return attrs.evolve(plain, scores=_scores(m, draws[0], truth))
     interval = INTERVAL if len(draws) >= enough(INTERVAL) else 0.5
     found = answer(m, draws, Trace(), interval)
     shape, real = m.spec.shape, m.spec.dtype.is_floating_point
-    together = _together(m, found.value)
+    value = _value(m, found.value)
+    together = None if value is None else m.show(value)
+    plain = attrs.evolve(plain, scores=_scores(m, value, truth))
     if len(shape) >= 2 and real:
         return attrs.evolve(plain, together=together, title="mean of the draws", map=_deviation(m, found.deviation))
     if len(shape) == 2:
@@ -114,11 +119,19 @@ def shown(m: Modality, draws: Tensor, truth: Tensor | None = None, *, given: boo
     )
 
 
-def _together(m: Modality, value: Any) -> Image.Image | str | None:
+def _value(m: Modality, raw: Any) -> Tensor | None:
+    """What the draws say together, as a sample."""
     try:
-        return m.show(m.read(value))
+        return m.read(raw)
     except Exception:  # a plugin that writes what it does not read; each draw is there all the same
         return None
+
+
+def _scores(m: Modality, value: Tensor | None, truth: Tensor | None) -> list[tuple[str, float]]:
+    if value is None or truth is None:
+        return []
+    found = {name: float(metric(value[None], truth[None])[0]) for name, metric in m.metrics().items()}
+    return [(name.replace("_", " "), score) for name, score in found.items() if math.isfinite(score)][:4]
 
 
 def _told(m: Modality, value: Any) -> str:

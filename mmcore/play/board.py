@@ -150,8 +150,8 @@ class Board:
             raise RequestError(
                 f"{self.name}: nothing but the unknown is brushed; draw something too, or set it to wanted"
             )
-        size = self._size(value)
-        known = ~np.asarray(Image.fromarray(told.unknown).resize(size[::-1], Image.Resampling.NEAREST))
+        height, width = self._size(value)
+        known = ~np.asarray(Image.fromarray(told.unknown).resize((width, height), Image.Resampling.NEAREST))
         if not known.any():
             raise RequestError(f"{self.name}: all of it is brushed as unknown; set it to wanted")
         return value, known

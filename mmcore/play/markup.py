@@ -83,13 +83,15 @@ def _answer(one: Shown) -> str:
     name = escaped(one.name)
     filled = ", filled in where it was unknown" if one.given else ""
     body = _pictures(one) if not isinstance(one.draws[0], str) else _words(one)
-    return f'<section class="answer" data-name="{name}"><h3>{name}<small>{filled}</small></h3>{body}</section>'
+    scores = "".join(f"<span>{escaped(title)} <b>{value:.3g}</b></span>" for title, value in one.scores)
+    beside = f'<p class="scores">beside the row’s own: {scores}</p>' if scores else ""
+    return f'<section class="answer" data-name="{name}"><h3>{name}<small>{filled}</small></h3>{body}{beside}</section>'
 
 
 def _pictures(one: Shown) -> str:
     beside = []
     if one.truth is not None and not isinstance(one.truth, str):
-        beside.append(_figure(one.truth, "the row's own", "truth"))
+        beside.append(_figure(one.truth, "the row’s own", "truth"))
     if one.together is not None and not isinstance(one.together, str):
         beside.append(_figure(one.together, one.title, "together"))
     if one.map is not None:
@@ -104,9 +106,9 @@ def _pictures(one: Shown) -> str:
 def _words(one: Shown) -> str:
     parts = []
     if isinstance(one.together, str):
-        parts.append(f'<p class="big">{escaped(one.together)}<small>{escaped(one.title)}</small></p>')
+        parts.append(_big(one.together, one.title))
     elif len(one.draws) == 1:
-        parts.append(f'<p class="big">{escaped(str(one.draws[0]))}</p>')
+        parts.append(_big(str(one.draws[0]), ""))
     if isinstance(one.truth, str):
         right = one.truth == (one.together if isinstance(one.together, str) else one.draws[0])
         mark = " ✓" if right else ""
@@ -123,6 +125,13 @@ def _words(one: Shown) -> str:
         items = "".join(f"<li>{escaped(str(word))}</li>" for word in one.draws[:64])
         parts.append(f"<details><summary>each draw</summary><ol>{items}</ol></details>")
     return "".join(parts)
+
+
+def _big(text: str, title: str) -> str:
+    """An answer in words, the larger the shorter it is."""
+    size = "big" if len(text) <= 16 else "long"
+    more = f"<small>{escaped(title)}</small>" if title else ""
+    return f'<p class="{size}">{escaped(text)}{more}</p>'
 
 
 def _dots(values: Sequence[float], truth: float | None) -> str:

@@ -1,4 +1,4 @@
-"""The page: a question on one side, its answers on the other."""
+"""What the page does: a question is put together, answered, and shown; for all who have it open."""
 
 import random
 import sys
@@ -8,27 +8,22 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
+import gradio as gr  # pyright: ignore[reportMissingImports]
 import torch
 from torch import Tensor
 
 from mmcore.errors import MmcoreError, RequestError
-from mmcore.modality.base import Modality
 from mmcore.play import markup
 from mmcore.play.answers import all_shown
-from mmcore.play.controls import control_of
-from mmcore.play.question import GIVEN, LEFT_OUT, MOST_DRAWS, WANTED, Part, Question, allowed
+from mmcore.play.question import GIVEN, LEFT_OUT, WANTED, Part, Question, allowed
 from mmcore.play.rows import Held, surprise
 from mmcore.play.values import Value, tensor_of
-from mmcore.play.widgets import Box, Dropdown, Radio, Slider, Typed, Widget, widget
+from mmcore.play.widgets import Widget
 from mmcore.play.work import StoppedError, Visitor, Visitors, Work
 from mmcore.plugins.metadata import one_line
 from mmcore.runs.asking import Asked
 from mmcore.runs.reader import Reader
-from mmcore.sampling.samplers import SAMPLERS
 
-DRAWS = 9
-TITLE = "mmcore play"
 _LOOK = 0.2
 """Seconds between two looks at how far the work has come."""
 
@@ -47,104 +42,6 @@ class Page:
         self.names = [m.name for m in reader.model.variables]
         self.widgets: list[Widget] = []
         self.notes: list[str] = []
-
-    # ---- what is shown ----
-
-    def build(self) -> gr.Blocks:
-        """Lay the page out."""
-        with gr.Blocks(title=f"{TITLE}: {self.place}", analytics_enabled=False) as page:
-            gr.HTML(markup.head(self.place, self.names, self.held), elem_id="head")
-            with gr.Row(equal_height=False, elem_id="sides"):
-                with gr.Column(scale=5, min_width=330, elem_id="question"):
-                    begin = self._begin()
-                    roles = [self._card(m) for m in self.reader.model.variables]
-                    how = self._how()
-                    with gr.Row(elem_id="go"):
-                        go = gr.Button("Ask", variant="primary", elem_id="ask", scale=3, min_width=120)
-                        stop = gr.Button("Stop", elem_id="stop", scale=1, min_width=80)
-                with gr.Column(scale=7, min_width=330, elem_id="side"):
-                    status = gr.HTML(
-                        markup.message("Choose what is given and what is wanted, then ask.", "hint"), elem_id="status"
-                    )
-                    answer = gr.HTML("", elem_id="answer")
-                    python, command, files = self._elsewhere()
-            fields = [one for made in self.widgets for one in made.components]
-            asked = [*roles, *fields, *how]
-            shown = [status, answer, python, command, files, how[4]]
-            quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-            at_once: dict[str, Any] = {**quiet, "queue": True, "concurrency_limit": 8}
-            asking = {**quiet, "concurrency_limit": 2, "concurrency_id": "ask"}
-            go.click(self.ask, asked, shown, **asking)
-            stop.click(self.stop, None, status, **at_once)
-            for made in self.widgets:
-                if made.opens:
-                    made.components[0].upload(
-                        self._opening(made), made.components[0], [made.components[0], status], **at_once
-                    )
-            row, take, another, surprised = begin
-            if row is not None:
-                take.click(self.take, [row, *roles], [status, row, *roles, *fields], **at_once)
-                another.click(self.another, roles, [status, row, *roles, *fields], **at_once)
-            outputs = [status, *([] if row is None else [row]), *roles, *fields]
-            surprised.click(self.surprise, None, outputs, **at_once).then(self.ask, asked, shown, **asking)
-            page.unload(self.leave)
-            for note in self.notes:
-                gr.HTML(markup.message(note, "note"))
-        return page
-
-    def _begin(self) -> tuple[Any, Any, Any, Any]:
-        """Where values come from, all at once."""
-        with gr.Row(elem_id="begin"):
-            if not len(self.held):
-                self.notes.append(f"No rows to begin with: {self.held.why}. Surprises are drawn by the model itself.")
-                return None, None, None, gr.Button("Surprise me", elem_id="surprise")
-            row = Typed(
-                0, label=f"{self.held.part} row, 0 … {len(self.held) - 1:,}", precision=0, min_width=130, elem_id="row"
-            )
-            take = gr.Button("Take this row", min_width=100, elem_id="take")
-            another = gr.Button("Another row", min_width=100, elem_id="another")
-            return row, take, another, gr.Button("Surprise me", min_width=100, elem_id="surprise")
-
-    def _card(self, m: Modality) -> Any:
-        control, problem = control_of(m)
-        if problem:
-            self.notes.append(problem)
-        choices = allowed(self.reader.model, m.name)
-        with gr.Group(elem_classes="card"):
-            gr.HTML(markup.card(m.name), elem_classes="name")
-            begin = WANTED if WANTED in choices else LEFT_OUT
-            role = Radio(choices, value=begin, show_label=False, container=False, elem_classes="role")
-            if GIVEN in choices:
-                with gr.Column(elem_classes="control"):
-                    self.widgets.append(widget(self.reader, m.name, control))
-        return role
-
-    def _how(self) -> list[Any]:
-        own = self.reader.asking()
-        known = {entry.name for entry in self.reader.registry.entries if entry.kind == "sampler" and not entry.blocked}
-        samplers = ["auto", *SAMPLERS, *sorted(known - SAMPLERS.keys())]
-        draws = Slider(1, MOST_DRAWS, value=DRAWS, step=1, label="draws", elem_id="draws")
-        with gr.Accordion("How to ask", open=False, elem_id="how"):
-            sampler = Dropdown(samplers, value=str(own.get("sampler", "auto")), label="sampler")
-            steps = Slider(1, 100, value=own.get("steps") or 20, step=1, label="steps", elem_id="steps")
-            guidance = Slider(0, 8, value=1, step=0.1, label="guidance: how much what is given counts (1: as trained)")
-            with gr.Row():
-                seed = Typed(int(own.get("seed", 0)), label="seed", precision=0, elem_id="seed")
-                fresh = Box(True, label="another seed each time", elem_id="fresh")
-            draw = Box(
-                bool(own.get("draw", False)),
-                label="draw from the last prediction too, in place of its mean (spread of numbers)",
-            )
-        return [draws, sampler, steps, guidance, seed, fresh, draw]
-
-    def _elsewhere(self) -> tuple[Any, Any, Any]:
-        with gr.Accordion("The same from Python, and from the command line", open=False, elem_id="elsewhere"):
-            files = gr.HTML("", elem_id="files")
-            python = gr.Code("", language="python", label="Python", interactive=False, elem_id="python")
-            command = gr.Code("", language="shell", label="command line", interactive=False, elem_id="command")
-        return python, command, files
-
-    # ---- what is done ----
 
     def ask(self, request: gr.Request, *found: Any) -> Iterator[list[Any]]:
         """Answer a question, telling how far it has come."""
@@ -227,11 +124,13 @@ class Page:
         """Somebody has closed the page."""
         self.visitors.leave(str(request.session_hash))
 
-    def _opening(self, made: Widget) -> Callable[..., list[Any]]:
+    def opening(self, made: Widget) -> Callable[..., list[Any]]:
+        """What is done with a file that is chosen for a variable."""
+
         def opened(request: gr.Request, text: Any) -> list[Any]:
             visitor = self.visitors[str(request.session_hash)]
             try:
-                return [made.open(visitor, text), ""]
+                return [made.take_file(visitor, text), ""]
             except Exception as error:
                 return [made.put(visitor, None, None)[0], told(error)]
 

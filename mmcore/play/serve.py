@@ -1,5 +1,7 @@
 """The page, served."""
 
+# pyright: reportMissingImports=false
+
 import errno
 import ipaddress
 import os
@@ -54,18 +56,20 @@ def server(
     import fastapi
     import gradio as gr
     import uvicorn
+    from gradio.themes import Default
 
     from mmcore.play.guard import Guard
+    from mmcore.play.layout import build
     from mmcore.play.page import Page
     from mmcore.play.widgets import style
 
     at = listening(host, port)
-    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+    fonts: dict[str, Any] = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     app = gr.mount_gradio_app(
         fastapi.FastAPI(openapi_url=None),
-        Page(reader, place).build(),
+        build(Page(reader, place)),
         "/",
-        theme=gr.themes.Default(primary_hue="rose", neutral_hue="slate", **fonts),
+        theme=Default(primary_hue="rose", neutral_hue="slate", **fonts),
         css=style(),
         js=_LIGHT,
         footer_links=[],

@@ -6,7 +6,7 @@ from importlib.resources import files as resources
 from typing import Any
 
 import attrs
-import gradio as gr
+import gradio as gr  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
 from mmcore.data.decode import IMAGES
@@ -32,23 +32,11 @@ _TOOLS = (
 )
 
 
-def _as_sent(kind: type) -> type:
-    """A component whose values come as the page sends them: they are checked here, and a wrong one is a line and no traceback."""
-
-    class Sent(kind):  # type: ignore[misc, valid-type]
-        def preprocess(self, payload: Any) -> Any:
-            return payload
-
-        def get_block_name(self) -> str:
-            return kind.__name__.lower()
-
-    Sent.__name__ = kind.__name__
-    return Sent
-
-
-Radio, Dropdown, Boxes, Box, Slider, Typed, Line = map(
-    _as_sent, (gr.Radio, gr.Dropdown, gr.CheckboxGroup, gr.Checkbox, gr.Slider, gr.Number, gr.Textbox)
-)
+def as_sent(component: Any) -> Any:
+    """A component whose value comes as the page sends it: it is checked here, and a wrong one is a line and no traceback."""
+    # Not by a class of its own: Gradio writes a file beside the module of each.
+    component.preprocess = lambda payload: payload
+    return component
 
 
 @attrs.frozen(eq=False)
@@ -102,7 +90,7 @@ class Widget:
         value, known = self.board.value(told, held)
         return Part(GIVEN, value, known)
 
-    def open(self, visitor: Visitor, text: Any) -> str:
+    def take_file(self, visitor: Visitor, text: Any) -> str:
         """Take a file that was chosen; what the board is told.
 
         Raises:
@@ -166,15 +154,15 @@ def _fields(control: Control, begin: Sequence[Any], label: str) -> list[Any]:
         few = len(choices) <= FEW
         if control.several:
             made = (
-                Boxes(choices, value=begin[0], show_label=False)
+                gr.CheckboxGroup(choices, value=begin[0], show_label=False)
                 if few
-                else Dropdown(choices, value=begin[0], multiselect=True, show_label=False)
+                else gr.Dropdown(choices, value=begin[0], multiselect=True, show_label=False)
             )
         else:
             made = (
-                Radio(choices, value=begin[0], show_label=False, elem_classes="choice")
+                gr.Radio(choices, value=begin[0], show_label=False, elem_classes="choice")
                 if few
-                else Dropdown(choices, value=begin[0], show_label=False)
+                else gr.Dropdown(choices, value=begin[0], show_label=False)
             )
         return [made]
     if isinstance(control, Number):
@@ -182,12 +170,12 @@ def _fields(control: Control, begin: Sequence[Any], label: str) -> list[Any]:
     if isinstance(control, Numbers):
         return [_number(part, one, part.name) for part, one in zip(control.parts, begin, strict=True)]
     if isinstance(control, Text):
-        return [Line(value=begin[0], placeholder=control.hint or None, lines=control.lines, show_label=False)]
+        return [gr.Textbox(value=begin[0], placeholder=control.hint or None, lines=control.lines, show_label=False)]
     assert isinstance(control, Group)
     made, at = [], 0
     for name, own in control.parts.items():
         with gr.Row(elem_classes="part"):
-            there = Box(value=begin[at], label=name, scale=1, min_width=110)
+            there = gr.Checkbox(value=begin[at], label=name, scale=1, min_width=110)
             with gr.Column(scale=3, min_width=180):
                 count = fields(own)
                 inner = _fields(own, begin[at + 1 : at + 1 + count], name)
@@ -199,10 +187,10 @@ def _fields(control: Control, begin: Sequence[Any], label: str) -> list[Any]:
 def _number(part: Number, begin: Any, label: str) -> Any:
     title = f"{label} ({part.unit})" if part.unit else label
     if part.span is None or not part.span[0] < part.span[1]:
-        return Typed(value=begin, label=title)
+        return gr.Number(value=begin, label=title)
     low, high = part.span
     step = 1 if part.whole else float(f"{(high - low) / 500:.1g}")
-    return Slider(low, high, value=begin, step=step, label=title)
+    return gr.Slider(low, high, value=begin, step=step, label=title)
 
 
 def _board(control: Picture | Painting, begin: str) -> Any:
