@@ -412,7 +412,7 @@ def test_budgets_give_each_model_its_steps(
     taken.clear()
     special = module.measure(attrs.evolve(one, budget="specialise"))
     # The joint model, a quarter more on each question, and the single tasks with as many as both together.
-    assert [*taken.values()][0] == 4
+    assert next(iter(taken.values())) == 4
     assert sorted(taken.values()) == [1] * len(questions) + [4] + [5] * (len(taken) - 1 - len(questions))
     further = [row for row in special.rows if row.model.startswith("joint, then")]
     assert list(dict.fromkeys(row.model for row in further)) == [f"joint, then {name} alone" for name in questions]

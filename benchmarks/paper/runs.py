@@ -132,7 +132,7 @@ class Experiment:
             times: the recipe's steps that it is given; by default as many as the budget gives a single task.
         """
         if times is None:
-            times = {"compute": self.singles, "specialise": 1 + SHARE}.get(self.budget, 1)
+            times = 1 + SHARE if self.budget == "specialise" else self.joint_times
         setup = self.setup(changes or {}, seed, times)
         rows = setup.rows()
         setup = setup.measured(rows)
