@@ -1,17 +1,18 @@
 """Questions: what a conditional query gives and asks for, as data, checked against a model."""
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Self
+from typing import Any, Self
 
 import attrs
 import torch
 from torch import Tensor
 
-from mmcore.errors import OptionError, RequestError
+from mmcore.errors import OptionError, PluginError, RequestError
 from mmcore.modality.base import Modality
 from mmcore.modality.holes import seen_of, some_there
 from mmcore.model.joint import JointModel
 from mmcore.model.roles import Role
+from mmcore.plugins.loading import brief
 
 CONDITIONING = ("roles", "posterior", "rejection")
 
@@ -131,6 +132,53 @@ class Question:
         tables = {name: {k: change(x) for k, x in getattr(self, name).items()} for name in ("known", "seen", "where")}
         fixed = None if self.fixed is None else change(self.fixed)
         return attrs.evolve(self, roles=change(self.roles), told=change(self.told), fixed=fixed, **tables)
+
+
+def rows_of(model: JointModel, values: Mapping[str, Any], n: int, option: str) -> dict[str, Any]:
+    """Values as a caller may give them, as tensors of ``n`` rows; names and tensors that do not fit are left for the question to refuse.
+
+    Args:
+        model: whose modalities read them.
+        values: by name a tensor ``(n, *spec.shape)``, or one of ``spec.shape`` for all rows; a list of ``n`` raw values, as
+            :meth:`Modality.read <mmcore.modality.base.Modality.read>` takes them; or one raw value for all rows.
+        n: rows.
+        option: where they were given, for the error.
+
+    Raises:
+        RequestError: a raw value that cannot be read, or another number of them.
+    """
+    modalities = {m.name: m for m in model.variables}
+    found = dict(values)
+    for name, x in values.items():
+        m = modalities.get(name)
+        if m is None:
+            continue
+        if not isinstance(x, Tensor):
+            raws = list(x) if isinstance(x, list | tuple) else [x]
+            if isinstance(x, list | tuple) and len(raws) != n:
+                raise RequestError(
+                    f"sample: {option} {name!r} has {len(raws)} values, expected one for each of n = {n}, or a tensor"
+                )
+            read = torch.stack([_read(m, raw, f"{option} {name!r}") for raw in raws])
+            x = read if isinstance(x, list | tuple) else read[0]
+        found[name] = x.expand(n, *x.shape) if x.shape == m.spec.shape else x
+    return found
+
+
+def _read(m: Modality, raw: Any, label: str) -> Tensor:
+    """One raw value, read and checked."""
+    try:
+        x = m.read(raw)
+    except PluginError:
+        raise
+    except RequestError as error:
+        raise RequestError(f"sample: {label}: {error}") from error
+    except Exception as error:
+        raise RequestError(
+            f"sample: {label}: reading it gave {brief(error)}, expected a value that can be read"
+        ) from error
+    m.spec.check(x[None], label)
+    return x
 
 
 def _check_names(
