@@ -38,7 +38,7 @@ print(f"that of other digits by {error(asked.roll(7, 0), asked).mean():.3f}")
 figure, axes = plt.subplots(3, 10, figsize=(8, 2.5))
 for line, k in zip(axes, (0, 4, 5), strict=True):
     draws = mmcore.sample(model, 8, given={"profile": asked[k]}, seed=2)["image"]
-    line[0].bar(range(8), asked[k, 1], color="0.3")
+    line[0].bar(range(8), asked[k, 1].numpy(), color="0.3")
     for axis, x in zip(
         line[1:], [image.read(held[k]["image"]), *draws], strict=True
     ):

@@ -52,10 +52,14 @@ print(
 order = middle.argsort()
 figure, axis = plt.subplots(figsize=(8, 3))
 axis.fill_between(
-    range(len(held)), low[order], high[order], alpha=0.3, label="80 % interval"
+    range(len(held)),
+    low[order].numpy(),
+    high[order].numpy(),
+    alpha=0.3,
+    label="80 % interval",
 )
-axis.plot(middle[order], label="median of 64 draws")
-axis.plot(truth[order], ".", color="black", label="true")
+axis.plot(middle[order].numpy(), label="median of 64 draws")
+axis.plot(truth[order].numpy(), ".", color="black", label="true")
 axis.set(
     xlabel="held-out patients, by their median", ylabel="progression after a year"
 )
