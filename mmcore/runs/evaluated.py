@@ -31,7 +31,7 @@ WORDS = {
     "accuracy": "share that is right; 1 is best",
     "classifier_accuracy": "share whose likeliest class is right; 1 is best",
     "calibration_error": "how far confidence is from being right; 0 is best",
-    "log_score": "log probability of the truth, in nats; 0 is best",
+    "log_score": "minus the log probability of the truth, in nats; 0 is best",
     "mean_iou": "overlap with the true map over the union, mean of classes; 1 is best",
     "iou": "overlap with the truth over the union; 1 is best",
     "pixel_accuracy": "share of pixels that are right; 1 is best",
