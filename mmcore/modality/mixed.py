@@ -87,7 +87,8 @@ class Mixed(Modality):
     """One modality of several, such as the columns of a table: numbers, counts and classes in one sample.
 
     A sample is flat float32, the parts side by side in their order. Any part may be missing, in any row. The code is the parts' codes
-    side by side, the likelihood the product of theirs. It is observed in part: part by part, and inside of those that are ``divisible``.
+    side by side, the likelihood the product of theirs. It is observed in part: part by part, and inside of those that are ``divisible``;
+    the others are known as a whole or not at all.
 
     A subclass makes its parts from plain options, so that a model folder can make it again. Of a table it reads the columns that have its parts' names.
 
@@ -112,6 +113,7 @@ class Mixed(Modality):
         self.spec = self.packed = PackedSpec.of({key: part.spec for key, part in parts.items()})
         self.code = (sum(math.prod(part.code) for part in parts.values()),)
         self.code_draws = min((part.code_draws for part in parts.values() if part.code_draws), default=0)  # type: ignore[misc]
+        self.together = tuple(_together(self))
         # Real numbers among them are read by their mean: as a whole it is classes only if all are.
         self.discrete = all(part.discrete for part in parts.values())  # type: ignore[misc]
 
@@ -228,6 +230,13 @@ class Mixed(Modality):
     def typical(self, n: int, seed: int) -> Tensor:
         """The parts' own, of seeds far apart."""
         return self.packed.join([part.typical(n, seed + 7919 * k) for k, part in enumerate(self.parts.values())])
+
+
+def _together(mixed: Mixed) -> Iterator[int]:
+    """Parts that are not ``divisible`` are observed as a whole."""
+    for part, at in zip(mixed.parts.values(), mixed.packed.slices, strict=True):
+        own = part.together or range(at.stop - at.start)
+        yield from (at.start + k if part.divisible else at.start for k in own)
 
 
 def _each(mixed: Mixed, x: Tensor) -> Iterator[tuple[str, Modality, Tensor | None]]:
