@@ -23,11 +23,16 @@ from mmcore.config.resolve import configured
 from mmcore.data.opening import embed
 from mmcore.data.transforms import Trace
 from mmcore.modality.base import Modality
+from mmcore.modality.mixed import Mixed
 from mmcore.runs import filled, filling
 from mmcore.runs.answers import answer, enough
 from mmcore.runs.filled import file_name
 from mmcore.runs.filling import Predictions
 from mmcore.runs.run import train
+from mmcore_clip import ClipModality
+from mmcore_label import LabelModality
+from mmcore_mask import MaskModality
+from mmcore_scalar import ScalarModality
 
 SIZE, ROWS = (24, 36), 20
 
@@ -224,6 +229,33 @@ def test_classes_and_labels_by_their_draws(registry: Registry) -> None:
     vectors = torch.nn.functional.normalize(torch.tensor([[3.0, 4.0], [4.0, 3.0]]), dim=1)
     found = answer(of(registry, "clip", width=2), vectors, Trace(), 0.3)
     assert found.value == pytest.approx([2**-0.5, 2**-0.5], rel=1e-6)
+
+
+def test_of_several_modalities_in_one_each_is_answered_as_alone() -> None:
+    """A mean of classes is no class: between 0 and 3 lies one that nobody drew. A direction stays one."""
+    parts: dict[str, Modality] = {
+        "age": ScalarModality(mean=40, std=15),
+        "group": LabelModality(4),
+        "traits": LabelModality(3, multi=True),
+        "direction": ClipModality(3),
+        "map": MaskModality((2, 2), 3),
+    }
+    m = Mixed("row", parts)
+    draws = torch.cat([m.typical(11, 5), m.typical(1, 5).expand(9, -1)])
+    draws[:, 1] = torch.tensor([0.0, 3.0]).repeat_interleave(10)
+    draws[0, 1] = 3
+    found = answer(m, draws, Trace(), 0.8)
+    alone = [answer(part, x, Trace(), 0.8) for part, x in zip(parts.values(), m.packed.split(draws), strict=True)]
+    assert found.value[1] == alone[1].value == 3
+    value, own = m.read(found.value), [part.read(one.value) for part, one in zip(parts.values(), alone, strict=True)]
+    torch.testing.assert_close(value, m.packed.join([x[None] for x in own])[0])
+    m.spec.check(value[None], "value")
+    assert found.agreement[:2] == [None, 0.55]
+    assert found.low[0] == pytest.approx(float(np.quantile(draws[:, 0], 0.1, method="weibull")))
+    assert found.low[1] is None
+    # In a table it is a list that reads back.
+    told = json.loads(filled._rounded(found.value))
+    torch.testing.assert_close(m.read(told), value)
 
 
 @settings(max_examples=40)
