@@ -254,6 +254,22 @@ def test_what_is_measured_is_that_of_the_rows_that_have_it() -> None:
     assert found["group"] == LabelModality(4).measured(torch.tensor([1, 1, 3]))
 
 
+def test_what_is_measured_of_a_part_with_void_is_of_all_that_it_knows() -> None:
+    m = mixed("age", "map")
+    x = m.typical(40, 0)
+    # Not one map is without a hole.
+    x[torch.arange(40), 1 + torch.arange(40) % 6] = VOID
+    x[3, 1:] = VOID
+    value = torch.where(x[:, 1:] == VOID, 7, x[:, 1:]).long().reshape(40, 2, 3)
+    assert m.measured_parts(x)["map"] == MaskModality((2, 3), 3, void=7).measured(value)
+
+
+def test_a_number_of_numpy_s_that_is_none_is_missing() -> None:
+    m = mixed("age", "group")
+    for none in (math.nan, np.float32("nan"), np.float64("nan"), None):
+        assert m.read({"age": none, "group": 1}).tolist() == [VOID, 1]
+
+
 def test_of_a_table_it_reads_the_columns_of_its_parts(tmp_path: Path, registry: mmcore.Registry) -> None:
     (tmp_path / "people.csv").write_text("age,group,label\n31.5,2,0\n,1,1\n40,,0\n,,1\n")
     m = mixed("age", "group")
