@@ -108,8 +108,8 @@ def _parts(m: Mixed, draws: Tensor, interval: float) -> Answer:
         found = [getattr(one, what) for one in each]
         return None if all(one is None for one in found) else found
 
-    sure = [told(what) for what in ("agreement", "deviation", "low", "high")]
-    return Answer(m.raw(_centre(m, draws)), *sure, False, draws)
+    agreement, deviation, low, high = (told(what) for what in ("agreement", "deviation", "low", "high"))
+    return Answer(m.raw(_centre(m, draws)), agreement, deviation, low, high, False, draws)
 
 
 def _map(m: ModalityProtocol, draws: Tensor, trace: Trace) -> Answer:

@@ -174,7 +174,7 @@ def _elements(m: Modality, mask: Tensor | None, n: int) -> Tensor:
 
 def _check_together(m: Modality, mask: Tensor) -> None:
     """Refuse a mask of a part of what is only observed as a whole."""
-    if (torn := (mask & ~whole_of(m, mask)).flatten(1)).any():
+    if (torn := (mask & ~whole_of(m, mask)).reshape(len(mask), -1)).any():
         row, element = torn.nonzero()[0].tolist()
         raise RequestError(
             f"sample: where {m.name!r} has element {element} in row {row} without all that is only observed together with it, "

@@ -456,6 +456,44 @@ def test_pictures_of_any_size_beside_the_truth(home: Path, reader: Reader, tmp_p
         assert row.answers["kind"].agreement is None
 
 
+class Person(Mixed):
+    def __init__(self) -> None:
+        parts = {"age": ScalarModality(mean=40, std=15), "group": LabelModality(4), "direction": ClipModality(3)}
+        super().__init__("person", parts)
+
+
+def test_parts_that_a_sample_lacks_are_filled_in_and_those_it_has_stay(tmp_path: Path) -> None:
+    own = mmcore.discover()
+    own.register("modality", "person", Person)
+    person = own.modality("person")
+    parts = [person, own.modality("label", classes=2)]
+    model = mmcore.compose(parts, backbone="mlp", backbone_options={"width": 8, "depth": 1}, registry=own)
+    reader = Reader.open(mmcore.save(model, tmp_path / "model"), registry=own, device="cpu")
+    rows: list[dict[str, Any]] = [
+        {"person": {"age": 30, "group": 2, "direction": [1, 0, 0]}, "label": 1},
+        {"person": {"age": 31, "direction": [0, 1, 0]}, "label": 1},
+        {"person": {"group": 3}},
+        {"label": 0},
+    ]
+    for draws in (1, 9):
+        found = list(mmcore.predict(reader, rows, draws=draws, steps=2))
+        assert [set(row.answers) for row in found] == [set(), {"person"}, {"person", "label"}, {"person"}]
+        for row, at in ((1, [0, 2, 3, 4]), (2, [1])):
+            answers = found[row].answers["person"]
+            given = person.read(rows[row]["person"])
+            assert (answers.draws[:, at] == given[at]).all()
+            value = person.read(answers.value)
+            assert torch.equal(value[at], given[at])
+            person.spec.check(value[None], "value")
+            assert person.spec.there(value).all()
+    written = mmcore.predict(reader, rows, draws=9, steps=2).write(tmp_path / "filled", quiet=True)
+    assert written.filled == {"person": 3, "label": 1}
+    table = lines(tmp_path / "filled")
+    assert json.loads(table[0]["person"]) == [30, 2, [1, 0, 0]]
+    assert json.loads(table[1]["person"])[0] == 31
+    assert [line["predicted"] for line in table] == ["", "person", "person label", "person"]
+
+
 def test_rows_at_hand_and_bad_ones(home: Path, reader: Reader) -> None:
     rows: list[dict[str, Any]] = [{"kind": "cat"}, {"kind": "zebra"}, {"age": 3.0, "other": 1}]
     with pytest.raises(RequestError, match="row 1, kind: found 'zebra'"):
