@@ -221,6 +221,8 @@ class Modality(Calibrates, ABC):
         spec: one sample as a tensor.
         code: the shape of its latent, ``(C, H, W)`` spatial or ``(K,)`` flat.
         made: how a registry made it; None for one made by hand.
+        together: of each element of a flat sample, the first of those that are observed with it or not at all, as the numbers of a direction
+            are; by default each element may be observed by itself.
         columns: of a row's columns those that it is read of together, as a mapping, where the row has none of its own name; none by default.
         files: by option, the weights of pretrained networks that it was made with (:class:`mmcore.modality.pretrained.WeightsFile`).
     """
@@ -233,6 +235,7 @@ class Modality(Calibrates, ABC):
     """Whether its values are classes, whose latents have no meaning in between."""
     code_draws: ClassVar[int] = 0
     """Of how many draws :meth:`expected_code` is the mean, where no formula gives it, as with a pretrained network as encoder; 0 where it is exact."""
+    together: tuple[int, ...] = ()
     columns: tuple[str, ...] = ()
     files: "Mapping[str, WeightsFile]" = {}
     arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})

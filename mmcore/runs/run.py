@@ -18,7 +18,7 @@ from mmcore.runs import pictures, report
 from mmcore.runs.samples import write_samples
 from mmcore.sampling.ask import sample
 from mmcore.store.folder import check_free, is_run
-from mmcore.store.model import load
+from mmcore.store.model import describe, load
 from mmcore.training import StepReport, TrainState, fit
 from mmcore.training.loop import pick_device
 from mmcore.training.trackers import trackers_for
@@ -117,6 +117,7 @@ def train(
     validation = _held_out(setup) if config.training.validate_every else None
     model = setup.model()
     if begin is not None:
+        _check_same(begin, model)
         model.load_state_dict(begin.state_dict())
     written = recorded(setup)
     first = int(os.environ.get("RANK", "0")) == 0
@@ -152,6 +153,20 @@ def train(
         write_samples(folder / "samples", model, answer, {"n": config.sampling.n, **sampling})
         report.write(folder)
     return folder
+
+
+def _check_same(begin: JointModel, model: JointModel) -> None:
+    """Refuse weights of a model that is made otherwise: of other means, say, they would fit and mean something else.
+
+    Raises:
+        RequestError: naming what differs.
+    """
+    one, other = describe(begin), describe(model)
+    if unlike := [key for key in one if one[key] != other[key]]:
+        raise RequestError(
+            f"training: the configuration makes another model than the one to begin with, by its {', '.join(unlike)}; expected the "
+            "configuration, and the files that it names, as they were when that model was trained"
+        )
 
 
 def _check_folder(folder: Path, *, resume: bool, replace: bool) -> None:

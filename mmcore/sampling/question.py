@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmcore.errors import OptionError, PluginError, RequestError
 from mmcore.modality.base import Modality
-from mmcore.modality.holes import seen_of, some_there
+from mmcore.modality.holes import seen_of, some_there, whole_of
 from mmcore.model.joint import JointModel
 from mmcore.model.roles import Role
 from mmcore.plugins.loading import brief
@@ -80,6 +80,7 @@ class Question:
                 # Unknown elements hold placeholders: nothing that the caller left there can reach the answer.
                 known[m.name] = torch.where(mask, given[m.name], known[m.name])
                 elements[m.name] = mask
+                _check_together(m, mask)
                 told = seen_of(m, given[m.name], mask)
                 whole, some = mask.reshape(n, -1).all(1), told.reshape(n, -1).any(1)
                 # Of what is void as a whole nothing is observed; it comes back as it is.
@@ -217,6 +218,16 @@ def _elements(m: Modality, mask: Tensor | None, n: int) -> Tensor:
             f"sample: where {m.name!r} is {description}, expected booleans {shape}, True where observed, or ({n},), one per row"
         )
     return mask.reshape(n, *[1] * len(m.spec.shape)).expand(shape) if mask.shape == (n,) else mask
+
+
+def _check_together(m: Modality, mask: Tensor) -> None:
+    """Refuse a mask of a part of what is only observed as a whole."""
+    if (torn := (mask & ~whole_of(m, mask)).reshape(len(mask), -1)).any():
+        row, element = torn.nonzero()[0].tolist()
+        raise RequestError(
+            f"sample: where {m.name!r} has element {element} in row {row} without all that is only observed together with it, "
+            "expected all of that or none"
+        )
 
 
 def _fixed(model: JointModel, elements: Mapping[str, Tensor], known: Mapping[str, Tensor], n: int) -> Tensor:
