@@ -92,7 +92,10 @@ def test_unsupported_holds_only_where_the_capability_is_absent(tmp_path: Path) -
     absent = run(broken("label", forward=half_refused)(tmp_path), opt_outs=excuse, only=["dtype.half"])
     assert [r.status for r in absent.results] == ["unsupported"] * 2
     present = run(LabelModality(3), opt_outs=excuse, only=["dtype.half"])
-    assert [r.found for r in present.failures] == ["the capability, and it works"] * 2
+    assert [(r.status, r.found) for r in present.results] == [
+        ("passed", ""),
+        ("failed", "the capability, and it works"),
+    ]
     wrong = next(m for m in MUTANTS if m.about == "a sum of squares that overflows").make(tmp_path)
     found = run(wrong, opt_outs=excuse, only=["dtype.half[float16-cpu]"])
     assert [r.found for r in found.failures] == ["a wrong answer"]
@@ -107,6 +110,31 @@ def test_a_known_failure_is_excused_and_told(tmp_path: Path) -> None:
     # A baseline that is stale fails, or it would hide the next time that the check breaks.
     (healed,) = run(LabelModality(3), opt_outs=excuse, only=["metrics.per_sample"]).failures
     assert "passes now" in healed.found
+
+
+def single_only(m: Any, features: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    if features.dtype == torch.float16:
+        raise TypeError("no kernel for float16")
+    return m.inner(features, t)
+
+
+@pytest.mark.parametrize(
+    ("excuse", "status"),
+    [
+        (OptOuts(unsupported=[Unsupported("dtype.half", "no kernel")]), "unsupported"),
+        (OptOuts(known_failures=[KnownFailure("dtype.half", "no kernel", "9.0")]), "known failure"),
+    ],
+)
+def test_what_is_excused_in_one_dtype_may_work_in_another(tmp_path: Path, excuse: OptOuts, status: str) -> None:
+    found = run(broken("label", forward=single_only)(tmp_path), opt_outs=excuse, only=["dtype.half"])
+    assert [r.status for r in found.results] == ["passed", status]
+
+
+def test_a_known_failure_is_stale_once_every_dtype_passes() -> None:
+    excuse = OptOuts(known_failures=[KnownFailure("dtype.half", "to be mended", "9.0")])
+    found = run(LabelModality(3), opt_outs=excuse, only=["dtype.half"])
+    assert [r.status for r in found.results] == ["passed", "failed"]
+    assert "passes now" in found.results[1].found
 
 
 def test_another_tolerance_is_used_where_it_applies() -> None:
