@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from mmcore import RequestError, Rng
 from mmcore.data.source import LazyRow, Source
@@ -377,6 +378,38 @@ class Roll(Transform):
         }
 
 
+class Rare(Jitter):
+    """Brightness that varies in one row of fifty."""
+
+    def __call__(self, values: dict[str, Any], rng: Rng) -> dict[str, Any]:
+        return super().__call__(values, rng) if rng.of("seldom").uniform().item() < 0.02 else values
+
+
+class Cubic(Transform):
+    """Resized by cubic interpolation, which goes beyond the values that there were; bytes are cut, real numbers are not."""
+
+    varies = False
+    moves = True
+
+    def __init__(self, size: int = 16, real: bool = False) -> None:
+        self.size, self.real = size, real
+
+    def __call__(self, values: dict[str, Any], rng: Rng) -> dict[str, Any]:
+        return {name: self.resized(np.asarray(raw), name) if name in PIXELS else raw for name, raw in values.items()}
+
+    def resized(self, x: np.ndarray, name: str) -> np.ndarray:
+        if name == "mask":
+            return np.asarray(Image.fromarray(x).resize((self.size, self.size), Image.Resampling.NEAREST))
+        if not self.real:
+            return np.asarray(Image.fromarray(x).resize((self.size, self.size), Image.Resampling.BICUBIC))
+        planes = torch.from_numpy(x.reshape(*x.shape[:2], -1).astype(np.float32)).permute(2, 0, 1)[None]
+        found = F.interpolate(planes, (self.size, self.size), mode="bicubic", antialias=True)[0].permute(1, 2, 0)
+        return found.reshape(self.size, self.size, *x.shape[2:]).numpy()
+
+    def undo_pixels(self, name: str, plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        return np.asarray(Image.fromarray(plane).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+
 class Lower(Transform):
     """Texts in small letters."""
 
@@ -409,6 +442,7 @@ TRANSFORMS: dict[str, Callable[..., Any]] = {
     "enlarge": partial(Resize, 48), "crop": partial(Crop, 8), "random crop": partial(Crop, (16, 12), random=True), "flip": Flip,
     "flip, vertical": partial(Flip, 0.3, "vertical"), "threshold": partial(Threshold, 2), "units": Value, "brightness": Jitter,
     "roll": Roll, "small letters": Lower, "dropped classes": Drop, "nothing": Nothing,
+    "brightness, seldom": Rare, "cubic": Cubic, "cubic, larger": partial(Cubic, 40), "cubic, real": partial(Cubic, 16, True),
 }  # fmt: skip
 
 
@@ -537,6 +571,8 @@ TRANSFORM_MUTANTS = [
     Mutant("transform.moves", "pixels moved without a word", calling(lambda self, values, rng: each(values, PIXELS, lambda x: x[:, ::-1].copy())), "transform"),
     Mutant("transform.moves", "another size without a word", transform(Resize, 16, moves=False), "transform"),
     Mutant("transform.moves", "values changed where pixels are said to move", calling(lambda self, values, rng: each(values, ("image",), lambda x: 2 * x.astype(np.float32)), moves=True), "transform"),
+    Mutant("transform.moves", "values 0 … 1 where pixels are said to move", calling(lambda self, values, rng: each(Crop.__call__(self, values, rng), ("image", "grey"), lambda x: x / 255), Crop, 12), "transform"),
+    Mutant("transform.moves", "a negative where pixels are said to move", calling(lambda self, values, rng: each(Crop.__call__(self, values, rng), ("image", "grey"), lambda x: 255 - x), Crop, 12), "transform"),
     Mutant("transform.undo_pixels", "a crop that is not undone", transform(Crop, 8, undo_pixels=Transform.undo_pixels), "transform"),
     Mutant("transform.undo_pixels", "a crop put back at the corner", transform(Crop, 8, undo_pixels=stays_in_place), "transform"),
     Mutant("transform.undo_pixels", "a crop stretched over the whole", transform(Crop, 8, undo_pixels=squeezed_back), "transform"),
