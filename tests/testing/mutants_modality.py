@@ -593,6 +593,7 @@ MODALITY = [
     Mutant("metrics.best", "an error over itself", broken("reference", metrics=log_metric)),
     Mutant("metrics.best", "an accuracy that is always right", broken("label", metrics=lambda self: {"accuracy": lambda p, x: (p == p).float()})),
     Mutant("encoder.reads", "a last number left out", broken("embedding", encode=drops(-1))),
+    Mutant("encoder.reads", "a direction's last number left out", broken("embedding on the sphere", encode=drops(-1))),
     Mutant("encoder.reads", "blue left out", broken("image", encode=no_blue)),
     Mutant("encoder.place", "height and width exchanged", broken("image", **own_code(lambda code: code.transpose(2, 3), ImageModality))),
     Mutant("encoder.place", "a code upside down", broken("mask of two classes", **own_code(lambda code: code.flip(2), MaskModality))),
