@@ -26,6 +26,8 @@ from mmcore.testing.check import NotRun
 from mmcore.testing.context import Context
 from mmcore.testing.snippet import maker
 
+LONGEST = 300
+"""So many seconds are waited for another process."""
 GENERATORS = ("torch's global generator", "numpy's global generator", "Python's global generator")
 
 
@@ -248,13 +250,19 @@ def elsewhere(c: Context, kind: str, code: str) -> str | None:
     """The last line that code about ``make`` prints in another process, with other hashes.
 
     None in the quick profile, and of what no other process could make.
+
+    Raises:
+        NotRun: it ends in an error there, or in no time.
     """
     lines = maker(c.thing, kind)
     if lines is None or c.profile.name == "quick":
         return None
     program = "\n".join([*lines[0], *lines[1], code])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path), "PYTHONHASHSEED": "77"}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False, timeout=LONGEST)  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise NotRun(f"not decided: another process was not done after {LONGEST} s") from None
     if done.returncode:
         raise NotRun(f"not decided: another process could not make it ({done.stderr.strip()[-200:]})")
     return done.stdout.strip().splitlines()[-1]

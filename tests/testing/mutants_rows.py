@@ -164,6 +164,32 @@ def iterating(change: Callable[[Any], Any]) -> Callable[[Path], Any]:
     return source(__iter__=change)
 
 
+class AnyName(Mapping[str, Any]):
+    """A row that has a text for any name."""
+
+    def __init__(self, row: Mapping[str, Any]) -> None:
+        self.row = row
+
+    def __getitem__(self, name: str) -> Any:
+        return self.row.get(name, "")
+
+    def __iter__(self) -> Any:
+        return iter(self.row)
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+class Shorter(AnyName):
+    """A row that counts its values without those that are missing."""
+
+    def __getitem__(self, name: str) -> Any:
+        return self.row[name]
+
+    def __len__(self) -> int:
+        return sum(value is not None for value in self.row.values())
+
+
 class Once(Waves):
     def __iter__(self) -> Any:
         if self.__dict__.setdefault("used", False):
@@ -296,6 +322,8 @@ SOURCE_MUTANTS = [
     Mutant("source.rows", "a row without a value", giving(lambda self, k, row: row if k != 5 else dict.fromkeys(row)), "source"),
     Mutant("source.rows", "names with dots", giving(lambda self, k, row: {"wave.x": row["wave"]}), "source"),
     Mutant("source.rows", "a value that is read once", giving(lambda self, k, row: {**row, "wave": iter(row["wave"].tolist())}), "source"),
+    Mutant("source.rows", "a text for any name", giving(lambda self, k, row: AnyName(row)), "source"),
+    Mutant("source.rows", "a length without what is missing", giving(lambda self, k, row: Shorter(row)), "source"),
     Mutant("source.rows", "no row at all", iterating(lambda self: iter(())), "source"),
     Mutant("source.kinds", "a class by its number in one row and its name in the next", giving(lambda self, k, row: {**row, "label": row["label"] if k % 2 else ("low", "middle", "high")[row["label"]]}), "source"),
     Mutant("source.kinds", "an array of another dtype now and then", giving(lambda self, k, row: {**row, "wave": row["wave"] if k % 9 else row["wave"].astype(np.float64)}), "source"),
@@ -712,6 +740,23 @@ def keeps_all(self: Any, values: Sequence[Any], found: Tensor) -> Tensor:
     return found
 
 
+BY_HASH = """
+from tests.testing.mutants_rows import Projection
+
+class ByHash(Projection):
+    @property
+    def fingerprint(self):
+        return f"projection {hash(str((self.size, self.scale)))}"
+"""
+
+
+def by_hash(folder: Path) -> Any:
+    (folder / "by_hash_entry.py").write_text(BY_HASH)
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    return importlib.import_module("by_hash_entry").ByHash
+
+
 EMBEDDER_MUTANTS = [
     Mutant("embedder.vectors", "whole numbers", vectors(lambda self, values, x: (100 * x).long()), "embedder"),
     Mutant("embedder.vectors", "one vector for a batch", vectors(lambda self, values, x: x.mean(0, keepdim=True)), "embedder"),
@@ -735,6 +780,7 @@ EMBEDDER_MUTANTS = [
     Mutant("embedder.distinct", "the first letter only", embedder(Words, one=first_letter), "embedder"),
     Mutant("embedder.distinct", "vectors that are rounded", vectors(lambda self, values, x: x.sign()), "embedder"),
     Mutant("embedder.fingerprint", "an option that it leaves out", embedder(fingerprint="projection"), "embedder"),
+    Mutant("embedder.fingerprint", "a text's hash", by_hash, "embedder", "ci"),
     Mutant("embedder.fingerprint", "one that changes once it has worked", embedder(fingerprint=property(lambda self: f"projection {self.size} {self.scale} {len(vars(self))}"), __call__=lambda self, values: (self.__dict__.setdefault("worked", 1), Projection.__call__(self, values))[1]), "embedder"),
 ]  # fmt: skip
 

@@ -14,15 +14,17 @@ import torch
 
 import mmcore
 from mmcore import Encoder, RequestError, Rng
+from mmcore.data.sources.digits import Digits
 from mmcore.testing import CHECKS, KnownFailure, OptOuts, Tolerance, Unsupported, conformance_suite, run, schema
 from mmcore.testing.checks_loss import _directions, element_gap
 from mmcore.testing.engine import ordered
 from mmcore.testing.reference import Reference, ReferenceEncoder
 from mmcore.testing.report import Report, Result
-from mmcore.testing.requirements import digest, sets
+from mmcore.testing.requirements import sets
 from mmcore.testing.strategies import corners, samples
 from mmcore_label import LabelModality
 from tests.testing.mutants import HEALTHY, MUTANTS, broken
+from tests.testing.mutants_modality import CODEBOOK
 from tests.testing.wider import Audio, Columns, Counts, Positive
 
 BROKEN = """
@@ -359,27 +361,6 @@ def test_numbers_that_half_precision_rounds_are_no_fault_of_their_encoder() -> N
     assert not run(Years(), only=["dtype.half"]).failures
 
 
-CODEBOOK = """
-import torch
-from mmcore.testing.reference import Reference, ReferenceEncoder
-
-Q = torch.linalg.qr(torch.randn(3, 3))[0]
-
-class Turning(ReferenceEncoder):
-    def forward(self, x):
-        return x @ Q.to(x)
-
-class Turned(Reference):
-    divisible = False
-
-    def encoder(self):
-        return Turning()
-
-    def expected_code(self, params, encode, decoder):
-        return encode(params[:, 0])
-"""
-
-
 def test_a_codebook_drawn_at_import_is_found_in_another_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -390,6 +371,14 @@ def test_a_codebook_drawn_at_import_is_found_in_another_process(
     assert not run(Turned(), only=["state.made"]).failures
     (failure,) = run(Turned(), only=["state.process"]).failures
     assert failure.found.startswith("codes in another process")
+
+
+def test_another_process_that_takes_too_long_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("checks_process", "surroundings"):
+        monkeypatch.setattr(f"mmcore.testing.{module}.LONGEST", 0.01)
+    (modality,) = run(LabelModality(3), only=["state.process"]).results
+    (source,) = run(Digits, kind="source", profile="ci", only=["source.processes"]).results
+    assert [(r.status, r.reason) for r in (modality, source)] == [("not run", "not decided: another process was not done after 0.01 s")] * 2  # fmt: skip
 
 
 def test_real_samples_with_void_have_it() -> None:
@@ -492,7 +481,6 @@ def test_the_requirements_name_each_check_of_a_modality_while_the_set_is_open() 
     assert not found["frozen"]
     for part, core in (("core", True), ("rest", False)):
         assert set(found[part]) == {check.id for check in ordered("modality") if check.core == core}
-    assert digest("modality") == digest("modality")
 
 
 def test_a_check_outside_a_frozen_set_is_provisional(monkeypatch: pytest.MonkeyPatch) -> None:
