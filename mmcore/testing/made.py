@@ -49,13 +49,12 @@ def others(m: Modality) -> list[Modality]:
                 found.append(again(m, **{name: other}))
             except (MmcoreError, TypeError, ValueError, RuntimeError):
                 continue
-    for more in (m.measured,):
-        try:
-            x = m.typical(64, 7)
-            x = 2 * x + 1 if m.spec == type(m.spec)(m.spec.shape) else x
-            found.append(again(m, **more(x)))
-        except (MmcoreError, TypeError, ValueError, RuntimeError):
-            pass
+    try:
+        x = m.typical(64, 7)
+        x = 2 * x + 1 if m.spec == type(m.spec)(m.spec.shape) else x
+        found.append(again(m, **m.measured(x)))
+    except (MmcoreError, TypeError, ValueError, RuntimeError):
+        pass
     return found[:6]
 
 

@@ -15,14 +15,16 @@ import torch
 import mmcore
 from mmcore import Encoder, RequestError, Rng
 from mmcore.testing import CHECKS, KnownFailure, OptOuts, Tolerance, Unsupported, conformance_suite, run, schema
-from mmcore.testing.checks_loss import _directions, element_gap
 from mmcore.testing.engine import ordered
+from mmcore.testing.marginals import element_gap
+from mmcore.testing.masses import directions
 from mmcore.testing.reference import Reference, ReferenceEncoder
 from mmcore.testing.report import Report, Result
-from mmcore.testing.requirements import digest, sets
+from mmcore.testing.requirements import sets
 from mmcore.testing.strategies import corners, samples
 from mmcore_label import LabelModality
 from tests.testing.mutants import HEALTHY, MUTANTS, broken
+from tests.testing.mutants_modality import CODEBOOK
 from tests.testing.wider import Audio, Columns, Counts, Positive
 
 BROKEN = """
@@ -280,7 +282,7 @@ def test_directions_integrate_densities_whose_mass_is_known(d: int, length: floa
     n = 20_000
     rng = Rng.for_rows(d, n)
     towards = torch.nn.functional.one_hot(torch.tensor(d - 1), d).double()
-    x, log_q = _directions(rng, length * towards)
+    x, log_q = directions(rng, length * towards)
     torch.testing.assert_close(x.norm(dim=1), torch.ones(n, dtype=torch.float64))
     kappa = (d - 1) * length / (1 - length)
     alpha, beta = (d - 1) / 2 + kappa, (d - 1) / 2
@@ -329,27 +331,6 @@ class YearsEncoder(ReferenceEncoder):
 
 def test_numbers_that_half_precision_rounds_are_no_fault_of_their_encoder() -> None:
     assert not run(Years(), only=["dtype.half"]).failures
-
-
-CODEBOOK = """
-import torch
-from mmcore.testing.reference import Reference, ReferenceEncoder
-
-Q = torch.linalg.qr(torch.randn(3, 3))[0]
-
-class Turning(ReferenceEncoder):
-    def forward(self, x):
-        return x @ Q.to(x)
-
-class Turned(Reference):
-    divisible = False
-
-    def encoder(self):
-        return Turning()
-
-    def expected_code(self, params, encode, decoder):
-        return encode(params[:, 0])
-"""
 
 
 def test_a_codebook_drawn_at_import_is_found_in_another_process(
@@ -464,7 +445,6 @@ def test_the_requirements_name_each_check_of_a_modality_while_the_set_is_open() 
     assert not found["frozen"]
     for part, core in (("core", True), ("rest", False)):
         assert set(found[part]) == {check.id for check in ordered("modality") if check.core == core}
-    assert digest("modality") == digest("modality")
 
 
 def test_a_check_outside_a_frozen_set_is_provisional(monkeypatch: pytest.MonkeyPatch) -> None:
