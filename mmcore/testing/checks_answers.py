@@ -16,9 +16,10 @@ from mmcore.modality.holes import code_there, encoded, nats
 from mmcore.modality.mixed import PackedSpec
 from mmcore.rng import Rng
 from mmcore.testing.check import NotRun, check
-from mmcore.testing.checks_loss import element_gap, is_sum
+from mmcore.testing.checks_loss import is_sum
 from mmcore.testing.context import SPACES, WIDTH, Context
 from mmcore.testing.made import again, answers_of
+from mmcore.testing.marginals import element_gap
 from mmcore.testing.statistics import heavy, mean_bound, sigmas
 from mmcore.testing.strategies import limits
 
@@ -106,9 +107,9 @@ def _elements(c: Context, own: Tensor, draws: Tensor, point: Tensor) -> None:
     size = flat.abs().amax(0).clamp(min=1e-6)
     bound = mean_bound(flat) + 1e-4 * size
     step = torch.ones_like(at) if not spec.dtype.is_floating_point else torch.zeros_like(at)
-    suspects = [e for e in range(len(at)) if not (_near(at, mean, bound, step, e) and not bool(heavy(flat)[e]))]
-    suspects = [e for e in suspects if not middle[0, e] - step[e] / 2 <= at[e] <= middle[1, e] + step[e] / 2]
-    for e in suspects[:64]:
+    is_mean = ((at - mean).abs() <= bound + step / 2) & ~heavy(flat)
+    is_median = (middle[0] - step / 2 <= at) & (at <= middle[1] + step / 2)
+    for e in (~is_mean & ~is_median).nonzero()[:64, 0].tolist():
         # Rounded to the values that the draws keep to.
         gap = (spec.dtype.is_floating_point and element_gap(flat[:, e], spec.dtype)) or 0.0
         if bool((at[e] - mean[e]).abs() <= bound[e] + 0.51 * gap) or middle[0, e] - 0.51 * gap <= at[e] <= middle[1, e] + 0.51 * gap:  # fmt: skip
@@ -126,10 +127,6 @@ def _elements(c: Context, own: Tensor, draws: Tensor, point: Tensor) -> None:
                 f"the mean {float(mean[e]):.4g} (± {float(bound[e]):.2g}) of {len(flat)} draws, their median, or the likeliest value {values[nats.argmin()].item():.4g}",
                 params=own,
             )
-
-
-def _near(at: Tensor, mean: Tensor, bound: Tensor, step: Tensor, e: int) -> bool:
-    return bool((at[e] - mean[e]).abs() <= bound[e] + step[e] / 2)
 
 
 @check("roles.partial", fault="a code_where that is inverted, shifted, or says more than is known", tolerance=1e-6)

@@ -16,8 +16,9 @@ import mmcore
 from mmcore import Encoder, RequestError, Rng
 from mmcore.data.sources.digits import Digits
 from mmcore.testing import CHECKS, KnownFailure, OptOuts, Tolerance, Unsupported, conformance_suite, run, schema
-from mmcore.testing.checks_loss import _directions, element_gap
 from mmcore.testing.engine import ordered
+from mmcore.testing.marginals import element_gap
+from mmcore.testing.masses import directions
 from mmcore.testing.reference import Reference, ReferenceEncoder
 from mmcore.testing.report import Report, Result
 from mmcore.testing.requirements import sets
@@ -310,7 +311,7 @@ def test_directions_integrate_densities_whose_mass_is_known(d: int, length: floa
     n = 20_000
     rng = Rng.for_rows(d, n)
     towards = torch.nn.functional.one_hot(torch.tensor(d - 1), d).double()
-    x, log_q = _directions(rng, length * towards)
+    x, log_q = directions(rng, length * towards)
     torch.testing.assert_close(x.norm(dim=1), torch.ones(n, dtype=torch.float64))
     kappa = (d - 1) * length / (1 - length)
     alpha, beta = (d - 1) / 2 + kappa, (d - 1) / 2
