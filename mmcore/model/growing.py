@@ -57,7 +57,7 @@ class Grown:
             told = record[name]
             if not isinstance(told, list) or not all(isinstance(one, str) for one in told):
                 raise TypeError(f"grown.{name} as {type(told).__name__}, expected a list of names")
-        return cls(**{name: tuple(record[name]) for name in names})
+        return cls(*(tuple(record[name]) for name in names))
 
     def __str__(self) -> str:
         lines = {
@@ -220,6 +220,9 @@ def _idle(axis: Inputs, source: Tensor, table: Tensor) -> Tensor:
 def changes(old: JointModel, new: JointModel, grown: Grown) -> list[str]:
     """Why the new model's answers to questions of the old one are others, each in words; empty where they are the same."""
     found = []
+    kinds = [type(model.backbone).__name__ for model in (old, new)]
+    if kinds[0] != kinds[1]:
+        found.append(f"the backbone is a {kinds[1]}, not a {kinds[0]}, whose weights do not go over")
     names = [m.name for m in old.modalities]
     here = {m.name: m for m in new.modalities}
     for m in old.modalities:
@@ -239,14 +242,15 @@ def changes(old: JointModel, new: JointModel, grown: Grown) -> list[str]:
             found.append(f"the block of {', '.join(group)} has {blocks[group]} channels, not {count}")
     if old.space.grid != new.space.grid:
         found.append(f"the space's grid is {new.space.grid}, not {old.space.grid}")
+    if not found and not new.process.steps == old.process.steps:
+        found.append(f"the schedule has {new.process.steps} steps, not {old.process.steps}")
     if not found:
         columns = [[m.name for m in new.modalities].index(name) for name in names]
         there, mine = old.process.schedule, new.process.schedule.select(columns)
         if not (torch.equal(there.log_A, mine.log_A) and torch.equal(there.W, mine.W)):
             found.append(f"the schedule {mine.name!r} gives them other weights")
-    for name in ("how",):
-        if getattr(old.reading, name) != getattr(new.reading, name):
-            found.append(f"reading is {new.reading.how!r}, not {old.reading.how!r}")
+    if old.reading.how != new.reading.how:
+        found.append(f"reading is {new.reading.how!r}, not {old.reading.how!r}")
     turned = [name for name in names if (name in old.trained_encoders) != (name in new.trained_encoders)]
     found += [f"the encoder of {name} is {'' if name in new.trained_encoders else 'not '}trained" for name in turned]
     targets = {task.name: target.name for task, target in zip(new.tasks, new.heads.targets, strict=True)}
@@ -258,6 +262,11 @@ def changes(old: JointModel, new: JointModel, grown: Grown) -> list[str]:
                 else f"the task {task.name} has another target"
             )
     return [*found, *grown.unfit]
+
+
+def elsewhere(old: Modality, new: Modality) -> bool:
+    """Whether a modality is of another size or has other classes, so that no old question is one of it."""
+    return (old.code, old.spec) != (new.code, new.spec)
 
 
 def another(old: Modality, new: Modality) -> str:
