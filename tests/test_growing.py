@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import mmcore
 from mmcore import JointModel, Modality, Registry, RequestError, Rng, Role, Task
+from mmcore.model.growing import carry, changes
 
 from .training.runs import rows
 
@@ -187,10 +188,10 @@ def test_old_answers_stay_what_they_were(registry: Registry, case: dict[str, Any
 # ---- what is refused ----
 
 
-def small(registry: Registry, **options: Any) -> JointModel:
+def small(registry: Registry, tasks: list[Task] | None = None, **options: Any) -> JointModel:
     parts = [MAKE["image"](registry, "image"), MAKE["label"](registry, "label")]
     settings = {"backbone": "mlp", "backbone_options": BACKBONES["mlp"]} | options
-    return mmcore.compose(parts, registry=registry, **settings)
+    return mmcore.compose(parts, tasks, registry=registry, **settings)
 
 
 class Net(nn.Module):
@@ -365,3 +366,61 @@ def test_only_what_has_grown_here_says_what_is_new(registry: Registry, tmp_path:
     told = "was read from a folder" if read else "has grown from none"
     with pytest.raises(RequestError, match=f"learns = 'new', but the model {told}"):
         mmcore.fit(model, rows(model, 8), steps=1, learns="new", quiet=True, device="cpu")
+
+
+# ---- other sizes, other classes ----
+
+
+def test_places_are_interpolated_and_sums_over_them_kept(registry: Registry) -> None:
+    """A field that is linear in the places stays so inside; what is summed over places sums to the same."""
+
+    def of_size(size: int) -> JointModel:
+        parts = [registry.modality("image", channels=1, size=size), MAKE["label"](registry, "label")]
+        options = {"width": 8, "depth": 1, "heads": 2, "features": 4, "patch": 1}
+        return mmcore.compose(parts, backbone_options=options, registry=registry)
+
+    old, new = of_size(4), of_size(8)
+    position = old.get_parameter("backbone.position")
+    with torch.no_grad():
+        at = torch.stack(torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="ij"), -1).reshape(16, 2)
+        position[:, 0] = 1 + at @ torch.tensor([2.0, 3.0])
+    grown = carry(old, new)
+    assert not grown.unfit
+    found = new.get_parameter("backbone.position")[:, 0].reshape(8, 8)
+    # The centre of a place of the finer grid, in places of the coarser.
+    at = (torch.arange(8) + 0.5) / 2 - 0.5
+    expected = 1 + 2 * at[:, None] + 3 * at[None]
+    torch.testing.assert_close(found[1:-1, 1:-1], expected[1:-1, 1:-1])
+    for name in ("backbone.glance.places", "backbone.glance_known.places", "decoders.label.head.pool"):
+        torch.testing.assert_close(new.get_parameter(name).sum(0), old.get_parameter(name).sum(0))
+    assert any("image has a code of (1, 8, 8), not (1, 4, 4)" in line for line in changes(old, new, grown))
+
+
+def test_classes_go_by_their_names(registry: Registry) -> None:
+    def of_names(names: list[str]) -> JointModel:
+        label = registry.modality("label", classes=len(names), names=names)
+        image, mask = MAKE["image"](registry, "image"), registry.modality("mask", size=4, classes=len(names))
+        options = {"backbone": "mlp", "backbone_options": BACKBONES["mlp"]}
+        return mmcore.compose([image, label, mask], layout="separate", registry=registry, **options)
+
+    old, new = shaken(of_names(["cat", "dog", "cow"]), 0), of_names(["cow", "ant", "cat", "dog"]).double()
+    made = new.get_parameter("decoders.label.head.out.weight")[1].clone()
+    grown = carry(old, new)
+    for name in ("weight", "bias"):
+        there, here = (m.get_parameter(f"decoders.label.head.out.{name}") for m in (old, new))
+        assert torch.equal(here[[2, 3, 0]], there)
+        there, here = (m.get_parameter(f"decoders.mask.map.out.{name}") for m in (old, new))
+        assert torch.equal(here[: len(there)], there)
+    assert torch.equal(new.get_parameter("decoders.label.head.out.weight")[1], made)
+    assert "decoders.label.head.out.weight" in grown.part
+
+
+def test_a_shallower_network_and_another_head_change_answers(registry: Registry) -> None:
+    """What a caller of ``carry`` alone may have made."""
+    old = small(registry, tasks=[Task("image", "image"), Task("label", "label"), Task("more", "label")])
+    tasks = [Task("more", "label"), Task("label", "label"), Task("image", "image")]
+    new = small(registry, tasks=tasks, backbone_options=BACKBONES["mlp"] | {"depth": 1})
+    told = changes(old, new, carry(old, new))
+    assert told[0] == "label is read by the task more, not label"
+    assert told[1].startswith("the backbone has no place for backbone.blocks.1.own.weight, ")
+    assert not changes(old, old, carry(old, old))

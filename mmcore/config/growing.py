@@ -150,7 +150,9 @@ def begin(model: JointModel, path: str, registry: Registry) -> None:
     told = changes(base, model, grown)
     if not any(name.startswith("backbone.") for name in (*grown.over, *grown.part)):
         expected = f"a model of which some weight fits: {'; '.join(grown.unfit[:3]) or 'its backbone has others'}"
-        raise OptionError("compose", KEY, str(folder), expected, mend="leave backbone and backbone_options to the model")
+        raise OptionError(
+            "compose", KEY, str(folder), expected, mend="leave backbone and backbone_options to the model"
+        )
     if told and not any(m.name in here and elsewhere(m, here[m.name]) for m in base.modalities):
         expected = f"a model of which old answers stay the same: {'; '.join(told[:3])}"
         mend = "leave that out, as the model itself says it, or train without --from"

@@ -57,7 +57,7 @@ class Grown:
             told = record[name]
             if not isinstance(told, list) or not all(isinstance(one, str) for one in told):
                 raise TypeError(f"grown.{name} as {type(told).__name__}, expected a list of names")
-        return cls(*(tuple(record[name]) for name in names))
+        return attrs.evolve(cls(()), **{name: tuple(record[name]) for name in names})
 
     def __str__(self) -> str:
         lines = {
@@ -242,7 +242,7 @@ def changes(old: JointModel, new: JointModel, grown: Grown) -> list[str]:
             found.append(f"the block of {', '.join(group)} has {blocks[group]} channels, not {count}")
     if old.space.grid != new.space.grid:
         found.append(f"the space's grid is {new.space.grid}, not {old.space.grid}")
-    if not found and not new.process.steps == old.process.steps:
+    if not found and new.process.steps != old.process.steps:
         found.append(f"the schedule has {new.process.steps} steps, not {old.process.steps}")
     if not found:
         columns = [[m.name for m in new.modalities].index(name) for name in names]
@@ -261,6 +261,11 @@ def changes(old: JointModel, new: JointModel, grown: Grown) -> list[str]:
                 if task.name not in targets
                 else f"the task {task.name} has another target"
             )
+    for m in old.variables:
+        if old.heads.reads(m.name) and new.heads.reads(m.name) and old.heads.first(m.name) != new.heads.first(m.name):
+            found.append(f"{m.name} is read by the task {new.heads.first(m.name)}, not {old.heads.first(m.name)}")
+    if left := [name for name in grown.left if name.startswith("backbone.")]:
+        found.append(f"the backbone has no place for {_listed(left)}")
     return [*found, *grown.unfit]
 
 

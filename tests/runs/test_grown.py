@@ -70,7 +70,9 @@ def test_the_configuration_says_only_what_is_new(registry: Registry, folder: Pat
     assert Path(setup.recorded()["model"]["grows_from"]).is_absolute()
 
 
-def test_a_run_of_its_own_goes_on_and_is_trained_further(registry: Registry, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_of_its_own_goes_on_and_is_trained_further(
+    registry: Registry, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (folder / "larger.toml").write_text(files.text(tables(folder, "run", **WORDS)))
     before = {path: path.read_bytes() for path in (folder / "old").rglob("*") if path.is_file()}
     said = CliRunner().invoke(app, ["train", str(folder / "larger.toml"), "--from", str(folder / "old")])
@@ -100,6 +102,7 @@ def test_a_run_of_its_own_goes_on_and_is_trained_further(registry: Registry, fol
         (lambda t: t["model"].update(space=[4, 4, 4]), r"model.space = \[4, 4, 4\]: expected \[3, 4, 4\], or old answers would change"),
         (lambda t: t["model"].update(backbone="transformer", backbone_options={}), "model.grows_from = .*: expected a model of which some weight fits"),
         (lambda t: t["model"].update(backbone_options={"width": 16, "depth": 1}), r"model.grows_from = .*: expected a model of which .*"),
+        (lambda t: t["model"].update(backbone_options={"width": 8, "depth": 1, "rank": 4}), "blocks.0.own.weight"),
         (lambda t: t["model"].update(schedule="linear"), "expected a model of which old answers stay the same: the schedule 'linear' gives them other weights"),
         (lambda t: t["model"].update(schedule_options={"steps": 30}), "the schedule has 30 steps, not 20"),
         (lambda t: t["model"].update(reading="space"), "reading is 'space', not 'codes'"),
@@ -111,10 +114,28 @@ def test_a_run_of_its_own_goes_on_and_is_trained_further(registry: Registry, fol
         (lambda t: t.update(tasks={"label": False}), "the task label is left out"),
     ],
 )  # fmt: skip
-def test_what_would_change_old_answers(registry: Registry, folder: Path, change: Callable[[Tables], Any], words: str) -> None:
+def test_what_would_change_old_answers(
+    registry: Registry, folder: Path, change: Callable[[Tables], Any], words: str
+) -> None:
     found = larger(folder)
     found["modalities"] = {name: dict(one) for name, one in found["modalities"].items()}
     change(found)
     with pytest.raises(RequestError, match=words) as caught:
         configured(found, registry=registry).model()
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_another_size_and_other_classes_are_told_of(registry: Registry, folder: Path) -> None:
+    """Old questions are not asked of them, so nothing is refused; what fits goes over, and what does not is named."""
+    found = larger(folder)
+    found["modalities"] |= {"image": {"channels": 1, "size": 8}, "label": {"classes": 4}}
+    found["data"]["columns"] = {"image": "large"}
+    setup = configured(found, registry=registry)
+    rows = setup.rows()
+    setup = setup.measured(rows)
+    grown = setup.model().grown
+    assert grown is not None
+    assert {"backbone.blocks.0.up.weight", "backbone.timestep.mix.2.weight"} <= {*grown.over}
+    assert "decoders.label.head.out.weight" in grown.part
+    assert any(line.startswith("backbone.read.weight (8, 32) there, (8,") for line in grown.unfit)
+    assert len(setup.config.modalities["label"].options["frequencies"]) == 4
