@@ -210,7 +210,7 @@ def test_a_folder_of_format_2_reads_the_space_as_it_did(registry: Registry, tmp_
     answer = mmcore.sample(model.eval(), 3, steps=4, registry=registry)
     folder = mmcore.save(model, tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
-    assert config["format"] == 3
+    assert config["format"] == 4
     assert config.pop("reading") == "space"
     (folder / "config.json").write_text(json.dumps({**config, "format": 2}))
     former = mmcore.load(folder, registry=registry)

@@ -14,6 +14,7 @@ from mmcore.data import Dataset
 from mmcore.errors import ConfigError, Problem, RequestError
 from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry
+from mmcore.plugins.metadata import lines
 from mmcore.runs import pictures, report
 from mmcore.runs.samples import write_samples
 from mmcore.sampling.ask import sample
@@ -119,8 +120,11 @@ def train(
     if begin is not None:
         _check_same(begin, model)
         model.load_state_dict(begin.state_dict())
+        model.grown = begin.grown
     written = recorded(setup)
     first = int(os.environ.get("RANK", "0")) == 0
+    if model.grown is not None and first and not (quiet or resume):
+        print(lines(str(model.grown)), flush=True)
 
     def keep(state: TrainState, report: StepReport) -> None:
         # A folder that is refused, before the first step, keeps its configuration.

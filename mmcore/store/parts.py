@@ -329,6 +329,7 @@ def composed(
         tasks,
         layout=config["layout"],
         space=config["space"],
+        channels=config.get("channels"),
         overlap=config["overlap"],
         trained_encoders=config["trained_encoders"],
         reading=config["reading"],
