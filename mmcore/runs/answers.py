@@ -51,8 +51,8 @@ def answer(m: ModalityProtocol, draws: Tensor, trace: Trace, interval: float) ->
     if isinstance(m, Mixed):
         return _parts(m, draws, interval)
     if m.spec.dtype.is_floating_point:
-        return _picture(m, draws, trace) if len(m.spec.shape) > 1 else _numbers(m, draws, interval)
-    return _map(m, draws, trace) if len(m.spec.shape) == 2 else _classes(m, draws)
+        return _picture(m, draws, trace) if m.planar else _numbers(m, draws, interval)
+    return _map(m, draws, trace) if m.planar and len(m.spec.shape) == 2 else _classes(m, draws)
 
 
 def enough(interval: float) -> int:

@@ -51,7 +51,7 @@ def of_modality(m: Modality) -> Record:
     if m.made is None:
         return {"name": m.name, **_look(m)}
     # A path says nothing elsewhere, and is never followed.
-    options = {option: value for option, value in m.made.options.items() if option not in files}
+    options = {option: value for option, value in {**m.made.options, **m.kept}.items() if option not in files}
     return {"name": m.name, **_made(m.made), "options": options, **({"files": files} if files else {})}
 
 
