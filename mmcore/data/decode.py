@@ -179,6 +179,18 @@ def picture(path: str | Path) -> Any:
     return _held(Path(path), "an image", _image)
 
 
+def picture_size(data: bytes) -> tuple[int, int]:
+    """Width and height of a picture, of which no pixel is unpacked.
+
+    Raises:
+        RequestError: no image format that is known.
+    """
+    try:
+        return _opened(data).size
+    except Exception as error:  # damaged files make Pillow raise nearly anything
+        raise RequestError(f"found {len(data)} bytes unreadable ({_brief(error)}), expected an image") from error
+
+
 def _held(raw: "Path | Encoded", expected: str, read: Callable[[bytes], Any]) -> Any:
     try:
         if isinstance(raw, Encoded):

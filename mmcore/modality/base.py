@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mmcore.errors import PluginError, RequestError
 from mmcore.hooks import Made
 from mmcore.modality.calibration import Calibrates, Calibration
+from mmcore.modality.control import Control, Controlled
 from mmcore.rng import Rng
 from mmcore.space import Space
 
@@ -211,10 +212,11 @@ class ModalityProtocol(Protocol):
     def metrics(self) -> Mapping[str, Metric]: ...
     def calibration(self, draws: Tensor, truth: Tensor) -> Calibration: ...
     def measured(self, samples: Tensor) -> Mapping[str, Any]: ...
+    def control(self) -> Control: ...
     def typical(self, n: int, seed: int) -> Tensor: ...
 
 
-class Modality(Calibrates, ABC):
+class Modality(Calibrates, Controlled, ABC):
     """A kind of data, such as images or labels: how it is read, encoded to a latent, decoded and scored.
 
     Subclasses set ``spec`` and ``code`` in their constructors.

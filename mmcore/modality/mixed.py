@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mmcore.errors import PluginError, RequestError, nearest
 from mmcore.modality.base import VOID, Decoder, Encoder, LossTerm, Metric, Modality, Spec
+from mmcore.modality.control import Choice, Control, File, Group, Number, Numbers, Text
 from mmcore.rng import Rng
 from mmcore.space import Space
 
@@ -208,6 +209,13 @@ class Mixed(Modality):
             told = "–" if value is None else part.show(value.to(part.spec.dtype))
             shown.append(f"{name}: {told if isinstance(told, str) else 'a picture'}")
         return ", ".join(shown)
+
+    def control(self) -> Control:
+        """The parts' own, side by side; a file where one of them takes a picture or a file."""
+        parts = {name: part.control() for name, part in self.parts.items()}
+        if not all(isinstance(one, Choice | Number | Numbers | Text) for one in parts.values()):
+            return File(f"the values of {', '.join(parts)}", (".json",))
+        return Group(parts)
 
     def metrics(self) -> Mapping[str, Metric]:
         """Each part's, as ``PART_METRIC``; NaN where the part is missing of the truth."""

@@ -4,7 +4,7 @@ r"""Sampling: jointly, conditioned on given values, or inpainted.
 codes that the model predicts and moves on by :meth:`mmcore.Process.step`; the answer is read at the last timestep.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -46,6 +46,7 @@ def sample(
     numbers: Sequence[int] | None = None,
     batch_size: int = 500,
     registry: Registry | None = None,
+    watch: Callable[[int, int], None] | None = None,
 ) -> dict[str, Tensor]:
     """Draw samples: jointly, conditioned on given values, or inpainted.
 
@@ -86,6 +87,8 @@ def sample(
         numbers: of the samples, by which the seed gives each its own; by default ``0 … n - 1``. So some samples of a longer call are made alone.
         batch_size: rows at once.
         registry: where a plugin's sampler is looked up; by default a new :func:`mmcore.discover`.
+        watch: called before each timestep of each batch with how many are done and how many there are in all (0 with ``"rejection"``, where nobody
+            knows it). What it raises ends the sampling.
 
     Returns:
         ``(n, *spec.shape)`` by name, on the CPU.
@@ -98,6 +101,10 @@ def sample(
         raise OptionError("sample", "seed", seed, "a whole number")
     if not isinstance(draw, bool):
         raise OptionError("sample", "draw", draw, choices=("True", "False"))
+    if watch is not None and not callable(watch):
+        raise OptionError(
+            "sample", "watch", watch, "a function of two numbers: how many timesteps are done, of how many"
+        )
     rows = _numbers(numbers, n)
     mappings: dict[str, object] = {"given": given, "where": where, "start": start}
     if not isinstance(guidance, Guidance):
@@ -140,13 +147,14 @@ def sample(
     at_once = model.driver.one_class(question.told.to(model.device)).cpu()
     if at_once.any():
         _check_at_once(at_once, {"start": start, "guidance": guide})
+    progress = _Steps(watch)
 
     def answers(question: Question, numbers: Tensor, begun: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
         """Of the samples of these numbers, one for each row of the question."""
         rng = Rng(seed, numbers.to(model.device)).of("sample")
         question = question.to(model.device)
         way = [model.process.steps] if bool(model.driver.one_class(question.told).all()) else path
-        values = _walk(Denoiser(model, question, way, chosen.codes), chosen, way, guide, rng, begun, draw)
+        values = _walk(Denoiser(model, question, way, chosen.codes), chosen, way, guide, rng, begun, draw, progress)
         return {name: x.cpu() for name, x in values.items()}
 
     # What is absent in every row is left out; of the rest every batch answers, also one whose rows all lack it.
@@ -164,6 +172,7 @@ def sample(
             # Rows that one call answers go together, and the others.
             kinds = [at_once.nonzero()[:, 0], (~at_once).nonzero()[:, 0]]
             batches = [some for kind in kinds if len(kind) for some in kind.split(batch_size)]
+            progress.total = sum(1 if at_once[some[0]] else len(path) for some in batches)
             parts = []
             for some in batches:
                 begun = None if start is None else {name: x[some].to(model.device) for name, x in start.items()}
@@ -174,6 +183,18 @@ def sample(
     return answer | {name: x for name, x in given.items() if name not in (where or {})}
 
 
+class _Steps:
+    """Tells how far the work has come."""
+
+    def __init__(self, watch: Callable[[int, int], None] | None) -> None:
+        self.watch, self.done, self.total = watch, 0, 0
+
+    def next(self) -> None:
+        if self.watch is not None:
+            self.watch(self.done, self.total)
+        self.done += 1
+
+
 def _walk(
     denoiser: Denoiser,
     sampler: Sampler,
@@ -182,6 +203,7 @@ def _walk(
     rng: Rng,
     start: Mapping[str, Tensor] | None,
     draw: bool,
+    steps: _Steps,
 ) -> dict[str, Tensor]:
     """Visit the path's timesteps, and read the answer at the last."""
     asked: Asked = denoiser if guidance is None else Guided(denoiser, guidance, rng)
@@ -192,8 +214,10 @@ def _walk(
     here = Here(denoiser.begin(path[0], noise, start), path[0])
     memory: dict[str, object] = {}
     for to in path[1:]:
+        steps.next()
         z = sampler.step(asked, here, to, rng.at(to), memory)
         here = Here(given_back(sampler, "sampler", "noisy latents", z, here.z), to)
+    steps.next()
     return denoiser.read(denoiser.at(here), rng, draw=draw)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
+import attrs
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, OptionError, RequestError, Rng, Space, Spec
 from mmcore.limits import SPACE, takes
 from mmcore.modality.axes import Axis, Rows
+from mmcore.modality.control import Choice, Control
 from mmcore.modality.heads import PooledHead
 from mmcore.modality.likelihood import bernoulli, categorical, total
 from mmcore.options import require, whole
@@ -168,6 +170,11 @@ class LabelModality(Modality):
     def show(self, x: Tensor) -> str:
         names = self.names or tuple(map(str, range(self.classes)))
         return ", ".join(names[int(i)] for i in x.nonzero()[:, 0]) if self.multi else names[int(x)]
+
+    def control(self) -> Control:
+        """Classes to pick, by their names."""
+        chosen = super().control()
+        return attrs.evolve(chosen, names=self.names) if self.names and isinstance(chosen, Choice) else chosen
 
     def metrics(self) -> Mapping[str, Metric]:
         if self.multi:
