@@ -208,6 +208,7 @@ class ModalityProtocol(Protocol):
     def metrics(self) -> Mapping[str, Metric]: ...
     def calibration(self, draws: Tensor, truth: Tensor) -> Calibration: ...
     def measured(self, samples: Tensor) -> Mapping[str, Any]: ...
+    def pictured(self, x: Tensor) -> Tensor | None: ...
     def typical(self, n: int, seed: int) -> Tensor: ...
 
 
@@ -233,6 +234,8 @@ class Modality(Calibrates, ABC):
     """Whether its values are classes, whose latents have no meaning in between."""
     code_draws: ClassVar[int] = 0
     """Of how many draws :meth:`expected_code` is the mean, where no formula gives it, as with a pretrained network as encoder; 0 where it is exact."""
+    likelihood_of: ClassVar[str] = ""
+    """What its loss is the likelihood of, where that is not the data themselves, such as ``"an autoencoder's latent"``; it is told beside every bound."""
     columns: tuple[str, ...] = ()
     files: "Mapping[str, WeightsFile]" = {}
     arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
@@ -337,6 +340,20 @@ class Modality(Calibrates, ABC):
     def metrics(self) -> Mapping[str, Metric]:
         """Scores that compare a prediction with the truth, by name."""
         return {}
+
+    def floors(self) -> Mapping[str, tuple[float, int]]:
+        """Figures that no answer can better, such as the error of an autoencoder that shows them: the value, and of how many samples, by name.
+
+        They are told beside the figures of :meth:`metrics`; none by default.
+        """
+        return {}
+
+    def pictured(self, x: Tensor) -> Tensor | None:
+        """Samples ``(B, *spec.shape)`` as pictures ``(B, channels, H, W)`` in -1 … 1, of a modality that shows pictures and whose samples are none; None of any other.
+
+        What is filled in is then averaged, and brought to the size of a row's file, as a picture.
+        """
+        return None
 
     def measured(self, samples: Tensor) -> Mapping[str, Any]:
         """Constructor options that standardise the data, such as mean and deviation of ``samples (B, *spec.shape)``, for latents of unit variance.
