@@ -13,7 +13,7 @@ import pytest
 import mmcore
 
 CORE = Path(mmcore.__file__).parent
-FIRST_PARTY = ("mmcore_image", "mmcore_mask", "mmcore_label", "mmcore_clip", "mmcore_scalar")
+FIRST_PARTY = ("mmcore_image", "mmcore_mask", "mmcore_label", "mmcore_clip", "mmcore_scalar", "mmcore_diffusers")
 FLOORS = (
     ("_lazy", "_version"),
     ("errors", "hooks", "progress"),

@@ -122,9 +122,10 @@ def class_of(name: str, subject: str) -> type[nn.Module]:
         RequestError: there is none.
     """
     import diffusers
+    from diffusers.models.modeling_utils import ModelMixin
 
     found = getattr(diffusers, name, None) if name.isidentifier() else None
-    if not (isinstance(found, type) and issubclass(found, diffusers.ModelMixin)):
+    if not (isinstance(found, type) and issubclass(found, ModelMixin)):
         raise RequestError(f"{subject}: diffusers {diffusers.__version__} has no model {name!r}")
     return found
 
