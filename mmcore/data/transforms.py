@@ -135,7 +135,8 @@ def transformed(transform: Transform, values: dict[str, Any], rng: Rng) -> dict[
 def copied(raw: Any) -> Any:
     """A raw value that may be changed in place: what a source keeps must be the same in the next epoch."""
     if isinstance(raw, np.ndarray):
-        return np.array(raw)
+        # An embedded value still knows by what it was made.
+        return np.array(raw, subok=hasattr(raw, "fingerprint"))
     if isinstance(raw, torch.Tensor):
         return raw.clone()
     if isinstance(raw, Image.Image):

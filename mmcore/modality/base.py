@@ -213,6 +213,7 @@ class ModalityProtocol(Protocol):
     def calibration(self, draws: Tensor, truth: Tensor) -> Calibration: ...
     def measured(self, samples: Tensor) -> Mapping[str, Any]: ...
     def control(self) -> Control: ...
+    def pictured(self, x: Tensor) -> Tensor | None: ...
     def typical(self, n: int, seed: int) -> Tensor: ...
 
 
@@ -242,6 +243,8 @@ class Modality(Calibrates, Controlled, ABC):
     code_draws: ClassVar[int] = 0
     """Of how many draws :meth:`expected_code` is the mean, where no formula gives it, as with a pretrained network as encoder; 0 where it is exact."""
     together: tuple[int, ...] = ()
+    likelihood_of: ClassVar[str] = ""
+    """What its loss is the likelihood of, where that is not the data themselves, such as ``"an autoencoder's latent"``; it is told beside every bound."""
     columns: tuple[str, ...] = ()
     kept: Mapping[str, Any] = {}
     files: "Mapping[str, WeightsFile]" = {}
@@ -367,6 +370,20 @@ class Modality(Calibrates, Controlled, ABC):
         Args:
             name: of the column.
             values: raw ones of some rows at least, as :meth:`read` gets them: texts, paths of files that the core does not open, pictures, arrays.
+        """
+        return None
+
+    def floors(self) -> Mapping[str, tuple[float, int]]:
+        """Figures that no answer can better, such as the error of an autoencoder that shows them: the value, and of how many samples, by name.
+
+        They are told beside the figures of :meth:`metrics`; none by default.
+        """
+        return {}
+
+    def pictured(self, x: Tensor) -> Tensor | None:
+        """Samples ``(B, *spec.shape)`` as pictures ``(B, channels, H, W)`` in -1 … 1, of a modality that shows pictures and whose samples are none; None of any other.
+
+        What is filled in is then averaged, and brought to the size of a row's file, as a picture.
         """
         return None
 

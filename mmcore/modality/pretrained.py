@@ -122,9 +122,14 @@ class Pretrained(nn.Module):
         if not beside:
             self.net = net
 
+    @property
+    def network(self) -> nn.Module:
+        """The network itself."""
+        return self._beside[0] if self._beside else self.net
+
     def forward(self, *args: Any, **options: Any) -> Any:
         """Call the network."""
-        return (self._beside[0] if self._beside else self.net)(*args, **options)
+        return self.network(*args, **options)
 
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode: running statistics and dropout are of no use to a code."""

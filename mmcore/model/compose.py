@@ -171,7 +171,9 @@ def compose(
                 raise PluginError(
                     f"backbone {made.offer!r} of {made.distribution} {made.version}: {'; '.join(missing)}"
                 )
-            mark(backbone, made._replace(options=chosen_options))
+            # One that was made of a file says how it is made again without it.
+            again = getattr(backbone, "remade_with", None) or chosen_options
+            mark(backbone, made._replace(options=dict(again)))
         features = cast(int, backbone.features)
         model = JointModel(
             modalities,
@@ -184,6 +186,8 @@ def compose(
             trained_encoders=trained_encoders,
             reading=reading,
         )
+    if callable(begin := getattr(backbone, "composed", None)):
+        begin(model)
     groups = layout if isinstance(layout, str) else [list(group) for group in layout]
     model.config = Composition(
         groups, latent_space.shape, overlap, list(trained_encoders), reading, scheduled, channels

@@ -5,6 +5,7 @@ from typing import Any
 import attrs
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from mmcore.data.transforms import Trace, filled
@@ -130,15 +131,28 @@ def _map(m: ModalityProtocol, draws: Tensor, trace: Trace) -> Answer:
 
 
 def _picture(m: ModalityProtocol, draws: Tensor, trace: Trace) -> Answer:
-    x = draws.float()
-    planes = x.mean(0).reshape(-1, *m.spec.shape[-2:]).numpy()
+    seen = m.pictured(draws)
+    x = (draws if seen is None else seen).float()
+    sides = x.shape[-2:]
+    planes = x.mean(0).reshape(-1, *sides).numpy()
     back = np.stack([trace.undo_pixels(m.name, plane) for plane in planes])
     cut = not np.isfinite(back).all()
     if cut:
         back = np.stack([filled(plane) for plane in back])
-    mean = torch.from_numpy(back).reshape(*m.spec.shape[:-2], *back.shape[-2:]).to(m.spec.dtype)
-    value = trace.undo_values(m.name, m.raw(mean))
+    if seen is None:
+        mean = torch.from_numpy(back).reshape(*m.spec.shape[:-2], *back.shape[-2:]).to(m.spec.dtype)
+        value = trace.undo_values(m.name, m.raw(mean))
+    else:
+        value = trace.undo_values(m.name, _shown(back))
     if len(draws) == 1:
         return Answer(value, None, None, None, None, cut, draws)
-    spread = x.var(0).reshape(-1, *m.spec.shape[-2:]).mean(0).sqrt().numpy()
+    spread = x.var(0).reshape(-1, *sides).mean(0).sqrt().numpy()
     return Answer(value, None, np.nan_to_num(trace.undo_pixels(m.name, spread)), None, None, cut, draws)
+
+
+def _shown(pixels: np.ndarray) -> Any:
+    """Pixels ``(channels, H, W)`` in -1 … 1 as a picture; as an array where no picture has so many channels."""
+    if len(pixels) not in (1, 3, 4):
+        return pixels
+    stored = ((pixels.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
+    return Image.fromarray(stored[0] if len(stored) == 1 else np.ascontiguousarray(stored.transpose(1, 2, 0)))

@@ -64,7 +64,9 @@ class Run:
             raise RequestError(
                 f"run {self.folder}: there is no model yet; go on with the training (mmcore train --resume)"
             )
-        return load(model_folder, registry=self.setup.registry, device=str(pick_device(device)))
+        beside = [file.path for m in self.setup.variables for file in m.files.values() if file.path is not None]
+        # Where the run's configuration names none, those of the environment.
+        return load(model_folder, registry=self.setup.registry, device=str(pick_device(device)), beside=beside or None)
 
     def held_out(self) -> tuple[Dataset, str]:
         """Rows that training has not seen, and the name of their part: the test rows, or where there are none the validation rows.

@@ -324,21 +324,22 @@ def composed(
     else:
         named = _found("schedule", schedule, registry)
         gains_and_powers = {key: schedule.get(key) for key in ("gains", "powers")}
-    return compose(
-        [variables[part["name"]] for part in config["modalities"]],
-        tasks,
-        layout=config["layout"],
-        space=config["space"],
-        channels=config.get("channels"),
-        overlap=config["overlap"],
-        trained_encoders=config["trained_encoders"],
-        reading=config["reading"],
-        schedule=named,
-        backbone=_found("backbone", network, registry) if given.backbone is None else given.backbone,
-        backbone_options=network["options"] if given.backbone is None else None,
-        registry=registry,
-        **gains_and_powers,
-    )
+    with no_paths():
+        return compose(
+            [variables[part["name"]] for part in config["modalities"]],
+            tasks,
+            layout=config["layout"],
+            space=config["space"],
+            channels=config.get("channels"),
+            overlap=config["overlap"],
+            trained_encoders=config["trained_encoders"],
+            reading=config["reading"],
+            schedule=named,
+            backbone=_found("backbone", network, registry) if given.backbone is None else given.backbone,
+            backbone_options=network["options"] if given.backbone is None else None,
+            registry=registry,
+            **gains_and_powers,
+        )
 
 
 def _modality(part: Record, given: Given, registry: Registry, weights: Mapping[str, WeightsFile]) -> Modality:

@@ -29,12 +29,16 @@ FORMS = (Image.Image, np.ndarray, np.generic, str, int, float, list, tuple)
 
 @check("read.back", fault="a raw in other units than read takes, a raw that read does not know", core=False)
 def back(c: Context) -> None:
-    """`raw` gives a sample as data hold it, which `read` reads back: what a model fills in is written so."""
+    """`raw` gives a sample as data hold it, which `read` reads back: what a model fills in is written so.
+
+    Where samples are no pictures but are shown as such, by a network that loses something, `raw` gives what `pictured` says, and `read` takes it.
+    """
     m, x = c.modality, c.modality.typical(8, c.seed)
+    pictures = m.pictured(x)
     low, high = limits(m.spec)
     ranged = m.spec.low is not None and m.spec.high is not None
     loose = 0.02 * (high - low) if ranged else 1e-3 * max(1.0, float(x.double().abs().max()))
-    for row in x:
+    for k, row in enumerate(x):
         kept = row.clone()
         raw = m.raw(row)
         if not torch.equal(row, kept):
@@ -47,6 +51,9 @@ def back(c: Context) -> None:
             c.fail(f"a raw value that read refuses: {error}", "one that it reads back", code="print(modality.read(modality.raw(x)))", x=row)  # fmt: skip
         if found.shape != row.shape or found.dtype != row.dtype:
             c.fail(f"read back as {tuple(found.shape)} in {found.dtype}", f"{tuple(row.shape)} in {row.dtype}")
+        if pictures is not None:
+            _pictured(c, raw, pictures[k])
+            continue
         # A picture keeps as many levels as its pixels have.
         near = min(loose, 1.01 * _step(raw) * (high - low)) if ranged else loose
         off = (found.double() - row.double()).abs()
@@ -57,6 +64,20 @@ def back(c: Context) -> None:
                 code="print(modality.read(modality.raw(x)) - x)",
                 x=row,
             )
+
+
+def _pictured(c: Context, raw: Any, pixels: Tensor) -> None:
+    """Fail unless a raw picture has these ``pixels (channels, H, W)`` in -1 … 1."""
+    shown = np.asarray(raw, dtype=np.float64)
+    shown = shown[..., None] if shown.ndim == 2 else shown
+    want = (pixels.double().clamp(-1, 1).permute(1, 2, 0).numpy() + 1) * 127.5
+    off = np.abs(shown - want).max() if shown.shape == want.shape else np.inf
+    if isinstance(raw, Image.Image) and off > 1:
+        c.fail(
+            f"a raw picture of shape {shown.shape}, {off:.4g} levels away from what pictured gives",
+            f"its pixels, {want.shape}",
+            code="print(modality.raw(x), modality.pictured(x[None]))",
+        )
 
 
 def _step(raw: Any) -> float:
@@ -212,6 +233,8 @@ def _as_read(m: Modality, x: Tensor) -> Tensor:
     def back(rows: Tensor) -> Tensor:
         return torch.stack([m.read(m.raw(row)) for row in rows])
 
+    if m.pictured(x[:1]) is not None:
+        return x
     try:
         few = x[:8]
         return x if torch.allclose(back(few), few, rtol=1e-3, atol=1e-3) else back(x)
