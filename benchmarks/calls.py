@@ -15,7 +15,7 @@ from torch import Tensor
 
 import mmcore
 from mmcore import JointModel, RequestError
-from mmcore.sampling.question import Question
+from mmcore.sampling.question import Question, rows_of
 
 NAMES = ("a", "label", "image", "mask")
 STEPS, LONGEST = 20, 700
@@ -180,7 +180,7 @@ def _generators() -> tuple[bytes, object, bytes]:
 
 
 def _answered(model: JointModel, caller: Caller, asked: Any, how: Any, answer: dict[str, Tensor]) -> str:
-    given, where = asked.get("given") or {}, asked.get("where") or {}
+    given, where = rows_of(model, asked.get("given") or {}, asked["n"], "given"), asked.get("where") or {}
     absent = asked.get("absent") or ()
     for name, x in answer.items():
         spec = model.variable(name).spec

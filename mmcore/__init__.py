@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mmcore.modality.base import Decoder, Encoder, LossTerm, Metric, Modality, Spec, Task
     from mmcore.model.backbones.base import Backbone
     from mmcore.model.compose import compose
+    from mmcore.model.extending import extend, without
     from mmcore.model.joint import JointModel
     from mmcore.model.roles import Role, RoleMix
     from mmcore.plugins import Registry, discover
@@ -41,6 +42,7 @@ _WHERE = {
     "discover": "plugins",
     "Encoder": "modality.base",
     "evaluate": "metrics.bound",
+    "extend": "model.extending",
     "fit": "training.loop",
     "JointModel": "model.joint",
     "load": "store.model",
@@ -61,6 +63,7 @@ _WHERE = {
     "specialise": "training.specialise",
     "Spec": "modality.base",
     "Task": "modality.base",
+    "without": "model.extending",
 }
 
 _PACKAGES = ("config", "data", "metrics", "process", "sampling", "training")
@@ -92,6 +95,7 @@ __all__ = [
     "compose",
     "discover",
     "evaluate",
+    "extend",
     "fit",
     "hookimpl",
     "load",
@@ -99,6 +103,7 @@ __all__ = [
     "sample",
     "save",
     "specialise",
+    "without",
 ]
 
 __getattr__ = lazily(__name__, _WHERE, _PACKAGES)

@@ -141,6 +141,8 @@ def write(path: str | Path, data: bytes, *, follow: bool = False, durable: bool 
         OSError: it cannot be written; the old one is untouched.
     """
     path = Path(path)
+    if "\0" in str(path):
+        raise OSError("embedded null byte")
     if follow and os.path.exists(path):
         if not path.is_file() and not path.is_dir():
             with open(path, "wb") as file:
@@ -157,11 +159,20 @@ def write(path: str | Path, data: bytes, *, follow: bool = False, durable: bool 
                 file.flush()
                 if durable:
                     os.fsync(file.fileno())
+                _as_open(part, path)
                 os.replace(part, path)
         except BaseException:
             with suppress(OSError):
                 part.unlink()
             raise
+
+
+def _as_open(part: Path, path: Path) -> None:
+    """What takes a file's place may be read and written by nobody who might not read or write that one."""
+    with suppress(OSError):
+        before, now = os.lstat(path).st_mode, os.lstat(part).st_mode
+        if stat.S_ISREG(before):
+            os.chmod(part, before & now & 0o777)
 
 
 def _aside(path: Path) -> tuple[Path, BinaryIO]:

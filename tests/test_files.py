@@ -132,6 +132,26 @@ def test_a_path_that_the_user_has_named_is_followed_to_a_file_or_a_terminal(tmp_
     os.close(writer)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+def test_a_private_file_stays_private(tmp_path: Path) -> None:
+    at = tmp_path / "a.txt"
+    files.write(at, b"one")
+    usual = at.stat().st_mode
+    at.chmod(0o600)
+    files.write(at, b"two")
+    assert at.stat().st_mode & 0o777 == 0o600
+    # What a stranger has opened to all is not opened further.
+    at.chmod(0o6777)
+    files.write(at, b"three")
+    assert at.stat().st_mode == usual
+
+
+def test_a_name_that_is_none_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="null byte"):
+        files.write(tmp_path / "a\0b", b"one")
+    assert left(tmp_path) == []
+
+
 def test_a_new_file_overwrites_nothing(tmp_path: Path) -> None:
     files.create(tmp_path / "a", b"one")
     (tmp_path / "link").symlink_to(tmp_path / "made")

@@ -13,7 +13,15 @@ import pytest
 import mmcore
 
 CORE = Path(mmcore.__file__).parent
-FIRST_PARTY = ("mmcore_image", "mmcore_mask", "mmcore_label", "mmcore_clip", "mmcore_scalar")
+FIRST_PARTY = (
+    "mmcore_image",
+    "mmcore_mask",
+    "mmcore_label",
+    "mmcore_clip",
+    "mmcore_scalar",
+    "mmcore_text",
+    "mmcore_diffusers",
+)
 FLOORS = (
     ("_lazy", "_version"),
     ("errors", "hooks", "progress"),

@@ -58,6 +58,7 @@ class ModelOptions:
     Attributes:
         layout: ``"shared"``, ``"separate"``, or lists of modality names, one block each.
         space: ``(C, *grid)``; by default the smallest with room for all codes.
+        channels: each block's channels; by default what its codes need, and the fullest what is left.
         overlap: let codes overlap where there is no room.
         schedule: a schedule's name.
         schedule_options: its own, such as ``steps`` (``T``, 1000 by default), ``gains`` and ``powers``, one per modality.
@@ -65,10 +66,13 @@ class ModelOptions:
         backbone_options: its own.
         trained_encoders: names of modalities whose encoders learn.
         reading: how noisy latents are read, ``"codes"``, or to compare ``"space"``, as in :func:`mmcore.compose`.
+        grows_from: a trained model's folder, or its run's, whose weights this one begins with; it answers what that one answers, and what is left out here is as
+            there. ``mmcore train --from`` says it.
     """
 
     layout: str | Sequence[Sequence[str]] = "shared"
     space: Sequence[int] | None = None
+    channels: Sequence[int] | None = None
     overlap: bool = False
     schedule: str = "cosine"
     schedule_options: Mapping[str, Any] = attrs.field(factory=lambda: {"steps": STEPS})
@@ -76,6 +80,7 @@ class ModelOptions:
     backbone_options: Mapping[str, Any] = attrs.field(factory=dict)
     trained_encoders: Sequence[str] = ()
     reading: str = option("codes", rule=one_of(*READINGS))
+    grows_from: str | None = None
 
 
 @attrs.frozen

@@ -126,6 +126,8 @@ READERS: dict[str, tuple[str, Callable[[bytes], Any]]] = {
     ".cls": ("a class index", lambda data: int(_text(data))),
 }
 """What files of a suffix hold, and how it is made of their bytes. Other suffixes are left to the modality."""
+VALUES = (*READERS, ".wav", ".flac", ".ogg", ".mp3")
+"""The suffixes of files that hold one value: those that are read here, and some that are left to the modality."""
 
 
 def decode(raw: Any) -> Any:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from mmcore.modality.pretrained import WeightsFile
+    from mmcore.modality.proposal import Proposal
 
 
 VOID = -(2.0**100)
@@ -201,6 +202,8 @@ class ModalityProtocol(Protocol):
     def loss(self) -> LossTerm: ...
     @property
     def divisible(self) -> bool: ...
+    @property
+    def planar(self) -> bool: ...
     def code_where(self, where: Tensor) -> Tensor: ...
     def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor: ...
     def read(self, raw: Any) -> Tensor: ...
@@ -210,6 +213,7 @@ class ModalityProtocol(Protocol):
     def calibration(self, draws: Tensor, truth: Tensor) -> Calibration: ...
     def measured(self, samples: Tensor) -> Mapping[str, Any]: ...
     def control(self) -> Control: ...
+    def pictured(self, x: Tensor) -> Tensor | None: ...
     def typical(self, n: int, seed: int) -> Tensor: ...
 
 
@@ -223,7 +227,10 @@ class Modality(Calibrates, Controlled, ABC):
         spec: one sample as a tensor.
         code: the shape of its latent, ``(C, H, W)`` spatial or ``(K,)`` flat.
         made: how a registry made it; None for one made by hand.
+        together: of each element of a flat sample, the first of those that are observed with it or not at all, as the numbers of a direction
+            are; by default each element may be observed by itself.
         columns: of a row's columns those that it is read of together, as a mapping, where the row has none of its own name; none by default.
+        kept: options that a saved model records in the place of those that it was made with, such as a file's text in the place of its path.
         files: by option, the weights of pretrained networks that it was made with (:class:`mmcore.modality.pretrained.WeightsFile`).
     """
 
@@ -235,7 +242,11 @@ class Modality(Calibrates, Controlled, ABC):
     """Whether its values are classes, whose latents have no meaning in between."""
     code_draws: ClassVar[int] = 0
     """Of how many draws :meth:`expected_code` is the mean, where no formula gives it, as with a pretrained network as encoder; 0 where it is exact."""
+    together: tuple[int, ...] = ()
+    likelihood_of: ClassVar[str] = ""
+    """What its loss is the likelihood of, where that is not the data themselves, such as ``"an autoencoder's latent"``; it is told beside every bound."""
     columns: tuple[str, ...] = ()
+    kept: Mapping[str, Any] = {}
     files: "Mapping[str, WeightsFile]" = {}
     arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
     """What its constructor was given, for messages that show how to make it again."""
@@ -265,6 +276,15 @@ class Modality(Calibrates, Controlled, ABC):
     @abstractmethod
     def loss(self) -> LossTerm:
         """The loss term of predicting it."""
+
+    @property
+    def planar(self) -> bool:
+        """Whether its last two axes are height and width, which transforms of pictures change: so it is with three axes, and with two of classes.
+
+        Numbers on two axes, such as channels of a sound, are no picture unless their modality says so.
+        """
+        axes = len(self.spec.shape)
+        return axes == 3 or (axes == 2 and not self.spec.dtype.is_floating_point)
 
     def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
         """The predicted clean latent: the mean ``E[encode(x)]`` under ``p(x | params)``, ``(B, *code)``.
@@ -327,7 +347,8 @@ class Modality(Calibrates, Controlled, ABC):
     def raw(self, x: Tensor) -> Any:
         """One sample as data hold it, which :meth:`read` reads back: a PIL image, an array, a number, a word, or a list of these.
 
-        What is filled in (``mmcore predict``) is written so: pictures as PNG, arrays as NPY, all else as columns of a table. Of pictures and
+        What is filled in (``mmcore predict``) is written so: pictures as PNG, arrays as NPY, the bytes of :class:`mmcore.data.decode.Encoded` as a file
+        of its suffix, such as a sound, and all else as columns of a table. Of pictures and
         maps, ``x`` may have another height and width than the spec, those of the file that was asked about. The default is an array.
         """
         return x.detach().cpu().numpy()
@@ -339,6 +360,32 @@ class Modality(Calibrates, Controlled, ABC):
     def metrics(self) -> Mapping[str, Metric]:
         """Scores that compare a prediction with the truth, by name."""
         return {}
+
+    @classmethod
+    def proposed(cls, name: str, values: Sequence[Any]) -> "Proposal | None":
+        """How a column of data would be read, for ``mmcore init``: a :class:`mmcore.modality.proposal.Proposal`, or None where it is of another kind.
+
+        It is asked of every installed modality. To define it is optional.
+
+        Args:
+            name: of the column.
+            values: raw ones of some rows at least, as :meth:`read` gets them: texts, paths of files that the core does not open, pictures, arrays.
+        """
+        return None
+
+    def floors(self) -> Mapping[str, tuple[float, int]]:
+        """Figures that no answer can better, such as the error of an autoencoder that shows them: the value, and of how many samples, by name.
+
+        They are told beside the figures of :meth:`metrics`; none by default.
+        """
+        return {}
+
+    def pictured(self, x: Tensor) -> Tensor | None:
+        """Samples ``(B, *spec.shape)`` as pictures ``(B, channels, H, W)`` in -1 … 1, of a modality that shows pictures and whose samples are none; None of any other.
+
+        What is filled in is then averaged, and brought to the size of a row's file, as a picture.
+        """
+        return None
 
     def measured(self, samples: Tensor) -> Mapping[str, Any]:
         """Constructor options that standardise the data, such as mean and deviation of ``samples (B, *spec.shape)``, for latents of unit variance.

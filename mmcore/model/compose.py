@@ -34,6 +34,7 @@ def compose(
     powers: Sequence[float] | None = None,
     layout: str | Sequence[Sequence[str]] = "shared",
     space: Sequence[int] | None = None,
+    channels: Sequence[int] | None = None,
     overlap: bool = False,
     schedule: str | Schedule = "cosine",
     backbone: str | nn.Module = "transformer",
@@ -53,6 +54,7 @@ def compose(
         layout: ``"shared"`` (one block and timestep for all, the article's process), ``"separate"`` (one block each, with a timestep
             each), or groups of modality names, one block each.
         space: ``(C, *grid)``; by default the smallest with room for all codes.
+        channels: each block's channels of the space, in the layout's order; by default what its codes need, and the fullest ones what is left.
         overlap: let codes overlap where there is no room, with a warning.
         schedule: a name (``T = 1000``) or a :class:`Schedule` of as many modalities.
         backbone: a name; or a ``torch.nn.Module`` that does what :class:`mmcore.Backbone` says, with the weights that it has.
@@ -78,11 +80,12 @@ def compose(
         "gains": gains,
         "powers": powers,
         "space": space,
+        "channels": channels,
         "layout": layout,
     }
     listed["trained_encoders"] = () if isinstance(trained_encoders, str) else trained_encoders
     for option, value in listed.items():
-        may_lack = option in ("tasks", "gains", "powers", "space")
+        may_lack = option in ("tasks", "gains", "powers", "space", "channels")
         if not (isinstance(value, Iterable) or (value is None and may_lack)):
             raise OptionError("compose", option, value, "a list")
     if isinstance(trained_encoders, str):
@@ -113,7 +116,9 @@ def compose(
     members = Layout.groups(layout, names)
     check_space(space, codes)
     latent_space = Space.for_codes(codes, members) if space is None else Space(tuple(space))
-    blocks = Layout.fit(members, codes, latent_space, overlap=overlap)
+    if channels is not None:
+        channels = list(channels)
+    blocks = Layout.fit(members, codes, latent_space, overlap=overlap, channels=channels)
     placement = place(codes, latent_space, layout=blocks, overlap=overlap)
     if isinstance(schedule, str) or isinstance(backbone, str):
         registry = registry or discover()
@@ -144,8 +149,8 @@ def compose(
     else:
         schedules = [schedule.select(block) for block in members]
     process = Blocks(schedules, members, blocks.channels)
-    for block_schedule, block, channels in zip(schedules, members, blocks.channels, strict=True):
-        _warn_of_prior(block_schedule, [modalities[i] for i in block], Space((channels, *latent_space.grid)))
+    for block_schedule, block, count in zip(schedules, members, blocks.channels, strict=True):
+        _warn_of_prior(block_schedule, [modalities[i] for i in block], Space((count, *latent_space.grid)))
     # Initial weights by the seed alone; the global generator is left as it was.
     with torch.random.fork_rng(devices=[]), Budget():
         torch.manual_seed(seed)
@@ -166,7 +171,9 @@ def compose(
                 raise PluginError(
                     f"backbone {made.offer!r} of {made.distribution} {made.version}: {'; '.join(missing)}"
                 )
-            mark(backbone, made._replace(options=chosen_options))
+            # One that was made of a file says how it is made again without it.
+            again = getattr(backbone, "remade_with", None) or chosen_options
+            mark(backbone, made._replace(options=dict(again)))
         features = cast(int, backbone.features)
         model = JointModel(
             modalities,
@@ -179,8 +186,12 @@ def compose(
             trained_encoders=trained_encoders,
             reading=reading,
         )
+    if callable(begin := getattr(backbone, "composed", None)):
+        begin(model)
     groups = layout if isinstance(layout, str) else [list(group) for group in layout]
-    model.config = Composition(groups, latent_space.shape, overlap, list(trained_encoders), reading, scheduled)
+    model.config = Composition(
+        groups, latent_space.shape, overlap, list(trained_encoders), reading, scheduled, channels
+    )
     return model
 
 

@@ -16,6 +16,7 @@ class Composition:
         trained_encoders: names of the modalities whose encoders learn.
         reading: how noisy latents are read, ``"codes"`` or ``"space"``.
         schedule: how a registry made the schedule; None for one given as an object, which its tables describe.
+        channels: each block's; None for those that the codes need, and the fullest what is left.
     """
 
     layout: str | list[list[str]]
@@ -24,3 +25,4 @@ class Composition:
     trained_encoders: list[str]
     reading: str
     schedule: Made | None
+    channels: list[int] | None = None

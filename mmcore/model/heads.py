@@ -56,7 +56,11 @@ class Heads:
 
     def decoder(self, name: str) -> Decoder:
         """The decoder that predicts this variable: that of its first task."""
-        return cast(Decoder, self.decoders[self._first[name].name])
+        return cast(Decoder, self.decoders[self.first(name)])
+
+    def first(self, name: str) -> str:
+        """The first task that predicts this variable, by which it is read."""
+        return self._first[name].name
 
     def params(self, predictions: Predictions, name: str) -> Tensor:
         """The decoder's distribution parameters for a variable."""

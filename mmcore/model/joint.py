@@ -11,7 +11,7 @@ follows from the roles for each block is said once, by the :class:`~mmcore.model
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,9 @@ from mmcore.model.reading import Read, Reading
 from mmcore.model.roles import Role
 from mmcore.process import Blocks, bound
 from mmcore.space import Placement, Space
+
+if TYPE_CHECKING:
+    from mmcore.model.growing import Grown
 
 Batch = Mapping[str, Tensor]
 
@@ -55,6 +58,7 @@ class JointModel(nn.Module):
         trained_encoders: the modalities whose encoders learn.
         config: what :func:`mmcore.compose` was asked for beside the parts; what a model folder keeps of it.
         configuration: of the run that made it, as a file has it; a record that nothing reads; None where there is none.
+        grown: what became of another model's weights in this one (:func:`mmcore.extend`); None where it began with its own.
     """
 
     def __init__(
@@ -101,6 +105,7 @@ class JointModel(nn.Module):
         self.reading = Reading(reading, process, self.frame, self.modalities, self.encoders, each, self.heads.targets)
         self.config: Composition | None = None
         self.configuration: dict[str, object] | None = None
+        self.grown: Grown | None = None
 
     # ---- the training path: a batch, and its loss ----
 

@@ -17,6 +17,7 @@ FIRST_PARTY = {
     "modality.label": "mmcore-label",
     "modality.mask": "mmcore-mask",
     "modality.scalar": "mmcore-scalar",
+    "modality.text": "mmcore-text",
 }
 """The project's own plugins, by their entry points: the only names that an error may advise to install unseen."""
 

@@ -462,16 +462,25 @@ def _rounded(value: Any) -> str:
     """A prediction in a table, in as many digits as float32 has."""
     if isinstance(value, float):
         return f"{value:.7g}"
-    return _cell(
-        [float(f"{x:.7g}") if isinstance(x, float) else x for x in value] if isinstance(value, list) else value
-    )
+    return _cell(_short(value) if isinstance(value, list) else value)
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, np.ndarray | list):
+        return [_short(x) for x in value]
+    return float(f"{value:.7g}") if isinstance(value, float | np.floating) else value
 
 
 def _cell(value: Any) -> str:
     """A value in a table: a number or word as it is, a list as JSON, nothing where there is none."""
     if value is None or isinstance(value, np.ndarray | Image.Image):
         return ""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple) else str(value)
+    return json.dumps(value, ensure_ascii=False, default=_listed) if isinstance(value, list | tuple) else str(value)
+
+
+def _listed(value: Any) -> Any:
+    """An array, or a picture, inside a list, as JSON can have it."""
+    return np.asarray(value).tolist()
 
 
 def _line(cells: Sequence[str]) -> bytes:

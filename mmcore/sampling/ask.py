@@ -6,6 +6,7 @@ codes that the model predicts and moves on by :meth:`mmcore.Process.step`; the a
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from mmcore.process import Process
 from mmcore.rng import Rng
 from mmcore.sampling.denoiser import Asked, Denoiser, Here, given_back
 from mmcore.sampling.guidance import ClassifierFree, Guidance, Guided, Pinned
-from mmcore.sampling.question import Question
+from mmcore.sampling.question import Question, rows_of
 from mmcore.sampling.rejection import by_rejection, check_discrete
 from mmcore.sampling.samplers import Sampler, plan
 
@@ -28,12 +29,12 @@ def sample(
     model: JointModel,
     n: int,
     *,
-    given: Mapping[str, Tensor] | None = None,
+    given: Mapping[str, Any] | None = None,
     where: Mapping[str, Tensor] | None = None,
     absent: Collection[str] | Mapping[str, Tensor] = (),
     conditioning: str = "roles",
     guidance: Mapping[str, float] | Guidance | None = None,
-    start: Mapping[str, Tensor] | None = None,
+    start: Mapping[str, Any] | None = None,
     strength: float = 0.5,
     sampler: str | Sampler = "auto",
     steps: int | Sequence[int] | None = None,
@@ -50,12 +51,14 @@ def sample(
     """Draw samples: jointly, conditioned on given values, or inpainted.
 
     Every variable that is not absent is answered. Where one class is all of a row's answer, the network is called once, whatever ``steps`` says:
-    at ``T`` it predicts the distribution of just this class, and further steps cannot improve a draw from it. Sample ``k`` depends on ``(seed, k)`` only, to rounding, whatever the batch size (with ``"rejection"``, on what is given to all rows).
+    at ``T`` it predicts the distribution of just this class, and further steps cannot improve a draw from it; targets that nothing encodes are then
+    predicted of what is observed alone, and not of that class. Sample ``k`` depends on ``(seed, k)`` only, to rounding, whatever the batch size (with ``"rejection"``, on what is given to all rows).
 
     Args:
         model: a joint model.
         n: how many.
-        given: observed values ``(n, *spec.shape)`` by name; they come back unchanged, void elements among them, which tell the network nothing.
+        given: observed values by name: a tensor ``(n, *spec.shape)``, or of ``spec.shape`` for all samples; or a raw value for all samples, or a
+            list of ``n``, as the modality reads them: ``{"label": 3}``. They come back unchanged, void elements among them, which tell the network nothing.
         where: for what is given only in part, which elements are observed, bool ``(n, *spec.shape)`` by name, or
             which rows, ``(n,)``; the rest is generated. For parts of a modality train with ``RoleMix(partial=…)``. What is void is filled
             by ``where={name: modality.spec.there(x)}``.
@@ -67,7 +70,7 @@ def sample(
         guidance: by observed modality the scale ``g`` of classifier-free guidance (Ho and Salimans 2022):
             ``Ê + Σ (g - 1) (Ê - Ê without it)``; 1 is none. Train with ``RoleMix(absent=…)`` above 0. Or a
             :class:`mmcore.sampling.Guidance` of one's own.
-        start: values ``(n, *spec.shape)`` of every generated modality, to edit: sampling starts from them, noised to
+        start: values of every generated modality, as ``given`` takes them, to edit: sampling starts from them, noised to
             ``strength``, in place of noise alone.
         strength: of an edit, the share of the way to noise, above 0 and at most 1; used with ``start`` only.
         sampler: ``"ddim"``, ``"ancestral"``, ``"2m"`` (DPM-Solver++, second-order multistep), ``"heun"``, a plugin's name, or a
@@ -123,9 +126,11 @@ def sample(
         begin=begin,
         registry=registry,
     )
-    question = Question.ask(model, n, given=given or {}, where=where or {}, absent=absent, conditioning=conditioning)
+    given = rows_of(model, given or {}, n, "given")
+    start = None if start is None else rows_of(model, start, n, "start")
+    question = Question.ask(model, n, given=given, where=where or {}, absent=absent, conditioning=conditioning)
     if conditioning == "rejection":
-        check_discrete(model, given or {}, where or {})
+        check_discrete(model, given, where or {})
         excluded = {
             "start": start is not None,
             "absent by row": isinstance(absent, Mapping),
@@ -157,12 +162,12 @@ def sample(
     names = [
         m.name
         for m, left_out in zip(model.variables, absent_everywhere.tolist(), strict=True)
-        if not left_out or m.name in (given or {})
+        if not left_out or m.name in given
     ]
     with evaluating(model), torch.inference_mode():
         if conditioning == "rejection":
             joint = Question.ask(model, batch_size, given={}, where={}, absent=absent)
-            values = by_rejection(lambda at: answers(joint, torch.arange(at, at + batch_size), None), given or {}, n)
+            values = by_rejection(lambda at: answers(joint, torch.arange(at, at + batch_size), None), given, n)
         else:
             # Rows that one call answers go together, and the others.
             kinds = [at_once.nonzero()[:, 0], (~at_once).nonzero()[:, 0]]
@@ -175,7 +180,7 @@ def sample(
             back = torch.cat(batches).argsort()
             values = {name: torch.cat([part[name] for part in parts])[back] for name in names}
     answer = {name: values[name] for name in names}
-    return answer | {name: x for name, x in (given or {}).items() if name not in (where or {})}
+    return answer | {name: x for name, x in given.items() if name not in (where or {})}
 
 
 class _Steps:

@@ -23,6 +23,7 @@ from mmcore.errors import MmcoreError, RequestError
 from mmcore.hooks import DISTRIBUTION, REGISTERED
 from mmcore.modality.base import Modality, Task
 from mmcore.model.budget import Budget
+from mmcore.model.growing import Grown
 from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry, discover
 from mmcore.plugins.metadata import canonical, one_line, pip
@@ -42,8 +43,9 @@ from mmcore.store.reading import DamagedError, read_json, read_tensors
 
 _T = TypeVar("_T")
 
-FORMAT = 3
-"""1 had no parts given as objects; mmcore's own distribution, and weights of its backbones, had other names. Before 3 all models read the space as it is."""
+FORMAT = 4
+"""1 had no parts given as objects; mmcore's own distribution, and weights of its backbones, had other names. Before 3 all models read the space as it is. Before 4
+blocks had the channels that their codes need, and no model had grown from another."""
 _FORMER = "mmcore"
 _NETWORK = "backbone."
 _PLAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._+!-]*[A-Za-z0-9])?")
@@ -75,6 +77,10 @@ def describe(model: JointModel) -> dict[str, Any]:
         "schedule": of_schedule(composition.schedule, model.process.schedule),
         "backbone": of_backbone(model.backbone),
     }
+    if composition.channels is not None:
+        config["channels"] = composition.channels
+    if model.grown is not None:
+        config["grown"] = model.grown.record()
     for name, x in model.state_dict().items():
         if not isinstance(x, torch.Tensor):
             raise RequestError(f"save: {name} in the model's state is a {type(x).__name__}, expected tensors alone")
@@ -233,6 +239,9 @@ def load(
         lines = unlike(tensors, model.state_dict()) or str(error).splitlines()[0]
         raise RequestError(f"load: {weights} does not fit its configuration: {lines}") from error
     model.configuration = config.get("configuration")
+    if "grown" in config:
+        with _stated(path):
+            model.grown = Grown.of(config["grown"])
     return model.to(torch.device(device)).eval()
 
 
@@ -254,8 +263,10 @@ def _stated(path: Path) -> Iterator[None]:
 
 def upgraded(config: dict[str, Any]) -> dict[str, Any]:
     """A configuration of a former format in today's; any other as it is."""
-    if config.get("format") not in (1, 2):
+    if config.get("format") not in (1, 2, 3):
         return config
+    if config["format"] == 3:
+        return {**config, "format": FORMAT}
     config = {**config, "reading": "space"}
     if config["format"] == 2:
         return {**config, "format": FORMAT}
@@ -360,6 +371,8 @@ def _card(model: JointModel, config: dict[str, Any]) -> str:
     lines += ["", f"{count:,} parameters, space {model.space.shape}, schedule {model.process.schedule.name}.", ""]
     if asked := _specialised(model):
         lines += [f"Trained further on one question alone: {asked}. Answers to others are not what they were.", ""]
+    if model.grown is not None:
+        lines += [model.grown.line(), ""]
     again = by_hand(config)
     if again:
         lines += [f"Objects that no file holds are given again: `load(folder, {again})`.", ""]

@@ -104,7 +104,7 @@ def posterior(c: Context) -> None:
         process = model.process
         params, drawn = {}, {}
         for k, m in enumerate(modalities):
-            twin = Context(m, c.check, c.profile, c.seed + k, c.dtype, c.device, c.tolerance)
+            twin = c.beside(thing=m, seed=c.seed + k)
             params[m.name] = own if k == 0 else twin.settled_params(1)
             drawn[m.name] = model.heads.decoder(m.name).sample(params[m.name].expand(n, *own_shape(params[m.name])), twin.rng(n, m.name))  # fmt: skip
         with torch.no_grad():
@@ -155,7 +155,7 @@ def order(c: Context) -> None:
         batch = c.batch(modalities, 4)
         for arranged in (modalities, modalities[::-1]):
             model = c.compose(arranged, layout)
-            params = {m.name: p if m is modalities[0] else Context(m, c.check, c.profile, c.seed, c.dtype, c.device, c.tolerance).params(4) for m in arranged}  # fmt: skip
+            params = {m.name: p if m is modalities[0] else c.beside(thing=m).params(4) for m in arranged}
             with torch.no_grad():
                 both = model.encode(batch), model.heads.expected_codes(params)
             start = sum(math.prod(m.code) for m in arranged[: arranged.index(modalities[0])])

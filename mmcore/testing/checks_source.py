@@ -43,13 +43,6 @@ def _same_rows(c: Context, found: Sequence[Any], want: Sequence[Any], what: str)
             c.fail(f"another row {k} by {what}", "the same")
 
 
-def _indexed(c: Context, source: Any) -> int:
-    """Its length, of one that gives rows by index."""
-    if not hasattr(source, "__len__") or not hasattr(source, "__getitem__"):
-        raise NotRun("the source has no length, or no rows by index")
-    return len(source)
-
-
 @check("source.rows", kind="source", fault="tuples for rows, or no row at all")
 def source_rows(c: Context) -> None:
     """It gives one row at least; each is a mapping from names to raw values, and holds a value."""
@@ -63,12 +56,11 @@ def source_rows(c: Context) -> None:
             c.fail(f"row {k} has the names {list(row)}", "words without dots")
         if all(value is None for value in row.values()):
             c.fail(f"row {k} with no value", "one that is not None")
-        if (
-            list(row) != list(dict(row))
-            or len(row) != len(dict(row))
-            or any(row.get(name) is not None for name in ("no such name",))
-        ):
-            c.fail(f"row {k}, whose names, length and values do not agree", "a mapping")
+        plain = dict(row)
+        if list(row) != list(plain) or len(row) != len(plain):
+            c.fail(f"row {k} of length {len(row)} with the names {list(row)} and values for {list(plain)}", "a mapping whose names, length and values agree")  # fmt: skip
+        if row.get("no such name") is not None:
+            c.fail(f"row {k} with {row.get('no such name')!r} for a name that it has not", "None")
         for name, value in row.items():
             if callable(value) or isinstance(value, Iterator):
                 c.fail(f"row {k}, {name} is a {type(value).__name__}", "a value that can be read again")
@@ -141,7 +133,7 @@ def alone(c: Context) -> None:
         for row in _some(source, 20):
             _plain(row)
     if descriptors() >= before + 4:
-        c.fail(f"{descriptors() - before} files more open after four passes", "none")
+        c.fail(f"{descriptors() - before} files more open after four passes", "fewer than 4")
 
 
 @check(

@@ -4,7 +4,7 @@ import copy
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import attrs
 import hypothesis
@@ -63,6 +63,10 @@ class Trial:
     inputs: dict[str, Any] = attrs.field(factory=dict)
     clipped: float = 0.0
 
+    def beside(self, **changes: Any) -> Self:
+        """The same trial of another thing, by another seed or in another dtype, with no finding yet."""
+        return attrs.evolve(self, **{"failure": None, "inputs": {}, "clipped": 0.0, **changes})
+
     # ---- findings ----
 
     def fail(self, found: str, expected: str, *, code: str = "", **inputs: Any) -> NoReturn:
@@ -81,25 +85,25 @@ class Trial:
     def same(
         self, got: Tensor, want: Tensor, what: str, *, like: Tensor | None = None, code: str = "", **inputs: Any
     ) -> None:
-        """Fail unless ``got`` is ``want`` to the check's tolerance, of 1 and of how large an element is in any row of ``like``.
+        """Fail unless ``got`` is ``want`` to the check's tolerance, of 1 and of an element's own size.
 
-        What is computed from large numbers rounds by their size, also where it happens to be near 0. By default ``want``
-        is what it is like.
+        What is computed from large numbers rounds by their size, also where it happens to be near 0. Where that is so they, or
+        rows of which some are as large, are what it is ``like``.
         """
         if got.shape != want.shape:
             self.fail(f"{what} of shape {tuple(got.shape)}", f"{tuple(want.shape)}", code=code, **inputs)
         a, b = got.detach().cpu().double(), want.detach().cpu().double()
         # Equal infinities are equal; NaN is nothing's equal.
-        rows = b if like is None else like.detach().cpu().double()
-        size = rows.nan_to_num(0.0, 0.0, 0.0).abs().reshape(-1, *rows.shape[1:])
-        size = size.amax(0) if size.numel() else torch.zeros(size.shape[1:])
-        allowed = self.tolerance * (size.clamp(min=1).double() + b.nan_to_num(0.0, 0.0, 0.0).abs())
+        size = torch.ones_like(b)
+        if like is not None and like.numel():
+            size = like.detach().cpu().double().nan_to_num(0.0, 0.0, 0.0).abs().amax(0).clamp(min=1)
+        allowed = (self.tolerance * (size + b.nan_to_num(0.0, 0.0, 0.0).abs())).expand_as(b)
         close = (a == b) | ((a - b).abs() <= allowed)
         if not close.all():
             at = tuple((~close).nonzero()[0].tolist())
             self.fail(
                 f"{what}: {a[at].item():.6g} at {list(at)}, {int((~close).sum())} of {close.numel()} elements differ",
-                f"{b[at].item():.6g} (± {allowed.expand_as(b)[at].item():.3g})",
+                f"{b[at].item():.6g} (± {allowed[at].item():.3g})",
                 code=code,
                 **inputs,
             )

@@ -157,8 +157,11 @@ class Plan:
                 value = opt.value
         return value
 
-    def execute(self, case: Case, replay: str = "") -> Result:
-        """Run one check; nothing that the plugin raises gets out, but for an interrupt."""
+    def execute(self, case: Case, replay: str = "", before: Collection[Result] = ()) -> Result:
+        """Run one check; nothing that the plugin raises gets out, but for an interrupt.
+
+        An exception that is not needed is told with the last of the check's cases, once every other one of ``before`` passed too.
+        """
         started = time.monotonic()
         tolerance = self.tolerance(case)
         context = Context(
@@ -177,17 +180,19 @@ class Plan:
             reason, status = f"the kit fails here with any plugin: {finding.found}", "kit error"
             return attrs.evolve(result, status=status, reason=reason, seconds=round(time.monotonic() - started, 4))
         status = "not run" if reason else "passed" if finding is None else "failed"
+        # What fails in one dtype may well work in another.
+        passed = {r.id for r in before if r.check.id == case.check.id and r.status == "passed"} | {case.id}
+        needless = status == "passed" and len(passed) == len(case.check.dtypes) * len(case.check.devices)
         for opt in self.opt_outs.unsupported:
-            if opt.check == case.check.id and status != "not run":
-                if raised:
-                    status, reason, finding = "unsupported", opt.reason, None
-                else:
-                    what = "a wrong answer" if status == "failed" else "the capability, and it works"
-                    status, finding = "failed", Failure(what, f"an error, as it is declared unsupported ({opt.reason})")
+            if opt.check == case.check.id and raised:
+                status, reason, finding = "unsupported", opt.reason, None
+            elif opt.check == case.check.id and (needless or status == "failed"):
+                what = "a wrong answer" if status == "failed" else "the capability, and it works"
+                status, finding = "failed", Failure(what, f"an error, as it is declared unsupported ({opt.reason})")
         for opt in self.opt_outs.known_failures:
             if opt.check == case.check.id and status == "failed":
                 status, reason = "known failure", f"{opt.reason} (until {opt.until})"
-            elif opt.check == case.check.id and status == "passed":
+            elif opt.check == case.check.id and needless:
                 # What is mended and still listed would hide the next time that it breaks.
                 status = "failed"
                 finding = Failure(
@@ -252,9 +257,9 @@ def run(
         RequestError: a thing that is no plugin of the kind, an unknown id or profile, an opt-out that is not allowed.
     """
     plan = Plan.make(thing, kind=kind, name=name, profile=profile, seed=seed, opt_outs=opt_outs, only=only)
-    results = []
+    results: list[Result] = []
     for case in plan.cases:
-        result = plan.execute(case)
+        result = plan.execute(case, before=results)
         results.append(result)
         if watch is not None:
             watch(result)

@@ -1,5 +1,6 @@
 """The same modality made anew, others of its kind, and what they answer. Imports nothing of the kit, as a new process waits for it."""
 
+import contextlib
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmcore.errors import MmcoreError
 from mmcore.modality.base import Modality
 from mmcore.modality.holes import encoded, nats
 from mmcore.rng import Rng
@@ -43,19 +43,15 @@ def others(m: Modality) -> list[Modality]:
     bound.apply_defaults()
     own: Mapping[str, Any] = {k: v for k, v in list(bound.arguments.items())[1:] if signature.parameters[k].kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)}  # fmt: skip
     found = []
+    # Whatever options made up here lead to is not in question.
+    with contextlib.suppress(Exception):
+        x = m.typical(64, 7)
+        x = 2 * x + 1 if m.spec == type(m.spec)(m.spec.shape) else x
+        found.append(again(m, **m.measured(x)))
     for name, value in own.items():
         for other in _changed(value):
-            try:
+            with contextlib.suppress(Exception):
                 found.append(again(m, **{name: other}))
-            except (MmcoreError, TypeError, ValueError, RuntimeError):
-                continue
-    for more in (m.measured,):
-        try:
-            x = m.typical(64, 7)
-            x = 2 * x + 1 if m.spec == type(m.spec)(m.spec.shape) else x
-            found.append(again(m, **more(x)))
-        except (MmcoreError, TypeError, ValueError, RuntimeError):
-            pass
     return found[:6]
 
 

@@ -19,7 +19,7 @@ def _reason(_: Any, field: Any, value: Any) -> None:
 
 @attrs.frozen
 class Unsupported:
-    """A capability that the plugin does not have; the kit asserts that using it raises an error.
+    """A capability that the plugin does not have; the kit asserts that using it raises an error, in one dtype or on one device at least.
 
     Attributes:
         check: the check's id.

@@ -4,7 +4,6 @@ A set is open until its version of the interface is released; from then on it is
 provisional for plugins of that version: told, but without a say in the verdict.
 """
 
-import hashlib
 import json
 from importlib.resources import files
 from typing import Any
@@ -24,10 +23,3 @@ def required(kind: str, id: str, api: str = API) -> bool:  # noqa: A002
     """Whether a check counts for plugins of this version; where a kind has no set, all do."""
     found = sets().get(api, {}).get(kind)
     return found is None or not found["frozen"] or id in (*found["core"], *found["rest"])
-
-
-def digest(kind: str, api: str = API) -> str:
-    """What a frozen set is held by."""
-    found = sets()[api][kind]
-    text = json.dumps([sorted(found["core"]), sorted(found["rest"])])
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -48,7 +48,7 @@ def conformance_suite(
             _judge(plan, results)
             return
         replay = f"python -m pytest {request.node.nodeid!r}"
-        result = results[case.id] = plan.execute(case, replay)
+        result = results[case.id] = plan.execute(case, replay, list(results.values()))
         if result.status == "failed":
             if case.check.level == "provisional":
                 pytest.xfail(f"provisional: {result.explain()}")

@@ -1,6 +1,7 @@
 """What surrounds a plugin and what it must leave alone; how to tell whether two raw values are one."""
 
 import contextlib
+import functools
 import inspect
 import os
 import pickle
@@ -9,7 +10,9 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 import warnings
+from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,8 @@ from mmcore.testing.check import NotRun
 from mmcore.testing.context import Context
 from mmcore.testing.snippet import maker
 
+LONGEST = 300
+"""So many seconds are waited for another process."""
 GENERATORS = ("torch's global generator", "numpy's global generator", "Python's global generator")
 
 
@@ -156,22 +161,61 @@ def takes(thing: Any, option: str) -> bool:
     return option in parameters_of(thing)
 
 
-def holds(thing: object, depth: int = 4) -> int:
-    """How much an object holds in lists, dictionaries and sets of its own, down to some depth: grows where it keeps what it is told."""
+def holds(*roots: Any) -> int:
+    """How many things hang on these: members of containers, attributes, what closures and caches hold, and tensors' elements in thousands."""
     seen: set[int] = set()
+    todo, count = deque[Any](roots), 0
+    while todo:
+        one = todo.popleft()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, types.ModuleType):
+            todo.extend(v for v in vars(one).values() if not isinstance(v, types.ModuleType))
+            continue
+        if isinstance(one, Tensor):
+            count += 1 + one.numel() // 1000
+            continue
+        if isinstance(one, np.ndarray):
+            count += 1 + one.size // 1000
+            continue
+        if isinstance(one, dict):
+            count += len(one)
+            todo.extend(one.keys())
+            todo.extend(one.values())
+        elif isinstance(one, list | tuple | set | frozenset | deque):
+            # What has an end does not grow for ever.
+            count += len(one) if getattr(one, "maxlen", None) is None else 0
+            todo.extend(one)
+        elif hasattr(one, "cache_info") and callable(one.cache_info):
+            info = one.cache_info()
+            count += getattr(info, "currsize", 0) if getattr(info, "maxsize", None) is None else 0
+            todo.append(getattr(one, "__wrapped__", None))
+        elif isinstance(one, types.FunctionType):
+            todo.extend(cell.cell_contents for cell in one.__closure__ or () if _filled(cell))
+            todo.extend(one.__defaults__ or ())
+            todo.extend((one.__kwdefaults__ or {}).values())
+            todo.append(one.__dict__)
+        elif isinstance(one, types.MethodType):
+            todo.extend((one.__self__, one.__func__))
+        elif isinstance(one, functools.partial):
+            todo.extend((one.func, one.args, one.keywords))
+        elif isinstance(one, type):
+            if not one.__module__.startswith(("torch", "mmcore.", "builtins")):
+                todo.extend(v for v in vars(one).values() if not isinstance(v, types.GetSetDescriptorType))
+        elif isinstance(one, str | bytes | bytearray):
+            count += len(one) // 1000
+        elif isinstance(getattr(one, "__dict__", None), dict) and not type(one).__module__.startswith(("torch._", "torch.jit")):  # fmt: skip
+            todo.append(vars(one))
+            todo.append(type(one))
+    return count
 
-    def count(x: Any, left: int) -> int:
-        if id(x) in seen or left < 0 or isinstance(x, type | Tensor | np.ndarray | str | bytes):
-            return 0
-        seen.add(id(x))
-        if isinstance(x, Mapping):
-            return len(x) + sum(count(y, left - 1) for y in list(x.values()))
-        if isinstance(x, list | tuple | set | frozenset):
-            return len(x) + sum(count(y, left - 1) for y in list(x))
-        own = getattr(x, "__dict__", None)
-        return count(own, left - 1) if isinstance(own, dict) and not callable(x) else 0
 
-    return count(vars(thing) if hasattr(thing, "__dict__") else {}, depth)
+def _filled(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
 
 
 def descriptors() -> int:
@@ -206,13 +250,19 @@ def elsewhere(c: Context, kind: str, code: str) -> str | None:
     """The last line that code about ``make`` prints in another process, with other hashes.
 
     None in the quick profile, and of what no other process could make.
+
+    Raises:
+        NotRun: it ends in an error there, or in no time.
     """
     lines = maker(c.thing, kind)
     if lines is None or c.profile.name == "quick":
         return None
     program = "\n".join([*lines[0], *lines[1], code])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path), "PYTHONHASHSEED": "77"}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False, timeout=LONGEST)  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise NotRun(f"not decided: another process was not done after {LONGEST} s") from None
     if done.returncode:
         raise NotRun(f"not decided: another process could not make it ({done.stderr.strip()[-200:]})")
     return done.stdout.strip().splitlines()[-1]

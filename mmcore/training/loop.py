@@ -14,13 +14,14 @@ import torch
 from mmcore.data import Dataset, Loader, LoaderOptions, Table, at_hand, open_loader
 from mmcore.data.pairing import check_together
 from mmcore.data.table import rows_for
-from mmcore.errors import MmcoreError, RequestError
+from mmcore.errors import MmcoreError, OptionError, RequestError
 from mmcore.model.joint import JointModel
 from mmcore.progress import Progress
 from mmcore.store.checkpoint import Checkpoint, newest
 from mmcore.store.folder import CHECKPOINTS, claimed
 from mmcore.store.model import describe, save
 from mmcore.training.draws import draws_globally
+from mmcore.training.learning import fresh_columns, learning
 from mmcore.training.logs import Logs, total
 from mmcore.training.options import TrainOptions
 from mmcore.training.precision import backbone_execution
@@ -139,6 +140,7 @@ def fit(
                 draws=draws_globally(model),
             )
         )
+        stack.enter_context(learning(model, options.learns))
         state = TrainState.start(model, options, ranks)
         loader = open_loader(table, loading, options.batch_size, options.seed, rank=ranks.rank, ranks=ranks.count)
         configuration: dict[str, Any] = {"options": options.deciding()}
@@ -221,6 +223,10 @@ def _check(model: JointModel, options: TrainOptions, ranks: Ranks, *, held: bool
     """Refuse what cannot work, before anything is made."""
     check_best([task.name for task in model.tasks], options)
     options.roles.asked(model.variables, model.driver.generable, model.driver.encoded)
+    if fresh_columns(model, options.learns) and options.parallel == "fsdp" and ranks.count > 1:
+        raise OptionError(
+            "training", "learns", options.learns, "all with parallel = 'fsdp', or 'ddp'", beside=("parallel",)
+        )
     for option, available, missing in (
         ("validate_every", held, "validation"),
         ("pictures_every", pictures, "pictures"),

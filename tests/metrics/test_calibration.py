@@ -335,6 +335,16 @@ def test_what_is_told_follows_from_the_spec(spec: Spec, names: set[str]) -> None
         assert found.reliability[""][..., 0].sum(1).tolist() == pytest.approx([8] * n)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_draw_that_is_no_number_is_told_and_no_row_left_out(value: float) -> None:
+    x, y = normal(0, 5, 4, 2), normal(1, 4, 2)
+    x[3, 2, 1] = value
+    with pytest.raises(RequestError, match=f"calibration: draw 3 of row 2 is {value}, expected finite values"):
+        numbers(x, y)
+    y[2, 1] = math.nan
+    assert numbers(x, y).scores["crps"].isfinite().all()
+
+
 def test_what_cannot_be_told_is_refused() -> None:
     with pytest.raises(RequestError, match="calibration: 1 draw of each row, expected at least 2"):
         numbers(normal(0, 1, 4), normal(1, 4))

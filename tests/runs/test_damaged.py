@@ -16,12 +16,13 @@ import pytest
 from mmcore import MmcoreError, Registry
 from mmcore.cli import program
 from mmcore.config.resolve import configured
+from mmcore.data import Table
 from mmcore.errors import ConfigError
 from mmcore.metrics import Figure
 from mmcore.metrics.draws import Calibrated
 from mmcore.metrics.telling import KINDS, Diagram, Point
-from mmcore.runs import calibrated, report
-from mmcore.runs.run import train
+from mmcore.runs import calibrated, evaluated, report
+from mmcore.runs.run import Run, rows_with, train
 from tests.runs.test_resumed import tables
 
 SECRET = "a-secret-of-the-machine"
@@ -45,6 +46,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory, registry: Registry) -> Path:
         "image->label label.coverage_80[0]": Figure(0.7, 9, 0.6, 0.75),
     }
     calibrated.save(run, Calibrated(figures, diagrams, 39, ("few",)), "the test rows")
+    model = Run.open(run, registry).model("cpu")
+    table = Table.read(rows_with(configured(given, registry=registry).rows("test"), model))
+    beside = evaluated.Beside.ask(model, table, steps=2)
+    assert len(beside.truth["label"]) == len(table) > 4
+    evaluated.save(run, model, {"image->label label.accuracy": Figure(0.5, 6, 0.2, 0.8)}, beside, "the test rows", {})
     return run
 
 
@@ -318,6 +324,33 @@ def test_what_is_left_of_a_log_is_shown_and_the_rest_told(whole: Path, home: Pat
     assert f"<b>{kept[-1]['loss']:.3f}</b>" in page
     assert "2 of 8 lines cannot be read" in page
     assert "On the way" in page
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"figures": 3},
+        {"figures": {"a b.c": {"value": float("nan"), "n": 1, "low": 0, "high": 1}}},
+        {"words": {"label": [["a"], ["b", "c"]]}},
+        {"words": {"label": [["a"]]}},
+        {"words": None},
+        {"pictures": None},
+        {"rows": "<script>", "words": {"<script>": [["<script>"], ["<script>"]]}},
+        {"model": "other"},
+    ],
+)
+def test_an_evaluation_is_read_without_trust(change: dict[str, Any], home: Path) -> None:
+    path = home / "run" / "evaluation.json"
+    kept = json.loads(path.read_text())
+    whole = report.write(home / "run").read_text()
+    assert "What it answers" in whole
+    assert "image → label" in whole
+    path.write_text(json.dumps(kept | change))
+    said: list[str] = []
+    page = report.write(home / "run", said.append).read_text()
+    assert "<script" not in page
+    assert ("What it answers" in page) == (not said) == ("rows" in change)
+    assert all("evaluation.json" in line for line in said)
 
 
 def test_a_link_is_not_followed_out_of_the_folder(home: Path) -> None:

@@ -27,10 +27,11 @@ from tests.testing.mutants import MUTANTS as FIRST
 from tests.testing.mutants_modality import MODALITY
 from tests.testing.mutants_own import MUTANTS as OWN
 from tests.testing.mutants_parts import HEALTHY_PARTS, PARTS
+from tests.testing.odd import ODD
 from tests.testing.wider import WIDER as WIDE
 
 MUTANTS = [*FIRST, *OWN, *MODALITY, *PARTS]
-WIDER = {**WIDE, **MORE}
+WIDER = {**WIDE, **MORE, **{name: make for name, (make, _) in ODD.items()}}
 HERE = Path(__file__).parent
 DATA = HERE / "matrix.json"
 PAGE = HERE.parent.parent / "docs" / "mutants.md"

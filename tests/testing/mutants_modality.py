@@ -337,6 +337,24 @@ class Hashed(LabelEncoder):
         self.table = self.table[torch.randperm(4, generator=generator)]
 """
 )
+SIZE = (
+    HEAD
+    + """
+class Numbers(Reference):
+    largest = 3
+
+    def __init__(self, size=3):
+        super().__init__(size)
+        Numbers.largest = size
+
+    def encoder(self):
+        return Padded()
+
+class Padded(ReferenceEncoder):
+    def forward(self, x):
+        return x * torch.ones(Numbers.largest, device=x.device, dtype=x.dtype)
+"""
+)
 FIRST_SCALE = (
     HEAD
     + """
@@ -568,6 +586,7 @@ MODALITY = [
     Mutant("state.process", "a codebook drawn at import", module("codebook", CODEBOOK, "Turned()")),
     Mutant("state.process", "classes in a set's order", module("set_order", SET_ORDER, "Animals()")),
     Mutant("state.process", "a table by a text's hash", module("hashed", HASHED, "Words()")),
+    Mutant("state.process", "a size of the class", module("size_of_class", SIZE, "Numbers(3)")),
     Mutant("read.forms", "files that are read mirrored", broken("image", read=read_path_by(lambda a: a[:, ::-1]))),
     Mutant("read.forms", "files with red and blue exchanged", broken("image", read=read_path_by(lambda a: a[..., ::-1]))),
     Mutant("read.forms", "arrays by their bytes", broken(Points, read=raw_memory)),
@@ -593,6 +612,7 @@ MODALITY = [
     Mutant("metrics.best", "an error over itself", broken("reference", metrics=log_metric)),
     Mutant("metrics.best", "an accuracy that is always right", broken("label", metrics=lambda self: {"accuracy": lambda p, x: (p == p).float()})),
     Mutant("encoder.reads", "a last number left out", broken("embedding", encode=drops(-1))),
+    Mutant("encoder.reads", "a direction's last number left out", broken("embedding on the sphere", encode=drops(-1))),
     Mutant("encoder.reads", "blue left out", broken("image", encode=no_blue)),
     Mutant("encoder.place", "height and width exchanged", broken("image", **own_code(lambda code: code.transpose(2, 3), ImageModality))),
     Mutant("encoder.place", "a code upside down", broken("mask of two classes", **own_code(lambda code: code.flip(2), MaskModality))),

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from mmcore import RequestError, Rng
 from mmcore.data.source import LazyRow, Source
@@ -163,6 +164,32 @@ def iterating(change: Callable[[Any], Any]) -> Callable[[Path], Any]:
     return source(__iter__=change)
 
 
+class AnyName(Mapping[str, Any]):
+    """A row that has a text for any name."""
+
+    def __init__(self, row: Mapping[str, Any]) -> None:
+        self.row = row
+
+    def __getitem__(self, name: str) -> Any:
+        return self.row.get(name, "")
+
+    def __iter__(self) -> Any:
+        return iter(self.row)
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+class Shorter(AnyName):
+    """A row that counts its values without those that are missing."""
+
+    def __getitem__(self, name: str) -> Any:
+        return self.row[name]
+
+    def __len__(self) -> int:
+        return sum(value is not None for value in self.row.values())
+
+
 class Once(Waves):
     def __iter__(self) -> Any:
         if self.__dict__.setdefault("used", False):
@@ -295,6 +322,8 @@ SOURCE_MUTANTS = [
     Mutant("source.rows", "a row without a value", giving(lambda self, k, row: row if k != 5 else dict.fromkeys(row)), "source"),
     Mutant("source.rows", "names with dots", giving(lambda self, k, row: {"wave.x": row["wave"]}), "source"),
     Mutant("source.rows", "a value that is read once", giving(lambda self, k, row: {**row, "wave": iter(row["wave"].tolist())}), "source"),
+    Mutant("source.rows", "a text for any name", giving(lambda self, k, row: AnyName(row)), "source"),
+    Mutant("source.rows", "a length without what is missing", giving(lambda self, k, row: Shorter(row)), "source"),
     Mutant("source.rows", "no row at all", iterating(lambda self: iter(())), "source"),
     Mutant("source.kinds", "a class by its number in one row and its name in the next", giving(lambda self, k, row: {**row, "label": row["label"] if k % 2 else ("low", "middle", "high")[row["label"]]}), "source"),
     Mutant("source.kinds", "an array of another dtype now and then", giving(lambda self, k, row: {**row, "wave": row["wave"] if k % 9 else row["wave"].astype(np.float64)}), "source"),
@@ -377,6 +406,38 @@ class Roll(Transform):
         }
 
 
+class Rare(Jitter):
+    """Brightness that varies in one row of fifty."""
+
+    def __call__(self, values: dict[str, Any], rng: Rng) -> dict[str, Any]:
+        return super().__call__(values, rng) if rng.of("seldom").uniform().item() < 0.02 else values
+
+
+class Cubic(Transform):
+    """Resized by cubic interpolation, which goes beyond the values that there were; bytes are cut, real numbers are not."""
+
+    varies = False
+    moves = True
+
+    def __init__(self, size: int = 16, real: bool = False) -> None:
+        self.size, self.real = size, real
+
+    def __call__(self, values: dict[str, Any], rng: Rng) -> dict[str, Any]:
+        return {name: self.resized(np.asarray(raw), name) if name in PIXELS else raw for name, raw in values.items()}
+
+    def resized(self, x: np.ndarray, name: str) -> np.ndarray:
+        if name == "mask":
+            return np.asarray(Image.fromarray(x).resize((self.size, self.size), Image.Resampling.NEAREST))
+        if not self.real:
+            return np.asarray(Image.fromarray(x).resize((self.size, self.size), Image.Resampling.BICUBIC))
+        planes = torch.from_numpy(x.reshape(*x.shape[:2], -1).astype(np.float32)).permute(2, 0, 1)[None]
+        found = F.interpolate(planes, (self.size, self.size), mode="bicubic", antialias=True)[0].permute(1, 2, 0)
+        return found.reshape(self.size, self.size, *x.shape[2:]).numpy()
+
+    def undo_pixels(self, name: str, plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        return np.asarray(Image.fromarray(plane).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+
 class Lower(Transform):
     """Texts in small letters."""
 
@@ -409,6 +470,7 @@ TRANSFORMS: dict[str, Callable[..., Any]] = {
     "enlarge": partial(Resize, 48), "crop": partial(Crop, 8), "random crop": partial(Crop, (16, 12), random=True), "flip": Flip,
     "flip, vertical": partial(Flip, 0.3, "vertical"), "threshold": partial(Threshold, 2), "units": Value, "brightness": Jitter,
     "roll": Roll, "small letters": Lower, "dropped classes": Drop, "nothing": Nothing,
+    "brightness, seldom": Rare, "cubic": Cubic, "cubic, larger": partial(Cubic, 40), "cubic, real": partial(Cubic, 16, True),
 }  # fmt: skip
 
 
@@ -537,6 +599,8 @@ TRANSFORM_MUTANTS = [
     Mutant("transform.moves", "pixels moved without a word", calling(lambda self, values, rng: each(values, PIXELS, lambda x: x[:, ::-1].copy())), "transform"),
     Mutant("transform.moves", "another size without a word", transform(Resize, 16, moves=False), "transform"),
     Mutant("transform.moves", "values changed where pixels are said to move", calling(lambda self, values, rng: each(values, ("image",), lambda x: 2 * x.astype(np.float32)), moves=True), "transform"),
+    Mutant("transform.moves", "values 0 … 1 where pixels are said to move", calling(lambda self, values, rng: each(Crop.__call__(self, values, rng), ("image", "grey"), lambda x: x / 255), Crop, 12), "transform"),
+    Mutant("transform.moves", "a negative where pixels are said to move", calling(lambda self, values, rng: each(Crop.__call__(self, values, rng), ("image", "grey"), lambda x: 255 - x), Crop, 12), "transform"),
     Mutant("transform.undo_pixels", "a crop that is not undone", transform(Crop, 8, undo_pixels=Transform.undo_pixels), "transform"),
     Mutant("transform.undo_pixels", "a crop put back at the corner", transform(Crop, 8, undo_pixels=stays_in_place), "transform"),
     Mutant("transform.undo_pixels", "a crop stretched over the whole", transform(Crop, 8, undo_pixels=squeezed_back), "transform"),
@@ -676,6 +740,23 @@ def keeps_all(self: Any, values: Sequence[Any], found: Tensor) -> Tensor:
     return found
 
 
+BY_HASH = """
+from tests.testing.mutants_rows import Projection
+
+class ByHash(Projection):
+    @property
+    def fingerprint(self):
+        return f"projection {hash(str((self.size, self.scale)))}"
+"""
+
+
+def by_hash(folder: Path) -> Any:
+    (folder / "by_hash_entry.py").write_text(BY_HASH)
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    return importlib.import_module("by_hash_entry").ByHash
+
+
 EMBEDDER_MUTANTS = [
     Mutant("embedder.vectors", "whole numbers", vectors(lambda self, values, x: (100 * x).long()), "embedder"),
     Mutant("embedder.vectors", "one vector for a batch", vectors(lambda self, values, x: x.mean(0, keepdim=True)), "embedder"),
@@ -699,6 +780,7 @@ EMBEDDER_MUTANTS = [
     Mutant("embedder.distinct", "the first letter only", embedder(Words, one=first_letter), "embedder"),
     Mutant("embedder.distinct", "vectors that are rounded", vectors(lambda self, values, x: x.sign()), "embedder"),
     Mutant("embedder.fingerprint", "an option that it leaves out", embedder(fingerprint="projection"), "embedder"),
+    Mutant("embedder.fingerprint", "a text's hash", by_hash, "embedder", "ci"),
     Mutant("embedder.fingerprint", "one that changes once it has worked", embedder(fingerprint=property(lambda self: f"projection {self.size} {self.scale} {len(vars(self))}"), __call__=lambda self, values: (self.__dict__.setdefault("worked", 1), Projection.__call__(self, values))[1]), "embedder"),
 ]  # fmt: skip
 

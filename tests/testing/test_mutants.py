@@ -13,6 +13,7 @@ from mmcore.testing.engine import ordered
 from tests.testing.matrix import DATA, MORE, MUTANTS, PAGE, WIDE, caught, page, put
 from tests.testing.mutants import HEALTHY, Mutant
 from tests.testing.mutants_parts import HEALTHY_PARTS
+from tests.testing.odd import ODD
 
 JUDGING = (
     "read.refuses", "calibration.proper", "calibration.exchangeable", "encoder.unit_variance", "encoder.distinct", "decoder.rows", "expected_code.draws", "loss.proper",
@@ -98,6 +99,16 @@ def test_a_healthy_modality_of_yet_another_kind_is_not_blamed(name: str) -> None
     report = run(MORE[name](), seed=1, only=QUICK)
     assert [failure.explain() for failure in report.failures] == []
     assert report.executed >= 3
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_healthy_modality_that_was_blamed_once_is_not_again(name: str) -> None:
+    """By the checks that did; ``matrix --seeds`` puts all."""
+    make, ids = ODD[name]
+    for seed in range(3):
+        report = run(make(), seed=seed, only=ids)
+        assert [failure.explain() for failure in report.failures] == []
+        assert report.executed == len(ids)
 
 
 # A tracker whose process is killed leaves its file open.

@@ -1,5 +1,6 @@
 """Further training on one question: what it learns from, what it leaves alone, and how it is told."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,17 @@ def test_a_run_of_its_own(registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="expected names of what it can generate"):
         specialise(run, "image -> mask", out=tmp_path / "other", registry=registry)
     assert not (tmp_path / "other").exists()
+    # Weights fit images of another mean too, and would mean something else.
+    text = (run / "config.toml").read_text()
+    changed = re.sub(r"\nmean = .*\n", "\nmean = 0.5\n", text, count=1)
+    assert changed != text
+    (run / "config.toml").write_text(changed)
+    with pytest.raises(
+        RequestError, match="the configuration makes another model than the one to begin with, by its modalities"
+    ):
+        specialise(run, "image -> label", out=tmp_path / "other", registry=registry, quiet=True)
+    assert not (tmp_path / "other").exists()
+    (run / "config.toml").write_text(text)
     shutil.rmtree(run / "model")
     with pytest.raises(RequestError, match="there is no model yet"):
         specialise(run, "image -> label", out=tmp_path / "other", registry=registry)

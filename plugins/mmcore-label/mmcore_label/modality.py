@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, OptionError, RequestError, Rng, Space, Spec
 from mmcore.limits import SPACE, takes
+from mmcore.modality.axes import Axis, Rows
 from mmcore.modality.control import Choice, Control
 from mmcore.modality.heads import PooledHead
 from mmcore.modality.likelihood import bernoulli, categorical, total
@@ -64,7 +65,7 @@ class LabelModality(Modality):
         return LabelEncoder(self.frequencies, self.multi)
 
     def decoder(self, width: int, space: Space) -> Decoder:
-        return LabelDecoder(width, space, self.classes, self.multi)
+        return LabelDecoder(width, space, self.names or tuple(map(str, range(self.classes))), self.multi)
 
     def loss(self) -> LossTerm:
         return LabelLoss(self.multi)
@@ -231,13 +232,17 @@ class LabelEncoder(Encoder):
 class LabelDecoder(Decoder):
     """Logits ``(B, K)``."""
 
-    def __init__(self, width: int, space: Space, classes: int, multi: bool) -> None:
+    def __init__(self, width: int, space: Space, names: tuple[str, ...], multi: bool) -> None:
         super().__init__()
-        self.multi = multi
-        self.head = PooledHead(width, space, classes)
+        self.multi, self.names = multi, names
+        self.head = PooledHead(width, space, len(names))
 
     def forward(self, features: Tensor, t: Tensor) -> Tensor:
         return self.head(features)
+
+    def weight_axes(self) -> dict[str, Axis]:
+        """A row for each class."""
+        return {"head.out.weight": Rows(self.names), "head.out.bias": Rows(self.names)}
 
     def point(self, params: Tensor) -> Tensor:
         return params > 0 if self.multi else params.argmax(1)

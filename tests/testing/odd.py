@@ -1,0 +1,95 @@
+"""Healthy modalities that a check blamed once, each with the checks that did; they are among those that must pass everything."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmcore import Decoder, Encoder, Modality, Rng
+from mmcore.testing.reference import Reference
+from mmcore_clip import ClipModality
+from tests.testing.wider import WIDER, CountEncoder, Counts
+
+
+class ScaledEncoder(CountEncoder):
+    def __init__(self, std: float) -> None:
+        super().__init__()
+        self.std = std
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) / self.std
+
+
+class Scaled(Counts):
+    """Counts whose deviation is an option; typical samples are of the deviation that it has by default."""
+
+    def __init__(self, std: float = 1.0) -> None:
+        super().__init__()
+        self.std = std
+
+    def encoder(self) -> Encoder:
+        return ScaledEncoder(self.std)
+
+
+@functools.lru_cache(maxsize=128)
+def _drawn(n: int, seed: int) -> Tensor:
+    return Rng.for_rows(seed, n).of("typical").normal(3)
+
+
+class Kept(Reference):
+    """Typical samples in a cache that has an end."""
+
+    def typical(self, n: int, seed: int) -> Tensor:
+        return _drawn(n, seed).clone()
+
+
+class Evicting(Reference):
+    """Typical samples in a dictionary from which the oldest go."""
+
+    def __init__(self) -> None:
+        super().__init__(3)
+        self.cache: dict[Any, Tensor] = {}
+
+    def typical(self, n: int, seed: int) -> Tensor:
+        if (n, seed) not in self.cache:
+            self.cache[n, seed] = super().typical(n, seed)
+            while len(self.cache) > 100:
+                del self.cache[next(iter(self.cache))]
+        return self.cache[n, seed].clone()
+
+
+class StrictEncoder(Encoder):
+    """An encoder that takes directions only."""
+
+    def __init__(self, inner: Encoder) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "meta" and not torch.allclose(x.float().norm(dim=-1), torch.ones(len(x)), atol=1e-2):
+            raise ValueError("a vector whose length is not 1")
+        return self.inner(x)
+
+
+class Strict(ClipModality):
+    """Directions whose encoder insists on their length."""
+
+    def encoder(self) -> Encoder:
+        return StrictEncoder(super().encoder())
+
+    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
+        # A mean direction is shorter than 1.
+        return super().expected_code(params, super().encoder(), decoder)
+
+
+ODD: Mapping[str, tuple[Callable[[], Modality], tuple[str, ...]]] = {
+    "counts by their deviation": (Scaled, ("state.instances",)),
+    "typical samples in a cache": (lambda: Kept(3), ("state.grows",)),
+    "typical samples in a cache of its own": (Evicting, ("state.grows",)),
+    "label with void": (WIDER["label with void"], ("state.history", "state.instances")),
+    "depth of the scaffold": (WIDER["new-plugin, depth"], ("state.history", "state.instances")),
+    "directions that must be of length 1": (lambda: Strict(16), ("encoder.reads",)),
+}
+"""By what they are."""
