@@ -193,7 +193,7 @@ def suggested(m: _Controlled) -> Control:
     if len(shape) == 2 and not real and _count(spec) <= MOST_COLOURS:
         return painting(m)
     if len(shape) == 3 and real and not isinstance(shown := m.show(valid), str):
-        return Picture((shape[1], shape[2]), colours=shown.mode != "L", drawn=_is_bytes(m.raw(valid)))
+        return Picture((shown.height, shown.width), colours=shown.mode != "L", drawn=_is_bytes(m.raw(valid)))
     return File(f"an array of shape {' × '.join(map(str, shape))}")
 
 
