@@ -284,6 +284,14 @@ def test_of_a_table_it_reads_the_columns_of_its_parts(tmp_path: Path, registry: 
     assert own.values["row"].tolist() == [[1, 3]]
 
 
+def test_rows_of_which_none_has_it_are_read(registry: mmcore.Registry) -> None:
+    m, label = mixed("age", "group", "map"), registry.modality("label", classes=3)
+    batch = Dataset([{"label": 1}, {"label": 2}], [m, label]).take([0, 1])
+    assert batch.present.tolist() == [[False, True], [False, True]]
+    m.packed.check(m.packed.placeholder(0), "none")
+    assert m.packed.placeholder(0).shape == (0, 8)
+
+
 def test_no_part_and_what_is_none_are_refused() -> None:
     with pytest.raises(PluginError, match="found no part"):
         Mixed("row", {})

@@ -59,7 +59,11 @@ class PackedSpec(Spec):
         flat = []
         for (_, spec), value in zip(self.parts, values, strict=True):
             x = value.to(dtype)
-            flat.append((x if spec.void is None else torch.where(spec.there(value), x, VOID)).reshape(len(value), -1))
+            flat.append(
+                (x if spec.void is None else torch.where(spec.there(value), x, VOID)).reshape(
+                    len(value), math.prod(spec.shape)
+                )
+            )
         return torch.cat(flat, dim=1)
 
     def check(self, x: Tensor, label: str) -> None:

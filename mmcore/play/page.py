@@ -183,7 +183,7 @@ class Page:
         for made in self.widgets:
             value, x = values.get(made.name), truth.get(made.name)
             try:
-                found += made.put(visitor, value, x, "the row's own" if value is not None and made.opens else "")
+                found += made.put(visitor, value, x, "the row’s own" if value is not None and made.opens else "")
             except MmcoreError as error:
                 visitor.values.pop(made.name, None)
                 found += made.put(visitor, None, None, one_line(str(error)))

@@ -2,6 +2,7 @@
 
 # pyright: reportMissingImports=false
 
+import contextlib
 import errno
 import ipaddress
 import os
@@ -115,7 +116,9 @@ def serve(
     say(f"open http://{'localhost' if name in ('0.0.0.0', '::') else shown}:{number} in a browser; Ctrl-C ends it")
     if not _is_loopback(host):
         print(f"mmcore: note: whoever reaches {host} may ask this model", file=sys.stderr)
-    made.run(sockets=[at])
+    # How it is meant to end.
+    with contextlib.suppress(KeyboardInterrupt):
+        made.run(sockets=[at])
 
 
 def listening(host: str, port: int | None) -> socket.socket:
