@@ -143,8 +143,8 @@ def write(path: str | Path, data: bytes, *, follow: bool = False, durable: bool 
     path = Path(path)
     if "\0" in str(path):
         raise OSError("embedded null byte")
-    if follow and os.path.exists(path):
-        if not path.is_file() and not path.is_dir():
+    if follow:
+        if os.path.exists(path) and not path.is_file() and not path.is_dir():
             with open(path, "wb") as file:
                 file.write(data)
             return

@@ -141,16 +141,13 @@ class JointModel(nn.Module):
         drive = self.drive(t, roles, seen) if drive is None else drive
         told = placed if condition_noise is None else placed + self.frame.place(condition_noise.to(placed.dtype))
         z = self.noisy(self._held(placed, told, drive), drive, noise)
-        there = self.there(batch)
-        condition = self.condition(told, drive, there)
+        condition = self.condition(told, drive, self.there(batch))
         predictions = self.predict(self.read(z, drive), drive.t, drive.timesteps, roles, condition)
         losses = self.heads.loss(predictions, batch, seen)
         if objective == "bound" and self.process.steps > 1:
-            gap = placed - self.frame.place(self.heads.expected_codes(predictions))
+            gap = placed - self.frame.place(self.heads.expected_codes(predictions, batch=batch))
             if drive.known is not None:
                 gap = torch.where(self.frame.marks(drive.known), torch.zeros_like(gap), gap)
-            if there is not None:
-                gap = torch.where(self.frame.marks(there), gap, torch.zeros_like(gap))
             # At timesteps below 2, where there is no such term, the values mean nothing.
             generate = self.driver.are(roles, Role.GENERATE)
             L1 = bound.posterior(self.process, gap, drive.t.clamp(min=2), counts=generate, placed=self.frame)

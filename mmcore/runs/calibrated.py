@@ -59,8 +59,10 @@ def section(data: Mapping[str, Any], folder: Path) -> str:
         "Where a figure's interval excludes what is wanted, it is red.</p>"
     ]
     groups = dict.fromkeys(name.rpartition(".")[0] for name in figures)
+    # Names may have spaces.
+    known = {f"{d.question} {d.variable}": (d.question, d.variable) for d in diagrams}
     for group in groups:
-        question, _, variable = group.rpartition(" ")
+        question, variable = known.get(group) or group.rpartition(" ")[::2]
         own = {name: figure for name, figure in figures.items() if name.rpartition(".")[0] == group}
         pictures = [d for d in diagrams if (d.question, d.variable) == (question, variable)]
         count = max(figure.n for figure in own.values())
