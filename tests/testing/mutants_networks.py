@@ -94,7 +94,9 @@ class HalfInside(Small):
 class Attending(nn.Module):
     """Attention over places by torch's own layer, with its separate biases; everything else is linear or GELU."""
 
-    def __init__(self, *, space: Any, modalities: int, steps: int, blocks: int, width: int = 24, drop: float = 0.0) -> None:
+    def __init__(
+        self, *, space: Any, modalities: int, steps: int, blocks: int, width: int = 24, drop: float = 0.0
+    ) -> None:
         super().__init__()
         self.features, self.T = 5, steps
         self.read = nn.Linear(3 * space.shape[0], width)
