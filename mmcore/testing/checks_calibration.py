@@ -5,12 +5,12 @@ from torch import Tensor
 
 from mmcore.modality.calibration import Calibration
 from mmcore.testing.check import NotRun, check
-from mmcore.testing.context import Context
+from mmcore.testing.context import Context, surest_and_least
 from mmcore.testing.statistics import heavy, mean_bound
 
 _ROOM = 1_000_000
 """Elements that are drawn at once."""
-_FEW, _MORE, _ROWS = 2, 6, 64
+_FEW, _MORE = 2, 6
 
 
 def _many(c: Context, draws: int) -> int:
@@ -63,7 +63,7 @@ def proper(c: Context) -> None:
     The others have the distribution of a row that is less certain, or of the data, or are all the point, or all one draw, or all the same wrong value.
     """
     n = _many(c, _MORE)
-    own, other = _surest_and_least(c)
+    own, other = surest_and_least(c, c.params(64))
     truth = c.draws(own, n, "truth")
     honest = _rows_of(c, own, n, _MORE, "own")
     with torch.no_grad():
@@ -115,7 +115,7 @@ def exchangeable(c: Context) -> None:
     n = _many(c, M)
     told = False
     # Of any row, and of one with much to be sure or unsure about.
-    for k, params in enumerate((c.params(1), _surest_and_least(c)[1])):
+    for k, params in enumerate((c.params(1), surest_and_least(c, c.params(64))[1])):
         drawn = _rows_of(c, params, n, M + 1, f"all {k}")
         found = _ask(c, drawn[:M], drawn[M])
         if not (found.ranks or found.depths or found.reliability or found.spreads):
@@ -149,17 +149,6 @@ def _exchanged(c: Context, found: Calibration) -> bool:
 def _rows_of(c: Context, params: Tensor, n: int, draws: int, purpose: str) -> Tensor:
     """``(draws, n, *spec.shape)`` of one row of parameters."""
     return c.draws(params, draws * n, purpose).unflatten(0, (draws, n))
-
-
-def _surest_and_least(c: Context) -> tuple[Tensor, Tensor]:
-    """Of some rows of parameters, that whose draws differ least from each other, and that whose draws differ most."""
-    params, width = c.params(_ROWS), []
-    for k in range(_ROWS):
-        x = c.draws(params[k : k + 1], 64, f"row {k}")
-        apart = x[::2] - x[1::2] if x.is_floating_point() else x[::2] != x[1::2]
-        width.append(apart.double().abs().mean())
-    least, *_, most = torch.stack(width).argsort(stable=True).tolist()
-    return params[[least]], params[[most]]
 
 
 def _wrong(c: Context, truth: Tensor) -> Tensor | None:

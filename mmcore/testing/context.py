@@ -313,6 +313,17 @@ def inside(c: Context, place: Tensor) -> Tensor:
     return ordered.gather(0, at).reshape(place.shape)
 
 
+def surest_and_least(c: Context, params: Tensor) -> tuple[Tensor, Tensor]:
+    """Of these rows of parameters that whose draws differ least from each other, and that whose draws differ most, ``(1, ...)`` each."""
+    width = []
+    for k in range(len(params)):
+        x = c.draws(params[k : k + 1], 64, f"width {k}")
+        apart = x[::2] - x[1::2] if x.is_floating_point() else x[::2] != x[1::2]
+        width.append(apart.double().abs().mean())
+    least, *_, most = torch.stack(width).argsort(stable=True).tolist()
+    return params[[least]], params[[most]]
+
+
 def hollow(m: Modality, encoder: nn.Module) -> nn.Module:
     """An encoder that does with void what the engine does around it."""
     if m.spec.void is None:
