@@ -403,6 +403,10 @@ def test_numbers_without_a_grid_have_none() -> None:
     rng = Rng.for_rows(3, 4000)
     for x in (rng.normal(), rng.uniform(), rng.normal().exp(), 1e4 * rng.normal()):
         assert element_gap(x, torch.float32) is None
+    # Some numbers, of which two may be much closer than all others, nearly as close as their rounding.
+    for n in (9, 20, 190):
+        for seed in range(300):
+            assert element_gap(Rng.for_rows(seed, n).normal(dtype=torch.float64).exp(), torch.float32) is None
 
 
 class Loud(Audio):
