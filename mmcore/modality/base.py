@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mmcore.errors import PluginError, RequestError
 from mmcore.hooks import Made
 from mmcore.modality.calibration import Calibrates, Calibration
+from mmcore.modality.shown import Shown
 from mmcore.rng import Rng
 from mmcore.space import Space
 
@@ -212,7 +213,7 @@ class ModalityProtocol(Protocol):
     def typical(self, n: int, seed: int) -> Tensor: ...
 
 
-class Modality(Calibrates, ABC):
+class Modality(Calibrates, Shown, ABC):
     """A kind of data, such as images or labels: how it is read, encoded to a latent, decoded and scored.
 
     Subclasses set ``spec`` and ``code`` in their constructors.
@@ -340,20 +341,6 @@ class Modality(Calibrates, ABC):
     def metrics(self) -> Mapping[str, Metric]:
         """Scores that compare a prediction with the truth, by name."""
         return {}
-
-    def floors(self) -> Mapping[str, tuple[float, int]]:
-        """Figures that no answer can better, such as the error of an autoencoder that shows them: the value, and of how many samples, by name.
-
-        They are told beside the figures of :meth:`metrics`; none by default.
-        """
-        return {}
-
-    def pictured(self, x: Tensor) -> Tensor | None:
-        """Samples ``(B, *spec.shape)`` as pictures ``(B, channels, H, W)`` in -1 … 1, of a modality that shows pictures and whose samples are none; None of any other.
-
-        What is filled in is then averaged, and brought to the size of a row's file, as a picture.
-        """
-        return None
 
     def measured(self, samples: Tensor) -> Mapping[str, Any]:
         """Constructor options that standardise the data, such as mean and deviation of ``samples (B, *spec.shape)``, for latents of unit variance.

@@ -251,7 +251,7 @@ def _check_forward(kind: str) -> None:
 
 
 class Unet(Network):
-    """A UNet of diffusers, ``UNet2DModel`` by default; see :class:`Network`."""
+    """A UNet of diffusers, ``UNet2DModel`` by default; see ``Network``."""
 
     model = "UNet2DModel"
     defaults: ClassVar[Mapping[str, Any]] = {
@@ -264,7 +264,7 @@ class Unet(Network):
 
 
 class Dit(Network):
-    """A diffusion transformer of diffusers, ``DiTTransformer2DModel`` by default; see :class:`Network`."""
+    """A diffusion transformer of diffusers, ``DiTTransformer2DModel`` by default; see ``Network``."""
 
     model = "DiTTransformer2DModel"
     defaults: ClassVar[Mapping[str, Any]] = {
