@@ -12,7 +12,7 @@ import attrs
 from mmcore.data.options import DataOptions
 from mmcore.model.compose import STEPS
 from mmcore.model.reading import READINGS
-from mmcore.options import FLAG, TEXT, Rule, check, one_of, option, whole, within
+from mmcore.options import FLAG, TABLE, TEXT, Rule, check, one_of, option, whole, within
 from mmcore.sampling.denoiser import CODES
 from mmcore.sampling.question import CONDITIONING
 from mmcore.sampling.samplers import SPACINGS
@@ -65,6 +65,7 @@ class ModelOptions:
         backbone_options: its own.
         trained_encoders: names of modalities whose encoders learn.
         reading: how noisy latents are read, ``"codes"``, or to compare ``"space"``, as in :func:`mmcore.compose`.
+        adapters: LoRA in the network, ``{ rank = 16, modules = "attention" }``; none by default.
     """
 
     layout: str | Sequence[Sequence[str]] = "shared"
@@ -76,6 +77,7 @@ class ModelOptions:
     backbone_options: Mapping[str, Any] = attrs.field(factory=dict)
     trained_encoders: Sequence[str] = ()
     reading: str = option("codes", rule=one_of(*READINGS))
+    adapters: Mapping[str, Any] | None = option(None, rule=TABLE.or_none())
 
 
 @attrs.frozen

@@ -75,6 +75,8 @@ def describe(model: JointModel) -> dict[str, Any]:
         "schedule": of_schedule(composition.schedule, model.process.schedule),
         "backbone": of_backbone(model.backbone),
     }
+    if composition.adapters is not None:
+        config["adapters"] = composition.adapters
     for name, x in model.state_dict().items():
         if not isinstance(x, torch.Tensor):
             raise RequestError(f"save: {name} in the model's state is a {type(x).__name__}, expected tensors alone")
