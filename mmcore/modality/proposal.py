@@ -1,6 +1,6 @@
 """What a modality says of a column for which ``mmcore init`` looks for a reading: the core names no plugin, so each says for itself what it reads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -25,3 +25,20 @@ class Proposal:
     codes: int = 1
     change: str = ""
     named: bool = False
+
+
+class Proposes:
+    """A modality that no column is looked for: it is named in a configuration by hand."""
+
+    @classmethod
+    def proposed(cls, name: str, values: Sequence[Any]) -> Proposal | None:
+        """How a column of data would be read, for ``mmcore init``, or None where it is of another kind.
+
+        It is asked of every installed modality. To define it is optional.
+
+        Args:
+            name: of the column.
+            values: raw ones of some rows at least, as the modality's ``read`` gets them: texts, paths of files that the core does not open,
+                pictures, arrays.
+        """
+        return None

@@ -11,10 +11,14 @@ from mmcore.plugins.metadata import API, HOOKS, NAME, RESERVED, Entry, Fault, ca
 from mmcore.plugins.products import is_product, unfinished
 
 FIRST_PARTY = {
+    "backbone.diffusers-dit": "mmcore-diffusers",
+    "backbone.diffusers-unet": "mmcore-diffusers",
     "embedder.clip": "mmcore-clip",
+    "embedder.latent": "mmcore-diffusers",
     "modality.clip": "mmcore-clip",
     "modality.image": "mmcore-image",
     "modality.label": "mmcore-label",
+    "modality.latent": "mmcore-diffusers",
     "modality.mask": "mmcore-mask",
     "modality.scalar": "mmcore-scalar",
     "modality.text": "mmcore-text",

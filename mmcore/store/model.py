@@ -81,6 +81,8 @@ def describe(model: JointModel) -> dict[str, Any]:
         config["channels"] = composition.channels
     if model.grown is not None:
         config["grown"] = model.grown.record()
+    if composition.adapters is not None:
+        config["adapters"] = composition.adapters
     for name, x in model.state_dict().items():
         if not isinstance(x, torch.Tensor):
             raise RequestError(f"save: {name} in the model's state is a {type(x).__name__}, expected tensors alone")

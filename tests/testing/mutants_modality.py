@@ -631,6 +631,7 @@ MODALITY = [
     Mutant("state.computes", "a table on the CPU in the point", broken("label", point=lambda m, p: torch.arange(5)[p.argmax(1)] + torch.zeros(len(p), dtype=torch.int64))),
     Mutant("read.back", "a class one too high", broken("label", raw=lambda self, x: int(x) + 1)),
     Mutant("read.back", "16 bits read as 8", broken(lambda: ImageModality(1, 8, levels=65536, limits=[0, 65535]), read=high_byte)),
+    Mutant("read.back", "another picture than it shows", broken("reference", read=lambda self, raw: torch.zeros(self.spec.shape), raw=lambda self, x: Image.new("L", (2, 2), 255), pictured=lambda self, x: x.new_zeros(len(x), 1, 2, 2))),
     Mutant("read.back", "metres in millimetres", broken(Depth, raw=lambda self, x: (x * 1000).numpy())),
     Mutant("loss.where", "a mean over what is seen", broken("reference", loss=lambda h, p, x, w: h(p, x, w) if w is None else h(p, x, w) / w.flatten(1).float().mean(1).clamp(min=1e-6))),
     Mutant("loss.gradient", "steps of sound without a gradient", broken(Audio, loss=lambda h, p, x, w: h(torch.stack([p[:, 0].detach(), p[:, 1]], 1), x, w))),
