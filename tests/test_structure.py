@@ -13,7 +13,16 @@ import pytest
 import mmcore
 
 CORE = Path(mmcore.__file__).parent
-FIRST_PARTY = ("mmcore_image", "mmcore_mask", "mmcore_label", "mmcore_clip", "mmcore_scalar", "mmcore_text")
+FIRST_PARTY = (
+    "mmcore_image",
+    "mmcore_mask",
+    "mmcore_label",
+    "mmcore_clip",
+    "mmcore_scalar",
+    "mmcore_text",
+    "mmcore_audio",
+    "mmcore_depth",
+)
 FLOORS = (
     ("_lazy", "_version"),
     ("errors", "hooks", "progress"),
@@ -164,6 +173,7 @@ OPENS = {
 }  # fmt: skip
 ARRAYS = {"save", "savez", "savez_compressed", "load", "memmap", "fromfile", "loadtxt", "savetxt", "imread", "imsave"}
 BESIDES = {
+    "testing/checks_outside.py: path.write_bytes": "into the check's own folder",
     # What is open already, or in memory.
     "data/decode.py: Image.open": "bytes in memory, by a list of formats",
     "data/embed.py: np.save": "into memory",

@@ -12,7 +12,9 @@ from mmcore.plugins.products import is_product, unfinished
 
 FIRST_PARTY = {
     "embedder.clip": "mmcore-clip",
+    "modality.audio": "mmcore-audio",
     "modality.clip": "mmcore-clip",
+    "modality.depth": "mmcore-depth",
     "modality.image": "mmcore-image",
     "modality.label": "mmcore-label",
     "modality.mask": "mmcore-mask",
