@@ -365,6 +365,8 @@ def test_all_recipes_are_here() -> None:
         "modalities-fashion",
         "captions",
         "latent-image-label",
+        "chords",
+        "shapes",
     }
 
 

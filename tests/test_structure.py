@@ -20,6 +20,8 @@ FIRST_PARTY = (
     "mmcore_clip",
     "mmcore_scalar",
     "mmcore_text",
+    "mmcore_audio",
+    "mmcore_depth",
     "mmcore_diffusers",
 )
 FLOORS = (
@@ -172,6 +174,7 @@ OPENS = {
 }  # fmt: skip
 ARRAYS = {"save", "savez", "savez_compressed", "load", "memmap", "fromfile", "loadtxt", "savetxt", "imread", "imsave"}
 BESIDES = {
+    "testing/checks_outside.py: path.write_bytes": "into the check's own folder",
     # What is open already, or in memory.
     "data/decode.py: Image.open": "bytes in memory, by a list of formats",
     "data/embed.py: np.save": "into memory",

@@ -16,8 +16,7 @@ from mmcore.errors import PluginError, RequestError
 from mmcore.hooks import Made
 from mmcore.modality.calibration import Calibrates, Calibration
 from mmcore.modality.control import Control, Controlled
-from mmcore.modality.proposal import Proposes
-from mmcore.modality.shown import Shown
+from mmcore.modality.outward import Outward, OutwardProtocol
 from mmcore.rng import Rng
 from mmcore.space import Space
 
@@ -188,7 +187,7 @@ class Metric(Protocol):
         ...
 
 
-class Readable(Protocol):
+class Readable(OutwardProtocol, Protocol):
     """What data, and the people who look at them, ask of a modality."""
 
     name: str
@@ -196,12 +195,9 @@ class Readable(Protocol):
 
     @property
     def spec(self) -> Spec: ...
-    @property
-    def planar(self) -> bool: ...
     def read(self, raw: Any) -> Tensor: ...
     def raw(self, x: Tensor) -> Any: ...
     def show(self, x: Tensor) -> "Image.Image | str": ...
-    def pictured(self, x: Tensor) -> Tensor | None: ...
     def control(self) -> Control: ...
     def measured(self, samples: Tensor) -> Mapping[str, Any]: ...
     def typical(self, n: int, seed: int) -> Tensor: ...
@@ -223,7 +219,7 @@ class ModalityProtocol(Readable, Protocol):
     def calibration(self, draws: Tensor, truth: Tensor) -> Calibration: ...
 
 
-class Modality(Calibrates, Controlled, Proposes, Shown, ABC):
+class Modality(Calibrates, Controlled, Outward, ABC):
     """A kind of data, such as images or labels: how it is read, encoded to a latent, decoded and scored.
 
     Subclasses set ``spec`` and ``code`` in their constructors.
@@ -344,7 +340,7 @@ class Modality(Calibrates, Controlled, Proposes, Shown, ABC):
     def raw(self, x: Tensor) -> Any:
         """One sample as data hold it, which :meth:`read` reads back: a PIL image, an array, a number, a word, or a list of these.
 
-        What is filled in (``mmcore predict``) is written so: pictures as PNG, arrays as NPY, the bytes of :class:`mmcore.data.decode.Encoded` as a file
+        What is filled in (``mmcore predict``) is written so: pictures as PNG, arrays as NPY, the bytes of ``mmcore.files.Encoded`` as a file
         of its suffix, such as a sound, and all else as columns of a table. Of pictures and
         maps, ``x`` may have another height and width than the spec, those of the file that was asked about. The default is an array.
         """

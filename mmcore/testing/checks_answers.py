@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from mmcore.errors import RequestError
+from mmcore.files import Encoded
 from mmcore.modality.base import Modality
 from mmcore.modality.holes import nats
 from mmcore.modality.mixed import PackedSpec
@@ -24,8 +25,8 @@ from mmcore.testing.marginals import element_gap
 from mmcore.testing.statistics import heavy, mean_bound
 from mmcore.testing.strategies import written
 
-FORMS = (Image.Image, np.ndarray, np.generic, str, int, float, list, tuple)
-"""What is written to files: pictures, arrays, and columns of a table."""
+FORMS = (Image.Image, np.ndarray, np.generic, Encoded, str, int, float, list, tuple)
+"""What is written to files: pictures, arrays, files' own bytes, and columns of a table."""
 
 
 @check("read.back", fault="a raw in other units than read takes, a raw that read does not know", core=False)
@@ -44,7 +45,10 @@ def back(c: Context) -> None:
         if not torch.equal(row, kept):
             c.fail("the sample changed by raw", "the sample as it was", code="print(modality.raw(x))", x=kept)
         if not isinstance(raw, FORMS):
-            c.fail(f"a raw value of {type(raw).__name__}", "a picture, an array, a number, a text or a list of these")
+            c.fail(
+                f"a raw value of {type(raw).__name__}",
+                "a picture, an array, a file's bytes (Encoded), a number, a text or a list of these",
+            )
         try:
             found = m.read(raw)
         except RequestError as error:

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from mmcore.errors import RequestError
+from mmcore.files import Encoded
 from mmcore.testing.check import NotRun, check
 from mmcore.testing.context import Context
 from mmcore.testing.strategies import written
@@ -37,6 +38,12 @@ def forms(raw: Any, folder: Path) -> Iterator[tuple[str, Any]]:
             yield "an array of the picture in another order of memory", np.asfortranarray(pixels)
     elif isinstance(raw, np.ndarray):
         yield from _arrays(raw, folder)
+    elif isinstance(raw, Encoded):
+        path = folder / f"value{raw.suffix}"
+        path.write_bytes(raw.data)
+        yield "a file", path
+        yield "a file by its name", str(path)
+        yield "a file's bytes", raw.data
     elif isinstance(raw, bool):
         yield "numpy's truth", np.bool_(raw)
     elif isinstance(raw, int | float):
@@ -203,7 +210,13 @@ def agrees(c: Context) -> None:
     flat = x.double().numpy()
     # As (rows, columns, channels), where the sample has them.
     maps = np.moveaxis(flat, 1, -1) if flat.ndim == 4 else flat[..., None] if flat.ndim == 3 else None
-    if maps is None or not spec.dtype.is_floating_point or any(a.shape[:2] != maps.shape[1:3] for a in arrays):
+    # What is no picture, such as a spectrogram, may be drawn with its low end below.
+    if (
+        maps is None
+        or not m.planar
+        or not spec.dtype.is_floating_point
+        or any(a.shape[:2] != maps.shape[1:3] for a in arrays)
+    ):
         return
     if maps.shape[-1] not in (1, 3):
         return
