@@ -6,7 +6,7 @@ what it was.
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import attrs
@@ -147,5 +147,5 @@ def base_digest(network: nn.Module) -> str:
 
 
 def _fresh(network: nn.Module) -> list[nn.Parameter]:
-    told = getattr(network, "fresh_parameters", None)
-    return list(told()) if callable(told) else []
+    told: Callable[[], Iterable[nn.Parameter]] | None = getattr(network, "fresh_parameters", None)
+    return [] if told is None else list(told())

@@ -65,7 +65,7 @@ def compose(
         reading: how noisy latents are read. ``"codes"``: each code by itself and at unit variance wherever it lies, zero where there is none that is
             generated; and heads begin from what a modality's own noisy code says (:class:`mmcore.modality.NoisyCode`). ``"space"``: as they are, at
             unit variance as a whole; models of older folders are so, and it is there to compare.
-        adapters: LoRA in the network, such as ``{"rank": 16, "modules": "attention"}`` (:class:`mmcore.model.adapters.Adapters`): its own weights then stay as they
+        adapters: LoRA in the network, such as ``{"rank": 16, "modules": "attention"}`` (its options: ``mmcore.model.adapters.Adapters``): its own weights then stay as they
             are. None for none.
         seed: of the initial weights.
         registry: where names are looked up; by default a new :func:`mmcore.discover`.
