@@ -51,7 +51,7 @@ def models() -> list[JointModel]:
             Mixed("a", columns) if holes else registry.modality("clip", name="a", width=3, unit_norm=False),
             registry.modality("label", classes=4),
             registry.modality("image", channels=1, size=4),
-            registry.modality("mask", size=4, classes=3, **({"void": 7} if holes else {})),
+            registry.modality("mask", size=4, classes=3, void=7 if holes else None),
         ]
         schedule = registry.schedule("cosine", steps=STEPS, modalities=len(parts))
         options = {"width": 16, "depth": 1}
