@@ -359,7 +359,7 @@ def _card(model: JointModel, config: dict[str, Any]) -> str:
     count = sum(p.numel() for p in model.parameters())
     lines += ["", f"{count:,} parameters, space {model.space.shape}, schedule {model.process.schedule.name}.", ""]
     if asked := _specialised(model):
-        lines += [f"Trained further on one question alone: {asked}. Answers to others are not what they were.", ""]
+        lines += [f"Trained last on one question alone: {asked}. Answers to others are not what they were.", ""]
     again = by_hand(config)
     if again:
         lines += [f"Objects that no file holds are given again: `load(folder, {again})`.", ""]
