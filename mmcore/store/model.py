@@ -372,7 +372,7 @@ def _card(model: JointModel, config: dict[str, Any]) -> str:
     count = sum(p.numel() for p in model.parameters())
     lines += ["", f"{count:,} parameters, space {model.space.shape}, schedule {model.process.schedule.name}.", ""]
     if asked := _specialised(model):
-        lines += [f"Trained further on one question alone: {asked}. Answers to others are not what they were.", ""]
+        lines += [f"Trained last on one question alone: {asked}. Answers to others are not what they were.", ""]
     if model.grown is not None:
         lines += [model.grown.line(), ""]
     again = by_hand(config)

@@ -101,8 +101,8 @@ def test_a_run_of_its_own(registry: Registry, tmp_path: Path) -> None:
     kept = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     out = specialise(run, "image -> label", out=tmp_path / "label", share=1e-9, registry=registry, quiet=True)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == kept
-    assert "Trained further on one question alone: image -> label." in (out / "model" / "README.md").read_text()
-    assert "Trained further" not in (run / "model" / "README.md").read_text()
+    assert "Trained last on one question alone: image -> label." in (out / "model" / "README.md").read_text()
+    assert "Trained last" not in (run / "model" / "README.md").read_text()
     joint, label_model = Run.open(run, registry).model("cpu"), Run.open(out, registry).model("cpu")
     # One step, from there.
     for (name, p), q in zip(joint.named_parameters(), label_model.parameters(), strict=True):
