@@ -5,6 +5,7 @@ import csv
 import gc
 import io
 import json
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,12 @@ def _told(content: bytes, value: float) -> bool:
     return any(x in content for x in (*packed, *(t.encode() for t in texts if len(t) > 5)))
 
 
+def _rounded(content: bytes, value: float) -> bool:
+    """Whether a figure is among these bytes as a text of two or three digits."""
+    texts = {f"{value:.3g}", f"{value:.2g}", f"{value:.3f}", f"{value:.2f}"}
+    return any(re.search(rb"(?<![\d.])" + re.escape(text.encode()) + rb"(?![\d])", content) for text in texts)
+
+
 def _missing(c: Context, content: bytes, steps: range, more: str = "") -> list[str]:
     return [f"{name} of step {step}" for step in steps for name, v in all_figures(c, step, more).items() if not _told(content, v)]  # fmt: skip
 
@@ -51,6 +58,9 @@ def keeps(c: Context) -> None:
         if len(missing) >= 4 * len(steps):
             if empty := [p.name for p in folder.rglob("*") if p.is_file() and not p.stat().st_size]:
                 c.fail(f"the empty file {empty[0]} after the end", "what it was told, written")
+            rounded = [f"{name} of step {step}" for step in steps for name, v in all_figures(c, step).items() if _rounded(content, v)]  # fmt: skip
+            if len(rounded) > 0.9 * sum(len(all_figures(c, step)) for step in steps):
+                c.fail(f"{len(rounded)} figures by three digits or fewer, such as {rounded[0]}", "four digits or more")
             raise NotRun("not decided: it keeps no figures in the run's folder in a form that is known here")
         if missing:
             c.fail(f"{len(missing)} figures not found, first {missing[0]}", "every figure that it was told")

@@ -436,6 +436,13 @@ def high_byte(self: Any, raw: Any) -> Tensor:
     return ImageModality.read(self, (pixels.astype(np.int64) // 256 * 257).astype(np.uint16) if pixels.dtype == np.uint16 else raw)  # fmt: skip
 
 
+def by_number(self: Any, raw: Any) -> Tensor:
+    """Pictures with a palette by the numbers of its colours."""
+    if isinstance(raw, Image.Image) and raw.mode == "P":
+        raw = np.repeat(np.asarray(raw)[..., None], 3, axis=2)
+    return ImageModality.read(self, raw)
+
+
 def upside_down(self: Any, raw: Any) -> Tensor:
     return ImageModality.read(self, raw).flip(1)
 
@@ -594,6 +601,7 @@ MODALITY = [
     Mutant("read.forms", "the user's array worked on", broken(Rounded, read=centred_in_place)),
     Mutant("read.forms", "double precision taken for hundredths", broken(Rounded, read=doubles_are_counts)),
     Mutant("read.forms", "texts cut at the point", broken(lambda: ScalarModality(mean=40.0, std=12.0), read=truncating_text)),
+    Mutant("read.modes", "a palette's colours by their numbers", broken("image", read=by_number)),
     Mutant("read.files", "blue for red", broken("image", read=exchanged)),
     Mutant("read.files", "half of the range", broken("image", read=half_range)),
     Mutant("read.files", "pictures upside down", broken("image", read=upside_down)),

@@ -299,6 +299,7 @@ MUTANTS = [
     Mutant("tracker.keeps", "the last figures never written", tracker(scalars=last_ten), "tracker"),
     Mutant("tracker.keeps", "every other step left out", told(lambda step, values: values if step % 2 else None), "tracker"),
     Mutant("tracker.keeps", "figures that are rounded to two digits now and then", told(lambda step, values: {k: round(v, 2) if step % 3 == 0 else v for k, v in values.items()}), "tracker"),
+    Mutant("tracker.keeps", "figures by three digits", told(lambda step, values: {k: float(f"{v:.3g}") for k, v in values.items()}), "tracker"),
     Mutant("tracker.keeps", "names without what is before the slash", told(lambda step, values: {k.rpartition("/")[0] or k: v for k, v in values.items()}), "tracker"),
     Mutant("tracker.keeps", "a file that is never closed", tracker(end=lambda self: CLASS_FILES.append(self.file)), "tracker"),
     Mutant("tracker.keeps", "steps that it counts itself", tracker(scalars=lambda self, step, values: Lines.scalars(self, self.__dict__.setdefault("count", [0]).append(0) or len(self.count), values)), "tracker"),
