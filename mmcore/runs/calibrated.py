@@ -18,6 +18,8 @@ from mmcore.runs.diagrams import READING, STYLE, svg
 from mmcore.store.reading import DamagedError, opened, parse_json, read_bytes
 
 NAME = "calibration.json"
+WEIGHTS = Path("model", "model.safetensors")
+"""In the run's folder, what it is the calibration of."""
 _WHAT = "the calibration of a run of mmcore"
 _MOST = 1e30
 """A figure beyond it is none that was written."""
@@ -52,7 +54,7 @@ def save(folder: Path, found: Calibrated, rows: str) -> Path:
         RequestError: the file cannot be written, or is of other origin.
     """
     check_own(folder)
-    text = json.dumps({"what": _WHAT, "model": _weights(folder), "rows": rows, **found.json()}, indent=1)
+    text = json.dumps({"what": _WHAT, "model": digest(folder / WEIGHTS), "rows": rows, **found.json()}, indent=1)
     try:
         files.write(folder / NAME, text.encode())
     except OSError as error:
@@ -60,13 +62,13 @@ def save(folder: Path, found: Calibrated, rows: str) -> Path:
     return folder / NAME
 
 
-def _weights(folder: Path) -> str:
-    """By what the weights are known again.
+def digest(weights: Path) -> str:
+    """By what a model's weights are known again.
 
     Raises:
         DamagedError: they cannot be read.
     """
-    with opened(folder / "model" / "model.safetensors") as file:
+    with opened(weights) as file:
         found = hashlib.sha256()
         while part := file.read(1 << 20):
             found.update(part)
@@ -83,6 +85,18 @@ def table(found: Calibrated) -> str:
     return "\n".join([*lines, *(f"note: {note}" for note in found.notes)])
 
 
+def figures_of(data: Mapping[str, Any], path: Path) -> dict[str, Figure]:
+    """The figures that :func:`save` wrote, read without trust.
+
+    Raises:
+        DamagedError: it is not what was written.
+    """
+    try:
+        return {str(name): _figure(figure) for name, figure in data["figures"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedError(f"{path}: holds no calibration as mmcore evaluate writes it ({error})") from error
+
+
 def section(data: Mapping[str, Any], folder: Path) -> str:
     """The part of a run's report, from what :func:`save` wrote, read without trust.
 
@@ -90,14 +104,14 @@ def section(data: Mapping[str, Any], folder: Path) -> str:
         DamagedError: it is not what was written, or of other weights than are there.
     """
     path = folder / NAME
+    figures = figures_of(data, path)
     try:
         rows, draws = str(data["rows"]), _count(data["draws"])
-        figures = {str(name): _figure(figure) for name, figure in data["figures"].items()}
         diagrams = [_diagram(diagram) for diagram in data["diagrams"]]
         notes = [str(note) for note in data["notes"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedError(f"{path}: holds no calibration as mmcore evaluate writes it ({error})") from error
-    if data.get("model") != _weights(folder):
+    if data.get("model") != digest(folder / WEIGHTS):
         raise DamagedError(
             f"{path}: is of other weights than model/model.safetensors; mmcore evaluate --calibration makes it anew"
         )
