@@ -279,3 +279,14 @@ def test_a_run_that_was_stopped_before_its_first_checkpoint_may_begin_anew(regis
     fit(registry, tmp_path, trackers=[], replace=True)
     # The run that was replaced was in it; this one is in none.
     assert kept("wandb", tmp_path, 8) is None
+
+
+def test_their_environment_has_the_suites_versions_but_for_what_they_do_not_take() -> None:
+    root = Path(__file__).parents[2]
+    suite, theirs = (
+        dict(line.split("==") for line in (root / name).read_text().splitlines() if not line.startswith("#"))
+        for name in ("constraints.txt", "constraints-trackers.txt")
+    )
+    assert theirs.keys() - suite.keys() == {*KINDS}
+    assert suite.keys() <= theirs.keys()
+    assert {name for name, version in suite.items() if theirs[name] != version} == {"pillow", "pyarrow"}
