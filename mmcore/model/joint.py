@@ -24,6 +24,7 @@ from mmcore.model.composition import Composition
 from mmcore.model.drive import Drive, Driver
 from mmcore.model.frame import Frame, Seen
 from mmcore.model.heads import Heads
+from mmcore.model.published import Published
 from mmcore.model.reading import Read, Reading
 from mmcore.model.roles import Role
 from mmcore.process import Blocks, bound
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 Batch = Mapping[str, Tensor]
 
 
-class JointModel(nn.Module):
+class JointModel(Published, nn.Module):
     """The trainable model: encoders, one denoising network, and a decoder for each task.
 
     It has N modalities and M tasks around one latent tensor that is diffused, and is made by :func:`mmcore.compose`. Rows carry one role for each of ``variables``: the ``N`` modalities in order, then targets

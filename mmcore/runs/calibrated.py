@@ -39,6 +39,18 @@ def table(found: Calibrated) -> str:
     return "\n".join([*lines, *(f"note: {note}" for note in found.notes)])
 
 
+def figures_of(data: Mapping[str, Any], path: Path) -> dict[str, Figure]:
+    """The figures that :func:`save` wrote, read without trust.
+
+    Raises:
+        DamagedError: it is not what was written.
+    """
+    try:
+        return {str(name): _figure(figure) for name, figure in data["figures"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedError(f"{path}: holds no calibration as mmcore evaluate writes it ({error})") from error
+
+
 def section(data: Mapping[str, Any], folder: Path) -> str:
     """The part of a run's report, from what :func:`save` wrote, read without trust.
 
