@@ -202,6 +202,7 @@ BESIDES = {
     "testing/report.py: files('mmcore.testing').joinpath('report.schema.json').read_text": "a schema of the package",
     # Names of our own that open by the door.
     "cli/evaluate.py: Run.open": "reads a configuration by the door",
+    "cli/merge.py: Run.open": "the same",
     "cli/sample.py: Reader.open": "the same",
     "runs/filling.py: Reader.open": "the same",
     "runs/reader.py: Run.open": "the same",
