@@ -25,6 +25,8 @@ from mmcore.metrics.figure import average
 from mmcore.training import TrainOptions
 
 OLD = ("image", "mask", "label")
+BACKBONE = {"width": 128, "depth": 3, "features": 16, "gates": True}
+"""A third of the demo's weights, so that four trainings take minutes."""
 SHARE = 0.25
 """Of the first training's steps, how many follow the extension."""
 PER_LABEL = 100
@@ -116,7 +118,7 @@ def main() -> None:
     data = Data.read(registry, "test")
     options = attrs.evolve(TRAINING, steps=told.steps, seed=told.seed)
     three = TensorBatch({name: data.train.rows.values[name] for name in OLD}, data.train.rows.present[:, : len(OLD)])
-    first = trained(registry, Table(three), names=OLD, options=options)
+    first = trained(registry, Table(three), names=OLD, options=options, backbone_options=BACKBONE)
     further = attrs.evolve(options, steps=round(SHARE * told.steps))
     models = {
         "before": first,
@@ -124,7 +126,9 @@ def main() -> None:
         f"extended, {further.steps} steps of the new parts": larger(
             registry, first, data, attrs.evolve(further, learns="new")
         ),
-        f"all four from the start, {told.steps} steps": trained(registry, data.train, options=options),
+        f"all four from the start, {told.steps} steps": trained(
+            registry, data.train, options=options, backbone_options=BACKBONE
+        ),
     }
     rows = {name: scores(model, data, told.seed) for name, model in models.items()}
     size = {name: sum(p.numel() for p in model.parameters() if p.requires_grad) for name, model in models.items()}

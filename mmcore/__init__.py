@@ -13,6 +13,7 @@ from mmcore.hooks import Offer, hookimpl
 if TYPE_CHECKING:
     from mmcore import config as config
     from mmcore import data as data
+    from mmcore import hub as hub
     from mmcore import metrics as metrics
     from mmcore import process as process
     from mmcore import sampling as sampling
@@ -66,7 +67,7 @@ _WHERE = {
     "without": "model.extending",
 }
 
-_PACKAGES = ("config", "data", "metrics", "process", "sampling", "training")
+_PACKAGES = ("config", "data", "hub", "metrics", "process", "sampling", "training")
 
 __all__ = [
     "Backbone",

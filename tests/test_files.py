@@ -123,6 +123,14 @@ def test_a_path_that_the_user_has_named_is_followed_to_a_file_or_a_terminal(tmp_
     files.write(link, b"new", follow=True)
     assert link.is_symlink()
     assert real.read_bytes() == b"new"
+    # Also to one that is not there yet, or whose folder is not.
+    later, far = tmp_path / "later", tmp_path / "far"
+    later.symlink_to("folder/not yet")
+    far.symlink_to(tmp_path / "not yet")
+    for at in (later, far):
+        files.write(at, b"one", follow=True)
+        assert at.is_symlink()
+    assert (tmp_path / "folder" / "not yet").read_bytes() == (tmp_path / "not yet").read_bytes() == b"one"
     files.write("/dev/null", b"gone", follow=True)
     assert Path("/dev/null").is_char_device()
     reader, writer = os.pipe()

@@ -359,7 +359,15 @@ def test_the_sizes_for_a_gpu_fit_a_recipe(registry: mmcore.Registry, data: dict[
 
 
 def test_all_recipes_are_here() -> None:
-    assert {path.stem for path in RECIPES.glob("*.toml")} == {*DATA, "modalities", "modalities-fashion", "captions"}
+    assert {path.stem for path in RECIPES.glob("*.toml")} == {
+        *DATA,
+        "modalities",
+        "modalities-fashion",
+        "captions",
+        "latent-image-label",
+        "chords",
+        "shapes",
+    }
 
 
 @pytest.mark.parametrize(("recipe", "module"), [("image-embedding", image_embedding), ("masked-image", masked_image)])

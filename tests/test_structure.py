@@ -20,6 +20,8 @@ FIRST_PARTY = (
     "mmcore_clip",
     "mmcore_scalar",
     "mmcore_text",
+    "mmcore_audio",
+    "mmcore_depth",
     "mmcore_diffusers",
 )
 FLOORS = (
@@ -37,7 +39,7 @@ FLOORS = (
     ("metrics",),
     ("config",),
     ("runs",),
-    ("play", "scaffold", "testing"),
+    ("hub", "play", "scaffold", "testing"),
     ("demo",),
     ("cli",),
 )
@@ -172,6 +174,7 @@ OPENS = {
 }  # fmt: skip
 ARRAYS = {"save", "savez", "savez_compressed", "load", "memmap", "fromfile", "loadtxt", "savetxt", "imread", "imsave"}
 BESIDES = {
+    "testing/checks_outside.py: path.write_bytes": "into the check's own folder",
     # What is open already, or in memory.
     "data/decode.py: Image.open": "bytes in memory, by a list of formats",
     "data/embed.py: np.save": "into memory",
@@ -185,6 +188,7 @@ BESIDES = {
     # A folder or file of its own, made where only its owner looks.
     "cli/ending.py: tempfile.mkstemp": "the report of an error nobody has foreseen",
     "cli/ending.py: os.fdopen": "the same",
+    "hub/push.py: tempfile.TemporaryDirectory": "what is about to be uploaded",
     "plugins/probe.py: tempfile.TemporaryDirectory": "what a probing process is asked, and answers",
     "plugins/probe.py: part.write_text": "the same",
     "plugins/probe.py: Path(folder, 'request.json').read_text": "the same",
@@ -213,6 +217,7 @@ BESIDES = {
     "testing/report.py: files('mmcore.testing').joinpath('report.schema.json').read_text": "a schema of the package",
     # Names of our own that open by the door.
     "cli/evaluate.py: Run.open": "reads a configuration by the door",
+    "cli/merge.py: Run.open": "the same",
     "cli/play.py: Reader.open": "the same",
     "cli/sample.py: Reader.open": "the same",
     "runs/filling.py: Reader.open": "the same",

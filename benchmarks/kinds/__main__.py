@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.kinds.figures import markdown
 
-KINDS = ("captions",)
+KINDS = ("captions", "chords", "shapes")
 
 
 def main() -> None:

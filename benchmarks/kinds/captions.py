@@ -7,12 +7,11 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from benchmarks.kinds.figures import Trained
+from benchmarks.kinds.figures import Trained, same
 from mmcore import metrics
 from mmcore.data.sources.digits import Digits
 from mmcore.demo.judge import Judge
 from mmcore.metrics import Figure
-from mmcore.metrics.figure import average
 from mmcore.rng import Rng
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -55,10 +54,6 @@ def read(judged: Judge, images: Tensor) -> list[str]:
     ]
 
 
-def _same(one: list[str], two: list[str]) -> Figure:
-    return average(torch.tensor([float(a == b) for a, b in zip(one, two, strict=True)]))
-
-
 def measure(run: Path) -> dict[str, Figure]:
     """Both directions between picture, class and caption, on held-out rows; and joint samples."""
     trained, judged = Trained.of(run), judge()
@@ -69,22 +64,20 @@ def measure(run: Path) -> dict[str, Figure]:
     told = [text.show(x) for x in found["caption"]]
     error_rate = text.metrics()["symbol_error_rate"]
     figures = {
-        "image → caption, every word": _same(told, true),
-        "image → caption, symbol error rate": average(
-            text.metrics()["symbol_error_rate"](found["caption"], rows["caption"])
-        ),  # fmt: skip
+        "image → caption, every word": same(told, true),
+        "image → caption, symbol error rate": metrics.average(error_rate(found["caption"], rows["caption"])),
         "image → label": metrics.accuracy(found["label"], rows["label"]),
     }
     by_label = trained.ask(n, label=rows["label"])
     told = [text.show(x) for x in by_label["caption"]]
-    figures["label → caption, its first word"] = _same([one.split()[0] if one else "" for one in told], [WORDS[int(x)] for x in rows["label"]])  # fmt: skip
-    figures["label → caption, of two digits (0.5 in the data)"] = _same([str(" and " in one) for one in told], ["True"] * n)  # fmt: skip
+    figures["label → caption, its first word"] = same([one.split()[0] if one else "" for one in told], [WORDS[int(x)] for x in rows["label"]])  # fmt: skip
+    figures["label → caption, of two digits (0.5 in the data)"] = same([str(" and " in one) for one in told], ["True"] * n)  # fmt: skip
     drawn = trained.ask(n, caption=rows["caption"])
-    figures["caption → image, judged"] = _same(read(judged, drawn["image"]), true)
-    figures["the judge on real pictures"] = _same(read(judged, rows["image"]), true)
+    figures["caption → image, judged"] = same(read(judged, drawn["image"]), true)
+    figures["the judge on real pictures"] = same(read(judged, rows["image"]), true)
     figures["caption → label"] = metrics.accuracy(drawn["label"], rows["label"])
     joint = trained.ask(n)
-    figures["joint samples agree, judged"] = _same(read(judged, joint["image"]), [text.show(x) for x in joint["caption"]])  # fmt: skip
+    figures["joint samples agree, judged"] = same(read(judged, joint["image"]), [text.show(x) for x in joint["caption"]])  # fmt: skip
     return figures
 
 

@@ -73,6 +73,8 @@ def composed(
         backbone_options=options.backbone_options if backbone is None else None,
         trained_encoders=options.trained_encoders,
         reading=options.reading,
+        # An empty network, which stands for one that is not made, has no layers.
+        adapters=options.adapters if backbone is None else None,
         seed=seed,
         registry=registry,
         **_schedule(options, len(modalities), registry),

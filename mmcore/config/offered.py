@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 
 from mmcore.config.evidence import Column, Question
-from mmcore.modality.proposal import Proposal
+from mmcore.hooks import Proposal
 from mmcore.plugins import Registry
 
 CORE = ("image", "mask", "label", "scalar", "clip")

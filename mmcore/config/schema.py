@@ -12,7 +12,7 @@ import attrs
 from mmcore.data.options import DataOptions
 from mmcore.model.compose import STEPS
 from mmcore.model.reading import READINGS
-from mmcore.options import FLAG, TEXT, Rule, check, one_of, option, whole, within
+from mmcore.options import FLAG, TABLE, TEXT, Rule, check, one_of, option, whole, within
 from mmcore.sampling.denoiser import CODES
 from mmcore.sampling.question import CONDITIONING
 from mmcore.sampling.samplers import SPACINGS
@@ -68,6 +68,7 @@ class ModelOptions:
         reading: how noisy latents are read, ``"codes"``, or to compare ``"space"``, as in :func:`mmcore.compose`.
         grows_from: a trained model's folder, or its run's, whose weights this one begins with; it answers what that one answers, and what is left out here is as
             there. ``mmcore train --from`` says it.
+        adapters: LoRA in the network, ``{ rank = 16, modules = "attention" }``; none by default.
     """
 
     layout: str | Sequence[Sequence[str]] = "shared"
@@ -81,6 +82,7 @@ class ModelOptions:
     trained_encoders: Sequence[str] = ()
     reading: str = option("codes", rule=one_of(*READINGS))
     grows_from: str | None = None
+    adapters: Mapping[str, Any] | None = option(None, rule=TABLE.or_none())
 
 
 @attrs.frozen

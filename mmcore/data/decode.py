@@ -6,10 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrs
-
 from mmcore import files
 from mmcore.errors import RequestError
+from mmcore.files import Encoded
 from mmcore.limits import FILE, PIXELS
 
 _FORMATS = {
@@ -43,19 +42,6 @@ _BEGINS = {
     b"\x93NUMPY": ".npy",
 }
 """How bytes without a name begin, and the suffix that they would have."""
-
-
-@attrs.frozen
-class Encoded:
-    """The bytes of a file, as a shard or a data set holds them.
-
-    Attributes:
-        data: the bytes.
-        suffix: of the file's name, such as ``".png"``.
-    """
-
-    data: bytes = attrs.field(repr=False)
-    suffix: str
 
 
 def _opened(data: bytes) -> Any:

@@ -16,6 +16,7 @@ from mmcore.errors import PluginError, RequestError
 from mmcore.hooks import Made
 from mmcore.modality.calibration import Calibrates, Calibration
 from mmcore.modality.control import Control, Controlled
+from mmcore.modality.outward import Outward, OutwardProtocol
 from mmcore.rng import Rng
 from mmcore.space import Space
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from mmcore.modality.pretrained import WeightsFile
-    from mmcore.modality.proposal import Proposal
 
 
 VOID = -(2.0**100)
@@ -187,7 +187,7 @@ class Metric(Protocol):
         ...
 
 
-class Readable(Protocol):
+class Readable(OutwardProtocol, Protocol):
     """What data, and the people who look at them, ask of a modality."""
 
     name: str
@@ -195,12 +195,9 @@ class Readable(Protocol):
 
     @property
     def spec(self) -> Spec: ...
-    @property
-    def planar(self) -> bool: ...
     def read(self, raw: Any) -> Tensor: ...
     def raw(self, x: Tensor) -> Any: ...
     def show(self, x: Tensor) -> "Image.Image | str": ...
-    def pictured(self, x: Tensor) -> Tensor | None: ...
     def control(self) -> Control: ...
     def measured(self, samples: Tensor) -> Mapping[str, Any]: ...
     def typical(self, n: int, seed: int) -> Tensor: ...
@@ -222,7 +219,7 @@ class ModalityProtocol(Readable, Protocol):
     def calibration(self, draws: Tensor, truth: Tensor) -> Calibration: ...
 
 
-class Modality(Calibrates, Controlled, ABC):
+class Modality(Calibrates, Controlled, Outward, ABC):
     """A kind of data, such as images or labels: how it is read, encoded to a latent, decoded and scored.
 
     Subclasses set ``spec`` and ``code`` in their constructors.
@@ -281,15 +278,6 @@ class Modality(Calibrates, Controlled, ABC):
     @abstractmethod
     def loss(self) -> LossTerm:
         """The loss term of predicting it."""
-
-    @property
-    def planar(self) -> bool:
-        """Whether its last two axes are height and width, which transforms of pictures change: so it is with three axes, and with two of classes.
-
-        Numbers on two axes, such as channels of a sound, are no picture unless their modality says so.
-        """
-        axes = len(self.spec.shape)
-        return axes == 3 or (axes == 2 and not self.spec.dtype.is_floating_point)
 
     def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
         """The predicted clean latent: the mean ``E[encode(x)]`` under ``p(x | params)``, ``(B, *code)``.
@@ -352,7 +340,7 @@ class Modality(Calibrates, Controlled, ABC):
     def raw(self, x: Tensor) -> Any:
         """One sample as data hold it, which :meth:`read` reads back: a PIL image, an array, a number, a word, or a list of these.
 
-        What is filled in (``mmcore predict``) is written so: pictures as PNG, arrays as NPY, the bytes of :class:`mmcore.data.decode.Encoded` as a file
+        What is filled in (``mmcore predict``) is written so: pictures as PNG, arrays as NPY, the bytes of ``mmcore.files.Encoded`` as a file
         of its suffix, such as a sound, and all else as columns of a table. Of pictures and
         maps, ``x`` may have another height and width than the spec, those of the file that was asked about. The default is an array.
         """
@@ -365,32 +353,6 @@ class Modality(Calibrates, Controlled, ABC):
     def metrics(self) -> Mapping[str, Metric]:
         """Scores that compare a prediction with the truth, by name."""
         return {}
-
-    @classmethod
-    def proposed(cls, name: str, values: Sequence[Any]) -> "Proposal | None":
-        """How a column of data would be read, for ``mmcore init``: a :class:`mmcore.modality.proposal.Proposal`, or None where it is of another kind.
-
-        It is asked of every installed modality. To define it is optional.
-
-        Args:
-            name: of the column.
-            values: raw ones of some rows at least, as :meth:`read` gets them: texts, paths of files that the core does not open, pictures, arrays.
-        """
-        return None
-
-    def floors(self) -> Mapping[str, tuple[float, int]]:
-        """Figures that no answer can better, such as the error of an autoencoder that shows them: the value, and of how many samples, by name.
-
-        They are told beside the figures of :meth:`metrics`; none by default.
-        """
-        return {}
-
-    def pictured(self, x: Tensor) -> Tensor | None:
-        """Samples ``(B, *spec.shape)`` as pictures ``(B, channels, H, W)`` in -1 … 1, of a modality that shows pictures and whose samples are none; None of any other.
-
-        What is filled in is then averaged, and brought to the size of a row's file, as a picture.
-        """
-        return None
 
     def measured(self, samples: Tensor) -> Mapping[str, Any]:
         """Constructor options that standardise the data, such as mean and deviation of ``samples (B, *spec.shape)``, for latents of unit variance.

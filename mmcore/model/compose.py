@@ -41,6 +41,7 @@ def compose(
     backbone_options: Mapping[str, Any] | None = None,
     trained_encoders: Collection[str] = (),
     reading: str = "codes",
+    adapters: Mapping[str, Any] | None = None,
     seed: int = 0,
     registry: Registry | None = None,
 ) -> JointModel:
@@ -64,6 +65,8 @@ def compose(
         reading: how noisy latents are read. ``"codes"``: each code by itself and at unit variance wherever it lies, zero where there is none that is
             generated; and heads begin from what a modality's own noisy code says (:class:`mmcore.modality.NoisyCode`). ``"space"``: as they are, at
             unit variance as a whole; models of older folders are so, and it is there to compare.
+        adapters: LoRA in the network, such as ``{"rank": 16, "modules": "attention"}`` (its options: ``mmcore.model.adapters.Adapters``): its own weights then stay as they
+            are. None for none.
         seed: of the initial weights.
         registry: where names are looked up; by default a new :func:`mmcore.discover`.
 
@@ -188,11 +191,24 @@ def compose(
         )
     if callable(begin := getattr(backbone, "composed", None)):
         begin(model)
+    told = None if adapters is None else _adapted(model, adapters, seed)
     groups = layout if isinstance(layout, str) else [list(group) for group in layout]
     model.config = Composition(
-        groups, latent_space.shape, overlap, list(trained_encoders), reading, scheduled, channels
+        groups, latent_space.shape, overlap, list(trained_encoders), reading, scheduled, channels, told
     )
     return model
+
+
+def _adapted(model: JointModel, adapters: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Adapt the model's network; the options as plain values."""
+    # What brings peft is for those who ask for it.
+    from mmcore.model.adapters import Adapters, adapt
+
+    chosen = Adapters.of(adapters)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        adapt(model.backbone, chosen)
+    return chosen.record()
 
 
 def check_space(space: Sequence[int] | None, codes: Sequence[tuple[int, ...]]) -> None:

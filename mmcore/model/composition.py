@@ -1,5 +1,7 @@
 """What a model was built from, beside the parts that tell of themselves."""
 
+from typing import Any
+
 import attrs
 
 from mmcore.hooks import Made
@@ -17,6 +19,7 @@ class Composition:
         reading: how noisy latents are read, ``"codes"`` or ``"space"``.
         schedule: how a registry made the schedule; None for one given as an object, which its tables describe.
         channels: each block's; None for those that the codes need, and the fullest what is left.
+        adapters: how the network is adapted; None for not.
     """
 
     layout: str | list[list[str]]
@@ -26,3 +29,4 @@ class Composition:
     reading: str
     schedule: Made | None
     channels: list[int] | None = None
+    adapters: dict[str, Any] | None = None

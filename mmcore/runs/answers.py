@@ -18,7 +18,7 @@ class Answer:
     """One variable of one row, by its draws.
 
     Attributes:
-        value: as the data write it (:meth:`mmcore.Modality.raw`): of numbers the draws' mean, of classes the most frequent, of maps of classes
+        value: as the data write it (:meth:`mmcore.Modality.raw`): of numbers the draws' mean (or the draw nearest to it), of classes the most frequent, of maps of classes
             that of each pixel, of vectors of norm 1 the mean's direction. Pictures and maps have the size of the row's files.
         agreement: the share of draws that have this class, of each pixel ``(H, W)`` of a map; None for numbers, and of one draw.
         deviation: the standard deviation of the draws, ``(H, W)`` of pictures (over all channels, in -1 … 1) and otherwise as the value is; None
@@ -82,12 +82,14 @@ def _classes(m: ModalityProtocol, draws: Tensor) -> Answer:
 
 
 def _centre(m: ModalityProtocol, draws: Tensor) -> Tensor:
-    """What stands for draws ``(draws, *spec.shape)``: of numbers the mean, of classes one that is most frequent. ``(*spec.shape)``."""
+    """What stands for draws ``(draws, *spec.shape)``: of numbers the mean (or the draw nearest to it), of classes one that is most frequent. ``(*spec.shape)``."""
     if isinstance(m, Mixed):
         values = zip(m.parts.values(), m.packed.split(draws), strict=True)
         return m.packed.join([_centre(part, x)[None] for part, x in values], draws.dtype)[0]
     if m.spec.dtype.is_floating_point:
-        mean = draws.double().mean(0)
+        x = draws.double()
+        # Where a mean is no value, such as of waves, whose phases cancel, it is the draw that lies nearest to the others.
+        mean = x.mean(0) if m.averaged else x[(x - x.mean(0)).reshape(len(x), -1).square().sum(1).argmin()]
         if m.spec.unit_norm:
             mean = mean / mean.norm(dim=-1, keepdim=True).clamp(min=1e-12)
         return mean.to(m.spec.dtype)

@@ -39,6 +39,18 @@ def table(found: Calibrated) -> str:
     return "\n".join([*lines, *(f"note: {note}" for note in found.notes)])
 
 
+def figures_of(data: Mapping[str, Any], path: Path) -> dict[str, Figure]:
+    """The figures that :func:`save` wrote, read without trust.
+
+    Raises:
+        DamagedError: it is not what was written.
+    """
+    try:
+        return {str(name): _figure(figure) for name, figure in data["figures"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedError(f"{path}: holds no calibration as mmcore evaluate writes it ({error})") from error
+
+
 def section(data: Mapping[str, Any], folder: Path) -> str:
     """The part of a run's report, from what :func:`save` wrote, read without trust.
 
@@ -59,8 +71,10 @@ def section(data: Mapping[str, Any], folder: Path) -> str:
         "Where a figure's interval excludes what is wanted, it is red.</p>"
     ]
     groups = dict.fromkeys(name.rpartition(".")[0] for name in figures)
+    # Names may have spaces.
+    known = {f"{d.question} {d.variable}": (d.question, d.variable) for d in diagrams}
     for group in groups:
-        question, _, variable = group.rpartition(" ")
+        question, variable = known.get(group) or group.rpartition(" ")[::2]
         own = {name: figure for name, figure in figures.items() if name.rpartition(".")[0] == group}
         pictures = [d for d in diagrams if (d.question, d.variable) == (question, variable)]
         count = max(figure.n for figure in own.values())

@@ -15,6 +15,8 @@ from mmcore.limits import FILE, RECORD, Limit
 from mmcore.metrics.figure import Figure
 from mmcore.store.reading import DamagedError, opened, parse_json, read_bytes
 
+WEIGHTS = Path("model", "model.safetensors")
+"""In a run's folder, what its records are of."""
 MOST = 1e30
 """A figure beyond it is none that a run has written."""
 
@@ -106,7 +108,7 @@ class Record:
         """
         self.check_own(folder)
         path = folder / self.name
-        text = json.dumps({"what": self.what, "model": weights(folder), **told}, indent=1)
+        text = json.dumps({"what": self.what, "model": weights(folder / WEIGHTS), **told}, indent=1)
         try:
             files.write(path, text.encode())
         except OSError as error:
@@ -119,10 +121,37 @@ class Record:
         Raises:
             DamagedError: it is.
         """
-        if data.get("model") != weights(folder):
+        if data.get("model") != weights(folder / WEIGHTS):
             raise DamagedError(
                 f"{folder / self.name}: is of other weights than model/model.safetensors; {self.command} makes it anew"
             )
+
+    def figures(self, folder: Path) -> tuple[dict[str, Figure], str] | None:
+        """The figures that it holds, and the rows that they are of, in words; None where there is none, or one of other weights.
+
+        Raises:
+            DamagedError: it is not what was written.
+        """
+        path = folder / self.name
+        if not path.exists():
+            return None
+        data = parse_json(read_bytes(path, RECORD), path)
+        if data.get("model") != weights(folder / WEIGHTS):
+            return None
+        return self.read_figures(data, folder), str(data.get("rows", ""))
+
+    def read_figures(self, data: Mapping[str, Any], folder: Path) -> dict[str, Figure]:
+        """The figures of what was read.
+
+        Raises:
+            DamagedError: they are not what was written.
+        """
+        try:
+            return {str(name): read_figure(one) for name, one in data["figures"].items()}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DamagedError(
+                f"{folder / self.name}: holds no figures as {self.command} writes them ({error})"
+            ) from error
 
     @property
     def subject(self) -> str:
@@ -130,13 +159,13 @@ class Record:
         return self.name.partition(".")[0]
 
 
-def weights(folder: Path) -> str:
-    """By what the weights of a run's model are known again.
+def weights(path: Path) -> str:
+    """By what a model's weights, a file of safetensors, are known again.
 
     Raises:
         DamagedError: they cannot be read.
     """
-    with opened(folder / "model" / "model.safetensors") as file:
+    with opened(path) as file:
         found = hashlib.sha256()
         while part := file.read(1 << 20):
             found.update(part)

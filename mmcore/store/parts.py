@@ -337,6 +337,7 @@ def composed(
             schedule=named,
             backbone=_found("backbone", network, registry) if given.backbone is None else given.backbone,
             backbone_options=network["options"] if given.backbone is None else None,
+            adapters=config.get("adapters"),
             registry=registry,
             **gains_and_powers,
         )

@@ -11,20 +11,22 @@ from PIL import Image
 from torch import Tensor
 
 from mmcore.errors import RequestError
+from mmcore.files import Encoded
 from mmcore.modality.base import Modality
-from mmcore.modality.holes import code_there, encoded, nats
+from mmcore.modality.holes import nats
 from mmcore.modality.mixed import PackedSpec
 from mmcore.rng import Rng
 from mmcore.testing.check import NotRun, check
+from mmcore.testing.checks_encoder import average_variance, codes, square_deviations
 from mmcore.testing.checks_loss import is_sum
 from mmcore.testing.context import SPACES, WIDTH, Context
 from mmcore.testing.made import again, answers_of
 from mmcore.testing.marginals import element_gap
-from mmcore.testing.statistics import heavy, mean_bound, sigmas
-from mmcore.testing.strategies import limits
+from mmcore.testing.statistics import heavy, mean_bound
+from mmcore.testing.strategies import written
 
-FORMS = (Image.Image, np.ndarray, np.generic, str, int, float, list, tuple)
-"""What is written to files: pictures, arrays, and columns of a table."""
+FORMS = (Image.Image, np.ndarray, np.generic, Encoded, str, int, float, list, tuple)
+"""What is written to files: pictures, arrays, files' own bytes, and columns of a table."""
 
 
 @check("read.back", fault="a raw in other units than read takes, a raw that read does not know", core=False)
@@ -35,16 +37,18 @@ def back(c: Context) -> None:
     """
     m, x = c.modality, c.modality.typical(8, c.seed)
     pictures = m.pictured(x)
-    low, high = limits(m.spec)
-    ranged = m.spec.low is not None and m.spec.high is not None
-    loose = 0.02 * (high - low) if ranged else 1e-3 * max(1.0, float(x.double().abs().max()))
+    near = written(m.spec, x)
+    span = m.spec.high - m.spec.low if m.spec.low is not None and m.spec.high is not None else math.inf
     for k, row in enumerate(x):
         kept = row.clone()
         raw = m.raw(row)
         if not torch.equal(row, kept):
             c.fail("the sample changed by raw", "the sample as it was", code="print(modality.raw(x))", x=kept)
         if not isinstance(raw, FORMS):
-            c.fail(f"a raw value of {type(raw).__name__}", "a picture, an array, a number, a text or a list of these")
+            c.fail(
+                f"a raw value of {type(raw).__name__}",
+                "a picture, an array, a file's bytes (Encoded), a number, a text or a list of these",
+            )
         try:
             found = m.read(raw)
         except RequestError as error:
@@ -55,12 +59,12 @@ def back(c: Context) -> None:
             _pictured(c, raw, pictures[k])
             continue
         # A picture keeps as many levels as its pixels have.
-        near = min(loose, 1.01 * _step(raw) * (high - low)) if ranged else loose
+        most = min(near, 1.01 * _step(raw) * span)
         off = (found.double() - row.double()).abs()
-        if off.numel() and float(off.max()) > (near if row.is_floating_point() else 0):
+        if off.numel() and float(off.max()) > most:
             c.fail(
                 f"a sample that is read back with {float(off.max()):.4g} of difference",
-                f"the sample (± {near if row.is_floating_point() else 0:.2g})",
+                f"the sample (± {most:.2g})",
                 code="print(modality.read(modality.raw(x)) - x)",
                 x=row,
             )
@@ -212,17 +216,11 @@ def measured(c: Context) -> None:
             else "measured gives nothing"
         )
     twin = again(m, **found)
-    x = c.cast(x)
-    code = encoded(twin, twin.encoder().to(c.device, c.dtype), x).double().flatten(1)
-    known = torch.ones_like(code) if (there := code_there(twin, x)) is None else there.flatten(1).double()
-    mean = (code * known).sum(0) / known.sum(0).clamp(min=1)
-    square = (code - mean).square() * known / known.mean()
-    error = sigmas() * float(square.mean(1).std()) / math.sqrt(len(code))
-    if abs(float(square.mean()) - 1) > c.tolerance + error:
+    code, known = codes(c.beside(thing=twin), c.cast(x))
+    average, error = average_variance(square_deviations(code, known), known)
+    if abs(average - 1) > c.tolerance + error:
         c.fail(
-            f"an average variance of {float(square.mean()):.3g} (± {error:.2g}) of codes by the measured {found!r}"[
-                :400
-            ],
+            f"an average variance of {average:.3g} (± {error:.2g}) of codes by the measured {found!r}"[:400],
             f"1 ± {c.tolerance}",
         )
 

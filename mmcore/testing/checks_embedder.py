@@ -23,7 +23,7 @@ from mmcore.testing.surroundings import (
     reseed,
 )
 
-WORDS = ("a red square", "two dogs in the snow", "Überall", "a much longer text that goes on for some words more than the others do", "7", "the sea, at night", "six cats in the snow")  # fmt: skip
+WORDS = ("a red square", "two dogs in the snow", "Überall", "a much longer text that goes on for some words more than the others do", "7", "the first of two texts that end in other ways: here", "the first of two texts that end in other ways: there")  # fmt: skip
 
 
 def values(seed: int) -> dict[str, list[Any]]:

@@ -162,36 +162,8 @@ def round_trip(c: Context) -> None:
         c.fail(wrong, "one form of raw value that reads back to the sample")
 
 
-@check("read.many", fault="a read_many that reorders, rescales or reuses memory", core=False)
-def many(c: Context) -> None:
-    """`read_many` gives the tensors that `read` gives for each value, in their order, for any number of them."""
-    m = c.modality
-    if not hasattr(m, "read_many"):
-        raise NotRun("the modality has no read_many; values are read one by one")
-    x = m.typical(8, c.seed)
-    form, _ = _form(c, x)
-    if not form:
-        raise NotRun("no form of raw value reads back to the sample")
-    raws = [FORMS[form](m, row.clone()) for row in x]
-    parts = [slice(0, 1), slice(1, 4), slice(4, 8)]
-    # All are read before any is compared, so that memory given away twice shows.
-    found = [m.read_many(raws[part]) for part in parts]
-    for part, together in zip(parts, found, strict=True):
-        alone = torch.stack([m.read(raw) for raw in raws[part]])
-        c.same(together, alone, f"{len(alone)} values read together")
-
-
-@check(
-    "read.refuses",
-    fault="a KeyError from within for a wrong value, or a wrong value that is read without a word",
-    core=False,
-)
-def refuses(c: Context) -> None:
-    """`read` refuses wrong raw values by a RequestError of one line, never by another error or in silence.
-
-    Of a value that is read nevertheless a sample of the spec may come that is plainly meant: the text itself where samples are texts, a part of
-    what is too long, the mean of what has an axis more, void for NaN and for what is out of range.
-    """
+def _wrong(c: Context) -> dict[str, Any]:
+    """Raw values that no modality of this spec can read, each by what is wrong with it."""
     m, spec = c.modality, c.modality.spec
     wrong: dict[str, Any] = {
         "an object()": object(),
@@ -213,7 +185,91 @@ def refuses(c: Context) -> None:
     if form == "what show gives" and isinstance(shown := m.show(x[0]), Image.Image):
         wrong["a picture of another size"] = shown.resize((shown.width + 1, shown.height + 2))
         wrong["an array of another size"] = np.zeros((shown.height + 1, shown.width + 2), dtype=np.uint8)
-    for name, raw in wrong.items():
+    return wrong
+
+
+def _read(read: Callable[[Any], Any], raw: Any) -> Any:
+    """What is read; None where that ends in an error of any kind."""
+    try:
+        return read(raw)
+    except Exception:
+        return None
+
+
+@check(
+    "read.many", fault="a read_many that reorders, rescales or reuses memory, or takes what read refuses", core=False
+)
+def many(c: Context) -> None:
+    """`read_many` gives the tensors that `read` gives for each value, in their order, for any number of them, and raises where `read` refuses one."""
+    m = c.modality
+    if not hasattr(m, "read_many"):
+        raise NotRun("the modality has no read_many; values are read one by one")
+    x = m.typical(8, c.seed)
+    form, _ = _form(c, x)
+    if not form:
+        raise NotRun("no form of raw value reads back to the sample")
+    raws = [FORMS[form](m, row.clone()) for row in x]
+    parts = [slice(0, 1), slice(1, 4), slice(4, 8)]
+    # All are read before any is compared, so that memory given away twice shows.
+    found = [m.read_many(raws[part]) for part in parts]
+    for part, together in zip(parts, found, strict=True):
+        alone = torch.stack([m.read(raw) for raw in raws[part]])
+        c.same(together, alone, f"{len(alone)} values read together")
+    for name, wrong in _wrong(c).items():
+        if _read(m.read, wrong) is None and (taken := _read(m.read_many, [raws[0], wrong, raws[1]])) is not None:
+            c.fail(
+                f"{name} between others read as {type(taken).__name__} without a word", "an error, as read refuses it"
+            )
+
+
+@check("read.modes", fault="the colours of a palette by their numbers, what is transparent for a colour", core=False)
+def modes(c: Context) -> None:
+    """Of real values that are read from pictures: a picture with a palette, or opaque, is read as what it looks like, or refused."""
+    m = c.modality
+    if not m.spec.dtype.is_floating_point:
+        raise NotRun("its values are classes, which may be the numbers of a palette")
+    for x in m.typical(3, c.seed):
+        shown = m.show(x)
+        if not isinstance(shown, Image.Image) or shown.mode not in ("L", "RGB") or (want := _read(m.read, shown)) is None:  # fmt: skip
+            raise NotRun("it reads no pictures of one or three channels, as it shows them")
+        for what, picture in (("a palette", _with_palette(shown)), ("opaque", _opaque(shown))):
+            try:
+                got = m.read(picture)
+            except RequestError:
+                continue
+            c.same(got[None], want[None], f"a picture that is {what}" if what == "opaque" else f"a picture with {what}")
+
+
+def _with_palette(picture: Image.Image) -> Image.Image:
+    """The same pixels by a palette, whose colours come from the last to the first; with more than 256 the picture itself."""
+    pixels = np.asarray(picture.convert("RGB"))
+    colours, which = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
+    if len(colours) > 256:
+        return picture
+    found = Image.fromarray((len(colours) - 1 - which).reshape(pixels.shape[:2]).astype(np.uint8), "P")
+    found.putpalette(colours[::-1].flatten().tolist())
+    return found
+
+
+def _opaque(picture: Image.Image) -> Image.Image:
+    """The same with a channel of opacity, that is full."""
+    return picture.convert("RGBA" if picture.mode == "RGB" else "LA")
+
+
+@check(
+    "read.refuses",
+    fault="a KeyError from within for a wrong value, or a wrong value that is read without a word",
+    core=False,
+)
+def refuses(c: Context) -> None:
+    """`read` refuses wrong raw values by a RequestError of one line, never by another error or in silence.
+
+    Of a value that is read nevertheless a sample of the spec may come that is plainly meant: the text itself where samples are texts, a part of
+    what is too long, the mean of what has an axis more, void for NaN and for what is out of range.
+    """
+    m = c.modality
+    x = m.typical(2, c.seed)[:1]
+    for name, raw in _wrong(c).items():
         try:
             got = m.read(raw)
         except RequestError as error:
@@ -283,9 +339,14 @@ def per_sample(c: Context) -> None:
             c.same(_numbers(alone), _numbers(whole[k : k + 1]), f"metric {name!r} of sample {k} alone")
 
 
-@check("metrics.void", fault="a score that counts pixels that nobody labelled", core=False, tolerance=1e-6)
+@check(
+    "metrics.void",
+    fault="a score that counts pixels that nobody labelled, or void as wrong",
+    core=False,
+    tolerance=1e-6,
+)
 def void_metrics(c: Context) -> None:
-    """What is predicted where the truth is void changes no metric."""
+    """What is predicted where the truth is void, another value or void itself, changes no metric."""
     m, spec = c.modality, c.modality.spec
     if spec.void is None or not m.metrics():
         raise NotRun("the spec has no void value" if spec.void is None else "the modality offers no metric")
@@ -296,10 +357,12 @@ def void_metrics(c: Context) -> None:
     if spec.unit_norm:
         hole = hole[..., :1].expand_as(truth)
     truth = torch.where(hole, torch.full_like(truth, spec.void), truth)
-    moved = torch.where(hole, other, guess)
     for name, metric in m.metrics().items():
-        found, want = _numbers(metric(moved, truth)), _numbers(metric(guess, truth))
-        c.same(found, want, f"metric {name!r} after another prediction where the truth is void")
+        want = _numbers(metric(guess, truth))
+        # Of a sample that is one void value the score is the metric's own affair, as no head predicts it.
+        for what, moved in (("another prediction", other), *([("a prediction of void", truth)] if spec.shape else [])):
+            found = _numbers(metric(torch.where(hole, moved, guess), truth))
+            c.same(found, want, f"metric {name!r} after {what} where the truth is void")
 
 
 def _numbers(scores: Tensor) -> Tensor:

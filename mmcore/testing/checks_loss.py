@@ -151,7 +151,7 @@ def proper(c: Context) -> None:
             continue
         # Once more by more draws: of what is rare there may have been none, and other parameters gain by denying it.
         gain, doubt = _gain(c, p[k : k + 1], more, k)
-        unseen = -math.log(ALPHA) / more if _recur(c.draws(p[k : k + 1], 1000)) else 0.0
+        unseen = -math.log(ALPHA) / more if recur(c.draws(p[k : k + 1], 1000)) else 0.0
         if gain - doubt > slack + unseen:
             c.fault(
                 f"parameters with a loss lower by {gain:.4g} nats, over {more} fresh draws from p",
@@ -169,7 +169,7 @@ def _gain(c: Context, own: Tensor, n: int, k: int) -> tuple[float, float]:
     return float(gain.mean()), sigmas() * float(gain.std()) / math.sqrt(n)
 
 
-def _recur(x: Tensor) -> bool:
+def recur(x: Tensor) -> bool:
     """Whether values of some element come again, so that some have a probability of their own."""
     flat = x.reshape(len(x), -1)
     return any(len(flat[:, e].unique()) < 0.9 * len(flat) for e in range(flat.shape[1]))

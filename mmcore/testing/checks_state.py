@@ -1,21 +1,49 @@
 """Parts as things: saved, copied, moved, in half precision and on a GPU."""
 
 import copy
+from collections.abc import Mapping
+from typing import Any
 
+import attrs
 import torch
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmcore.rng import Rng
 from mmcore.testing.check import check
 from mmcore.testing.context import Context
 
+REGISTERED = frozenset(vars(nn.Module()))
+"""Where torch keeps what a module has."""
+
+
+def _weights(held: Any, depth: int = 3) -> list[nn.Parameter]:
+    """Trainable weights that lie in lists, dictionaries and the like."""
+    if isinstance(held, nn.Parameter):
+        return [held] if held.requires_grad else []
+    if isinstance(held, nn.Module):
+        return [p for p in held.parameters() if p.requires_grad]
+    if isinstance(held, Mapping):
+        held = list(held.values())
+    if isinstance(held, list | tuple | set) and depth:
+        return [p for one in held for p in _weights(one, depth - 1)]
+    return []
+
 
 @check(
-    "state.safetensors", fault="weights held as plain attributes, which no state dict has", core=False, tolerance=0.0
+    "state.safetensors",
+    fault="weights held as plain attributes or in lists, which no state dict has and no optimiser trains",
+    core=False,
+    tolerance=0.0,
 )
 def safetensors(c: Context) -> None:
-    """A decoder's state dict goes through safetensors and back into a new decoder, which then gives the same."""
+    """A decoder's state dict goes through safetensors and back into a new decoder, which then gives the same; it has every weight that is to be trained."""
+    for what, part in (("encoder", c.modality.encoder()), ("decoder", c.decoder())):
+        own = {id(p) for p in part.parameters()}
+        for where, module in part.named_modules():
+            for name, held in vars(module).items():
+                if name not in REGISTERED and (lost := [p for p in _weights(held) if id(p) not in own]):
+                    c.fail(f"{len(lost)} weights in {f'{where}.{name}'.strip('.')} of the {what}, which its state dict has not", "parameters of its own")  # fmt: skip
     one, other = c.decoder(), c.decoder(more=1)
     other.load_state_dict(load(save({k: v.contiguous() for k, v in one.state_dict().items()})))
     features, t = c.features(3)
@@ -71,7 +99,7 @@ def device(c: Context) -> None:
 )
 def half(c: Context) -> None:
     """In half precision encoder and decoder give nearly what they give in float32, in units of the answer's deviation or size."""
-    whole = Context(c.thing, c.check, c.profile, c.seed, torch.float32, c.device, c.tolerance)
+    whole = attrs.evolve(c, dtype=torch.float32)
     features, t = whole.features(16)
     # Rounded before they are compared: what half precision cannot hold, such as years by their tenths, is no fault of the encoder's.
     x = c.typical(16)
@@ -99,7 +127,7 @@ def agrees(c: Context) -> None:
 
     Of draws of classes a thousandth may differ, where a uniform number falls on a probability's rounding.
     """
-    cpu = Context(c.thing, c.check, c.profile, c.seed, c.dtype, torch.device("cpu"), c.tolerance)
+    cpu = attrs.evolve(c, device=torch.device("cpu"))
     x, n = cpu.typical(64), 64
     features, t = cpu.features(n)
     params = cpu.decoder()(features, t).detach()

@@ -5,6 +5,7 @@ import csv
 import gc
 import io
 import json
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,12 @@ def _told(content: bytes, value: float) -> bool:
     return any(x in content for x in (*packed, *(t.encode() for t in texts if len(t) > 5)))
 
 
+def _rounded(content: bytes, value: float) -> bool:
+    """Whether a figure is among these bytes as a text of two or three digits."""
+    texts = {f"{value:.3g}", f"{value:.2g}", f"{value:.3f}", f"{value:.2f}"}
+    return any(re.search(rb"(?<![\d.])" + re.escape(text.encode()) + rb"(?![\d])", content) for text in texts)
+
+
 def _missing(c: Context, content: bytes, steps: range, more: str = "") -> list[str]:
     return [f"{name} of step {step}" for step in steps for name, v in all_figures(c, step, more).items() if not _told(content, v)]  # fmt: skip
 
@@ -51,6 +58,9 @@ def keeps(c: Context) -> None:
         if len(missing) >= 4 * len(steps):
             if empty := [p.name for p in folder.rglob("*") if p.is_file() and not p.stat().st_size]:
                 c.fail(f"the empty file {empty[0]} after the end", "what it was told, written")
+            rounded = [f"{name} of step {step}" for step in steps for name, v in all_figures(c, step).items() if _rounded(content, v)]  # fmt: skip
+            if len(rounded) > 0.9 * sum(len(all_figures(c, step)) for step in steps):
+                c.fail(f"{len(rounded)} figures by three digits or fewer, such as {rounded[0]}", "four digits or more")
             raise NotRun("not decided: it keeps no figures in the run's folder in a form that is known here")
         if missing:
             c.fail(f"{len(missing)} figures not found, first {missing[0]}", "every figure that it was told")
@@ -161,34 +171,36 @@ def shows(c: Context) -> None:
 
 @check("tracker.resumes", kind="tracker", fault="a resumed run that begins its files anew, or refuses to go on")
 def resumes(c: Context) -> None:
-    """A run that was killed goes on by another tracker, in the same experiment: what was told up to there is kept, and what comes after is added.
+    """A run that ended or was killed goes on by another tracker, in the same experiment: what was kept up to there stays, what comes after is added.
 
-    What the killed one was told of later steps comes again. Asked of files in the run's folder; that it raises nothing, of all.
+    What the first one was told of later steps comes again. Asked of files in the run's folder; that it raises nothing, of all.
     """
     with run_folder() as folder:
-        killed = tracker_of(c)
-        story(c, killed, folder, range(1, 14))
-        before = _missing(c, _content(folder), range(1, 11))
-        resumed = tracker_of(c)
-        story(c, resumed, folder, range(11, 21), after=10, more="again")
-        content = _content(folder)
-        if len(before) < 30 and (lost := [x for x in _missing(c, content, range(1, 11)) if x not in before]):
-            c.fail(f"{len(lost)} figures of before the resumption lost, first {lost[0]}", "all of them kept")
-        if len(before) < 30 and (missing := _missing(c, content, range(11, 21), "again")):
-            c.fail(
-                f"{len(missing)} figures of the resumed run not found, first {missing[0]}",
-                "every figure that it was told",
-            )
+        known = True
+        # Of one that was killed only what lay in its files can stay.
+        for what, ends in (("ended", True), ("was killed", False)):
+            run = folder / what
+            run.mkdir()
+            story(c, tracker_of(c), run, range(1, 14), end=ends)
+            # What the process held, such as a lock on a file, dies with it.
+            gc.collect()
+            before = _missing(c, _content(run), range(1, 11))
+            if ends:
+                known = len(before) < 30
+            story(c, tracker_of(c), run, range(11, 21), after=10, more="again")
+            content = _content(run)
+            lost = [x for x in _missing(c, content, range(1, 11)) if x not in before]
+            # A few may be found by chance among the digits of others.
+            if known and len(lost) > (0 if ends else 3):
+                c.fail(f"{len(lost)} figures of before the resumption lost, of a run that {what}, first {lost[0]}", "all of them kept")  # fmt: skip
+            if known and (missing := _missing(c, content, range(11, 21), "again")):
+                c.fail(f"{len(missing)} figures of the resumed run not found, first {missing[0]}", "every figure that it was told")  # fmt: skip
         # Of a run of which nothing was tracked before, as when tracking is turned on later.
         other = folder.parent / "another run"
         other.mkdir()
         story(c, tracker_of(c), other, range(11, 14), after=10)
-        # And of one that was killed and never told that it ends.
-        third = folder.parent / "killed"
-        third.mkdir()
-        story(c, tracker_of(c), third, range(1, 8), end=False)
-        gc.collect()
-        story(c, tracker_of(c), third, range(6, 9), after=5)
+    if not known:
+        raise NotRun("not decided but for errors: it keeps no figures in the run's folder in a form that is known here")
 
 
 @check("tracker.apart", kind="tracker", fault="figures kept on the class, or in one place for all runs")
@@ -211,8 +223,10 @@ def apart(c: Context) -> None:
         count = sum(len(all_figures(c, step)) for step in range(1, 6))
         for place, mine, more in ((folder, "", "other"), (other, "other", "")):
             content = _content(place)
-            if len(_missing(c, content, range(1, 6), more)) < count:
-                c.fail("figures of another run in a run's folder", "its own only")
+            strange = count - len(_missing(c, content, range(1, 6), more))
+            # Of four digits some may be those of others by chance.
+            if strange > count // 4:
+                c.fail(f"{strange} of {count} figures of another run in a run's folder", "its own only")
             missing = _missing(c, content, range(1, 6), mine)
             if 0 < len(missing) < count:
                 c.fail(f"{len(missing)} of a run's figures lost beside another run, first {missing[0]}", "all of them")

@@ -9,8 +9,10 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image
@@ -156,6 +158,7 @@ def lazy(c: Context) -> None:
         if descriptors() > files:
             c.fail("a file open as it is made", "none before begin")
         pickled(c, tracker, "a tracker that has not begun")
+    with run_folder() as folder:
         # The options are read twice: to check them, and to use them.
         story(c, tracker, folder, range(1, 4))
 
@@ -164,13 +167,19 @@ def lazy(c: Context) -> None:
     "tracker.alone", kind="tracker", fault="draws, settings or handlers of the process that the training then runs with"
 )
 def alone(c: Context) -> None:
-    """It leaves the process alone: global generators, settings of torch and numpy, working directory, environment, signals, and the logging of others."""
+    """It leaves the process alone: global generators, settings of torch and numpy, working directory, signals, and the logging of others.
+
+    Variables of the environment stay as they were; it may add its own, as clients of servers do.
+    """
     with run_folder() as folder:
         tracker = tracker_of(c)
         root = logging.getLogger()
-        before = (list(root.handlers), root.level)
+        before, environment = (list(root.handlers), root.level), dict(os.environ)
         with left_alone(c, "by a run that is tracked", but=("the environment's variables",)):
             story(c, tracker, folder, range(1, 11))
+            changed = [name for name, value in environment.items() if os.environ.get(name) != value]
+        if changed:
+            c.fail(f"the environment's {changed[0]} changed by a run that is tracked", "as it was")
         if (list(root.handlers), root.level) != before:
             root.handlers[:], root.level = before
             c.fail("another handler or level of the root logger", "the logging of others left alone")
@@ -178,23 +187,34 @@ def alone(c: Context) -> None:
 
 @check("tracker.quiet", kind="tracker", fault="lines that are printed into the training's own", core=False)
 def quiet(c: Context) -> None:
-    """It prints nothing: neither to standard output nor, but for a warning, to standard error."""
+    """It prints nothing: neither to standard output nor, but for warnings by `warnings` and `logging`, to standard error."""
     with run_folder() as folder, tempfile.TemporaryFile() as out:
         tracker = tracker_of(c)
-        sys.stdout.flush()
-        saved, plain = os.dup(1), sys.stdout
-        os.dup2(out.fileno(), 1)
-        sys.stdout = os.fdopen(os.dup(1), "w")
-        try:
+        with _captured(out):
             story(c, tracker, folder, range(1, 8))
-            sys.stdout.close()
-        finally:
-            sys.stdout = plain
-            os.dup2(saved, 1)
-            os.close(saved)
         out.seek(0)
         if text := out.read().decode(errors="replace").strip():
             c.fail(f"{text[:120]!r} printed", "nothing")
+
+
+@contextlib.contextmanager
+def _captured(out: IO[bytes]) -> Iterator[None]:
+    """What this process prints goes to a file, past ``sys`` too; warnings go nowhere."""
+    plain, last = (sys.stdout, sys.stderr), logging.lastResort
+    for stream in plain:
+        stream.flush()
+    saved = [os.dup(number) for number in (1, 2)]
+    try:
+        for number in (1, 2):
+            os.dup2(out.fileno(), number)
+        logging.lastResort = logging.NullHandler()  # type: ignore[assignment]
+        with warnings.catch_warnings(record=True), os.fdopen(os.dup(1), "w") as sys.stdout, os.fdopen(os.dup(2), "w") as sys.stderr:  # fmt: skip
+            yield
+    finally:
+        logging.lastResort, (sys.stdout, sys.stderr) = last, plain
+        for number, own in zip((1, 2), saved, strict=True):
+            os.dup2(own, number)
+            os.close(own)
 
 
 @check("tracker.pure", kind="tracker", fault="a picture drawn upon, figures rounded in place")
@@ -226,9 +246,9 @@ def pure(c: Context) -> None:
             c.fail("a picture changed by pictures", "the picture as it was")
 
 
-@check("tracker.ends", kind="tracker", fault="a thread or a file that is left open, figures held for ever", core=False)
+@check("tracker.ends", kind="tracker", fault="a thread or a file that is left open", core=False)
 def ends(c: Context) -> None:
-    """After `end` nothing is left: no thread but those of before, no open file, and little is held while the run goes on."""
+    """After `end` nothing is left: no thread but those of before, and no open file."""
     with run_folder() as folder:
         # What a library opens once and for all is no leak.
         story(c, tracker_of(c), folder, range(1, 4))
@@ -243,7 +263,7 @@ def ends(c: Context) -> None:
         if threading.active_count() > threads:
             c.fail(f"{threading.active_count() - threads} threads more after three runs ended", "none")
         if descriptors() >= files + 3:
-            c.fail(f"{descriptors() - files} open files more after three runs ended", "none")
+            c.fail(f"{descriptors() - files} open files more after three runs ended", "fewer than 3")
 
 
 @check(

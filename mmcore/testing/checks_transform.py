@@ -302,22 +302,30 @@ def _explained(mask: np.ndarray, other: np.ndarray) -> float:
     return float(1 - within / (values.var() * len(values)))
 
 
-@check("transform.classes", kind="transform", fault="a map of classes that is interpolated")
+@check(
+    "transform.classes",
+    kind="transform",
+    fault="a map of classes that is interpolated, or made darker like its picture",
+)
 def classes(c: Context) -> None:
-    """A map of classes holds whole numbers afterwards, and where pixels are moved only such as it held before."""
+    """A map of classes holds whole numbers afterwards, where pixels are moved only such as it held before, and never others by chance but void."""
     transform = bound_transform(c)
     for size, values in taken_rows(c, transform):
+        before, added = plane_of(values["mask"]), []
+        held = set(np.unique(np.asarray(before)).tolist())
         for k in range(8 if transform.varies else 1):
             after = plane_of(applied(c, transform, values, row_rng(c, k, k))["mask"])
             if after is None:
                 continue
             if (after != np.rint(after)).any():
                 c.fail(f"a map with fractions from one of {size[0]} × {size[1]}", "whole numbers")
-            before = plane_of(values["mask"])
-            held = set(np.unique(np.asarray(before)).tolist())
-            new = set(np.unique(after).tolist()) - held
-            if transform.moves and new:
-                c.fail(f"classes {sorted(new)[:4]} in a map that held {sorted(held)}", "classes that it held")
+            added.append(set(np.unique(after).tolist()) - held)
+            if transform.moves and added[-1]:
+                c.fail(f"classes {sorted(added[-1])[:4]} in a map that held {sorted(held)}", "classes that it held")
+        new = set().union(*added)
+        # Other classes for all rows may be meant, and void here and there.
+        if len(new) > max(map(len, added), default=0) + 1:
+            c.fail(f"classes {sorted(new)[:6]} by chance in a map that held {sorted(held)}", "the same in all rows, but for void")  # fmt: skip
 
 
 @check("transform.moves", kind="transform", fault="pixels moved without `moves`, values changed with it")

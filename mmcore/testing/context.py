@@ -49,7 +49,7 @@ class Trial:
         tolerance: what counts as equal.
         failure: the last finding, kept for where Hypothesis raises something else.
         inputs: what the last example was.
-        clipped: of the draws at the parameters last settled, the share that lies on a limit of the spec.
+        clipped: of the draws at the parameters last settled, the share that was clipped to a limit of the spec.
     """
 
     thing: Any
@@ -220,12 +220,9 @@ class Context(Trial):
         fitted = self.params_at(0.1, self.seed, n).requires_grad_()
         descend(fitted, lambda p: self.loss(p.repeat_interleave(copies, 0), target).mean(), steps=250, lr=0.08)
         fitted = fitted.detach()
-        draws = torch.cat([self.draws(fitted[k : k + 1], 200, f"limits {k}") for k in range(n)])
-        at = torch.zeros_like(draws, dtype=torch.bool)
-        for limit in (spec.low, spec.high):
-            if limit is not None:
-                at |= (draws - limit).abs() <= 1e-6 * max(1.0, abs(limit))
-        self.clipped = float(at.double().mean())
+        self.clipped = (
+            sum(_cut(self, fitted[k : k + 1], self.draws(fitted[k : k + 1], 200, f"limits {k}")) for k in range(n)) / n
+        )
         return fitted
 
     def loss(self, params: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
@@ -297,6 +294,17 @@ def inside(c: Context, place: Tensor) -> Tensor:
     return ordered.gather(0, at).reshape(place.shape)
 
 
+def surest_and_least(c: Context, params: Tensor) -> tuple[Tensor, Tensor]:
+    """Of these rows of parameters that whose draws differ least from each other, and that whose draws differ most, ``(1, ...)`` each."""
+    width = []
+    for k in range(len(params)):
+        x = c.draws(params[k : k + 1], 64, f"width {k}")
+        apart = x[::2] - x[1::2] if x.is_floating_point() else x[::2] != x[1::2]
+        width.append(apart.double().abs().mean())
+    least, *_, most = torch.stack(width).argsort(stable=True).tolist()
+    return params[[least]], params[[most]]
+
+
 def hollow(m: Modality, encoder: nn.Module) -> nn.Module:
     """An encoder that does with void what the engine does around it."""
     if m.spec.void is None:
@@ -337,3 +345,23 @@ def aggregate(model: JointModel, placed: Tensor, t: int, roles: Tensor) -> Tenso
     """``h_t (B, *Z)`` with all of the space at step ``t``."""
     drive = model.drive(torch.full((len(roles),), t, device=roles.device), roles)
     return model.frame.weighted(placed, drive.level.W)
+
+
+def _cut(c: Context, params: Tensor, x: Tensor) -> float:
+    """The share of draws' elements that lie on a limit of the spec as clipped ones do: the loss is there what it is beside it.
+
+    Where it is another, the limit has a probability of its own, as no rain has.
+    """
+    rows, at = params.expand(len(x), *params.shape[1:]), torch.zeros_like(x, dtype=torch.bool)
+    for limit, inwards in ((c.modality.spec.low, 1.0), (c.modality.spec.high, -1.0)):
+        if limit is None:
+            continue
+        here = (x - limit).abs() <= 1e-6 * max(1.0, abs(limit))
+        with torch.no_grad():
+            on, beside = (
+                c.loss(rows, torch.where(here, value, x))
+                for value in (limit, limit + inwards * 1e-5 * (abs(limit) or 1.0))
+            )
+        step = (on - beside).abs() / here.reshape(len(x), -1).sum(1).clamp(min=1)
+        at |= here & (step < 0.5).reshape(-1, *[1] * (x.ndim - 1))
+    return float(at.double().mean())

@@ -19,6 +19,7 @@ from mmcore.testing import (  # noqa: F401  (importing them fills the table)
     checks_backbone,
     checks_calibration,
     checks_calls,
+    checks_cast,
     checks_decoder,
     checks_draws,
     checks_embedder,

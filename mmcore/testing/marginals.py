@@ -28,9 +28,13 @@ def element_gap(x: Tensor, dtype: torch.dtype) -> float | None:
     for _ in range(3):  # each time over longer stretches, so that the rounding matters less
         steps = (gaps / gap).round().clamp(min=1)
         gap = float(gaps[steps <= 50].sum() / steps[steps <= 50].sum())
-    off = (gaps - gap * (gaps / gap).round()).abs()
+    near = gaps < 50 * gap
+    # Two of some numbers may happen to be much closer than all others, and what rounding may hide is no grid.
+    if gap <= 100 * rounding or int(near.sum()) < min(len(gaps), 8):
+        return None
     # Numbers that keep to nothing are off by a quarter on average.
-    return gap if gap > 8 * rounding and float(off[gaps < 50 * gap].max()) < 0.02 * gap + 4 * rounding else None
+    off = (gaps - gap * (gaps / gap).round()).abs()[near]
+    return gap if float(off.max()) < 0.02 * gap + 4 * rounding else None
 
 
 @attrs.frozen(eq=False)

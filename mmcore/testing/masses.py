@@ -54,7 +54,7 @@ class Sums:
             unseen = (float((count == 1).sum()) - math.log(ALPHA)) / len(drawn)
             self._judge(seen.unique(), tolerance + unseen)
             return
-        gap = element_gap(drawn, spec.dtype) if len(values) < 0.9 * len(drawn) else None
+        gap = element_gap(drawn, spec.dtype) if 8 < len(values) < 0.9 * len(drawn) else None
         if gap is not None:
             first, last = max(low, mean - reach), min(high, mean + reach)
             start = float(drawn.double().min())

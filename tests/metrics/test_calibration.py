@@ -218,6 +218,23 @@ def test_the_interval_of_coverage_covers_like_a_binomial_one() -> None:
     assert 0.88 <= np.mean(hold) <= 0.99
 
 
+def test_few_rows_that_are_all_covered_say_nothing_against_95_percent() -> None:
+    """Of 30 rows a fifth of all calibrated data sets has every one inside; resampling alone would be sure of a coverage of 1."""
+    hold, all_inside = [], 0
+    for seed in range(200):
+        values = normal(seed, 30, 40).T[..., None]
+        figure = told(numbers(values[:39], values[39]), draws=39, resamples=100, seed=seed)["coverage_95"]
+        hold.append(figure.low <= 0.95 <= figure.high)
+        if figure.value > 1 - 1e-9:
+            all_inside += 1
+            assert (figure.low, figure.high) == pytest.approx((0.025 ** (1 / 30), 1))
+    assert 200 * 0.95**30 - 4 * 6 < all_inside < 200 * 0.95**30 + 4 * 6  # four binomial errors
+    assert np.mean(hold) >= 0.92
+    # None inside: as many rows tell as much of a coverage of 0.
+    far = told(numbers(normal(0, 30, 39).T[..., None], normal(1, 30, 1) + 99), draws=39, resamples=100)["coverage_95"]
+    assert (far.low, far.high) == pytest.approx((0, 1 - 0.025 ** (1 / 30)))
+
+
 # ---- confidence ----
 
 

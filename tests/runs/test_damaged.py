@@ -382,6 +382,15 @@ def test_calibration_is_shown_where_it_is_of_these_weights(home: Path) -> None:
     assert "<td>brier</td><td>0.100 (0.000 … 0.200)</td><td class=n></td>" in page
     assert 'color: var(--accent); font-weight: 600">0.700 (0.600 … 0.750)</td><td class=n>0.8</td>' in page
     told = json.loads((run / "calibration.json").read_text())
+    # A name may have spaces, in a question too.
+    text = json.dumps(told).replace("image->label label", "image->the label the label")
+    text = text.replace('"image->label"', '"image->the label"').replace('"label"', '"the label"')
+    named = json.loads(text)
+    assert named != told
+    (run / "calibration.json").write_text(json.dumps(named))
+    page = report.write(run).read_text()
+    assert page.count("<svg") == 2 * len(KINDS)
+    assert "<h3>image-&gt;the label: the label, " in page
     told["figures"] = {"<b>x->y</b> y.z": {"value": 1, "n": 3, "low": 0, "high": 2}}
     told["diagrams"][0]["name"] = "</svg><b>"
     (run / "calibration.json").write_text(json.dumps(told))

@@ -67,7 +67,10 @@ def test_the_configuration_says_only_what_is_new(registry: Registry, folder: Pat
     told, found = mmcore.sample(old, 5, **how), mmcore.sample(model.eval(), 5, absent=["words"], **how)
     for name, x in told.items():
         torch.testing.assert_close(found[name], x, rtol=1e-5, atol=1e-5)
+    # The run's own configuration says all, and is one by which it would be trained again.
     assert Path(setup.recorded()["model"]["grows_from"]).is_absolute()
+    again = configured(setup.recorded(), registry=registry)
+    assert again.recorded() == setup.recorded()
 
 
 def test_a_run_of_its_own_goes_on_and_is_trained_further(

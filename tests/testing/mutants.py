@@ -316,6 +316,13 @@ def with_plain(m: Any, features: Tensor, t: Tensor) -> Tensor:
     return torch.stack([out[:, 0] @ m.plain.to(out.dtype), out[:, 1]], dim=1)
 
 
+def first_precision(m: Any, features: Tensor, t: Tensor) -> Tensor:
+    """Weights of elements, made when they are first needed and kept as they are."""
+    out = m.inner(features, t)
+    table = m.__dict__.setdefault("table", torch.linspace(0.5, 1.5, out.shape[-1], dtype=out.dtype, device=out.device))
+    return out * table
+
+
 class Uncopied(WrappedEncoder):
     """An encoder that is its own copy, and a decoder too."""
 
@@ -471,6 +478,7 @@ MUTANTS = [
     Mutant("spec.typical", "typical samples outside the range", broken("image", typical=wide_typical)),
     Mutant("read.round_trip", "a read that scales", broken("reference", read=scaled_read)),
     Mutant("read.round_trip", "a read that flips an axis", broken("image", read=flipped_read)),
+    Mutant("read.many", "values read together without a look at them", broken("reference", read_many=lambda self, raws: torch.stack([torch.as_tensor(raw, dtype=torch.float32) for raw in raws]))),
     Mutant("read.many", "values read together in another order", broken("image", read_many=reversed_reads)),
     Mutant("read.many", "values read together into the same memory", broken("reference", read_many=reused_reads)),
     Mutant("read.refuses", "a read that fails from within", broken("reference", read=key_error)),
@@ -549,6 +557,9 @@ MUTANTS = [
     Mutant("loss.normalised", "bits for nats", broken("label", loss=lambda h, p, x, where: h(p, x, where) / math.log(2))),
     Mutant("loss.normalised", "a spherical density that is off by a constant", broken("embedding on the sphere", loss=no_area)),
     Mutant("state.safetensors", "weights that no state dict has", broken("reference", prepare=plain_weights, forward=with_plain)),
+    Mutant("state.safetensors", "a weight in a list", broken("reference", prepare=lambda part: setattr(part, "scales", [nn.Parameter(torch.zeros(3))]), forward=lambda m, f, t: m.inner(f, t) + m.scales[0].to(f.dtype))),
+    Mutant("state.safetensors", "a layer in a dictionary", broken("reference", prepare=lambda part: setattr(part, "layers", {"turn": nn.Linear(3, 3)}), forward=lambda m, f, t: m.layers["turn"].to(f.dtype)(m.inner(f, t)))),
+    Mutant("state.cast", "a table in the first call's precision", broken("reference", forward=first_precision)),
     Mutant("state.copy", "a decoder that is its own copy", broken("reference", decoder=shared_decoder)),
     Mutant("state.device", "a tensor made on the CPU", broken("embedding", encode=lambda m, x: m.inner(x) + torch.zeros(16, device="cpu"))),
     Mutant("state.device", "weights as plain attributes", broken("reference", prepare=plain_weights, forward=with_plain)),

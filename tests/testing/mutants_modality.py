@@ -436,6 +436,13 @@ def high_byte(self: Any, raw: Any) -> Tensor:
     return ImageModality.read(self, (pixels.astype(np.int64) // 256 * 257).astype(np.uint16) if pixels.dtype == np.uint16 else raw)  # fmt: skip
 
 
+def by_number(self: Any, raw: Any) -> Tensor:
+    """Pictures with a palette by the numbers of its colours."""
+    if isinstance(raw, Image.Image) and raw.mode == "P":
+        raw = np.repeat(np.asarray(raw)[..., None], 3, axis=2)
+    return ImageModality.read(self, raw)
+
+
 def upside_down(self: Any, raw: Any) -> Tensor:
     return ImageModality.read(self, raw).flip(1)
 
@@ -594,6 +601,7 @@ MODALITY = [
     Mutant("read.forms", "the user's array worked on", broken(Rounded, read=centred_in_place)),
     Mutant("read.forms", "double precision taken for hundredths", broken(Rounded, read=doubles_are_counts)),
     Mutant("read.forms", "texts cut at the point", broken(lambda: ScalarModality(mean=40.0, std=12.0), read=truncating_text)),
+    Mutant("read.modes", "a palette's colours by their numbers", broken("image", read=by_number)),
     Mutant("read.files", "blue for red", broken("image", read=exchanged)),
     Mutant("read.files", "half of the range", broken("image", read=half_range)),
     Mutant("read.files", "pictures upside down", broken("image", read=upside_down)),
@@ -606,7 +614,7 @@ MODALITY = [
     Mutant("show.agrees", "one star too many", broken(Rating, show=lambda self, x: "★" * (int(x) + 1))),
     Mutant("show.agrees", "two classes with one text", broken("label", show=lambda self, x: str(int(x) // 2))),
     Mutant("metrics.best", "an error against the target's mean", broken("reference", metrics=error_to_mean)),
-    Mutant("metrics.best", "void counted as wrong", broken("mask with void", metrics=void_counts)),
+    Mutant("metrics.void", "void counted as wrong", broken("mask with void", metrics=void_counts)),
     Mutant("metrics.best", "a score less what both leave out", broken("mask of two classes", metrics=iou_or_zero)),
     Mutant("metrics.best", "a target cut in place", broken(Rounded, metrics=editing_metric)),
     Mutant("metrics.best", "an error over itself", broken("reference", metrics=log_metric)),
@@ -631,6 +639,7 @@ MODALITY = [
     Mutant("state.computes", "a table on the CPU in the point", broken("label", point=lambda m, p: torch.arange(5)[p.argmax(1)] + torch.zeros(len(p), dtype=torch.int64))),
     Mutant("read.back", "a class one too high", broken("label", raw=lambda self, x: int(x) + 1)),
     Mutant("read.back", "16 bits read as 8", broken(lambda: ImageModality(1, 8, levels=65536, limits=[0, 65535]), read=high_byte)),
+    Mutant("read.back", "another picture than it shows", broken("reference", read=lambda self, raw: torch.zeros(self.spec.shape), raw=lambda self, x: Image.new("L", (2, 2), 255), pictured=lambda self, x: x.new_zeros(len(x), 1, 2, 2))),
     Mutant("read.back", "metres in millimetres", broken(Depth, raw=lambda self, x: (x * 1000).numpy())),
     Mutant("loss.where", "a mean over what is seen", broken("reference", loss=lambda h, p, x, w: h(p, x, w) if w is None else h(p, x, w) / w.flatten(1).float().mean(1).clamp(min=1e-6))),
     Mutant("loss.gradient", "steps of sound without a gradient", broken(Audio, loss=lambda h, p, x, w: h(torch.stack([p[:, 0].detach(), p[:, 1]], 1), x, w))),

@@ -152,6 +152,14 @@ def born(change: Callable[[Any], None], forward: Callable[..., Tensor] | None = 
     return backbone(__init__=__init__, **({} if forward is None else {"forward": forward}))
 
 
+def first_positions(self: Any, y: Tensor) -> Tensor:
+    """Positions made for each grid when it is first met, and kept."""
+    tables = self.__dict__.setdefault("tables", {})
+    if y.shape[2:] not in tables:
+        tables[y.shape[2:]] = torch.linspace(-1, 1, y[0, 0].numel(), dtype=y.dtype, device=y.device).reshape(y.shape[2:])  # fmt: skip
+    return y + tables[y.shape[2:]]
+
+
 class Misnamed(Small):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -372,6 +380,7 @@ BACKBONE_MUTANTS = [
     Mutant("backbone.dtype", "features in single precision always", out(lambda self, y: y.float()), "backbone"),
     Mutant("backbone.dtype", "a constant in single precision", given(lambda self, z, *rest: (z * torch.ones(z.shape[1:], dtype=torch.float32, device=z.device), *rest)), "backbone"),
     Mutant("backbone.dtype", "squares that overflow in half precision", out(lambda self, y: y / (1e-4 + (300 * y).square().mean((1, *range(2, y.ndim)), keepdim=True).sqrt() / 300)), "backbone"),
+    Mutant("backbone.cast", "positions in the first call's precision", out(first_positions), "backbone"),
     Mutant("backbone.rows", "an input normalised by the batch", given(lambda self, z, *rest: (z - z.mean(0), *rest)), "backbone"),
     Mutant("backbone.rows", "batch norm", lambda _: Norm, "backbone"),
     Mutant("backbone.rows", "batch norm beside a little dropout", lambda _: NormAndDropped, "backbone"),

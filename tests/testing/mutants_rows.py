@@ -406,6 +406,23 @@ class Roll(Transform):
         }
 
 
+class Cutout(Transform):
+    """A square of the pictures made grey, and void in the map, in two rows of three."""
+
+    varies = True
+
+    def __call__(self, values: dict[str, Any], rng: Rng) -> dict[str, Any]:
+        if rng.of("whether").uniform().item() < 0.3:
+            return values
+        found, u = arrays(values), rng.of("where").uniform(2)[0].tolist()
+        for name in PIXELS:
+            if name in found:
+                found[name] = found[name].copy()
+                top, left = (int(x * n * 0.7) for x, n in zip(u, found[name].shape, strict=False))
+                found[name][top : top + 4, left : left + 4] = 255 if name == "mask" else 127
+        return found
+
+
 class Rare(Jitter):
     """Brightness that varies in one row of fifty."""
 
@@ -470,7 +487,7 @@ TRANSFORMS: dict[str, Callable[..., Any]] = {
     "enlarge": partial(Resize, 48), "crop": partial(Crop, 8), "random crop": partial(Crop, (16, 12), random=True), "flip": Flip,
     "flip, vertical": partial(Flip, 0.3, "vertical"), "threshold": partial(Threshold, 2), "units": Value, "brightness": Jitter,
     "roll": Roll, "small letters": Lower, "dropped classes": Drop, "nothing": Nothing,
-    "brightness, seldom": Rare, "cubic": Cubic, "cubic, larger": partial(Cubic, 40), "cubic, real": partial(Cubic, 16, True),
+    "brightness, seldom": Rare, "cubic": Cubic, "cubic, larger": partial(Cubic, 40), "cubic, real": partial(Cubic, 16, True), "cutout": Cutout,
 }  # fmt: skip
 
 
@@ -595,6 +612,7 @@ TRANSFORM_MUTANTS = [
     Mutant("transform.together", "a picture at another size than its map", calling(lambda self, values, rng: each(values, ("image",), lambda x: x[::2, ::2]), moves=True), "transform"),
     Mutant("transform.together", "a map turned on its head", calling(lambda self, values, rng: each(values, ("mask",), lambda x: x[::-1].copy()), moves=True), "transform"),
     Mutant("transform.classes", "a map that is interpolated", calling(bilinear, moves=True), "transform"),
+    Mutant("transform.classes", "a map made darker like its picture", calling(lambda self, values, rng: each(values, PIXELS, lambda x: (x * (0.6 + 0.4 * rng.uniform().item())).astype(np.uint8)), Jitter), "transform"),
     Mutant("transform.classes", "a map as shares", calling(lambda self, values, rng: each(values, ("mask",), lambda x: x / 7.5)), "transform"),
     Mutant("transform.moves", "pixels moved without a word", calling(lambda self, values, rng: each(values, PIXELS, lambda x: x[:, ::-1].copy())), "transform"),
     Mutant("transform.moves", "another size without a word", transform(Resize, 16, moves=False), "transform"),
@@ -778,6 +796,7 @@ EMBEDDER_MUTANTS = [
     Mutant("embedder.pure", "one tensor for all vectors", vectors(one_tensor), "embedder"),
     Mutant("embedder.distinct", "one vector for all", vectors(lambda self, values, x: 0 * x + 1), "embedder"),
     Mutant("embedder.distinct", "the first letter only", embedder(Words, one=first_letter), "embedder"),
+    Mutant("embedder.distinct", "texts cut at twenty letters", embedder(Words, one=lambda self, value: Words.one(self, value[:20])), "embedder"),
     Mutant("embedder.distinct", "vectors that are rounded", vectors(lambda self, values, x: x.sign()), "embedder"),
     Mutant("embedder.fingerprint", "an option that it leaves out", embedder(fingerprint="projection"), "embedder"),
     Mutant("embedder.fingerprint", "a text's hash", by_hash, "embedder", "ci"),

@@ -53,6 +53,16 @@ class Lines(Tracker):
         self.file.close()
 
 
+class Warns(Lines):
+    """Lines that warn as the run begins, in both ways, and have a variable of the environment of their own."""
+
+    def begin(self, folder: Path | None, configuration: Mapping[str, Any], after: int | None) -> None:
+        warnings.warn("lines: figures are kept as text", stacklevel=2)
+        logging.getLogger("lines").warning("figures are kept as text")
+        os.environ["LINES_SERVICE"] = "none"
+        super().begin(folder, configuration, after)
+
+
 class Listing(Tracker):
     """Figures in a list."""
 
@@ -107,7 +117,7 @@ def tensorboard() -> Any:
 
 
 TRACKERS: dict[str, Callable[..., Any]] = {
-    "tensorboard": tensorboard, "lines": Lines, "a list": Listing, "a database": Database, "packed at the end": Packed,
+    "tensorboard": tensorboard, "lines": Lines, "a list": Listing, "a database": Database, "packed at the end": Packed, "lines that warn": Warns,
 }  # fmt: skip
 
 # ---- broken ----
@@ -170,6 +180,22 @@ def over_metrics(self: Any, folder: Path | None, configuration: Mapping[str, Any
     if folder is None:
         raise RequestError("no folder")
     self.folder, self.file = folder, (folder / "metrics.jsonl").open("w" if after is None else "a")
+
+
+def whole_runs_only(self: Any, folder: Path | None, configuration: Mapping[str, Any], after: int | None) -> None:
+    """A run that did not end is begun anew."""
+    ended = folder is not None and (folder / "lines" / "ended").exists()
+    Lines.begin(self, folder, configuration, after if ended else None)
+
+
+def written_at_once(self: Any, step: int, values: Mapping[str, float]) -> None:
+    Lines.scalars(self, step, values)
+    self.file.flush()
+
+
+def leaves_a_mark(self: Any) -> None:
+    (self.folder / "ended").touch()
+    Lines.end(self)
 
 
 def last_ten(self: Any, step: int, values: Mapping[str, float]) -> None:
@@ -258,17 +284,22 @@ MUTANTS = [
     Mutant("tracker.alone", "torch's generator seeded", before("scalars", lambda self, *_: torch.manual_seed(1)), "tracker"),
     Mutant("tracker.alone", "Ctrl-C taken", before("begin", lambda self, *_: signal.signal(signal.SIGINT, lambda *_: None)), "tracker"),
     Mutant("tracker.alone", "the working directory changed", before("begin", lambda self, folder, *_: folder and os.chdir(folder)), "tracker"),
+    Mutant("tracker.alone", "a variable of the environment changed", before("begin", lambda self, *_: os.environ.update(PATH="")), "tracker"),
+    Mutant("tracker.alone", "a variable of the environment removed", before("begin", lambda self, *_: os.environ.pop("PATH", None)), "tracker"),
     Mutant("tracker.alone", "gradients turned off", before("pictures", lambda self, *_: torch.set_grad_enabled(False)), "tracker"),
     Mutant("tracker.alone", "one thread for all", before("begin", lambda self, *_: torch.set_num_threads(torch.get_num_threads() + 1)), "tracker"),
     Mutant("tracker.alone", "a handler on the root logger", before("begin", lambda self, *_: logging.getLogger().addHandler(logging.NullHandler())), "tracker"),
     Mutant("tracker.quiet", "a line for every call, by print", before("scalars", lambda self, step, values: print(step, values)), "tracker"),
     Mutant("tracker.quiet", "a line at the beginning, past print", before("begin", chatters), "tracker"),
+    Mutant("tracker.quiet", "a line for every call to standard error", before("scalars", lambda self, step, values: print(step, file=sys.stderr)), "tracker"),
+    Mutant("tracker.quiet", "a line to standard error, past print", before("end", lambda self: os.write(2, b"uploaded\n")), "tracker"),
     Mutant("tracker.pure", "a picture that is drawn upon", before("pictures", drawn_on), "tracker"),
     Mutant("tracker.pure", "figures rounded in place", before("scalars", rounded), "tracker"),
     Mutant("tracker.pure", "a configuration that is edited", before("begin", edited), "tracker"),
     Mutant("tracker.keeps", "the last figures never written", tracker(scalars=last_ten), "tracker"),
     Mutant("tracker.keeps", "every other step left out", told(lambda step, values: values if step % 2 else None), "tracker"),
     Mutant("tracker.keeps", "figures that are rounded to two digits now and then", told(lambda step, values: {k: round(v, 2) if step % 3 == 0 else v for k, v in values.items()}), "tracker"),
+    Mutant("tracker.keeps", "figures by three digits", told(lambda step, values: {k: float(f"{v:.3g}") for k, v in values.items()}), "tracker"),
     Mutant("tracker.keeps", "names without what is before the slash", told(lambda step, values: {k.rpartition("/")[0] or k: v for k, v in values.items()}), "tracker"),
     Mutant("tracker.keeps", "a file that is never closed", tracker(end=lambda self: CLASS_FILES.append(self.file)), "tracker"),
     Mutant("tracker.keeps", "steps that it counts itself", tracker(scalars=lambda self, step, values: Lines.scalars(self, self.__dict__.setdefault("count", [0]).append(0) or len(self.count), values)), "tracker"),
@@ -281,6 +312,7 @@ MUTANTS = [
     Mutant("tracker.alone", "what is printed sent elsewhere", before("begin", lambda self, *_: setattr(sys, "stdout", io.StringIO())), "tracker"),
     Mutant("tracker.resumes", "a file begun anew", tracker(begin=anew), "tracker"),
     Mutant("tracker.resumes", "a folder that must not be there", tracker(begin=refuses), "tracker"),
+    Mutant("tracker.resumes", "a file begun anew where the run was killed", tracker(begin=whole_runs_only, scalars=written_at_once, end=leaves_a_mark), "tracker"),
     Mutant("tracker.resumes", "figures of a resumed run left out", tracker(begin=lambda self, folder, configuration, after: (Lines.begin(self, folder, configuration, after), setattr(self, "file", self.file if after is None else open(os.devnull, "w")))[0]), "tracker"),  # noqa: SIM115
     Mutant("tracker.apart", "figures on the class", tracker(scalars=on_the_class, end=all_of_class), "tracker"),
     Mutant("tracker.apart", "the folder of the run that began last", tracker(begin=one_place, scalars=lambda self, step, values: PLACE["file"].write(json.dumps(dict(values)) + "\n") and PLACE["file"].flush()), "tracker"),

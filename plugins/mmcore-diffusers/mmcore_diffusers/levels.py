@@ -27,7 +27,7 @@ class Levels(nn.Module):
     Tables are whole numbers: no change of precision touches them.
 
     Args:
-        scheduler: the noise that the network was trained on, as :func:`scheduler_of` gives it.
+        scheduler: the noise that the network was trained on, as ``scheduler_of`` gives it.
         steps: our ``T``.
     """
 

@@ -192,6 +192,12 @@ class Network(nn.Module):
         if model.heads.reads(first.name) and hasattr(decoder := model.heads.decoder(first.name), "begin_from"):
             decoder.begin_from(range(self.known))  # type: ignore[operator]
 
+    def fresh_parameters(self) -> list[nn.Parameter]:
+        """What a pretrained network did not bring: with adapters these learn as well, and nothing else."""
+        if self.levels is None:
+            return []
+        return [p for name, p in self.named_parameters() if not name.startswith("net.") or ".more." in name]
+
     # ---- as it is called ----
 
     def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
@@ -251,7 +257,7 @@ def _check_forward(kind: str) -> None:
 
 
 class Unet(Network):
-    """A UNet of diffusers, ``UNet2DModel`` by default; see :class:`Network`."""
+    """A UNet of diffusers, ``UNet2DModel`` by default; see ``Network``."""
 
     model = "UNet2DModel"
     defaults: ClassVar[Mapping[str, Any]] = {
@@ -264,7 +270,7 @@ class Unet(Network):
 
 
 class Dit(Network):
-    """A diffusion transformer of diffusers, ``DiTTransformer2DModel`` by default; see :class:`Network`."""
+    """A diffusion transformer of diffusers, ``DiTTransformer2DModel`` by default; see ``Network``."""
 
     model = "DiTTransformer2DModel"
     defaults: ClassVar[Mapping[str, Any]] = {

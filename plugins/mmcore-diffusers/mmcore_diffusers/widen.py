@@ -43,6 +43,8 @@ def on_meta(net: nn.Module, sample: tuple[int, ...], options: Mapping[str, Any])
 def widen(net: nn.Module, called: list[Layer], *, known: int, predicted: int, more: int, features: int) -> None:
     """Let a network read ``more`` channels, with weights of zero, and return so many ``features`` more.
 
+    Its own first and last layers stay as they are, beside new ones.
+
     Args:
         net: whose first and last layers are replaced.
         called: its layers in the order of their calls.
@@ -55,9 +57,9 @@ def widen(net: nn.Module, called: list[Layer], *, known: int, predicted: int, mo
         RequestError: ends that are no layers of this kind.
     """
     name = type(net).__name__
-    first, last = called[0], called[-1]
     # Some networks look at the timestep first.
-    first = next((one for one in called if isinstance(one, nn.Conv2d) and one.in_channels == known), first)
+    first = next((one for one in called if isinstance(one, nn.Conv2d) and one.in_channels == known), called[0])
+    last = called[-1]
     if not isinstance(first, nn.Conv2d) or first.groups != 1 or first.in_channels != known:
         raise RequestError(
             f"diffusers: a {name} cannot be widened: its first layer is {first}, expected a convolution of {known} channels"
@@ -67,37 +69,62 @@ def widen(net: nn.Module, called: list[Layer], *, known: int, predicted: int, mo
         raise RequestError(
             f"diffusers: a {name} cannot be widened: its last layer is {last}, expected one of {predicted} channels"
         )
-    wider = _conv(first, known + more, first.out_channels)
-    with torch.no_grad():
-        wider.weight[:, :known] = first.weight
-        wider.weight[:, known:] = 0
-        if first.bias is not None and wider.bias is not None:
-            wider.bias.copy_(first.bias)
-    _replace(net, first, wider)
-    cells = out // predicted
-    longer = _conv(last, last.in_channels, out + features) if isinstance(last, nn.Conv2d) else nn.Linear(last.in_features, out + cells * features, last.bias is not None)  # fmt: skip
-    with torch.no_grad():
-        # A linear layer writes a patch, place by place, the channels of each together.
-        for new, old in ((longer.weight, last.weight), (longer.bias, last.bias)):
-            if new is not None and old is not None:
-                new.view(cells, predicted + features, *new.shape[1:])[:, :predicted] = old.view(cells, predicted, *old.shape[1:])  # fmt: skip
-    _replace(net, last, longer)
+    _replace(net, first, WiderIn(first, more))
+    _replace(net, last, WiderOut(last, predicted, features))
     if "out_channels" in vars(net):
         net.out_channels = predicted + features  # type: ignore[assignment]
 
 
-def _conv(like: nn.Conv2d, inputs: int, outputs: int) -> nn.Conv2d:
-    return nn.Conv2d(
-        inputs,
-        outputs,
-        like.kernel_size,  # type: ignore[arg-type]
-        like.stride,  # type: ignore[arg-type]
-        like.padding,  # type: ignore[arg-type]
-        like.dilation,  # type: ignore[arg-type]
-        1,
-        like.bias is not None,
-        like.padding_mode,
-    )
+class WiderIn(nn.Module):
+    """A convolution that reads more channels after its own, by weights that begin at zero.
+
+    Args:
+        base: the convolution.
+        more: channels.
+    """
+
+    def __init__(self, base: nn.Conv2d, more: int) -> None:
+        super().__init__()
+        self.base, self.more = base, _conv(base, more, base.out_channels, bias=False)
+        nn.init.zeros_(self.more.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x (B, own + more, H, W)``."""
+        own = self.base.in_channels
+        return self.base(x[:, :own]) + self.more(x[:, own:])
+
+
+class WiderOut(nn.Module):
+    """A last layer that returns more channels after its own.
+
+    A linear layer writes a patch, place by place, the channels of each together.
+
+    Args:
+        base: the layer.
+        predicted: its channels.
+        more: channels.
+    """
+
+    def __init__(self, base: Layer, predicted: int, more: int) -> None:
+        super().__init__()
+        self.base, self.predicted, self.count = base, predicted, more
+        if isinstance(base, nn.Conv2d):
+            self.more: Layer = _conv(base, base.in_channels, more, bias=base.bias is not None)
+        else:
+            self.more = nn.Linear(base.in_features, base.out_features // predicted * more, base.bias is not None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of a convolution ``(B, predicted + more, H, W)``, else ``(…, cells * (predicted + more))``."""
+        own, more = self.base(x), self.more(x)
+        if isinstance(self.base, nn.Conv2d):
+            return torch.cat([own, more], dim=1)
+        both = own.unflatten(-1, (-1, self.predicted)), more.unflatten(-1, (-1, self.count))
+        return torch.cat(both, dim=-1).flatten(-2)
+
+
+def _conv(like: nn.Conv2d, inputs: int, outputs: int, *, bias: bool) -> nn.Conv2d:
+    shape = (like.kernel_size, like.stride, like.padding, like.dilation)
+    return nn.Conv2d(inputs, outputs, *shape, 1, bias, like.padding_mode)  # type: ignore[arg-type]
 
 
 def _replace(net: nn.Module, old: nn.Module, new: nn.Module) -> None:

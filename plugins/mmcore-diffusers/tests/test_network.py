@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import mmcore
@@ -220,6 +221,38 @@ def test_it_learns_and_a_model_folder_needs_the_networks_folder_no_more(
 
 def x_learns(module: nn.Module, key: str) -> bool:
     return dict(module.named_parameters())[key].requires_grad if key in dict(module.named_parameters()) else False
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_adapters_leave_every_byte_of_the_pretrained_network(
+    name: str, registry: Registry, folder: Path, tmp_path: Path
+) -> None:
+    pretrained(tmp_path, name)
+    saved = load_file(tmp_path / "network" / "diffusion_pytorch_model.safetensors")
+    parts = [
+        registry.modality("latent", autoencoder=str(folder), size=8, statistics="own"),
+        registry.modality("label", classes=2),
+    ]
+    options = {"folder": str(tmp_path / "network"), "features": 4}
+    model = mmcore.compose(parts, backbone=name, backbone_options=options, adapters={"rank": 2}, registry=registry)
+    before = {key: x.clone() for key, x in model.backbone.state_dict().items()}
+    images = (Rng(0, torch.arange(16)).uniform(8, 8) * 255).byte().numpy()
+    rows = [{"latent": image, "label": k % 2} for k, image in enumerate(images)]
+    mmcore.fit(model, rows, steps=4, batch_size=8, lr=1e-2, roles=RoleMix(), device="cpu", quiet=True)
+    after, seen = model.backbone.state_dict(), set()
+    for key, x in after.items():
+        theirs = key.removeprefix("net.").replace(".base_layer", "").replace(".base.", ".")
+        if key.startswith("net.") and ".lora_" not in key and ".more." not in key:
+            assert x.numpy().tobytes() == saved[theirs].numpy().tobytes()
+            seen.add(theirs)
+        elif "lora_B" in key or key.endswith("more.weight"):
+            assert not torch.equal(x, before[key]), key
+    assert seen == saved.keys()
+    assert {key.split(".lora_")[0].split(".")[-1] for key in after if ".lora_" in key} <= {"to_q", "to_k", "to_v", "0"}
+    again = mmcore.load(mmcore.save(model, tmp_path / "model"), beside=[folder], registry=registry)
+    given = {"label": torch.tensor([0, 1])}
+    want = mmcore.sample(model, 2, given=given, steps=3)["latent"]
+    assert torch.equal(mmcore.sample(again, 2, given=given, steps=3)["latent"], want)
 
 
 def test_what_does_not_fit_is_told_in_one_line(registry: Registry, folder: Path, tmp_path: Path) -> None:

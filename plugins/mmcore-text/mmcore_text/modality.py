@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, OptionError, RequestError, Rng, Space, Spec
+from mmcore.hooks import Proposal
 from mmcore.limits import SPACE, takes
 from mmcore.modality.heads import PooledHead, SpatialHead
 from mmcore.modality.length import chances, counted, ended
 from mmcore.modality.likelihood import total
-from mmcore.modality.proposal import Proposal
 from mmcore.options import one_of, require, whole
 from mmcore_text.symbols import Tokens, symbols_of
 
