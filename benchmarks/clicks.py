@@ -183,7 +183,7 @@ def main() -> int:
         last.locator(".answers").wait_for(timeout=60_000)
         browser.close()
     server.send_signal(signal.SIGINT)
-    server.wait(20)
+    server.wait(120)
     text = log.read_text()
     shutil.rmtree(folder)
     third = held[len(held) // 3] if held else 0.0

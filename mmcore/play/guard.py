@@ -3,6 +3,7 @@
 The page needs no files: pictures travel inside it. So whatever the page's library offers beside it (uploads, downloads by path, proxies) is shut.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
 
@@ -42,10 +43,26 @@ class Guard:
         app: the page.
         hosts: names by which it may be called, without ports; None for any.
         body: bytes of one request.
+
+    Attributes:
+        closing: set where the page ends: who still waits for something is let go.
     """
 
     def __init__(self, app: App, hosts: Collection[str] | None, body: int = BODY) -> None:
         self.app, self.hosts, self.body = app, hosts, body
+        self.closing = asyncio.Event()
+
+    async def _received(self, receive: Receive) -> Message:
+        """What comes next of a request; that its browser is gone, where the page itself goes."""
+        if self.closing.is_set():
+            return {"type": "http.disconnect"}
+        waits = [asyncio.ensure_future(receive()), asyncio.ensure_future(self.closing.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            return waits[0].result() if waits[0].done() else {"type": "http.disconnect"}  # type: ignore[return-value]
+        finally:
+            for one in waits:
+                one.cancel()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request, or let the page do it."""
@@ -69,7 +86,7 @@ class Guard:
 
         async def bounded() -> Message:
             nonlocal taken
-            message = await receive()
+            message = await self._received(receive)
             taken += len(message.get("body", b""))
             if taken > self.body:
                 raise TooLargeError

@@ -82,7 +82,15 @@ def server(
     )
     guard = Guard(app, LOCAL if _is_loopback(host) else None)
     config = uvicorn.Config(guard, log_level="warning", ws="none", access_log=False, timeout_graceful_shutdown=2)
-    return uvicorn.Server(config), at
+
+    class Server(uvicorn.Server):
+        """Lets go of open pages before it waits for them."""
+
+        async def shutdown(self, sockets: Any = None) -> None:
+            guard.closing.set()
+            await super().shutdown(sockets)
+
+    return Server(config), at
 
 
 _LIGHT = """() => {

@@ -1,6 +1,7 @@
 """What stands before the page: whatever is not its own is not answered, whoever it is not for is refused, and no browser fetches elsewhere."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -34,7 +35,10 @@ def call(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(Guard(page, hosts, body=1000)({"type": "http", "path": path, "headers": headers}, receive, send))
+    guard, scope = Guard(page, hosts, body=1000), {"type": "http", "path": path, "headers": headers}
+    # In a thread of its own: Playwright, in the same process, keeps a loop running.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: asyncio.run(guard(scope, receive, send))).result()
     return sent[0]["status"], sent[1]["body"], dict(sent[0]["headers"])
 
 
@@ -122,3 +126,29 @@ def test_without_gradio_one_line_tells_what_to_install(
         program.main()
     assert ended.value.code == 2
     assert capsys.readouterr().err == "mmcore: play: gradio is not installed; pip install 'mmcore-diffusion[play]'\n"
+
+
+def test_who_still_waits_is_let_go_where_the_page_ends() -> None:
+    async def ends() -> Any:
+        found: list[Any] = []
+
+        async def waiting(scope: Any, receive: Any, send: Any) -> None:
+            while not found or found[-1]["type"] != "http.disconnect":
+                found.append(await receive())
+
+        async def receive() -> Any:
+            if not found:
+                return {"type": "http.request", "body": b""}
+            return await asyncio.Event().wait()
+
+        guard = Guard(waiting, None)
+        asked = asyncio.ensure_future(guard({"type": "http", "path": "/", "headers": []}, receive, None))  # type: ignore[arg-type]
+        await asyncio.sleep(0.05)
+        assert not asked.done()
+        guard.closing.set()
+        await asyncio.wait_for(asked, 5)
+        return found
+
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(lambda: asyncio.run(ends())).result()
+    assert [one["type"] for one in found] == ["http.request", "http.disconnect"]

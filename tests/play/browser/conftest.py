@@ -45,7 +45,7 @@ class Server:
             self.process = subprocess.Popen(
                 [sys.executable, *command], stdout=file, stderr=file, env=environment, cwd=log.parent
             )
-        until = time.monotonic() + 120
+        until = time.monotonic() + 240
         while "open http" not in self.text and time.monotonic() < until and self.process.poll() is None:
             time.sleep(0.1)
         assert "open http" in self.text, self.text
@@ -59,7 +59,7 @@ class Server:
     def end(self) -> None:
         """Interrupt it, as Ctrl-C does."""
         self.process.send_signal(signal.SIGINT)
-        self.process.wait(20)
+        self.process.wait(90)
 
 
 def served(folder: Path, command: list[str]) -> Iterator[Server]:
