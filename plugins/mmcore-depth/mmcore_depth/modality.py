@@ -23,7 +23,7 @@ from mmcore.options import SIDES, above, one_of, require, sides
 
 DEEPEST = 65535
 """The largest number of a picture of 16 bits."""
-COLOURS = ((255, 246, 168), (247, 148, 77), (196, 62, 112), (96, 35, 126), (25, 16, 66))
+COLOURS = ((44, 24, 108), (112, 40, 130), (196, 62, 112), (247, 148, 77), (255, 246, 168))
 """From near to far; holes are black."""
 
 
@@ -164,7 +164,7 @@ class DepthModality(Modality):
     # ---- for people ----
 
     def show(self, x: Tensor) -> Image.Image:
-        """Colours by the logarithm: near is bright, far is dark, and holes are black."""
+        """Colours by the logarithm: near is dark, far is bright, and holes are black."""
         x = x[0].detach().cpu().double()
         first, last = math.log(self.low), math.log(self.high)
         place = (x.clamp(min=self.low).log() - first) / (last - first) * (len(COLOURS) - 1)
