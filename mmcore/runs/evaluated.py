@@ -137,7 +137,8 @@ def save(
     RECORD.check_own(folder)
     figures = {name: one.json() for name, one in found.items()}
     sheet = beside.pictures(model)
-    drawn = [name for name in beside.truth if name not in (words := beside.words(model))]
+    words = beside.words(model)
+    drawn = [name for name in beside.truth if name not in words]
     told = {"rows": rows, "steps": how.get("steps"), "figures": figures, "words": words, "pictures": drawn}
     try:
         if sheet is not None:
