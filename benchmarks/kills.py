@@ -517,7 +517,7 @@ def warm(folder: Path) -> None:
     assert done == [0, 0], told.getvalue()
 
 
-def _digest(lines: Sequence[Any]) -> bytes:
+def _digest(*lines: Sequence[Any]) -> bytes:
     return hashlib.sha256(json.dumps(lines).encode()).digest()
 
 
