@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -273,22 +273,40 @@ def ends(c: Context) -> None:
     core=False,
 )
 def prompt(c: Context) -> None:
-    """A call takes no more than a fraction of a step: at most 20 ms on average for figures, after many as after few."""
+    """A call takes no more than a fraction of a step: at most 20 ms on average for figures, of work or of waiting, after many as after few.
+
+    What a busy machine takes is not counted: by as much as it holds up the kit's own lines in a file.
+    """
     with run_folder() as folder:
         tracker = tracker_of(c)
         begin(c, tracker, folder)
         took: list[tuple[float, float]] = []
-        while len(took) < 5 and not (len(took) == 2 and min(wall for wall, _ in took) > FEW * 0.02):
-            started, waited = time.thread_time(), time.monotonic()
-            for step in range(FEW * len(took), FEW * (len(took) + 1)):
-                tracker.scalars(step + 1, figures_of(c, 1))
-            took.append((time.monotonic() - waited, time.thread_time() - started))
+        while len(took) < 5 and not (len(took) == 2 and min(map(max, took)) > FEW * 0.02):
+            own = _timed(lambda _: _appends(folder.parent / "line"))
+            waited, worked = _timed(lambda step: tracker.scalars(step, figures_of(c, 1)), FEW * len(took))
+            held_up = max(1.0, sum(own) / max(own[1], 1e-6))
+            took.append((max(0.0, waited + worked - worked * held_up), worked))
         tracker.end()
-        if min(wall for wall, _ in took) > FEW * 0.02:
-            c.fail(f"{min(wall for wall, _ in took) / FEW:.3g} s for each call", "20 ms at most")
+        if min(map(max, took)) > FEW * 0.02:
+            wait, work = min(took, key=max)
+            c.fail(f"{wait / FEW:.3g} s of waiting and {work / FEW:.3g} s of work for each call", "20 ms at most")
         work = [cpu for _, cpu in took]
         if work[-1] > 3 * work[0] + 0.1 and work == sorted(work):
             c.fail(
                 f"{work[-1] / FEW:.3g} s for a call after {4 * FEW}, {work[0] / FEW:.3g} s at first",
                 "as much after many as after few",
             )
+
+
+def _timed(call: Callable[[int], object], before: int = 0) -> tuple[float, float]:
+    """Seconds of waiting and of work that some calls take, which are numbered."""
+    started, worked = time.monotonic(), time.thread_time()
+    for step in range(before + 1, before + FEW + 1):
+        call(step)
+    work = time.thread_time() - worked
+    return time.monotonic() - started - work, work
+
+
+def _appends(path: Path) -> None:
+    with path.open("a") as file:
+        file.write("a line\n")

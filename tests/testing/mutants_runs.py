@@ -322,5 +322,6 @@ MUTANTS = [
     Mutant("tracker.ends", "a thread that stays", before("begin", thread_for_ever), "tracker"),
     Mutant("tracker.ends", "a file that stays open", before("begin", opened), "tracker"),
     Mutant("tracker.prompt", "a request that is waited for", before("scalars", lambda self, *_: time.sleep(0.05)), "tracker"),
+    Mutant("tracker.prompt", "work for each call", before("scalars", lambda self, *_: sum(range(4_000_000))), "tracker"),
     Mutant("tracker.prompt", "work that grows with the run", tracker(scalars=slower), "tracker"),
 ]  # fmt: skip
