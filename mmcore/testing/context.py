@@ -223,28 +223,9 @@ class Context(Trial):
         descend(fitted, lambda p: self.loss(p.repeat_interleave(copies, 0), target).mean(), steps=250, lr=0.08)
         fitted = fitted.detach()
         self.clipped = (
-            sum(self._cut(fitted[k : k + 1], self.draws(fitted[k : k + 1], 200, f"limits {k}")) for k in range(n)) / n
+            sum(_cut(self, fitted[k : k + 1], self.draws(fitted[k : k + 1], 200, f"limits {k}")) for k in range(n)) / n
         )
         return fitted
-
-    def _cut(self, params: Tensor, x: Tensor) -> float:
-        """The share of draws' elements that lie on a limit of the spec as clipped ones do: the loss is there what it is beside it.
-
-        Where it is another, the limit has a probability of its own, as no rain has.
-        """
-        rows, at = params.expand(len(x), *params.shape[1:]), torch.zeros_like(x, dtype=torch.bool)
-        for limit, inwards in ((self.modality.spec.low, 1.0), (self.modality.spec.high, -1.0)):
-            if limit is None:
-                continue
-            here = (x - limit).abs() <= 1e-6 * max(1.0, abs(limit))
-            with torch.no_grad():
-                on, beside = (
-                    self.loss(rows, torch.where(here, value, x))
-                    for value in (limit, limit + inwards * 1e-5 * (abs(limit) or 1.0))
-                )
-            step = (on - beside).abs() / here.reshape(len(x), -1).sum(1).clamp(min=1)
-            at |= here & (step < 0.5).reshape(-1, *[1] * (x.ndim - 1))
-        return float(at.double().mean())
 
     def loss(self, params: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
         """The modality's loss, asked as the engine asks it: void elements do not count."""
@@ -297,6 +278,26 @@ class Context(Trial):
     def batch(self, modalities: Sequence[Modality], n: int, more: int = 0) -> dict[str, Tensor]:
         """``n`` rows of typical samples; copies of one modality get different ones."""
         return {m.name: m.typical(n, self.seed + more + 100 * k) for k, m in enumerate(modalities)}
+
+
+def _cut(c: Context, params: Tensor, x: Tensor) -> float:
+    """The share of draws' elements that lie on a limit of the spec as clipped ones do: the loss is there what it is beside it.
+
+    Where it is another, the limit has a probability of its own, as no rain has.
+    """
+    rows, at = params.expand(len(x), *params.shape[1:]), torch.zeros_like(x, dtype=torch.bool)
+    for limit, inwards in ((c.modality.spec.low, 1.0), (c.modality.spec.high, -1.0)):
+        if limit is None:
+            continue
+        here = (x - limit).abs() <= 1e-6 * max(1.0, abs(limit))
+        with torch.no_grad():
+            on, beside = (
+                c.loss(rows, torch.where(here, value, x))
+                for value in (limit, limit + inwards * 1e-5 * (abs(limit) or 1.0))
+            )
+        step = (on - beside).abs() / here.reshape(len(x), -1).sum(1).clamp(min=1)
+        at |= here & (step < 0.5).reshape(-1, *[1] * (x.ndim - 1))
+    return float(at.double().mean())
 
 
 def inside(c: Context, place: Tensor) -> Tensor:
