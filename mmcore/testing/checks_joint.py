@@ -107,7 +107,7 @@ def draws(c: Context) -> None:
         raise NotRun("the loss is a sum over elements: decoder.distribution judges it")
     some = c.params_at(1.0, c.seed, SOME)
     # The surest row tells a wrong width best: of one that is nearly uniform there is little to see.
-    n, p = min(c.profile.draws, 4000), torch.cat([some[:2], *surest_and_least(c, some)])
+    n, p = min(c.profile.draws, 4000), torch.cat([some[:4], *surest_and_least(c, some)])
     if not c.modality.spec.dtype.is_floating_point:
         for k in range(len(p)):
             _shares(c, p[k : k + 1], n, k)
