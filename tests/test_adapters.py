@@ -204,7 +204,11 @@ def test_a_network_given_as_an_object_can_be_adapted() -> None:
     from mmcore.space import Space
 
     net = Mlp(space=Space((1, 3)), modalities=1, steps=1000, width=8, depth=1, features=2)
-    model = mmcore.compose([Reference(3)], backbone=net, space=(1, 3), adapters={"rank": 2, "modules": ["up"]})
+    chosen = {"rank": 2, "modules": ["up"]}
+    for _ in range(2):
+        model = mmcore.compose([Reference(3)], backbone=net, space=(1, 3), adapters=chosen)
+    with pytest.raises(RequestError, match=r"the network has adapters already, .*'rank': 2"):
+        mmcore.compose([Reference(3)], backbone=net, space=(1, 3), adapters={**chosen, "rank": 3})
     assert [name for name, p in model.backbone.named_parameters() if p.requires_grad] == [
         "blocks.0.up.lora_A.default.weight",
         "blocks.0.up.lora_B.default.weight",

@@ -388,7 +388,7 @@ def test_damaged_model_folders_are_refused(model: JointModel, registry: Registry
         ("[]", "config.json: found list, expected a JSON object"),
         (
             config.replace('"format": 4', '"format": 9'),
-            "has format 9, expected 1 … 3; it is of a later mmcore: pip inst",
+            "has format 9, expected 1 … 4; it is of a later mmcore: pip inst",
         ),
         (config.replace('"format": 4', '"format": "x"'), "has format 'x', expected 1 … 4$"),
         (

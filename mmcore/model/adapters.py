@@ -6,7 +6,7 @@ what it was.
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import attrs
@@ -23,6 +23,7 @@ SETS = {
     "all": r".",
 }
 """The linear layers that a name stands for, by what theirs end in."""
+_ADAPTED = "_mmcore_adapters"
 _OUTSIDE = re.compile(r"(?:^|\.)(?:timestep|glance|glance_known|spread|local)\.")
 """Parts of mmcore's own networks that are no layers of theirs."""
 
@@ -97,9 +98,15 @@ class Adapters:
 def adapt(network: nn.Module, adapters: Adapters) -> None:
     """Put adapters into a network, in place; of its own weights those alone go on learning that are new (``fresh_parameters()``, where it has that).
 
+    One that is adapted alike already stays as it is: a configuration's network is made once, and composed anew when its data are measured.
+
     Raises:
-        RequestError: peft is not installed, or no layer is named.
+        RequestError: peft is not installed, no layer is named, or the network has other adapters.
     """
+    if (there := vars(network).get(_ADAPTED)) is not None:
+        if there != adapters.record():
+            raise RequestError(f"adapters: the network has adapters already, {there}, expected those or none")
+        return
     try:
         import peft
     except ImportError as error:
@@ -110,6 +117,7 @@ def adapt(network: nn.Module, adapters: Adapters) -> None:
     peft.inject_adapter_in_model(config, network)
     for parameter in fresh:
         parameter.requires_grad_(True)
+    network.__dict__[_ADAPTED] = adapters.record()
     if made is not None:
         mark(network, made)
 
@@ -125,6 +133,7 @@ def merge(network: nn.Module) -> None:
             parent, _, own = name.rpartition(".")
             setattr(network.get_submodule(parent), own, layer.get_base_layer())
     network.requires_grad_(True)
+    network.__dict__.pop(_ADAPTED, None)
     if made is not None:
         mark(network, made)
 
@@ -147,5 +156,5 @@ def base_digest(network: nn.Module) -> str:
 
 
 def _fresh(network: nn.Module) -> list[nn.Parameter]:
-    told: Callable[[], Iterable[nn.Parameter]] | None = getattr(network, "fresh_parameters", None)
-    return [] if told is None else list(told())
+    told: Any = getattr(network, "fresh_parameters", None)
+    return list(told()) if callable(told) else []

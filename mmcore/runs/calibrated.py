@@ -9,7 +9,7 @@ from mmcore.metrics.draws import Calibrated
 from mmcore.metrics.figure import Figure
 from mmcore.metrics.telling import KINDS, Diagram, Point, wanted
 from mmcore.runs.diagrams import READING, STYLE, svg
-from mmcore.runs.kept import Record, read_count, read_figure, read_number
+from mmcore.runs.kept import Record, read_count, read_number
 from mmcore.store.reading import DamagedError
 
 RECORD = Record("calibration.json", "the calibration of a run of mmcore", "mmcore evaluate --calibration")
@@ -39,18 +39,6 @@ def table(found: Calibrated) -> str:
     return "\n".join([*lines, *(f"note: {note}" for note in found.notes)])
 
 
-def figures_of(data: Mapping[str, Any], path: Path) -> dict[str, Figure]:
-    """The figures that :func:`save` wrote, read without trust.
-
-    Raises:
-        DamagedError: it is not what was written.
-    """
-    try:
-        return {str(name): _figure(figure) for name, figure in data["figures"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DamagedError(f"{path}: holds no calibration as mmcore evaluate writes it ({error})") from error
-
-
 def section(data: Mapping[str, Any], folder: Path) -> str:
     """The part of a run's report, from what :func:`save` wrote, read without trust.
 
@@ -60,7 +48,7 @@ def section(data: Mapping[str, Any], folder: Path) -> str:
     path = folder / RECORD.name
     try:
         rows, draws = str(data["rows"]), read_count(data["draws"])
-        figures = {str(name): read_figure(one) for name, one in data["figures"].items()}
+        figures = RECORD.read_figures(data, folder)
         diagrams = [_diagram(diagram) for diagram in data["diagrams"]]
         notes = [str(note) for note in data["notes"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:

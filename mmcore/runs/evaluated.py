@@ -15,7 +15,7 @@ from mmcore.metrics.figure import Figure
 from mmcore.metrics.questions import Asked
 from mmcore.model.joint import JointModel
 from mmcore.runs import pictures
-from mmcore.runs.kept import Kept, Record, read_figure
+from mmcore.runs.kept import Kept, Record
 from mmcore.runs.page import image
 from mmcore.sampling.ask import sample
 from mmcore.store.reading import DamagedError, parse_json
@@ -137,7 +137,8 @@ def save(
     RECORD.check_own(folder)
     figures = {name: one.json() for name, one in found.items()}
     sheet = beside.pictures(model)
-    drawn = [name for name in beside.truth if name not in (words := beside.words(model))]
+    words = beside.words(model)
+    drawn = [name for name in beside.truth if name not in words]
     told = {"rows": rows, "steps": how.get("steps"), "figures": figures, "words": words, "pictures": drawn}
     try:
         if sheet is not None:
@@ -160,7 +161,7 @@ def section(kept: Kept) -> str:
     found = parse_json(data, path)
     try:
         rows = str(found["rows"])
-        figures = {str(name): read_figure(one) for name, one in found["figures"].items()}
+        figures = RECORD.read_figures(found, kept.folder)
         words = {str(name): [[str(cell) for cell in line] for line in two] for name, two in found["words"].items()}
         drawn = [str(name) for name in found["pictures"]]
         if any(len(two) != 2 or len(two[0]) != len(two[1]) for two in words.values()):

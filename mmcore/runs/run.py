@@ -168,7 +168,9 @@ def _check_same(begin: JointModel, model: JointModel) -> None:
         RequestError: naming what differs.
     """
     one, other = describe(begin), describe(model)
-    if unlike := [key for key in one if one[key] != other[key]]:
+    # What a model has grown from is its history, and not what it is.
+    keys = {**one, **other}.keys() - {"grown"}
+    if unlike := sorted(key for key in keys if one.get(key) != other.get(key)):
         raise RequestError(
             f"training: the configuration makes another model than the one to begin with, by its {', '.join(unlike)}; expected the "
             "configuration, and the files that it names, as they were when that model was trained"

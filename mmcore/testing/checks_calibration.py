@@ -11,6 +11,8 @@ from mmcore.testing.statistics import heavy, mean_bound
 _ROOM = 1_000_000
 """Elements that are drawn at once."""
 _FEW, _MORE = 2, 6
+ROWS = 64
+"""Rows of parameters of which the surest and the least sure are taken."""
 
 
 def _many(c: Context, draws: int) -> int:
@@ -63,7 +65,7 @@ def proper(c: Context) -> None:
     The others have the distribution of a row that is less certain, or of the data, or are all the point, or all one draw, or all the same wrong value.
     """
     n = _many(c, _MORE)
-    own, other = surest_and_least(c, c.params(64))
+    own, other = surest_and_least(c, c.params(ROWS))
     truth = c.draws(own, n, "truth")
     honest = _rows_of(c, own, n, _MORE, "own")
     with torch.no_grad():
@@ -115,7 +117,7 @@ def exchangeable(c: Context) -> None:
     n = _many(c, M)
     told = False
     # Of any row, and of one with much to be sure or unsure about.
-    for k, params in enumerate((c.params(1), surest_and_least(c, c.params(64))[1])):
+    for k, params in enumerate((c.params(1), surest_and_least(c, c.params(ROWS))[1])):
         drawn = _rows_of(c, params, n, M + 1, f"all {k}")
         found = _ask(c, drawn[:M], drawn[M])
         if not (found.ranks or found.depths or found.reliability or found.spreads):

@@ -14,6 +14,8 @@ from mmcore.testing.marginals import element_gap
 from mmcore.testing.statistics import Moments, mean_bound, rare, sigmas
 
 BINS = 50
+SOME = 16
+"""Rows of parameters of which the surest is taken."""
 
 
 def _joint(c: Context) -> bool:
@@ -103,7 +105,7 @@ def draws(c: Context) -> None:
     """
     if not _joint(c):
         raise NotRun("the loss is a sum over elements: decoder.distribution judges it")
-    some = c.params_at(1.0, c.seed, 16)
+    some = c.params_at(1.0, c.seed, SOME)
     # The surest row tells a wrong width best: of one that is nearly uniform there is little to see.
     n, p = min(c.profile.draws, 4000), torch.cat([some[:2], *surest_and_least(c, some)])
     if not c.modality.spec.dtype.is_floating_point:

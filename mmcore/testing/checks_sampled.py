@@ -230,7 +230,7 @@ def batches(c: Context) -> None:
 @check(
     "sampler.draws",
     kind="sampler",
-    fault="the rng of the first step for all, latents that the seed does not change, noise of +1 and -1",
+    fault="the rng of the first step for all, latents that the seed does not change, uniform noise",
     core=False,
     false_alarm="below 1e-8: 6.7 standard errors of the largest correlation, more of all others",
 )

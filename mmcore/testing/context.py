@@ -31,6 +31,8 @@ SPACES = (Space((8, 8)), Space((4, 4, 4)), Space((4, 2, 2, 2)))
 """Spaces of one, two and three axes."""
 WIDTH = 6
 """Channels of the features that a decoder under test reads."""
+CLIPPED = (0.002, 0.2)
+"""The share of clipped draws from which on a mismatch is not decided, and that from which on it is the sampler's own doing."""
 COMPANIES = ("alone", "beside a reference", "beside itself twice")
 """In whose company a modality is composed."""
 
@@ -78,7 +80,7 @@ class Trial:
 
         Where a fifth or more lie on a limit that is the sampler's own doing.
         """
-        if 0.002 < self.clipped < 0.2:
+        if CLIPPED[0] < self.clipped < CLIPPED[1]:
             raise NotRun(f"not decided: {self.clipped:.1%} of the draws lie on a limit of the spec, as clipped ones do")
         self.fail(found, expected, code=code, **inputs)
 

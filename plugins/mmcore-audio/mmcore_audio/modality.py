@@ -22,7 +22,7 @@ from mmcore_audio.files import scaled, wav, waves
 from mmcore_audio.spectrum import FLOOR, Mel
 
 LOUDEST = 6.03
-"""Decibels that no band of waves in -1 … 1 can pass: all of a window in one bin."""
+"""Decibels that no band of waves in -1 … 1 can pass, all of a window in one bin: white in pictures."""
 BINS = {"raw": 2 / 65536, "mel": 0.5}
 """The width of a bin of the likelihood: waves of 16 bits, and half a decibel."""
 SUFFIXES = (".wav", ".flac", ".ogg")
@@ -104,7 +104,7 @@ class AudioModality(Modality):
             if window > 2 * self.length:
                 raise OptionError("audio", "window", window, f"at most twice the {self.length} samples of a sound", beside=("seconds",))  # fmt: skip
             self.mel = Mel(rate, bands, window, hop, low, high)
-            self.spec = Spec((channels, bands, self.mel.frames(self.length)), low=FLOOR, high=LOUDEST)
+            self.spec = Spec((channels, bands, self.mel.frames(self.length)))
         else:
             self.spec = Spec((channels, self.length), low=-1.0, high=1.0)
         self.form = form
@@ -195,7 +195,7 @@ class AudioModality(Modality):
         if not np.isfinite(x).all() or float(np.abs(x).max(initial=0)) > 1:
             raise RequestError(f"found waves {x.min():.4g} … {x.max():.4g}, expected floats in -1 … 1")
         if len(x) != self.channels:
-            if min(len(x), self.channels) > 1 or not len(x):
+            if len(x) not in (1, 2):
                 raise RequestError(f"found {len(x)} channels, expected {self.channels}")
             x = x.mean(0, keepdims=True) if self.channels == 1 else np.repeat(x, self.channels, 0)
         x = np.pad(x[:, : self.length], ((0, 0), (0, max(0, self.length - found))))
@@ -285,8 +285,7 @@ class AudioModality(Modality):
             return (x.clamp(-1, 1) * 32767).round() / 32767
         coarse = rng.of("coarse").normal(channels, -(-shape[0] // 4), -(-shape[1] // 4))
         patches = F.interpolate(coarse, scale_factor=4, mode="nearest")[..., : shape[0], : shape[1]]
-        x = self.mean + self.std * (0.8**0.5 * patches + 0.2**0.5 * rng.of("fine").normal(channels, *shape))
-        return x.clamp(FLOOR, LOUDEST)
+        return self.mean + self.std * (0.8**0.5 * patches + 0.2**0.5 * rng.of("fine").normal(channels, *shape))
 
 
 class AudioEncoder(Encoder):
@@ -318,12 +317,15 @@ class AudioDecoder(Decoder):
         return torch.stack([mean, log_scale.reshape(-1, *[1] * len(self.spec.shape)).expand_as(mean)], dim=1)
 
     def point(self, params: Tensor) -> Tensor:
-        return params[:, 0].clamp(self.spec.low, self.spec.high)
+        return self._inside(params[:, 0])
 
     def sample(self, params: Tensor, rng: Rng) -> Tensor:
         mean, log_scale = params.unbind(1)
-        x = mean + log_scale.exp() * rng.normal(*self.spec.shape, dtype=mean.dtype)
-        return x.clamp(self.spec.low, self.spec.high)
+        return self._inside(mean + log_scale.exp() * rng.normal(*self.spec.shape, dtype=mean.dtype))
+
+    def _inside(self, x: Tensor) -> Tensor:
+        """Waves have limits, decibels have none."""
+        return x if self.spec.low is None else x.clamp(self.spec.low, self.spec.high)
 
 
 class AudioLoss:

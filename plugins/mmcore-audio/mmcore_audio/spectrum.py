@@ -56,18 +56,22 @@ class Mel:
 
         Phases are begun by a fixed draw, so that the same spectrogram always sounds alike.
         """
-        power = (10 ** (decibels.double() / 10)) * (decibels > FLOOR + 1e-3)
-        filters = self.filters()
-        # Each bin has the mean of its bands' powers.
-        share = filters / filters.sum(0, keepdim=True).clamp(min=1e-12)
-        peak = filters / filters.max(1, keepdim=True).values
-        size = ((share * peak).T @ power).clamp(min=0).sqrt() * (self.window / 4)
+        size = self._bins(10 ** (decibels.double() / 10) * (decibels > FLOOR + 1e-3)).sqrt() * (self.window / 4)
         phase = torch.rand(size.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         turned = torch.polar(size, 2 * math.pi * phase)
         for _ in range(rounds):
             again = self._transform(self._back(turned, samples))
             turned = size * again / again.abs().clamp(min=1e-12)
         return self._back(turned, samples).float().clamp(-1, 1)
+
+    def _bins(self, power: Tensor, *, rounds: int = 50) -> Tensor:
+        """Powers of bins, none below 0, that make about these powers of bands ``(..., bands, frames)``, by Richardson (1972) and Lucy (1974)."""
+        filters = self.filters()
+        whole = filters.sum(0)[:, None].clamp(min=1e-12)
+        found = filters.T @ power / whole
+        for _ in range(rounds):
+            found = found * (filters.T @ (power / (filters @ found).clamp(min=1e-30))) / whole
+        return found
 
     def _transform(self, waves: Tensor) -> Tensor:
         flat = waves.reshape(-1, waves.shape[-1])

@@ -23,7 +23,7 @@ from mmcore.options import SIDES, above, one_of, require, sides
 
 DEEPEST = 65535
 """The largest number of a picture of 16 bits."""
-COLOURS = ((255, 246, 168), (247, 148, 77), (196, 62, 112), (96, 35, 126), (25, 16, 66))
+COLOURS = ((44, 24, 108), (112, 40, 130), (196, 62, 112), (247, 148, 77), (255, 246, 168))
 """From near to far; holes are black."""
 
 
@@ -164,7 +164,7 @@ class DepthModality(Modality):
     # ---- for people ----
 
     def show(self, x: Tensor) -> Image.Image:
-        """Colours by the logarithm: near is bright, far is dark, and holes are black."""
+        """Colours by the logarithm: near is dark, far is bright, and holes are black."""
         x = x[0].detach().cpu().double()
         first, last = math.log(self.low), math.log(self.high)
         place = (x.clamp(min=self.low).log() - first) / (last - first) * (len(COLOURS) - 1)
@@ -233,13 +233,14 @@ class DepthModality(Modality):
         return {"mean": float(f"{mean:.6g}") if self.low < math.exp(float(f"{mean:.6g}")) < self.high else mean, "std": max(float(f"{float(x.std()):.5g}"), 1e-4)}  # fmt: skip
 
     def typical(self, n: int, seed: int) -> Tensor:
-        """Patches of four by four, of which some are holes."""
+        """Patches of four by four, some of which are holes; no map is nothing but holes, which would be none."""
         rng = Rng.for_rows(seed, n).of("typical")
         _, height, width = self.spec.shape
         coarse = rng.of("coarse").normal(2, -(-height // 4), -(-width // 4))
         patches, holes = F.interpolate(coarse, scale_factor=4, mode="nearest")[..., :height, :width].split(1, dim=1)
         y = self.mean + self.std * (0.8**0.5 * patches + 0.2**0.5 * rng.of("fine").normal(1, height, width))
-        return torch.where(holes < -1.3, 0.0, y.exp().clamp(self.low, self.high))
+        lost = (holes < -1.3) & (holes >= -1.3).flatten(1).any(1)[:, None, None, None]
+        return torch.where(lost, 0.0, y.exp().clamp(self.low, self.high))
 
 
 class DepthEncoder(Encoder):

@@ -3,4 +3,4 @@
 from mmcore.testing import conformance_suite
 from mmcore_depth import DepthModality
 
-test_depth = conformance_suite(DepthModality(4))
+test_depth = conformance_suite(DepthModality(8))

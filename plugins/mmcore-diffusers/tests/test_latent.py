@@ -1,5 +1,6 @@
 """Latents: what a pretrained autoencoder makes of pictures, learned, shown, kept on disk, and told apart from another's."""
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from mmcore.data import DataOptions, Dataset, EmbedOptions, open_data
 from mmcore.data.opening import embed, measured
 from mmcore.metrics.bound import evaluate
 from mmcore.testing import conformance_suite
-from mmcore_diffusers import LatentModality
+from mmcore_diffusers import LatentEmbedder, LatentModality
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -244,3 +245,13 @@ def _kit() -> Any:
 
 
 test_kit = _kit()
+
+
+def _embedder() -> Any:
+    import tempfile
+
+    at = saved(Path(tempfile.mkdtemp()), "AutoencoderTiny")
+    return conformance_suite(functools.partial(LatentEmbedder, str(at), 8), kind="embedder", name="latent")
+
+
+test_embedder_kit = _embedder()

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 
 import mmcore
 from mmcore import Registry, RequestError, RoleMix, Schedule
+from mmcore.config import configured
 from mmcore.rng import Rng
+from mmcore.runs.run import Run, train
 from mmcore.sampling import Ddim
 from mmcore.testing import conformance_suite
 from mmcore_diffusers import Dit, Unet
@@ -253,6 +256,34 @@ def test_adapters_leave_every_byte_of_the_pretrained_network(
     given = {"label": torch.tensor([0, 1])}
     want = mmcore.sample(model, 2, given=given, steps=3)["latent"]
     assert torch.equal(mmcore.sample(again, 2, given=given, steps=3)["latent"], want)
+
+
+def test_a_run_of_a_configuration_goes_on_and_is_opened_again(registry: Registry, folder: Path, tmp_path: Path) -> None:
+    pretrained(tmp_path, "diffusers-unet")
+    images = (Rng(0, torch.arange(16)).uniform(8, 8) * 255).byte().numpy()
+    np.savez(tmp_path / "rows.npz", image=images, label=np.arange(16) % 2)
+    tables = {
+        "out": str(tmp_path / "run"),
+        "device": "cpu",
+        "data": {"source": "npz", "options": {"path": str(tmp_path / "rows.npz")}},
+        "modalities": {
+            "image": {"plugin": "latent", "autoencoder": str(folder), "size": 8, "statistics": "own"},
+            "label": {"classes": 2},
+        },
+        "model": {
+            "backbone": "diffusers-unet",
+            "backbone_options": {"folder": str(tmp_path / "network"), "features": 4},
+            "adapters": {"rank": 2},
+        },
+        "training": {"steps": 2, "batch_size": 4, "activation_checkpointing": True},
+        "sampling": {"steps": 2, "n": 2},
+    }
+    train(configured(tables, registry=registry), quiet=True)
+    longer = {**tables, "training": {**tables["training"], "steps": 3}}  # type: ignore[dict-item]
+    train(configured(longer, registry=registry), resume=True, accept_changes=True, quiet=True)
+    model = Run.open(tmp_path / "run", registry).model("cpu")
+    assert mmcore.sample(model, 2, given={"label": torch.tensor([0, 1])}, steps=2)["image"].isfinite().all()
+    assert model.variable("image").reconstruction is not None
 
 
 def test_what_does_not_fit_is_told_in_one_line(registry: Registry, folder: Path, tmp_path: Path) -> None:
