@@ -7,6 +7,7 @@ has stopped to answer, or memory goes on growing: more than a fifth from the end
 """
 
 import argparse
+import contextlib
 import io
 import os
 import random
@@ -22,6 +23,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+PATIENCE = 180_000
+"""Milliseconds that a page may take to appear, and a last answer: on a machine that does much else, too."""
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n%%EOF\n"
 
 
@@ -147,13 +150,17 @@ def main() -> int:
     url = log.read_text().partition("open ")[2].split()[0]
     counts: dict[str, int] = {}
     missed, answers, wrong, held = 0, 0, [], []
-    with sync_playwright() as driver:
+    with contextlib.ExitStack() as stack:
+        # Whatever happens here, the server goes too.
+        stack.callback(lambda: server.poll() is None and server.send_signal(signal.SIGINT))
+        driver = stack.enter_context(sync_playwright())
         opened = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
         browser = driver.chromium.launch(executable_path=opened, args=["--no-sandbox"])
         dice = random.Random(asked.seed)
 
         def arrive() -> Any:
             page = browser.new_context(viewport={"width": dice.choice([390, 1280]), "height": 900}).new_page()
+            page.set_default_timeout(PATIENCE)
             page.on("pageerror", lambda error: wrong.append(str(error)[:200]))
             page.goto(url)
             page.locator("#ask").wait_for()
@@ -180,9 +187,8 @@ def main() -> int:
         # After all that it still answers.
         last = arrive()
         last.locator("#ask").click()
-        last.locator(".answers").wait_for(timeout=60_000)
+        last.locator(".answers").wait_for()
         browser.close()
-    server.send_signal(signal.SIGINT)
     server.wait(120)
     text = log.read_text()
     shutil.rmtree(folder)

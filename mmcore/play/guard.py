@@ -12,8 +12,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-BODY = 48 * 2**20
-"""Bytes of one request."""
+BODY = 16 * 2**20
+"""Bytes of one request, without a file."""
 OPEN = ("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt")
 BELOW = ("/assets/", "/static/", "/gradio_api/queue/", "/gradio_api/heartbeat/")
 ALSO = (

@@ -4,11 +4,10 @@ const $ = (name) => element.querySelector(name);
 const tell = (changes) => { const next = { ...told(), ...changes }; mine = JSON.stringify(next); props.value = mine; };
 let mine = null;
 
-const MOST = 32 * 1024 * 1024;
 const line = (text) => { $(".said").textContent = text; };
 const open = (file) => {
   if (!file) return;
-  if (file.size > MOST) { line(`${file.name} has ${(file.size / 1048576).toFixed(0)} MB, expected at most 32`); return; }
+  if (file.size > props.most) { line(`${file.name} has ${Math.round(file.size / 1e6)} MB, expected at most ${Math.round(props.most / 1e6)}`); return; }
   line(`reading ${file.name}`);
   const reader = new FileReader();
   reader.onerror = () => line(`${file.name} cannot be read`);

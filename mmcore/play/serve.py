@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import OptionError, RequestError
+from mmcore.limits import UPLOAD
 from mmcore.runs.reader import Reader
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def server(
     import uvicorn
     from gradio.themes import Default
 
-    from mmcore.play.guard import Guard
+    from mmcore.play.guard import BODY, Guard
     from mmcore.play.layout import build
     from mmcore.play.page import Page
     from mmcore.play.widgets import style
@@ -80,7 +81,8 @@ def server(
         enable_monitoring=False,
         allowed_paths=[],
     )
-    guard = Guard(app, LOCAL if _is_loopback(host) else None)
+    # A file travels as base64, beside what is drawn.
+    guard = Guard(app, LOCAL if _is_loopback(host) else None, 2 * UPLOAD.most + BODY)
     config = uvicorn.Config(guard, log_level="warning", ws="none", access_log=False, timeout_graceful_shutdown=2)
 
     class Server(uvicorn.Server):

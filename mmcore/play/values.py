@@ -20,15 +20,10 @@ from mmcore import files
 from mmcore.data.decode import IMAGES, READERS, Encoded, decode, picture_size
 from mmcore.data.options import ColumnOptions
 from mmcore.errors import RequestError
-from mmcore.limits import Limit
+from mmcore.limits import UPLOAD, UPLOAD_PIXELS
 from mmcore.modality.base import ModalityProtocol
 from mmcore.runs.given import raws
 from mmcore.runs.reader import Reader
-
-UPLOAD = Limit("UPLOAD", 32 * 2**20)
-"""A file that a person gives to the page."""
-PIXELS = Limit("UPLOAD_PIXELS", 50_000_000, "pixels")
-"""Of a picture that a person gives to the page."""
 
 
 @attrs.frozen(eq=False)
@@ -106,7 +101,7 @@ def uploaded(name: str, data: bytes, suffixes: Sequence[str]) -> Value:
         raise RequestError(f"found a file {suffix or 'without a suffix'}, expected {some}")
     if too_large := UPLOAD.excess(len(data)):
         raise RequestError(f"the file has {too_large}")
-    if suffix in IMAGES and (too_many := PIXELS.excess(math.prod(picture_size(data)))):
+    if suffix in IMAGES and (too_many := UPLOAD_PIXELS.excess(math.prod(picture_size(data)))):
         raise RequestError(f"the picture has {too_many}")
     decode(Encoded(data, suffix))
     return _file(data, suffix)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmcore.data.decode import IMAGES
 from mmcore.errors import RequestError
+from mmcore.limits import UPLOAD
 from mmcore.modality.control import Choice, Control, File, Group, Number, Numbers, Painting, Picture, Text
 from mmcore.play.board import Board, Told
 from mmcore.play.forms import fields, filled, taken
@@ -217,6 +218,7 @@ def _board(control: Picture | Painting, begin: str) -> Any:
         js_on_load=script(),
         inks=inks,
         blank=blank,
+        most=UPLOAD.most,
         sheet=list(control.size),
         elem_classes="drawing",
     )
@@ -232,6 +234,7 @@ def _file(control: File) -> Any:
         js_on_load=script(),
         inks=[],
         blank="",
+        most=UPLOAD.most,
         sheet=[1, 1],
         elem_classes="drawing",
     )
