@@ -364,7 +364,7 @@ def test_what_was_fetched_is_there_when_the_hub_is_not(
         with pytest.raises(RequestError) as refused:
             JointModel.from_pretrained(NAME, registry=registry)
         assert str(refused.value) == (
-            "from_pretrained: the Hub is switched off (HF_HUB_OFFLINE) and ada/joint is not in the cache; unset it, or name a folder"
+            "from_pretrained: the Hub is switched off (HF_HUB_OFFLINE), and ada/joint is not in the cache; unset it"
         )
     assert hub.asked == []
     JointModel.from_pretrained(NAME, registry=registry)
@@ -383,10 +383,12 @@ def test_a_hub_that_cannot_be_reached_is_one_line(hub: Server) -> None:
         JointModel.from_pretrained(NAME)
     assert re.fullmatch(
         r"from_pretrained: the Hub cannot be reached at http://127\.0\.0\.1:\d+, and ada/joint is not in the cache "
-        r"\(.*\); try again, or name a folder",
+        r"\(.*\); try again",
         str(failed.value),
     )
-    with pytest.raises(MmcoreError, match="push_to_hub: the Hub cannot be reached"):
+    with pytest.raises(
+        MmcoreError, match=r"push_to_hub: the Hub cannot be reached at http://127\.0\.0\.1:\d+ \(.*\); try again"
+    ):
         small(mmcore.discover()).push_to_hub(NAME, licence="mit", token="hf_right")
 
 
@@ -474,6 +476,10 @@ def test_the_card_says_what_is_known(registry: Registry, hub: Server, tmp_path: 
     assert f"```sh\npip install {line}\n```" in card
     assert "mmcore-label" in line
     assert f'mmcore.JointModel.from_pretrained("{NAME}")' in card
+    saved = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
+    pushed = json.loads(files["config.json"])
+    assert saved.pop("configuration") != pushed.pop("configuration")
+    assert saved == pushed
     for text in (card, files["config.json"].decode()):
         assert "secret" not in text
     assert "rows.npz" in card
@@ -519,5 +525,19 @@ def test_who_may_not_write_is_told(registry: Registry, hub: Server) -> None:
 
 
 def test_paths_are_left_out_and_nothing_else() -> None:
-    told = {"a": "/home/ada/x.npz", "b": ["~/y", "./z/", "C:\\w\\v.csv", "file:///u/t"], "c": "image->label", "d": 0.5}
-    assert without_places(told) == {"a": "x.npz", "b": ["y", "z", "v.csv", "t"], "c": "image->label", "d": 0.5}
+    told = {
+        "a": "/home/ada/x.npz",
+        "b": ["~/y", "./z/", "C:\\w\\v.csv", "file:///u/t"],
+        "c": "image->label",
+        "d": 0.5,
+        "columns": {"a": "/a"},
+        "e": "/",
+    }
+    assert without_places(told) == {
+        "a": "x.npz",
+        "b": ["y", "z", "v.csv", "t"],
+        "c": "image->label",
+        "d": 0.5,
+        "columns": {"a": "/a"},
+        "e": "/",
+    }

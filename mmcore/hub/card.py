@@ -17,7 +17,7 @@ from mmcore.runs.kept import WEIGHTS, weights
 from mmcore.store.card import card, installs, plain, table
 from mmcore.store.reading import DamagedError, read_bytes, read_json
 
-_PLACE = re.compile(r"(/|~|[A-Za-z]:[\\/]|\.\.?[\\/]|file:).*", re.S)
+_PLACE = re.compile(r"(/|~|[A-Za-z]:[\\/]|\.\.?[\\/]|file:).+", re.S)
 """Texts that say where something lies on a machine."""
 _ROUNDED = 60
 """Figures that a card has at most of one origin."""
@@ -48,7 +48,10 @@ def finish(
     Raises:
         RequestError: the run is of other weights, or what is read of it is damaged.
     """
-    config = without_places(read_json(folder / CONFIG))
+    config = read_json(folder / CONFIG)
+    # Of the rest every text counts: the model is made by it.
+    if "configuration" in config:
+        config["configuration"] = without_places(config["configuration"])
     found = dict(figures or {})
     picture, measured = None, ""
     if run is not None:
@@ -74,9 +77,12 @@ def finish(
 
 
 def without_places(thing: Any) -> Any:
-    """The same tables and lists, of paths the last names alone: where things lie on a machine is nobody else's matter."""
+    """The same tables and lists, of paths the last names alone: where things lie on a machine is nobody else's matter.
+
+    Columns stay as they are: questions are read by them.
+    """
     if isinstance(thing, Mapping):
-        return {key: without_places(value) for key, value in thing.items()}
+        return {key: value if key == "columns" else without_places(value) for key, value in thing.items()}
     if isinstance(thing, list):
         return [without_places(value) for value in thing]
     if isinstance(thing, str) and _PLACE.fullmatch(thing):

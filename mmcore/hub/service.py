@@ -75,7 +75,7 @@ def told(what: str, name: str, revision: str | None) -> Iterator[None]:
     except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError, errors.DryRunError) as error:
         if constants.is_offline_mode():
             raise RequestError(
-                f"{what}: the Hub is switched off (HF_HUB_OFFLINE) and {at} is not in the cache; unset it, or name a folder"
+                f"{what}: the Hub is switched off (HF_HUB_OFFLINE){_lacks(what, at)}; unset it"
             ) from error
         raise MmcoreError(_unreachable(what, at, error)) from error
     except OSError as error:
@@ -97,9 +97,13 @@ def _unreachable(what: str, at: str, error: BaseException) -> str:
 
     cause = error.__cause__ or error
     return (
-        f"{what}: the Hub cannot be reached at {constants.ENDPOINT}, and {at} is not in the cache "
-        f"({type(cause).__name__}: {_short(cause)}); try again, or name a folder"
+        f"{what}: the Hub cannot be reached at {constants.ENDPOINT}{_lacks(what, at)} "
+        f"({type(cause).__name__}: {_short(cause)}); try again"
     )
+
+
+def _lacks(what: str, at: str) -> str:
+    return f", and {at} is not in the cache" if what == "from_pretrained" else ""
 
 
 def _short(error: BaseException) -> str:
