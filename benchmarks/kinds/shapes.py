@@ -1,6 +1,7 @@
 """Balls, boxes and drums before a tilted wall: a grey picture, its depth in millimetres with a sensor's holes, and the shape."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,7 +74,7 @@ def _meets(kind: int, rays: np.ndarray, centre: np.ndarray) -> tuple[np.ndarray,
         return np.minimum(side, lid), np.where((lid < side)[..., None], up, around / 0.42)
 
 
-def _root(a: np.ndarray, b: np.ndarray, c: float) -> np.ndarray:
+def _root(a: np.ndarray, b: np.ndarray, c: Any) -> np.ndarray:
     """The lesser root of ``a t² - 2 b t + c``, infinity where there is none."""
     square = b**2 - a * c
     return np.where(square > 0, (b - np.sqrt(np.clip(square, 0, None))) / a, np.inf)
@@ -101,7 +102,8 @@ def write(path: Path) -> None:
         arrays["label"].append(kind.astype(np.int64))
         arrays["split"].append(np.full(count, number))
     stacked = {name: np.stack(arrays[name]) for name in ("image", "depth", "full")}
-    np.savez(path, **stacked, **{name: np.concatenate(arrays[name]) for name in ("label", "split")})
+    stacked |= {name: np.concatenate(arrays[name]) for name in ("label", "split")}
+    np.savez(path, allow_pickle=False, **stacked)
 
 
 def _full(trained: Trained, n: int) -> Tensor:

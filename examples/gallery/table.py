@@ -1,12 +1,14 @@
 """A table of patients, with gaps: any column given any others, with how sure the answer is."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import torch
 from sklearn.datasets import load_diabetes
 
 import mmcore
 
-found = load_diabetes(scaled=False)
+found: Any = load_diabetes(scaled=False)
 columns = ("age", "bmi", "bp", "progression")
 values = torch.tensor(
     [[*row[[0, 2, 3]], y] for row, y in zip(found.data, found.target, strict=True)]

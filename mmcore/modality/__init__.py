@@ -1,8 +1,20 @@
 """What a plugin author writes: a modality with its encoder, decoder and loss term, and parts to write them with."""
 
-from mmcore.modality.base import VOID, Decoder, Encoder, LossTerm, Metric, Modality, ModalityProtocol, Spec, Task
+from mmcore.modality.base import (
+    VOID,
+    Decoder,
+    Encoder,
+    LossTerm,
+    Metric,
+    Modality,
+    ModalityProtocol,
+    Readable,
+    Spec,
+    Task,
+)
 from mmcore.modality.calibration import Calibration
 from mmcore.modality.noisy import NoisyCode
+from mmcore.modality.outward import OutwardProtocol
 
 __all__ = [
     "VOID",
@@ -14,6 +26,8 @@ __all__ = [
     "Modality",
     "ModalityProtocol",
     "NoisyCode",
+    "OutwardProtocol",
+    "Readable",
     "Spec",
     "Task",
 ]

@@ -157,4 +157,4 @@ def base_digest(network: nn.Module) -> str:
 
 def _fresh(network: nn.Module) -> list[nn.Parameter]:
     told: Any = getattr(network, "fresh_parameters", None)
-    return list(told()) if callable(told) else []
+    return [] if told is None else list(told())

@@ -367,23 +367,3 @@ def aggregate(model: JointModel, placed: Tensor, t: int, roles: Tensor) -> Tenso
     """``h_t (B, *Z)`` with all of the space at step ``t``."""
     drive = model.drive(torch.full((len(roles),), t, device=roles.device), roles)
     return model.frame.weighted(placed, drive.level.W)
-
-
-def _cut(c: Context, params: Tensor, x: Tensor) -> float:
-    """The share of draws' elements that lie on a limit of the spec as clipped ones do: the loss is there what it is beside it.
-
-    Where it is another, the limit has a probability of its own, as no rain has.
-    """
-    rows, at = params.expand(len(x), *params.shape[1:]), torch.zeros_like(x, dtype=torch.bool)
-    for limit, inwards in ((c.modality.spec.low, 1.0), (c.modality.spec.high, -1.0)):
-        if limit is None:
-            continue
-        here = (x - limit).abs() <= 1e-6 * max(1.0, abs(limit))
-        with torch.no_grad():
-            on, beside = (
-                c.loss(rows, torch.where(here, value, x))
-                for value in (limit, limit + inwards * 1e-5 * (abs(limit) or 1.0))
-            )
-        step = (on - beside).abs() / here.reshape(len(x), -1).sum(1).clamp(min=1)
-        at |= here & (step < 0.5).reshape(-1, *[1] * (x.ndim - 1))
-    return float(at.double().mean())

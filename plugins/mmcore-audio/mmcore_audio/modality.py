@@ -95,7 +95,8 @@ class AudioModality(Modality):
         SPACE.check("audio", "seconds", seconds, channels * self.length, takes(channels * self.length))
         self.mel: Mel | None = None
         if form == "mel":
-            window = 2 ** max(3, round(math.log2(0.032 * rate))) if window is None else window
+            if window is None:
+                window = 2 ** max(3, round(math.log2(0.032 * rate)))
             hop, high = max(1, window // 2) if hop is None else hop, rate / 2 if high is None else high
             if not low < high <= rate / 2:
                 raise OptionError("audio", "high", high, f"above low = {low:g} and at most half the rate, {rate / 2:g}", beside=("low", "rate"))  # fmt: skip

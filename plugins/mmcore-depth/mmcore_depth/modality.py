@@ -153,12 +153,12 @@ class DepthModality(Modality):
 
     def raw(self, x: Tensor) -> Any:
         """A picture of 16 bits where there is a scale, else an array of floats; 0 where it has holes."""
-        x = x[0].detach().cpu().double().numpy()
+        metres = x[0].detach().cpu().double().numpy()
         if self.scale is None:
-            return x.astype(np.float32)
+            return metres.astype(np.float32)
         # A distance that is known stays one, and stays inside the limits.
         least, most = math.ceil(self.low / self.scale - 1e-9), math.floor(self.high / self.scale + 1e-9)
-        steps = np.where(x > 0, (x / self.scale).round().clip(max(1, least), most), 0)
+        steps = np.where(metres > 0, (metres / self.scale).round().clip(max(1, least), most), 0)
         return Image.fromarray(steps.astype(np.uint16))
 
     # ---- for people ----
