@@ -95,16 +95,15 @@ class AudioModality(Modality):
         SPACE.check("audio", "seconds", seconds, channels * self.length, takes(channels * self.length))
         self.mel: Mel | None = None
         if form == "mel":
-            if window is None:
-                window = 2 ** max(3, round(math.log2(0.032 * rate)))
-            hop, high = max(1, window // 2) if hop is None else hop, rate / 2 if high is None else high
-            if not low < high <= rate / 2:
-                raise OptionError("audio", "high", high, f"above low = {low:g} and at most half the rate, {rate / 2:g}", beside=("low", "rate"))  # fmt: skip
-            if hop > window // 2:
-                raise OptionError("audio", "hop", hop, f"at most half the window, {window // 2}", beside=("window",))
-            if window > 2 * self.length:
-                raise OptionError("audio", "window", window, f"at most twice the {self.length} samples of a sound", beside=("seconds",))  # fmt: skip
-            self.mel = Mel(rate, bands, window, hop, low, high)
+            wide = 2 ** max(3, round(math.log2(0.032 * rate))) if window is None else window
+            step, top = max(1, wide // 2) if hop is None else hop, rate / 2 if high is None else high
+            if not low < top <= rate / 2:
+                raise OptionError("audio", "high", top, f"above low = {low:g} and at most half the rate, {rate / 2:g}", beside=("low", "rate"))  # fmt: skip
+            if step > wide // 2:
+                raise OptionError("audio", "hop", step, f"at most half the window, {wide // 2}", beside=("window",))
+            if wide > 2 * self.length:
+                raise OptionError("audio", "window", wide, f"at most twice the {self.length} samples of a sound", beside=("seconds",))  # fmt: skip
+            self.mel = Mel(rate, bands, wide, step, low, top)
             self.spec = Spec((channels, bands, self.mel.frames(self.length)))
         else:
             self.spec = Spec((channels, self.length), low=-1.0, high=1.0)
