@@ -190,7 +190,7 @@ BESIDES = {
     "testing/checks_tracker.py: tempfile.TemporaryDirectory": "the run's folder that a tracker is given",
     "testing/checks_tracker.py: tempfile.TemporaryFile": "what a tracker prints",
     "testing/checks_tracker.py: os.fdopen": "the same",
-    "testing/checks_tracker.py: path.open": "lines of the kit itself, by which it sees how busy the machine is",
+    "testing/checks_tracker.py: path.open": "a file of the check itself, to learn what waiting for a disk takes",
     "testing/checks_tracked.py: (folder / name).write_bytes": "the run's own files, which a tracker must leave",
     "testing/checks_tracked.py: (folder / name).read_bytes": "the same",
     "testing/checks_tracked.py: path.read_bytes": "what a tracker wrote into the kit's folder",
