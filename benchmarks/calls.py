@@ -4,6 +4,7 @@ python -m benchmarks.calls [--count 5000] [--seed 0]
 """
 
 import argparse
+import itertools
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +16,9 @@ from torch import Tensor
 
 import mmcore
 from mmcore import JointModel, RequestError
-from mmcore.sampling.question import Question
+from mmcore.modality.holes import some_there, whole_of
+from mmcore.modality.mixed import Mixed
+from mmcore.sampling.question import Question, rows_of
 
 NAMES = ("a", "label", "image", "mask")
 STEPS, LONGEST = 20, 700
@@ -32,15 +35,23 @@ JUNK: tuple[Any, ...] = (
 
 
 def models() -> list[JointModel]:
-    """One of each layout, in double precision: there rounding is far below what a wrong row would change."""
+    """Two of each layout, in double precision: there rounding is far below what a wrong row would change.
+
+    The first two know all of their values, the others have columns in one sample, and elements that are void.
+    """
     registry = mmcore.discover()
     made = []
-    for layout in ("shared", "separate"):
+    for holes, layout in itertools.product((False, True), ("shared", "separate")):
+        columns = {
+            "number": registry.modality("scalar"),
+            "direction": registry.modality("clip", width=3),
+            "group": registry.modality("label", classes=3),
+        }
         parts = [
-            registry.modality("clip", name="a", width=3, unit_norm=False),
+            Mixed("a", columns) if holes else registry.modality("clip", name="a", width=3, unit_norm=False),
             registry.modality("label", classes=4),
             registry.modality("image", channels=1, size=4),
-            registry.modality("mask", size=4, classes=3),
+            registry.modality("mask", size=4, classes=3, void=7 if holes else None),
         ]
         schedule = registry.schedule("cosine", steps=STEPS, modalities=len(parts))
         options = {"width": 16, "depth": 1}
@@ -73,7 +84,18 @@ class Caller:
         return torch.rand(*shape, generator=self.bits) < 0.5
 
     def value(self, model: JointModel, name: str, n: int) -> Tensor:
-        return model.variable(name).typical(n, self.random.randrange(100))
+        m = model.variable(name)
+        x = m.typical(n, self.random.randrange(100))
+        if m.spec.void is None:
+            return x
+        there = torch.rand(x.shape, generator=self.bits) > self.random.choice([0.0, 0.2, 1.0])
+        there |= self.rows(n).reshape(n, *[1] * (x.ndim - 1))
+        return x.masked_fill(~whole_of(m, there), m.spec.void)
+
+    def elements(self, model: JointModel, name: str, n: int) -> Tensor:
+        """A mask of which elements are known."""
+        m = model.variable(name)
+        return whole_of(m, self.rows(n, *m.spec.shape))
 
     def question(self, model: JointModel) -> dict[str, Any]:
         """One that may be asked, but for what excludes what."""
@@ -84,17 +106,19 @@ class Caller:
             given.popitem()
         asked["given"] = given
         if given and self.maybe(0.3):
-            shape = {name: model.variable(name).spec.shape for name in given}
+            whole = [name for name in NAMES if not model.divisible(model.variable(name))]
             some = [name for name in given if self.maybe(0.6)]
             asked["where"] = {
-                name: self.rows(n) if name in ("a", "label") or self.maybe(0.5) else self.rows(n, *shape[name])
+                name: self.rows(n) if name in whole or self.maybe(0.5) else self.elements(model, name, n)
                 for name in some
             }
         left = [name for name in NAMES if name not in given]
         if len(left) > 1 and self.maybe(0.2):
             asked["absent"] = pick([[left[0]], {left[0]: self.rows(n)}])
         asked["conditioning"] = pick(["roles", "roles", "roles", "posterior"])
-        if given and "where" not in asked and asked["conditioning"] == "roles" and self.maybe(0.3):
+        # What is void in every row is not observed, and guides nothing.
+        known = all(bool(some_there(model.variable(name), x).any()) for name, x in given.items())
+        if given and known and "where" not in asked and asked["conditioning"] == "roles" and self.maybe(0.3):
             asked["guidance"] = {name: pick([0.0, 1.0, 2.0]) for name in list(given)[:2]}
         if self.maybe(0.2):
             asked |= {"start": {name: self.value(model, name, n) for name in NAMES}, "strength": pick([0.5, 1.0])}
@@ -180,7 +204,7 @@ def _generators() -> tuple[bytes, object, bytes]:
 
 
 def _answered(model: JointModel, caller: Caller, asked: Any, how: Any, answer: dict[str, Tensor]) -> str:
-    given, where = asked.get("given") or {}, asked.get("where") or {}
+    given, where = rows_of(model, asked.get("given") or {}, asked["n"], "given"), asked.get("where") or {}
     absent = asked.get("absent") or ()
     for name, x in answer.items():
         spec = model.variable(name).spec
@@ -212,9 +236,9 @@ def faults(count: int, seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """Of so many calls those that went wrong: how, and the question. Every other call has one thing spoilt."""
     made, caller = models(), Caller(seed)
     for number in range(count):
-        model = made[number % 2]
+        model = made[number % len(made)]
         asked = caller.question(model)
-        spoil = number // 2 % 2 == 0
+        spoil = number // len(made) % 2 == 0
         asked = caller.spoilt(asked) if spoil else asked
         if found := fault(model, caller, asked, right=not spoil):
             yield found, asked

@@ -497,7 +497,9 @@ def warm(folder: Path) -> None:
     writes nothing."""
     for found in pkgutil.walk_packages(mmcore.__path__, "mmcore."):
         if "templates" not in found.name and not found.name.endswith("__main__"):
-            importlib.import_module(found.name)
+            # Of an extra that is not installed, nothing is asked either.
+            with contextlib.suppress(ModuleNotFoundError):
+                importlib.import_module(found.name)
     (folder / "warm").mkdir()
     _rows(folder / "warm")
     threads, told = torch.get_num_threads(), io.StringIO()
@@ -515,7 +517,7 @@ def warm(folder: Path) -> None:
     assert done == [0, 0], told.getvalue()
 
 
-def _digest(lines: Sequence[Any]) -> bytes:
+def _digest(*lines: Sequence[Any]) -> bytes:
     return hashlib.sha256(json.dumps(lines).encode()).digest()
 
 

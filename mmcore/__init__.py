@@ -13,6 +13,7 @@ from mmcore.hooks import Offer, hookimpl
 if TYPE_CHECKING:
     from mmcore import config as config
     from mmcore import data as data
+    from mmcore import hub as hub
     from mmcore import metrics as metrics
     from mmcore import process as process
     from mmcore import sampling as sampling
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mmcore.modality.base import Decoder, Encoder, LossTerm, Metric, Modality, Spec, Task
     from mmcore.model.backbones.base import Backbone
     from mmcore.model.compose import compose
+    from mmcore.model.extending import extend, without
     from mmcore.model.joint import JointModel
     from mmcore.model.roles import Role, RoleMix
     from mmcore.plugins import Registry, discover
@@ -41,6 +43,7 @@ _WHERE = {
     "discover": "plugins",
     "Encoder": "modality.base",
     "evaluate": "metrics.bound",
+    "extend": "model.extending",
     "fit": "training.loop",
     "JointModel": "model.joint",
     "load": "store.model",
@@ -61,9 +64,10 @@ _WHERE = {
     "specialise": "training.specialise",
     "Spec": "modality.base",
     "Task": "modality.base",
+    "without": "model.extending",
 }
 
-_PACKAGES = ("config", "data", "metrics", "process", "sampling", "training")
+_PACKAGES = ("config", "data", "hub", "metrics", "process", "sampling", "training")
 
 __all__ = [
     "Backbone",
@@ -92,6 +96,7 @@ __all__ = [
     "compose",
     "discover",
     "evaluate",
+    "extend",
     "fit",
     "hookimpl",
     "load",
@@ -99,6 +104,7 @@ __all__ = [
     "sample",
     "save",
     "specialise",
+    "without",
 ]
 
 __getattr__ = lazily(__name__, _WHERE, _PACKAGES)

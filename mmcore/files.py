@@ -11,6 +11,7 @@ import os
 import stat
 import threading
 from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import BinaryIO
@@ -23,6 +24,20 @@ except ImportError:  # no such locks on this system
 from mmcore.limits import Limit
 
 _PIECE = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The bytes of a file, as a shard or a data set holds them, or as a sample is written.
+
+    Attributes:
+        data: the bytes.
+        suffix: of the file's name, such as ``".png"``.
+    """
+
+    data: bytes = field(repr=False)
+    suffix: str
+
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -141,8 +156,10 @@ def write(path: str | Path, data: bytes, *, follow: bool = False, durable: bool 
         OSError: it cannot be written; the old one is untouched.
     """
     path = Path(path)
-    if follow and os.path.exists(path):
-        if not path.is_file() and not path.is_dir():
+    if "\0" in str(path):
+        raise OSError("embedded null byte")
+    if follow:
+        if os.path.exists(path) and not path.is_file() and not path.is_dir():
             with open(path, "wb") as file:
                 file.write(data)
             return
@@ -157,11 +174,20 @@ def write(path: str | Path, data: bytes, *, follow: bool = False, durable: bool 
                 file.flush()
                 if durable:
                     os.fsync(file.fileno())
+                _as_open(part, path)
                 os.replace(part, path)
         except BaseException:
             with suppress(OSError):
                 part.unlink()
             raise
+
+
+def _as_open(part: Path, path: Path) -> None:
+    """What takes a file's place may be read and written by nobody who might not read or write that one."""
+    with suppress(OSError):
+        before, now = os.lstat(path).st_mode, os.lstat(part).st_mode
+        if stat.S_ISREG(before):
+            os.chmod(part, before & now & 0o777)
 
 
 def _aside(path: Path) -> tuple[Path, BinaryIO]:

@@ -46,6 +46,26 @@ class Offer(NamedTuple):
     summary: str = ""
 
 
+class Proposal(NamedTuple):
+    """How a column of data would be read by a modality, as :meth:`mmcore.Modality.proposed` says it for ``mmcore init``: the core names no plugin.
+
+    Attributes:
+        options: of the modality's constructor; the height and width of pictures are left to ``mmcore init``.
+        note: what was found, for a person.
+        numbers: how many elements one value has, by which its task is weighted.
+        codes: how many its code has, by which a first model is sized.
+        change: the options to change where another reading is meant.
+        named: whether the column's name says so: it is then taken before what the core would take it for.
+    """
+
+    options: dict[str, Any]
+    note: str
+    numbers: int = 1
+    codes: int = 1
+    change: str = ""
+    named: bool = False
+
+
 class Made(NamedTuple):
     """The record of how a plugin was built, kept in a saved model.
 

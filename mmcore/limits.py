@@ -105,8 +105,27 @@ TIMESTEPS = Limit("TIMESTEPS", 10**6, "timesteps")
 """``T`` of a noise schedule."""
 BATCH = Limit("BATCH", 16 * 2**30)
 """What the latents of the rows that are computed at once take, in training or sampling."""
+UPLOAD = Limit("UPLOAD", 32 * 2**20)
+"""A file that a person gives to the page of ``mmcore play``."""
+UPLOAD_PIXELS = Limit("UPLOAD_PIXELS", 50_000_000, "pixels")
+"""Of a picture that a person gives to that page."""
 
-ALL = (FILE, PIXELS, LINE, UNPACKED, CONFIGURATION, NESTING, RECORD, WEIGHTS, TENSORS, SPACE, TIMESTEPS, BATCH)
+ALL = (
+    FILE,
+    PIXELS,
+    LINE,
+    UNPACKED,
+    CONFIGURATION,
+    NESTING,
+    RECORD,
+    WEIGHTS,
+    TENSORS,
+    SPACE,
+    TIMESTEPS,
+    BATCH,
+    UPLOAD,
+    UPLOAD_PIXELS,
+)
 
 
 def takes(elements: int) -> str:

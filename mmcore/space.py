@@ -146,15 +146,27 @@ class Layout:
         space: Space,
         *,
         overlap: bool = False,
+        channels: Sequence[int] | None = None,
     ) -> "Layout":
-        """Divide the channels: each block gets what its codes need, the fullest ones what is left.
+        """Divide the channels: each block gets what its codes need, the fullest ones what is left; or as ``channels`` says.
 
         Raises:
-            OptionError: the space has fewer channels than the blocks need.
+            OptionError: the space has fewer channels than the blocks need, or ``channels`` do not add up to it.
         """
         places = math.prod(space.grid)
         sizes = [[math.prod(codes[i]) for i in block] for block in members]
         need = [-(-(max(block) if overlap else sum(block)) // places) for block in sizes]
+        if channels is not None:
+            given = tuple(channels)
+            whole = len(given) == len(members) and all(isinstance(n, int) and n >= 1 for n in given)
+            if not whole or sum(given) != space.shape[0]:
+                expected = (
+                    f"{len(members)} whole numbers, one for each block, that add up to the space's {space.shape[0]}"
+                )
+                raise OptionError("", "channels", list(given), expected, beside=("space", "layout"))
+            if any(n < least for n, least in zip(given, need, strict=True)):
+                raise OptionError("", "channels", list(given), f"at least {need}, as the blocks' codes need")
+            return cls(members, given)
         if len(members) > 1 and sum(need) > space.shape[0]:
             listed = " + ".join(map(str, need))
             raise OptionError(

@@ -51,7 +51,10 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("toy")
-def test_the_demo_runs_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_runs_from_end_to_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TOX_ENV_NAME", raising=False)
     figures = run.run(mmcore.discover(), tmp_path, steps=3, compare=True, device="cpu", threads=1)
     assert figures.keys() >= REQUIRED
     assert json.loads((tmp_path / "metrics.json").read_text()) == figures
@@ -69,7 +72,9 @@ def test_the_demo_runs_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFix
     rows = mmcore.predict(reader, "test", draws=1, again=["label"], steps=1)
     assert len(rows) == 364
     assert set(next(iter(rows)).answers) == {"label"}
-    assert str(tmp_path / "report.html") in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert str(tmp_path / "report.html") in told
+    assert told.splitlines()[-1] == f"play with it: mmcore play {tmp_path}"
 
 
 def test_the_configuration_is_of_the_demo_s_own_model(tmp_path: Path) -> None:

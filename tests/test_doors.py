@@ -777,7 +777,7 @@ def test_a_run_of_format_1_goes_on(registry: Registry, tmp_path: Path) -> None:
     found = checkpoint.read(checkpoint.folders(tmp_path / "cut/checkpoints")[0][1])
     told = found.files["state.json"]
     described, options = told["configuration"]["model"], told["configuration"]["options"]
-    assert (told["format"], described["format"]) == (4, 3)
+    assert (told["format"], described["format"]) == (4, 4)
     assert described.pop("reading") == "space"
     del options["timesteps"], options["balance"], options["roles"]["alone"], options["roles"]["questions"]
     told["format"] = described["format"] = 1

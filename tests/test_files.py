@@ -123,6 +123,14 @@ def test_a_path_that_the_user_has_named_is_followed_to_a_file_or_a_terminal(tmp_
     files.write(link, b"new", follow=True)
     assert link.is_symlink()
     assert real.read_bytes() == b"new"
+    # Also to one that is not there yet, or whose folder is not.
+    later, far = tmp_path / "later", tmp_path / "far"
+    later.symlink_to("folder/not yet")
+    far.symlink_to(tmp_path / "not yet")
+    for at in (later, far):
+        files.write(at, b"one", follow=True)
+        assert at.is_symlink()
+    assert (tmp_path / "folder" / "not yet").read_bytes() == (tmp_path / "not yet").read_bytes() == b"one"
     files.write("/dev/null", b"gone", follow=True)
     assert Path("/dev/null").is_char_device()
     reader, writer = os.pipe()
@@ -130,6 +138,26 @@ def test_a_path_that_the_user_has_named_is_followed_to_a_file_or_a_terminal(tmp_
     assert os.read(reader, 10) == b"told"
     os.close(reader)
     os.close(writer)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
+def test_a_private_file_stays_private(tmp_path: Path) -> None:
+    at = tmp_path / "a.txt"
+    files.write(at, b"one")
+    usual = at.stat().st_mode
+    at.chmod(0o600)
+    files.write(at, b"two")
+    assert at.stat().st_mode & 0o777 == 0o600
+    # What a stranger has opened to all is not opened further.
+    at.chmod(0o6777)
+    files.write(at, b"three")
+    assert at.stat().st_mode == usual
+
+
+def test_a_name_that_is_none_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="null byte"):
+        files.write(tmp_path / "a\0b", b"one")
+    assert left(tmp_path) == []
 
 
 def test_a_new_file_overwrites_nothing(tmp_path: Path) -> None:

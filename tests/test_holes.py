@@ -89,12 +89,13 @@ class Spy(nn.Module):
         return torch.tanh(self.mix(torch.cat([z, condition], 1)))
 
 
-def model_of(parts: list[Modality], layout: Any = "shared") -> mmcore.JointModel:
+def model_of(parts: list[Modality], layout: Any = "shared", **options: Any) -> mmcore.JointModel:
     space = mmcore.space.Space.for_codes(
         [m.code for m in parts], mmcore.space.Layout.groups(layout, [m.name for m in parts])
     )
     torch.manual_seed(0)
-    model = mmcore.compose(parts, layout=layout, space=space.shape, schedule="paper", backbone=Spy(space.shape[0]))
+    backbone = Spy(space.shape[0])
+    model = mmcore.compose(parts, layout=layout, space=space.shape, schedule="paper", backbone=backbone, **options)
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.2 * torch.randn_like(p))
@@ -158,8 +159,10 @@ def test_the_network_is_told_that_holes_are_not_there(parts: list[Modality], lay
     assert torch.equal(codes.flatten(1) * (1 - flags.flatten(1)), torch.zeros(n, model.space.size))
 
 
-def test_of_the_bound_holes_have_no_part(parts: list[Modality]) -> None:
-    model, n = model_of(parts), 6
+@pytest.mark.parametrize("trained", [False, True])
+def test_of_the_bound_holes_have_no_part(parts: list[Modality], trained: bool) -> None:
+    """Also where a learned turn mixes what is known with what is not."""
+    model, n = model_of(parts, trained_encoders=["depth"] if trained else []), 6
     batch, roles = batch_of(parts, n), torch.full((n, 2), GENERATE)
     found: list[Tensor] = []
 

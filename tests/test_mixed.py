@@ -15,6 +15,7 @@ import mmcore
 from mmcore import Modality, PluginError, RequestError, Space, Spec
 from mmcore.data import Dataset, Table
 from mmcore.modality import VOID
+from mmcore.modality.holes import seen_of
 from mmcore.modality.mixed import Mixed, MixedDecoder, MixedEncoder, PackedSpec, final
 from mmcore.rng import Rng
 from mmcore.testing.strategies import corners, samples
@@ -145,6 +146,43 @@ def test_of_missing_cells_nothing_counts_and_they_are_filled_when_asked() -> Non
     m.spec.check(filled, "filled")
 
 
+def test_what_is_only_observed_together_is_seen_as_a_whole_or_not_at_all() -> None:
+    """A direction in part would be left out of the loss, and of the answer, without the network being told of it."""
+    inner = Mixed("inner", {"direction": ClipModality(4), "vector": ClipModality(2, unit_norm=False)})
+    m = Mixed("row", {"age": ScalarModality(mean=40, std=15), "direction": ClipModality(3), "inner": inner})
+    n, parts = 4000, {"age": [0], "direction": [1, 2, 3], "inner direction": [4, 5, 6, 7]}
+    seen = mmcore.RoleMix(partial=1.0).draw_seen(Rng.for_rows(0, n), [m])
+    assert seen is not None
+    mask = seen["row"]
+    for name, at in parts.items():
+        part = mask[:, at]
+        assert (part.any(1) == part.all(1)).all(), name
+        # As often as a number alone: a half; by chance one in 16,000 is farther off than four errors.
+        assert abs(part[:, 0].double().mean() - 0.5) < 4 * 0.5 / n**0.5, name
+    assert (mask[:, 8] != mask[:, 9]).any()
+    # Of what is void in part nothing is seen: the network could not be told of it.
+    x = m.typical(n, 0)
+    x[:, 2] = VOID
+    told = seen_of(m, x, mask)
+    assert not told[:, [1, 2, 3]].any()
+    assert torch.equal(told[:, [0, 4, 8]], mask[:, [0, 4, 8]])
+    assert torch.equal(m.code_where(told), told)
+
+
+def test_a_question_that_splits_what_is_only_observed_together_is_refused() -> None:
+    m = mixed("age", "direction")
+    model = mmcore.compose([m, LabelModality(2)], backbone="mlp", backbone_options={"width": 8, "depth": 1})
+    x, where = m.typical(3, 0), torch.ones(3, 5, dtype=torch.bool)
+    where[1, 3] = False
+    with pytest.raises(RequestError, match=r"sample: where 'row' has element 1 in row 1 without all that is only observed together with it, expected all of that or none"):  # fmt: skip
+        mmcore.sample(model, 3, given={"row": x}, where={"row": where}, steps=2)
+    where[1, 1:] = False
+    for conditioning in ("roles", "posterior"):
+        found = mmcore.sample(model, 3, given={"row": x}, where={"row": where}, steps=2, conditioning=conditioning)
+        m.spec.check(found["row"], "found")
+        assert torch.equal(found["row"][where], x[where])
+
+
 def test_reading_and_showing() -> None:
     m = mixed("age", "group", "vector")
     x = m.read({"age": "31.5", "group": 2, "vector": [1, 2, 3, 4, 5]})
@@ -216,6 +254,22 @@ def test_what_is_measured_is_that_of_the_rows_that_have_it() -> None:
     assert found["group"] == LabelModality(4).measured(torch.tensor([1, 1, 3]))
 
 
+def test_what_is_measured_of_a_part_with_void_is_of_all_that_it_knows() -> None:
+    m = mixed("age", "map")
+    x = m.typical(40, 0)
+    # Not one map is without a hole.
+    x[torch.arange(40), 1 + torch.arange(40) % 6] = VOID
+    x[3, 1:] = VOID
+    value = torch.where(x[:, 1:] == VOID, 7, x[:, 1:]).long().reshape(40, 2, 3)
+    assert m.measured_parts(x)["map"] == MaskModality((2, 3), 3, void=7).measured(value)
+
+
+def test_a_number_of_numpy_s_that_is_none_is_missing() -> None:
+    m = mixed("age", "group")
+    for none in (math.nan, np.float32("nan"), np.float64("nan"), None):
+        assert m.read({"age": none, "group": 1}).tolist() == [VOID, 1]
+
+
 def test_of_a_table_it_reads_the_columns_of_its_parts(tmp_path: Path, registry: mmcore.Registry) -> None:
     (tmp_path / "people.csv").write_text("age,group,label\n31.5,2,0\n,1,1\n40,,0\n,,1\n")
     m = mixed("age", "group")
@@ -228,6 +282,14 @@ def test_of_a_table_it_reads_the_columns_of_its_parts(tmp_path: Path, registry: 
     # A column of its own name comes first.
     own = Dataset([{"row": [1.0, 3], "age": 7, "group": 0}], [m]).take([0])
     assert own.values["row"].tolist() == [[1, 3]]
+
+
+def test_rows_of_which_none_has_it_are_read(registry: mmcore.Registry) -> None:
+    m, label = mixed("age", "group", "map"), registry.modality("label", classes=3)
+    batch = Dataset([{"label": 1}, {"label": 2}], [m, label]).take([0, 1])
+    assert batch.present.tolist() == [[False, True], [False, True]]
+    m.packed.check(m.packed.placeholder(0), "none")
+    assert m.packed.placeholder(0).shape == (0, 8)
 
 
 def test_no_part_and_what_is_none_are_refused() -> None:

@@ -387,10 +387,10 @@ def test_damaged_model_folders_are_refused(model: JointModel, registry: Registry
         ("{", "config.json cannot be read"),
         ("[]", "config.json: found list, expected a JSON object"),
         (
-            config.replace('"format": 3', '"format": 9'),
-            "has format 9, expected 1 … 3; it is of a later mmcore: pip inst",
+            config.replace('"format": 4', '"format": 9'),
+            "has format 9, expected 1 … 4; it is of a later mmcore: pip inst",
         ),
-        (config.replace('"format": 3', '"format": "x"'), "has format 'x', expected 1 … 3$"),
+        (config.replace('"format": 4', '"format": "x"'), "has format 'x', expected 1 … 4$"),
         (
             config.replace('"offer": "image"', '"offer": "imago"'),
             "no modality 'mmcore-image:imago' is installed.* mmcore-image 0.1.0",

@@ -359,7 +359,15 @@ def test_the_sizes_for_a_gpu_fit_a_recipe(registry: mmcore.Registry, data: dict[
 
 
 def test_all_recipes_are_here() -> None:
-    assert {path.stem for path in RECIPES.glob("*.toml")} == {*DATA, "modalities", "modalities-fashion"}
+    assert {path.stem for path in RECIPES.glob("*.toml")} == {
+        *DATA,
+        "modalities",
+        "modalities-fashion",
+        "captions",
+        "latent-image-label",
+        "chords",
+        "shapes",
+    }
 
 
 @pytest.mark.parametrize(("recipe", "module"), [("image-embedding", image_embedding), ("masked-image", masked_image)])
@@ -376,6 +384,50 @@ def test_variations_are_measured_beside_the_joint_model(
         row.figures.keys() for row in varied[: len(varied) // 2]
     ]
     assert own[0].figures != varied[0].figures
+
+
+@pytest.mark.parametrize(
+    ("recipe", "module", "singles", "questions"),
+    [
+        ("image-embedding", image_embedding, 2, ["image → embedding", "embedding → image"]),
+        ("masked-image", masked_image, 2, ["hidden patches"]),
+    ],
+)
+def test_budgets_give_each_model_its_steps(
+    recipe: str,
+    module: Any,
+    singles: int,
+    questions: list[str],
+    registry: mmcore.Registry,
+    data: dict[str, Path],
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken: dict[str, int] = {}
+    fit = mmcore.fit
+
+    def counted(model: Any, rows: Any, *, options: Any, **more: Any) -> Any:
+        state = fit(model, rows, options=options, **more)
+        taken[str(len(taken))] = options.steps
+        return state
+
+    monkeypatch.setattr(mmcore, "fit", counted)
+    one = attrs.evolve(experiment(recipe, registry, tmp_path, data[DATA[recipe]], weights), steps=4, singles=singles)
+    compute = module.measure(attrs.evolve(one, budget="compute"))
+    assert set(taken.values()) == {4 * singles}
+    assert len(taken) == len({row.model for row in compute.rows})
+    taken.clear()
+    special = module.measure(attrs.evolve(one, budget="specialise"))
+    # The joint model, a quarter more on each question, and the single tasks with as many as both together.
+    assert next(iter(taken.values())) == 4
+    assert sorted(taken.values()) == [1] * len(questions) + [4] + [5] * (len(taken) - 1 - len(questions))
+    further = [row for row in special.rows if row.model.startswith("joint, then")]
+    assert list(dict.fromkeys(row.model for row in further)) == [f"joint, then {name} alone" for name in questions]
+    joint = next(row for row in special.rows if row.model == "joint")
+    shared = further[0].figures.keys() & joint.figures.keys()
+    assert shared
+    assert any(further[0].figures[name] != joint.figures[name] for name in shared)
 
 
 def test_the_part_that_is_measured_on_can_be_chosen(

@@ -458,3 +458,65 @@ def test_a_class_cannot_be_seen_in_part_nor_can_a_unit_vector(registry: Registry
     where = {"clip": torch.tensor([[True, False, True, True]])}
     with pytest.raises(RequestError, match="'clip' cannot be observed in part, expected all of it or none"):
         mmcore.sample(model, 1, given={"clip": clip.typical(1, 0)}, where=where)
+
+
+@given(data=st.data(), n=st.integers(1, 4))
+@settings(max_examples=25)
+def test_a_value_for_all_rows_is_that_value_in_each(data: st.DataObject, n: int, registry: Registry) -> None:
+    model = _small(registry)
+    name = data.draw(st.sampled_from(["label", "image", "a"]))
+    m = model.variable(name)
+    one = m.typical(1, data.draw(st.integers(0, 50)))[0]
+    rows = one.expand(n, *one.shape).clone()
+    raw = m.raw(one)
+    expected = mmcore.sample(model, n, given={name: rows}, steps=2)
+    for form in (one, raw, [raw] * n):
+        read = torch.stack([m.read(raw)] * n) if form is not one else rows
+        answer = mmcore.sample(model, n, given={name: form}, steps=2)
+        assert torch.equal(answer[name], read)
+        if torch.equal(read, rows):
+            assert all(torch.equal(answer[key], x) for key, x in expected.items())
+
+
+def _small(registry: Registry) -> JointModel:
+    parts = [
+        registry.modality("label", classes=4),
+        registry.modality("image", channels=1, size=4),
+        registry.modality("clip", name="a", width=3, unit_norm=False),
+    ]
+    return mmcore.compose(parts, backbone="mlp", backbone_options={"width": 16, "depth": 1}, registry=registry)
+
+
+def test_values_by_name_of_a_class_and_of_an_edit(registry: Registry) -> None:
+    label = registry.modality("label", classes=3, names=["cat", "dog", "owl"])
+    image = registry.modality("image", channels=1, size=4)
+    model = mmcore.compose(
+        [label, image], backbone="mlp", backbone_options={"width": 16, "depth": 1}, registry=registry
+    )
+    assert mmcore.sample(model, 2, given={"label": "owl"}, steps=2)["label"].tolist() == [2, 2]
+    assert mmcore.sample(model, 2, given={"label": ["owl", "dog"]}, steps=2)["label"].tolist() == [2, 1]
+    x, grey = image.typical(1, 0)[0], np.zeros((4, 4), np.uint8)
+    edited = mmcore.sample(model, 2, start={"image": x, "label": 1}, strength=0.5, steps=4)
+    whole = mmcore.sample(
+        model, 2, start={"image": torch.stack([x, x]), "label": torch.tensor([1, 1])}, strength=0.5, steps=4
+    )
+    assert all(torch.equal(edited[name], whole[name]) for name in whole)
+    assert torch.equal(mmcore.sample(model, 2, given={"image": grey}, steps=2)["image"], -torch.ones(2, 1, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("fox", "given 'label'"),
+        (7, "given 'label'"),
+        ([1], "1 values, expected one for each of n = 2"),
+        (None, "given 'label'"),
+        (object(), "given 'label'"),
+        (float("nan"), "given 'label'"),
+    ],
+)
+def test_a_value_that_cannot_be_read_is_told_with_its_name(value: Any, told: str, registry: Registry) -> None:
+    with pytest.raises(RequestError, match="sample") as error:
+        mmcore.sample(_small(registry), 2, given={"label": value})
+    assert told in str(error.value)
+    assert len(str(error.value).splitlines()) == 1

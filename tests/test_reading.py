@@ -171,6 +171,21 @@ def test_a_head_is_told_its_own_noisy_code(registry: Registry, layout: str, trai
     torch.testing.assert_close(own.z, torch.where(said[:, None], W[:, None] * x, 0.0), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.*overlap")
+def test_of_codes_that_overlap_no_head_is_told(registry: Registry) -> None:
+    """At such a place lies ``W_a E_a + W_b E_b + σ ε``: a head that took it for its own code would be as sure as ``σ`` of what is not so."""
+    parts = [Heard(), Heard()]
+    for name, part in zip("ab", parts, strict=True):
+        part.name = name
+    options: dict[str, Any] = {"backbone": "mlp", "backbone_options": {"width": 8, "depth": 1}, "registry": registry}
+    for space, told in (((1, 3), False), ((2, 3), True)):
+        model = mmcore.compose(parts, space=space, overlap=True, **options)
+        batch = {part.name: part.typical(4, k) for k, part in enumerate(parts)}
+        with torch.no_grad():
+            model(batch, torch.ones(4).long(), torch.zeros(4, 2).long(), torch.zeros(4, *model.space.shape))
+        assert [model.decoders[name].heard is not None for name in "ab"] == [told, told]
+
+
 def test_a_head_that_takes_no_noisy_code_is_given_none(registry: Registry) -> None:
     class Plain(ReferenceDecoder):
         preconditioned = False
@@ -195,7 +210,7 @@ def test_a_folder_of_format_2_reads_the_space_as_it_did(registry: Registry, tmp_
     answer = mmcore.sample(model.eval(), 3, steps=4, registry=registry)
     folder = mmcore.save(model, tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
-    assert config["format"] == 3
+    assert config["format"] == 4
     assert config.pop("reading") == "space"
     (folder / "config.json").write_text(json.dumps({**config, "format": 2}))
     former = mmcore.load(folder, registry=registry)

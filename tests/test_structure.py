@@ -13,7 +13,17 @@ import pytest
 import mmcore
 
 CORE = Path(mmcore.__file__).parent
-FIRST_PARTY = ("mmcore_image", "mmcore_mask", "mmcore_label", "mmcore_clip", "mmcore_scalar")
+FIRST_PARTY = (
+    "mmcore_image",
+    "mmcore_mask",
+    "mmcore_label",
+    "mmcore_clip",
+    "mmcore_scalar",
+    "mmcore_text",
+    "mmcore_audio",
+    "mmcore_depth",
+    "mmcore_diffusers",
+)
 FLOORS = (
     ("_lazy", "_version"),
     ("errors", "hooks", "progress"),
@@ -29,7 +39,7 @@ FLOORS = (
     ("metrics",),
     ("config",),
     ("runs",),
-    ("scaffold", "testing"),
+    ("hub", "play", "scaffold", "testing"),
     ("demo",),
     ("cli",),
 )
@@ -164,6 +174,7 @@ OPENS = {
 }  # fmt: skip
 ARRAYS = {"save", "savez", "savez_compressed", "load", "memmap", "fromfile", "loadtxt", "savetxt", "imread", "imsave"}
 BESIDES = {
+    "testing/checks_outside.py: path.write_bytes": "into the check's own folder",
     # What is open already, or in memory.
     "data/decode.py: Image.open": "bytes in memory, by a list of formats",
     "data/embed.py: np.save": "into memory",
@@ -171,11 +182,13 @@ BESIDES = {
     "data/sources/npz.py: archive.open": "a member of an archive that the door has opened",
     "data/sources/shards.py: tarfile.open": "a file that the door has opened",
     "demo/pictures.py: figure.savefig": "into memory",
+    "play/values.py: np.save": "into memory",
     "runs/filled.py: np.save": "into memory",
     "runs/pictures.py: figure.savefig": "into memory",
     # A folder or file of its own, made where only its owner looks.
     "cli/ending.py: tempfile.mkstemp": "the report of an error nobody has foreseen",
     "cli/ending.py: os.fdopen": "the same",
+    "hub/push.py: tempfile.TemporaryDirectory": "what is about to be uploaded",
     "plugins/probe.py: tempfile.TemporaryDirectory": "what a probing process is asked, and answers",
     "plugins/probe.py: part.write_text": "the same",
     "plugins/probe.py: Path(folder, 'request.json').read_text": "the same",
@@ -199,10 +212,14 @@ BESIDES = {
     # What is installed.
     "plugins/metadata.py: distribution.read_text": "metadata of an installed distribution",
     "scaffold/__init__.py: (templates / f'{_fill(template, words)}.tmpl').read_text": "a template of the package",
+    "play/widgets.py: resources('mmcore.play').joinpath('page.js').read_text": "what the package holds",
+    "play/widgets.py: resources('mmcore.play').joinpath('page.css').read_text": "the same",
     "testing/requirements.py: files('mmcore.testing').joinpath('requirements.json').read_text": "what the package holds",
     "testing/report.py: files('mmcore.testing').joinpath('report.schema.json').read_text": "a schema of the package",
     # Names of our own that open by the door.
     "cli/evaluate.py: Run.open": "reads a configuration by the door",
+    "cli/merge.py: Run.open": "the same",
+    "cli/play.py: Reader.open": "the same",
     "cli/sample.py: Reader.open": "the same",
     "runs/filling.py: Reader.open": "the same",
     "runs/reader.py: Run.open": "the same",

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.paper.part import experiment, measured, module
-from benchmarks.paper.runs import RUNS, variation
+from benchmarks.paper.runs import BUDGETS, RUNS, variation
 from benchmarks.paper.written import PICTURES, RESULTS, Result, sheet
 
 SETTINGS = (
@@ -32,6 +32,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="how many")
     parser.add_argument("--jobs", type=int, default=1, help="seeds and variations at once, each in a process")
     parser.add_argument("--steps", type=int, help="of training; by default the recipe's")
+    parser.add_argument(
+        "--budget",
+        choices=BUDGETS,
+        default="steps",
+        help="steps: the recipe's for every model; compute: every model has those of all single tasks together; specialise: the joint "
+        "model has a quarter more on each question alone, and the single tasks as many",
+    )
     parser.add_argument("--rows", type=int, default=1000, help="held-out rows to measure on, at most")
     parser.add_argument(
         "--part", choices=("test", "validation"), default="test", help="whose rows; choose on validation"
@@ -59,6 +66,8 @@ def main() -> None:
     if given.data is None and given.name != "modalities":
         parser.error(f"{given.name} needs --data")
     setting = module(given.name)
+    if given.budget != "steps" and not hasattr(setting, "SINGLES"):
+        parser.error(f"--budget {given.budget}: {given.name} has no single tasks, expected no --budget")
     given.out = given.out or (PICTURES if given.pictures else RESULTS)
     if given.pictures:
         if not hasattr(setting, "pictures"):
@@ -83,6 +92,7 @@ def main() -> None:
     words = ["python -m benchmarks.paper", given.name, *([] if given.data is None else ["--data PATH"])]
     words += [*([] if given.weights is None else ["--weights PATH"]), f"--seeds {given.seeds}", f"--rows {given.rows}"]
     words += [] if given.steps is None else [f"--steps {given.steps}"]
+    words += [f"--budget {given.budget}"] if given.budget != "steps" else []
     words += [f"--part {given.part}"] if given.part != "test" else []
     words += ["--alone"] if given.alone else []
     words += [f"--set '{one}'" for one in given.set] + [f"--try '{one}'" for one in given.tries]
@@ -91,6 +101,8 @@ def main() -> None:
         result.name = given.called
     elif given.tries or given.alone:
         result.name += "-variations"
+    elif given.budget != "steps":
+        result.name += f"-{given.budget}"
     result.write(given.out)
     print(result.markdown())
 

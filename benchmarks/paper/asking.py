@@ -51,3 +51,11 @@ def in_one_step(experiment: Experiment, one: Trained, questions: Sequence[str]) 
 def answers(one: Trained, n: int, **given: Tensor) -> dict[str, Tensor]:
     """Samples as the recipe says, given some variables."""
     return mmcore.sample(one.model, n, given=given, **one.setup.config.sampling.how())
+
+
+def specialised(experiment: Experiment, joint: Trained, questions: Sequence[str]) -> list[Row]:
+    """Where the budget is so: for each question, the joint model trained further on it alone."""
+    if experiment.budget != "specialise":
+        return []
+    each = [(experiment.specialised(joint, one.replace("->", " → "), one), one) for one in questions]
+    return [Row.of(one, ask(experiment, one, [question])) for one, question in each]

@@ -4,11 +4,13 @@ from typing import Any
 
 import torch
 
-from benchmarks.paper.asking import answers, ask, in_one_step, only, without
+from benchmarks.paper.asking import answers, ask, in_one_step, only, specialised, without
 from benchmarks.paper.runs import Experiment, values
 from benchmarks.paper.written import Result, Row
 from mmcore.data import Table
 
+SINGLES = 5
+"""Each question but that of the tone, which nothing encodes."""
 COLUMNS = {
     "image->mask mask.iou": ("image → outline, IoU", True),
     "image->group group.classifier_accuracy": ("image → group", True),
@@ -59,6 +61,7 @@ def measure(experiment: Experiment) -> Result:
             continue
         if not result.notes:
             result.notes.append(lacking(experiment.training_rows(joint)))
+        result.rows += specialised(experiment, joint, QUESTIONS)
         for question in QUESTIONS:
             given, _, target = question.partition("->")
             if target == "tone":

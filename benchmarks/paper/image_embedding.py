@@ -4,10 +4,12 @@ from typing import Any
 
 import torch
 
-from benchmarks.paper.asking import SEPARATE, answers, ask, in_one_step, only
+from benchmarks.paper.asking import SEPARATE, answers, ask, in_one_step, only, specialised
 from benchmarks.paper.runs import DIRECT, Experiment, values
 from benchmarks.paper.written import Result, Row
 
+SINGLES = 2
+"""Each direction."""
 COLUMNS = {
     "image->embedding embedding.cosine": ("image → embedding, cosine", True),
     "image->embedding embedding.top1": ("retrieval, first", True),
@@ -44,11 +46,11 @@ def measure(experiment: Experiment) -> Result:
         result.rows += rows
         if experiment.variation is not None:
             continue
+        result.rows += specialised(experiment, joint, both)
+        if experiment.budget == "steps":
+            separate = experiment.trained("separate blocks and timesteps", SEPARATE, seed, joint.parameters)
+            result.rows.append(Row.of(separate, ask(experiment, separate, both)))
         ways = [
-            (
-                experiment.trained("separate blocks and timesteps", SEPARATE, seed, joint.parameters),
-                both,
-            ),
             (experiment.trained("embedding only", embed, seed, joint.parameters), [TO_EMBEDDING]),
             (
                 experiment.trained("embedding only, without diffusion", {**embed, **DIRECT}, seed, joint.parameters),

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.paper.asking import SEPARATE, answers, ask, only, without
+from benchmarks.paper.asking import SEPARATE, answers, ask, only, specialised, without
 from benchmarks.paper.judge import fit_judge
 from benchmarks.paper.runs import DIRECT, Experiment, Trained, values
 from benchmarks.paper.written import Result, Row
@@ -12,6 +12,8 @@ from mmcore import metrics
 from mmcore.demo.judge import Judge
 from mmcore.metrics import Figure
 
+SINGLES = 2
+"""A classifier, and a model of images alone."""
 COLUMNS = {
     "image->label label.classifier_accuracy": ("image → label", True),
     "image->label label.calibration_error": ("calibration error", False),
@@ -64,8 +66,10 @@ def measure(experiment: Experiment) -> Result:
         result.rows.append(both(experiment, joint, judge))
         if experiment.variation is not None:
             continue
-        separate = experiment.trained("separate blocks and timesteps", SEPARATE, seed, like)
-        result.rows.append(both(experiment, separate, judge))
+        result.rows += specialised(experiment, joint, ["image->label"])
+        if experiment.budget == "steps":
+            separate = experiment.trained("separate blocks and timesteps", SEPARATE, seed, like)
+            result.rows.append(both(experiment, separate, judge))
         for one in (
             experiment.trained("classifier only", classify, seed, like),
             experiment.trained("classifier only, without diffusion", {**classify, **DIRECT}, seed, like),

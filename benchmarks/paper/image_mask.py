@@ -5,12 +5,14 @@ Scenes made of a mask are judged by segmenting them, with a network that was tra
 
 from torch import Tensor
 
-from benchmarks.paper.asking import SEPARATE, answers, ask, in_one_step, only
+from benchmarks.paper.asking import SEPARATE, answers, ask, in_one_step, only, specialised
 from benchmarks.paper.runs import DIRECT, Experiment, Trained, parameters, values
 from benchmarks.paper.written import Result, Row
 from mmcore import metrics
 from mmcore.metrics import Figure
 
+SINGLES = 2
+"""Segmentation, and scenes of a mask."""
 COLUMNS = {
     "image->mask mask.mean_iou": ("image → mask, mIoU", True),
     "image->mask mask.pixel_accuracy": ("pixels right", True),
@@ -49,9 +51,11 @@ def measure(experiment: Experiment) -> Result:
         result.rows += [painted(experiment, joint, both, judge, masks), in_one_step(experiment, joint, ["image->mask"])]
         if experiment.variation is not None:
             continue
-        separate = experiment.trained("separate blocks and timesteps", SEPARATE, seed, like)
+        result.rows += specialised(experiment, joint, both)
+        if experiment.budget == "steps":
+            separate = experiment.trained("separate blocks and timesteps", SEPARATE, seed, like)
+            result.rows.append(painted(experiment, separate, both, judge, masks))
         painter = experiment.trained("scene from mask only", paint, seed, like)
-        result.rows.append(painted(experiment, separate, both, judge, masks))
         result.rows.append(painted(experiment, painter, ["mask->image"], judge, masks))
         one = experiment.trained("segmentation only", segment, seed, like)
         result.rows += [

@@ -19,6 +19,8 @@ from mmcore.errors import RequestError
 from mmcore.metrics import Figure
 from mmcore.rng import Rng
 
+SINGLES = 2
+"""Restoring, and images alone."""
 FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.9)
 PATCH = 2
 """Pixels a side of what is hidden."""
@@ -91,7 +93,7 @@ def generated(experiment: Experiment, one: Trained) -> dict[str, Figure]:
 
 def models(experiment: Experiment, seed: int) -> dict[str, Trained]:
     """The joint model, and those of either question alone."""
-    joint = experiment.trained("joint", seed=seed)
+    joint = experiment.joint(seed)
     like = joint.parameters
     alone = {"training.roles.partial": 1.0}
     return {
@@ -135,6 +137,9 @@ def measure(experiment: Experiment) -> Result:
         ]
         if others:
             restoring, direct, image = others
+            if experiment.budget == "specialise":
+                one = experiment.specialised(joint, "hidden patches")
+                ways.append((one.name, one, answered(), False))
             ways += [
                 ("reconstruction only", restoring, answered(), True),
                 ("reconstruction only, in one step", restoring, answered(1), False),

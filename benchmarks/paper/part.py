@@ -39,6 +39,8 @@ def experiment(given: argparse.Namespace, varied: tuple[str, Changes] | None = N
         given.set,
         given.runs,
         part=given.part,
+        budget=given.budget,
+        singles=getattr(module(given.name), "SINGLES", 1),
         variation=varied,
         tables=_TABLES.setdefault(str((given.name, given.data, given.set)), {}),
     )
@@ -53,12 +55,14 @@ def measured(given: argparse.Namespace, one: tuple[tuple[str, Changes] | None, i
     asked = experiment(given, varied, seed)
     tables = asked.setup({} if varied is None else varied[1], seed).tables()
     tables.pop("out")
-    key = json.dumps([tables, varied and varied[0], given.rows, given.part, given.weights is None], sort_keys=True)
+    key = json.dumps(
+        [tables, varied and varied[0], given.rows, given.part, given.weights is None, given.budget], sort_keys=True
+    )
     kept = given.runs / "parts" / f"{given.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     if kept.exists():
         return cattrs.structure(json.loads(kept.read_text()), Result)
     result = module(given.name).measure(asked)
-    result.facts |= facts(asked.setup({}), started) | code
+    result.facts |= facts(asked.setup({}, times=asked.joint_times), started) | code
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(cattrs.unstructure(result), indent=1) + "\n")
     return result

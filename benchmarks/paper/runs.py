@@ -22,12 +22,17 @@ from mmcore.data.opening import fits
 from mmcore.errors import RequestError
 from mmcore.runs.run import rows_with
 from mmcore.training.loop import pick_device
+from mmcore.training.specialise import SHARE, for_question
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 RUNS = Path("runs/benchmarks/paper")
 WITHIN = 0.02
 """By how much the parameters of models that are compared may differ."""
 Changes = Mapping[str, Any]
+BUDGETS = ("steps", "compute", "specialise")
+"""``steps``: every model has the recipe's steps. ``compute``: every model has the steps of all single tasks together, the joint one
+for all of them and each single one to itself. ``specialise``: the joint model has the recipe's, and a share more on each question
+alone; the single ones have as many to themselves."""
 DIRECT: Changes = {"model.schedule_options": {"steps": 1}}
 """One step of noise and nothing below it: a model that only ever predicts from what it is given, without diffusion."""
 
@@ -41,6 +46,7 @@ class Trained:
         seed: of its training.
         model: in evaluation mode.
         setup: its configuration.
+        folder: where it is kept.
         parameters: that learn.
         seconds: of training.
         seconds_per_step: the median, of the processor's time.
@@ -50,6 +56,7 @@ class Trained:
     seed: int
     model: mmcore.JointModel
     setup: Setup
+    folder: Path
     parameters: int
     seconds: float
     seconds_per_step: float
@@ -71,6 +78,8 @@ class Experiment:
         runs: where models are kept.
         judging: steps in which a judge is fitted.
         part: of the rows that is measured on.
+        budget: of :data:`BUDGETS`, how many steps each model is given.
+        singles: how many single-task models the joint one replaces.
         variation: a name and changes: this variation of the joint model is measured, and nothing beside it.
         tables: rows that were read, for all that read them alike.
     """
@@ -86,17 +95,21 @@ class Experiment:
     runs: Path = RUNS
     judging: int = 500
     part: str = "test"
+    budget: str = "steps"
+    singles: int = 1
     variation: tuple[str, Changes] | None = None
     tables: dict[str, Table] = attrs.field(factory=dict, repr=False)
 
-    def setup(self, changes: Changes, seed: int = 0) -> Setup:
-        """The recipe, changed: ``{"a.b": value}``, where None takes the key away."""
+    def setup(self, changes: Changes, seed: int = 0, times: float = 1.0) -> Setup:
+        """The recipe, changed: ``{"a.b": value}``, where None takes the key away; with so many times the steps."""
         path = RECIPES / f"{self.recipe}.toml"
         place = [] if self.data is None else [f'data.options.path="{self.data}"']
         found = files.change(files.read(path), [*place, *self.changes])
         # One split for all seeds.
         found["data"].setdefault("split", {}).setdefault("seed", 0)
-        shared = {"seed": seed} | ({} if self.steps is None else {"training.steps": self.steps})
+        shared: dict[str, Any] = {"seed": seed}
+        if self.steps is not None or times != 1:
+            shared["training.steps"] = round(times * (self.steps or found["training"]["steps"]))
         return configured(changed(found, {**shared, **changes}), where=str(path), registry=self.registry)
 
     def trained(
@@ -106,6 +119,7 @@ class Experiment:
         seed: int = 0,
         like: int | None = None,
         spoil: Callable[[Table], Table] | None = None,
+        times: float | None = None,
     ) -> Trained:
         """A variation, trained or read back.
 
@@ -115,18 +129,55 @@ class Experiment:
             seed: of its training.
             like: the parameters it must have, within 2 %; the backbone's width is chosen for it.
             spoil: changes the rows it is trained on.
+            times: the recipe's steps that it is given; by default as many as the budget gives a single task.
         """
-        setup = self.setup(changes or {}, seed)
+        if times is None:
+            times = 1 + SHARE if self.budget == "specialise" else self.joint_times
+        setup = self.setup(changes or {}, seed, times)
         rows = setup.rows()
         setup = setup.measured(rows)
         if like is not None:
             setup = matched(setup, like)
+        return self._kept_model(name, seed, setup, rows, like, None, spoil)
+
+    def specialised(self, joint: Trained, name: str, ask: str | None = None) -> Trained:
+        """The joint model, trained further on one question alone in a share of the steps, or read back.
+
+        Args:
+            joint: it.
+            name: of the question, for the table.
+            ask: the question; None is for what is hidden of a value that is seen in part.
+        """
+        config = joint.setup.config
+        if ask is None:
+            roles = attrs.evolve(config.training.roles, partial=1.0)
+            training = attrs.evolve(config.training, steps=round(SHARE * config.training.steps), roles=roles)
+        else:
+            training = for_question(ask, SHARE, config.training)
+        setup = attrs.evolve(joint.setup, config=attrs.evolve(config, training=training))
+        called = f"{joint.name}, then {name} alone"
+        return self._kept_model(called, joint.seed, setup, setup.rows(), None, joint, None)
+
+    def _kept_model(
+        self,
+        name: str,
+        seed: int,
+        setup: Setup,
+        rows: Dataset,
+        like: int | None,
+        begin: Trained | None,
+        spoil: Callable[[Table], Table] | None,
+    ) -> Trained:
+        """The model of this setup, trained from nothing or on from another, or read back from its folder."""
         tables = setup.tables()
         tables.pop("out")
         tables["spoiled"] = None if spoil is None else spoil.__name__
+        if begin is not None:
+            tables["begin"] = begin.folder.name
         folder = self.runs / hashlib.sha256(json.dumps(tables, sort_keys=True).encode()).hexdigest()[:16]
         if not (folder / "trained.json").exists():
-            model = setup.model()
+            # A model of its own: the one that it begins with is asked further.
+            model = setup.model() if begin is None else mmcore.load(begin.folder, registry=self.registry)
             read = self.kept(rows_with(rows, model))
             ticks = [time.process_time()]
             started = time.perf_counter()
@@ -149,14 +200,19 @@ class Experiment:
         if like is not None and abs(count - like) > WITHIN * like:
             raise RequestError(f"paper: {name} has {count:,} parameters, expected {like:,} within {WITHIN:.0%}")
         print(f"{self.recipe}: {name}, seed {seed}: {count:,} parameters, {took['seconds']:.0f} s", flush=True)
-        return Trained(name, seed, model, setup, count, took["seconds"], took["seconds_per_step"])
+        return Trained(name, seed, model, setup, folder, count, took["seconds"], took["seconds_per_step"])
 
     def joint(self, seed: int, name: str = "joint") -> Trained:
         """The recipe's own model, or the variation that is measured in its place."""
         if self.variation is None:
-            return self.trained(name, seed=seed)
+            return self.trained(name, seed=seed, times=self.joint_times)
         varied, changes = self.variation
-        return self.trained(f"{name}, {varied}", changes, seed)
+        return self.trained(f"{name}, {varied}", changes, seed, times=self.joint_times)
+
+    @property
+    def joint_times(self) -> int:
+        """How often the joint model is given the recipe's steps."""
+        return self.singles if self.budget == "compute" else 1
 
     def held_out(self, one: Trained) -> Table:
         """The rows that are measured on, as the model reads them."""

@@ -64,7 +64,7 @@ def evaluate(
 ) -> None:
     """The variational bound of rows by its parts, with the error of its estimate; figures of the model's answers, with intervals; and their calibration.
 
-    Calibration of a run's own rows is kept in RUN/calibration.json, and mmcore report shows its diagrams.
+    Of a run's own rows, figures and calibration are kept in RUN/evaluation.json and RUN/calibration.json, and RUN/report.html shows both.
     """
     registry = registry_of(context)
     import json
@@ -74,7 +74,9 @@ def evaluate(
     from mmcore.data import Table
     from mmcore.metrics.bound import evaluate
     from mmcore.metrics.draws import DRAWS, ROWS
-    from mmcore.runs.calibrated import check_own, save, table
+    from mmcore.plugins.loading import tell
+    from mmcore.runs import calibrated as kept_calibration
+    from mmcore.runs import evaluated, report
     from mmcore.runs.run import Run, rows_with
     from mmcore.store.model import load
     from mmcore.training.loop import pick_device
@@ -91,8 +93,11 @@ def evaluate(
         if given and not there:
             raise RequestError(f"{option} belongs to {owner}, which is not given; expected both or neither")
     how: dict[str, Any]
-    if kept := calibration and source is None:
-        check_own(run)
+    own = source is None
+    if own and calibration:
+        kept_calibration.RECORD.check_own(run)
+    if own and figures:
+        evaluated.RECORD.check_own(run)
     if source is None:
         opened = Run.open(run, registry)
         model, how = opened.model(device), opened.setup.config.sampling.how()
@@ -108,6 +113,8 @@ def evaluate(
     found = evaluate(model, rows, observed=observed or (), draws=draws, seed=seed)
     how |= {"seed": seed} | ({} if steps is None else {"steps": steps})
     measured = metrics.report(model, rows, ask, weights=weights, **how) if figures else {}
+    if own and figures:
+        evaluated.save(run, model, measured, evaluated.Beside.ask(model, rows, **how), what, how)
     calibrated = None
     if calibration:
         # Joint samples have no truth, and are measured beside the others.
@@ -115,8 +122,10 @@ def evaluate(
         counts = {"draws": answers or DRAWS, "rows": limit or ROWS}
         # As many draws are always asked, whatever a run's own samples are.
         calibrated = metrics.calibration(model, rows, texts or ask, **counts, **{**how, "draw": True})
-        if kept:
-            save(run, calibrated, what)
+        if own:
+            kept_calibration.save(run, calibrated, what)
+    if own and (figures or calibration) and (run / report.PAGE).exists():
+        report.write(run, tell)
     if as_json:
         told = found.json() | {"metrics": {name: one.json() for name, one in measured.items()}}
         say(json.dumps(told if calibrated is None else told | {"calibration": calibrated.json()}, indent=2))
@@ -130,4 +139,4 @@ def evaluate(
         say(metrics.table(measured))
     if calibrated is not None:
         say(f"\n{calibrated.draws} draws of each answer beside its row; in brackets the 95 % interval over the rows\n")
-        say(table(calibrated))
+        say(kept_calibration.table(calibrated))

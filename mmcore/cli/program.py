@@ -16,7 +16,9 @@ from mmcore.cli.demo import demo
 from mmcore.cli.ending import ending, tell
 from mmcore.cli.evaluate import evaluate
 from mmcore.cli.init import init
+from mmcore.cli.merge import merge
 from mmcore.cli.new_plugin import new_plugin
+from mmcore.cli.play import play
 from mmcore.cli.plugins import list_plugins, why
 from mmcore.cli.predict import predict
 from mmcore.cli.report import report
@@ -33,7 +35,22 @@ app = typer.Typer(
     context_settings={"max_content_width": 120},
     pretty_exceptions_enable=False,
 )
-for command in (demo, init, config, data, embed, train, specialise, sample, predict, report, evaluate, check):
+for command in (
+    demo,
+    init,
+    config,
+    data,
+    embed,
+    train,
+    specialise,
+    merge,
+    sample,
+    predict,
+    play,
+    report,
+    evaluate,
+    check,
+):
     app.command()(command)
 app.command("new-plugin")(new_plugin)
 plugins = typer.Typer(help="What is installed, and what is wrong with it.", no_args_is_help=True, rich_markup_mode=None)

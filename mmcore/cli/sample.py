@@ -64,15 +64,24 @@ def sample(
     """Draw samples: pictures as PNG, all of them as safetensors, and in words as JSON."""
     registry = registry_of(context)
     from mmcore.cli.ending import tell
+    from mmcore.runs.asking import ask
     from mmcore.runs.reader import Reader
     from mmcore.runs.samples import check_answers, own_folder, write_samples
-    from mmcore.sampling import sample
 
     if out is not None:
         check_answers(out, force=force)
     reader = Reader.open(run, registry=registry, device=device)
-    model = reader.model
-    how = reader.asking(
+    asked = ask(
+        reader,
+        n,
+        given=_pairs("--given", given or []),
+        where=_pairs("--where", where or []),
+        start=_pairs("--start", start or []),
+        absent=absent or [],
+        guidance={name: _number(name, text) for name, text in _pairs("--guidance", guidance or []).items()},
+        guide=guide,
+        strength=strength,
+        signs="--",
         steps=steps,
         sampler=sampler,
         spacing=spacing,
@@ -82,36 +91,9 @@ def sample(
         conditioning=conditioning,
         seed=seed,
     )
-    if strength is not None:
-        how["strength"] = strength
-    pairs = {"given": _pairs("--given", given or []), "where": _pairs("--where", where or [])}
-    pairs["start"] = _pairs("--start", start or [])
-    if strength is not None and not pairs["start"]:
-        raise RequestError("--strength without --start, expected name=value to edit, such as --start image=a.png")
-    scales = {name: _number(name, text) for name, text in _pairs("--guidance", guidance or []).items()}
-    if guide is not None and not scales:
-        raise RequestError("--guide without --guidance, expected name=scale, such as --guidance label=2")
-    for name in pairs["where"]:
-        if name not in pairs["given"]:
-            raise RequestError(f"--where {name} without --given {name}, expected the value of which parts are known")
-    values, edited = reader.asked(pairs["given"], option="--given"), reader.asked(pairs["start"], option="--start")
-    several = max(len(values.rows), len(edited.rows))
-    count = n or (several if several > 1 else reader.n)
-    question = {"n": count, **pairs, "guide": guide, "absent": absent or [], "guidance": scales, **how}
-    answer = sample(
-        model,
-        count,
-        given=values.repeated(count, "--given"),
-        where={name: reader.known(name, text, values, count) for name, text in pairs["where"].items()},
-        start=edited.repeated(count, "--start") or None,
-        absent=absent or [],
-        guidance=scales if guide is None else registry.guidance(guide, scales=scales),
-        registry=registry,
-        **how,
-    )
     try:
         with own_folder(run / "samples") if out is None else nullcontext(writable(out, "--out")) as folder:
-            written = write_samples(folder, model, answer, question)
+            written = write_samples(folder, reader.model, asked.values, asked.question)
     except OSError as error:
         place = out or run / "samples"
         raise MmcoreError(
@@ -119,7 +101,7 @@ def sample(
         ) from error
     for path in written:
         say(path)
-    if pairs["where"] and not reader.saw_parts:
+    if asked.question["where"] and not reader.saw_parts:
         tell("note: this run never saw parts of a value (training.roles.partial = 0); what is filled in may not fit")
 
 

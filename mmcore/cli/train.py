@@ -1,5 +1,6 @@
 """``mmcore train``."""
 
+import json
 import time
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,14 @@ def train(
         Path, typer.Argument(metavar="CONFIG.toml", readable=False, help="What to train, on what, and how.")
     ],
     set_: Changes = None,
+    from_: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help="Begin with the weights of this model or run, and add what the configuration has beside it; as model.grows_from.",
+        ),
+    ] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the configuration's folder.")] = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Remove the run in the configuration's folder, and start anew.")
@@ -33,7 +42,8 @@ def train(
     registry = registry_of(context)
     from mmcore.config import load
 
-    setup = load(file, set_ or [], registry=registry)
+    changes = [*(set_ or []), *([f"model.grows_from={json.dumps(from_, ensure_ascii=False)}"] if from_ else [])]
+    setup = load(file, changes, registry=registry)
     if dry_run:
         from mmcore.runs.dry import dry_run as run
 

@@ -15,6 +15,7 @@ import attrs
 from torch import Tensor, nn
 
 from mmcore.config.check import Constructor, dotted
+from mmcore.config.growing import Base, begin
 from mmcore.config.once import Checked, Once
 from mmcore.config.reading import Reading
 from mmcore.config.schema import ModelOptions
@@ -61,20 +62,26 @@ def composed(
         registry: that makes the schedule and the backbone.
         backbone: in place of the one that the options name.
     """
-    return compose(
+    model = compose(
         modalities,
         tasks,
         layout=options.layout,
         space=options.space,
+        channels=options.channels,
         overlap=options.overlap,
         backbone=options.backbone if backbone is None else backbone,
         backbone_options=options.backbone_options if backbone is None else None,
         trained_encoders=options.trained_encoders,
         reading=options.reading,
+        # An empty network, which stands for one that is not made, has no layers.
+        adapters=options.adapters if backbone is None else None,
         seed=seed,
         registry=registry,
         **_schedule(options, len(modalities), registry),
     )
+    if options.grows_from is not None and backbone is None:
+        begin(model, options.grows_from, registry)
+    return model
 
 
 def _schedule(options: ModelOptions, modalities: int, registry: Registry) -> dict[str, Any]:
@@ -90,9 +97,13 @@ def read_model(
     options: ModelOptions,
     modalities: Mapping[str, Modality],
     once: Once,
+    base: Base | None = None,
 ) -> ModelOptions:
     """Check the section as far as that can be without a model; the options with every default."""
     names = list(reading.table("modalities"))
+    if base is not None and list(modalities) == names and not reading.broken("modalities"):
+        with contextlib.suppress(OptionError):  # of a layout or a space that cannot be, which is told of below
+            options = base.filled(reading, options, modalities)
 
     def attempt(check: Callable[[], Any], *inside: str) -> Any:
         try:

@@ -49,6 +49,7 @@ class Column:
         present: a column that says whether there is a value.
         transforms: that its values need.
         told: what else there is to say.
+        numbers: how many elements one value and its code have, where a modality says it; None where the options do.
         key: whether its values may say which rows belong together.
     """
 
@@ -63,6 +64,7 @@ class Column:
     present: str = ""
     transforms: tuple[Mapping[str, Any], ...] = ()
     told: tuple[str, ...] = ()
+    numbers: tuple[int, int] | None = None
     key: bool = False
 
 
@@ -106,12 +108,12 @@ def pixels(name: str, c: Pixels, given: Mapping[str, Any]) -> Column | Question:
     kind, why = kind if isinstance(kind, tuple) else (kind, "as you say")
     options = {key: value for key, value in given.items() if key}
     if kind not in ("mask", "image"):
-        return Column(name, kind, options, f"{_shown(c)}, {why}", size=_size(c), pictures=True)
+        return Column(name, kind, options, f"{_shown(c)}, {why}", size=size_of(c), pictures=True)
     found = _map(name, c, options, why) if kind == "mask" else _picture(name, c, options, why)
     if isinstance(found, Question) or not found.plugin:
         return found
     told = [*found.told, *_told(c)]
-    return attrs.evolve(found, size=_size(c), pictures=True, told=tuple(told))
+    return attrs.evolve(found, size=size_of(c), pictures=True, told=tuple(told))
 
 
 def _told(c: Pixels) -> Iterable[str]:
@@ -124,7 +126,7 @@ def _told(c: Pixels) -> Iterable[str]:
         yield f"{len(c.sizes)} sizes, from {least[0]} × {least[1]} to {most[0]} × {most[1]}"
 
 
-def _size(c: Pixels) -> tuple[int, int] | None:
+def size_of(c: Pixels) -> tuple[int, int] | None:
     return next(iter(c.sizes)) if len(c.sizes) == 1 else None
 
 

@@ -11,6 +11,7 @@ from mmcore.config.files import value_of
 from mmcore.config.holding import parts_of
 from mmcore.config.looking import Looked
 from mmcore.config.naming import class_names, with_names
+from mmcore.config.offered import proposals
 from mmcore.config.telling import told
 from mmcore.config.writing import lines
 from mmcore.data import as_source
@@ -55,7 +56,7 @@ def configuration(path: Path, registry: Registry, *, out: str = "", assume: Sequ
     name, options = surveyed.source, surveyed.options | said.pop("options", {})
     parts = parts_of(registry, name, options)
     source = as_source(registry.source(name, **options, **({"part": "all"} if parts else {})))
-    looked = Looked(source, said, _installed(registry))
+    looked = Looked(source, said, _installed(registry), proposals(registry))
     if looked.questions:
         raise ConfigError("init", [Problem("", str(question)) for question in looked.questions])
     columns = looked.columns

@@ -12,8 +12,9 @@ import attrs
 import numpy as np
 
 from mmcore.config import labels
-from mmcore.config.evidence import Column, Question, pixels
+from mmcore.config.evidence import Column, Question, pixels, size_of
 from mmcore.config.holding import own_parts
+from mmcore.config.offered import CORE, Propose, offered
 from mmcore.data import Source
 from mmcore.data.census import Pixels
 from mmcore.data.decode import decode
@@ -36,6 +37,7 @@ class Looked:
         source: of the rows.
         said: what the user says of columns, by name: the modality as ``""``, and its options.
         installed: the modalities that there are.
+        propose: what those that the core does not know propose for a column.
 
     Attributes:
         columns: what they are.
@@ -45,8 +47,10 @@ class Looked:
         apart: rows whose pictures and maps are not of one size.
     """
 
-    def __init__(self, source: Source, said: Mapping[str, Mapping[str, Any]], installed: Sequence[str]) -> None:
-        self.source, self.said, self.installed = source, said, installed
+    def __init__(
+        self, source: Source, said: Mapping[str, Mapping[str, Any]], installed: Sequence[str], propose: Propose
+    ) -> None:
+        self.source, self.said, self.installed, self.propose = source, said, installed, propose
         self.bad: list[str] = []
         self.columns: list[Column] = []
         self.questions: list[Question] = []
@@ -55,6 +59,7 @@ class Looked:
         for index in order[:FIRST]:
             row = self._asked(index, "", lambda index=index: source[index])
             first += [] if row is None else [(index, row)]
+        self.first = first
         names = list(dict.fromkeys(name for _, row in first for name in row))
         if source.names is not None:
             names = list(dict.fromkeys([*source.names, *names]))
@@ -183,15 +188,25 @@ class Looked:
         said, kind = self.said.get(name, {}), self.kinds[name]
         if said.get("") == "none":
             return Column(name, note="left out as you say")
+        if kind == "plain":
+            return self._plain(name, said)
         if kind == "pixels":
             seen = self._seen[name]
-            return pixels(name, seen, said) if seen.count else Column(name, note="no value that can be read")
-        if kind == "vectors":
-            return self._vectors(name, self._seen[name], said)
-        if kind != "plain":
-            return Column(name, said.get("", ""), {k: v for k, v in said.items() if k}, kind)
+            found = pixels(name, seen, said) if seen.count else Column(name, note="no value that can be read")
+        elif kind == "vectors":
+            found = self._vectors(name, self._seen[name], said)
+        else:
+            found = Column(name, said.get("", ""), {k: v for k, v in said.items() if k}, kind)
+        if said.get("", "") in CORE:
+            return found
+        first = [value for index, row in self.first if (value := self._value(index, row, name)) is not None]
+        size = size_of(self._seen[name]) if kind == "pixels" else None
+        return offered(found, self.propose(name, first), said, size=size, pictures=kind == "pixels")
+
+    def _plain(self, name: str, said: Mapping[str, Any]) -> Column | Question:
+        """A column of texts, numbers or lists."""
         try:
-            values = [_plain(value) for value in self.source.column(name)]
+            values = [_plain(decode(value)) for value in self.source.column(name)]
         except RequestError as error:
             return Question(name, f"{name} cannot be read: {error}", {f"{name}=none": "left out"})
         if name in self.flags:
@@ -203,7 +218,9 @@ class Looked:
         if found is None:
             kinds = sorted({type(value).__name__ for value in values if value is not None})
             found = Column(name, note=f"{' and '.join(kinds)} values, which no first-party modality reads")
-        return found
+        if said.get("", "") in CORE:
+            return found
+        return offered(found, self.propose(name, [value for value in values if value is not None]), said)
 
     def _vectors(self, name: str, seen: Sequence[np.ndarray], said: Mapping[str, Any]) -> Column | Question:
         lengths = {len(value) for value in seen}

@@ -12,6 +12,7 @@ from mmcore.config.build import converter, placed
 from mmcore.config.check import Constructor
 from mmcore.config.composing import check_model, composed, read_model
 from mmcore.config.ends import check_ends, check_memory, check_question
+from mmcore.config.growing import Base
 from mmcore.config.once import Checked, Once
 from mmcore.config.parts import read_modalities, read_tasks
 from mmcore.config.reading import Reading
@@ -179,6 +180,10 @@ def configured(
     """
     reading = Reading(given, where, registry or discover())
     once = Once(reading.registry)
+    # Of a run that is there already, its own configuration says all.
+    base = Base.read(reading) if to_train else None
+    if base is not None:
+        reading.given = base.merged(reading)
     top = read_top(reading)
     data = read_section(reading, "data", top.seed)
     source = read_source(reading)
@@ -190,7 +195,7 @@ def configured(
     task_parts, tasks = read_tasks(reading, modalities)
     options = read_section(reading, "model", top.seed)
     if options is not None:
-        options = read_model(reading, options, modalities, once)
+        options = read_model(reading, options, modalities, once, base)
     checked = None
     if to_train:
         check_ends(reading, top.out, data, training, sampling, tasks)

@@ -12,7 +12,7 @@ import attrs
 from mmcore.data.options import DataOptions
 from mmcore.model.compose import STEPS
 from mmcore.model.reading import READINGS
-from mmcore.options import FLAG, TEXT, Rule, check, one_of, option, whole, within
+from mmcore.options import FLAG, TABLE, TEXT, Rule, check, one_of, option, whole, within
 from mmcore.sampling.denoiser import CODES
 from mmcore.sampling.question import CONDITIONING
 from mmcore.sampling.samplers import SPACINGS
@@ -58,6 +58,7 @@ class ModelOptions:
     Attributes:
         layout: ``"shared"``, ``"separate"``, or lists of modality names, one block each.
         space: ``(C, *grid)``; by default the smallest with room for all codes.
+        channels: each block's channels; by default what its codes need, and the fullest what is left.
         overlap: let codes overlap where there is no room.
         schedule: a schedule's name.
         schedule_options: its own, such as ``steps`` (``T``, 1000 by default), ``gains`` and ``powers``, one per modality.
@@ -65,10 +66,14 @@ class ModelOptions:
         backbone_options: its own.
         trained_encoders: names of modalities whose encoders learn.
         reading: how noisy latents are read, ``"codes"``, or to compare ``"space"``, as in :func:`mmcore.compose`.
+        grows_from: a trained model's folder, or its run's, whose weights this one begins with; it answers what that one answers, and what is left out here is as
+            there. ``mmcore train --from`` says it.
+        adapters: LoRA in the network, ``{ rank = 16, modules = "attention" }``; none by default.
     """
 
     layout: str | Sequence[Sequence[str]] = "shared"
     space: Sequence[int] | None = None
+    channels: Sequence[int] | None = None
     overlap: bool = False
     schedule: str = "cosine"
     schedule_options: Mapping[str, Any] = attrs.field(factory=lambda: {"steps": STEPS})
@@ -76,6 +81,8 @@ class ModelOptions:
     backbone_options: Mapping[str, Any] = attrs.field(factory=dict)
     trained_encoders: Sequence[str] = ()
     reading: str = option("codes", rule=one_of(*READINGS))
+    grows_from: str | None = None
+    adapters: Mapping[str, Any] | None = option(None, rule=TABLE.or_none())
 
 
 @attrs.frozen

@@ -39,6 +39,8 @@ def _multiple(side: float) -> int:
 
 def elements(column: Column, size: tuple[int, int] | None) -> int:
     """How many numbers one value has."""
+    if column.numbers:
+        return column.numbers[0]
     if column.pictures and size:
         return math.prod(size) * (column.options["channels"] if column.plugin == "image" else 1)
     return column.options.get("width", column.options.get("size", 1))
@@ -46,6 +48,8 @@ def elements(column: Column, size: tuple[int, int] | None) -> int:
 
 def codes(column: Column, size: tuple[int, int] | None) -> int:
     """How many elements one value's code has."""
+    if column.numbers:
+        return column.numbers[1]
     if column.plugin == "mask" and size:
         classes = _classes(column)
         return math.prod(size) * (1 if classes == 2 else classes)

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrs
-
 from mmcore import files
 from mmcore.errors import RequestError
+from mmcore.files import Encoded
 from mmcore.limits import FILE, PIXELS
 
 _FORMATS = {
@@ -43,19 +42,6 @@ _BEGINS = {
     b"\x93NUMPY": ".npy",
 }
 """How bytes without a name begin, and the suffix that they would have."""
-
-
-@attrs.frozen
-class Encoded:
-    """The bytes of a file, as a shard or a data set holds them.
-
-    Attributes:
-        data: the bytes.
-        suffix: of the file's name, such as ``".png"``.
-    """
-
-    data: bytes = attrs.field(repr=False)
-    suffix: str
 
 
 def _opened(data: bytes) -> Any:
@@ -126,6 +112,8 @@ READERS: dict[str, tuple[str, Callable[[bytes], Any]]] = {
     ".cls": ("a class index", lambda data: int(_text(data))),
 }
 """What files of a suffix hold, and how it is made of their bytes. Other suffixes are left to the modality."""
+VALUES = (*READERS, ".wav", ".flac", ".ogg", ".mp3")
+"""The suffixes of files that hold one value: those that are read here, and some that are left to the modality."""
 
 
 def decode(raw: Any) -> Any:
@@ -175,6 +163,18 @@ def picture(path: str | Path) -> Any:
         RequestError: no such file, or no whole image in it.
     """
     return _held(Path(path), "an image", _image)
+
+
+def picture_size(data: bytes) -> tuple[int, int]:
+    """Width and height of a picture, of which no pixel is unpacked.
+
+    Raises:
+        RequestError: no image format that is known.
+    """
+    try:
+        return _opened(data).size
+    except Exception as error:  # damaged files make Pillow raise nearly anything
+        raise RequestError(f"found {len(data)} bytes unreadable ({_brief(error)}), expected an image") from error
 
 
 def _held(raw: "Path | Encoded", expected: str, read: Callable[[bytes], Any]) -> Any:

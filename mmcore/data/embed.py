@@ -63,6 +63,30 @@ class EmbedReport:
     folder: Path
 
 
+class Vector(np.ndarray):
+    """An embedded value that knows where it is from.
+
+    Attributes:
+        fingerprint: of the embedder that made it; empty where nobody knows.
+        of: the raw value that it was made of, as the source has it.
+    """
+
+    fingerprint: str
+    of: Any
+
+    def __array_finalize__(self, obj: Any) -> None:
+        self.fingerprint, self.of = getattr(obj, "fingerprint", ""), getattr(obj, "of", None)
+
+    def __reduce__(self) -> Any:
+        return _known, (np.asarray(self), self.fingerprint, self.of)
+
+
+def _known(array: np.ndarray, fingerprint: str, of: Any) -> Vector:
+    vector = array.view(Vector)
+    vector.fingerprint, vector.of = fingerprint, of
+    return vector
+
+
 class Cache:
     """Vectors on disk by the digest of what they were made of; a part counts only when it is whole.
 
@@ -72,6 +96,7 @@ class Cache:
     """
 
     def __init__(self, folder: str | Path, fingerprint: str) -> None:
+        self.fingerprint = fingerprint
         self.folder = Path(folder).expanduser() / hashlib.blake2b(fingerprint.encode(), digest_size=8).hexdigest()
         self._open()
 
@@ -119,12 +144,12 @@ class Cache:
         self._take(table, at[0])
 
     def __reduce__(self) -> Any:
-        return _reopened, (self.folder,)
+        return _reopened, (self.folder, self.fingerprint)
 
 
-def _reopened(folder: Path) -> Cache:
+def _reopened(folder: Path, fingerprint: str) -> Cache:
     cache = Cache.__new__(Cache)
-    cache.folder = folder
+    cache.folder, cache.fingerprint = folder, fingerprint
     cache._open()
     return cache
 
@@ -266,7 +291,7 @@ class Embedded(Source):
             raise RequestError(
                 f"found no vector of this {self.options.column} in {self.cache.folder}, expected one made by mmcore embed"
             )
-        return self.cache[key]
+        return _known(self.cache[key], self.cache.fingerprint, raw)
 
     def where(self, index: int) -> str:
         return self.source.where(index)

@@ -1,7 +1,7 @@
 """Whether rows have their variables together, without which nothing is learned of one from another."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,17 +54,10 @@ def check_together(rows: "Dataset | Table") -> None:
     Raises:
         RequestError: with two rows that are likely one.
     """
-    from mmcore.data.table import Table
-
     names = rows.names
     if rows.unpaired or len(names) < 2:
         return
-    if isinstance(rows, Table):
-        present = rows.rows.present.numpy()
-        indices, source = np.arange(len(present)), None
-    else:
-        source = rows.source
-        indices, present = presence(source, names)
+    source, indices, present = _present(rows)
     if (present.sum(1) >= 2).any() or not present.any():
         return
     counts = ", ".join(f"{name} in {n}" for name, n in zip(names, present.sum(0).tolist(), strict=True))
@@ -73,6 +66,45 @@ def check_together(rows: "Dataset | Table") -> None:
         f"data: found no row with two variables among {seen} ({counts}{_two(source, indices, present)}), expected rows that have "
         "them together: name files, keys or lines alike; unpaired = true trains on rows of one variable each"
     )
+
+
+def check_asked(rows: "Dataset | Table", questions: Mapping[str, tuple[Collection[str], Collection[str]]]) -> None:
+    """Refuse a question of which no row has both what it observes and what it generates: nothing would be learned of it, without a word.
+
+    Args:
+        rows: to train on.
+        questions: by their text the names of what is observed, and of what is generated.
+
+    Raises:
+        OptionError: naming the question.
+    """
+    if not questions:
+        return
+    _, _, present = _present(rows)
+    if len(present) < len(rows):
+        return
+    has = dict(zip(rows.names, present.T, strict=True))
+    for text, (given, asked) in questions.items():
+        answers = np.any([has[name] for name in asked], axis=0)
+        told = np.any([has[name] for name in given], axis=0) if given else answers
+        if not (answers & told).any():
+            expected = (
+                f"one that rows answer: none of {len(rows)} has {_any(asked)}{f' with {_any(given)}' if given else ''}"
+            )
+            raise OptionError("roles", "questions", text, expected)
+
+
+def _any(names: Collection[str]) -> str:
+    return " or ".join(names)
+
+
+def _present(rows: "Dataset | Table") -> tuple[Source | None, np.ndarray, np.ndarray]:
+    """The source where there is one, and :func:`presence` of all variables."""
+    from mmcore.data.table import Table
+
+    if isinstance(rows, Table):
+        return None, np.arange(len(rows)), rows.rows.present.numpy()
+    return rows.source, *presence(rows.source, rows.names)
 
 
 def check_expected(rows: "Dataset", expected: Mapping[str, float]) -> None:

@@ -80,7 +80,7 @@ def picture(
 
 
 def _is_picture(m: ModalityProtocol) -> bool:
-    return len(m.spec.shape) >= 2
+    return m.planar
 
 
 def _flow(variables: Sequence[ModalityProtocol], side: int) -> tuple[list[tuple[int, int]], int, int]:

@@ -135,7 +135,8 @@ def transformed(transform: Transform, values: dict[str, Any], rng: Rng) -> dict[
 def copied(raw: Any) -> Any:
     """A raw value that may be changed in place: what a source keeps must be the same in the next epoch."""
     if isinstance(raw, np.ndarray):
-        return np.array(raw)
+        # An embedded value still knows by what it was made.
+        return np.array(raw, subok=hasattr(raw, "fingerprint"))
     if isinstance(raw, torch.Tensor):
         return raw.clone()
     if isinstance(raw, Image.Image):
@@ -209,6 +210,7 @@ class _OfPixels(Transform):
         self.variables = None if variables is None else tuple(variables)
         self.pixels: tuple[str, ...] | None = self.variables
         self.masks: frozenset[str] = frozenset()
+        self.apart: frozenset[str] = frozenset()
 
     @property
     def title(self) -> str:
@@ -217,7 +219,7 @@ class _OfPixels(Transform):
 
     def bind(self, variables: Sequence[ModalityProtocol]) -> Self:
         """Raises RequestError for names of variables that there are not, or that have no pixels."""
-        grids = {m.name: not m.spec.dtype.is_floating_point for m in variables if len(m.spec.shape) in (2, 3)}
+        grids = {m.name: not m.spec.dtype.is_floating_point for m in variables if m.planar}
         for option, names in self._named().items():
             for name in names or ():
                 if name not in grids:
@@ -227,6 +229,8 @@ class _OfPixels(Transform):
                     raise OptionError("data", option, list(names or ()), known)
         bound = copy.copy(self)
         bound.masks = frozenset(name for name, whole in grids.items() if whole)
+        # Between a number and a hole there is nothing, as there is nothing between two classes.
+        bound.apart = bound.masks | {m.name for m in variables if m.planar and m.spec.void is not None}
         if self.variables is None:
             bound.pixels = tuple(name for name in grids if bound._takes(name))
         return bound
@@ -272,7 +276,7 @@ class Resize(_OfPixels):
     Args:
         size: height and width, or one number for both.
         fit: ``"stretch"`` to the size, or ``"cover"`` it with the sides' ratio kept, and cut what is over.
-        nearest: variables resized to the nearest pixel, as class maps must be; by default those of integer values.
+        nearest: variables resized to the nearest pixel, as class maps must be; by default those of integer values, and those with holes.
         variables: what it changes; by default every image and mask.
 
     Raises:
@@ -297,7 +301,7 @@ class Resize(_OfPixels):
         return {"variables": self.variables, "nearest": self.nearest}
 
     def _change(self, size: tuple[int, int], rng: Rng) -> Callable[["_Plane", str], Any]:
-        target, nearest = self.size, self.masks if self.nearest is None else self.nearest
+        target, nearest = self.size, self.apart if self.nearest is None else self.nearest
         inner = self._inner(size)
         top, left = _middle(inner, target)
         return lambda plane, name: _Plane.of(plane.resized(inner, name in nearest), "").cut(top, left, target)

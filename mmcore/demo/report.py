@@ -5,7 +5,7 @@ from typing import Any
 
 from mmcore import files
 from mmcore.limits import FILE
-from mmcore.runs.report import card, image, page, table
+from mmcore.runs.page import card, image, page, table
 
 CARDS = [
     ("joint_coherence", "Joint coherence", "the generated image shows the generated label", "{:.1%}"),

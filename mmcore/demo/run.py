@@ -168,7 +168,13 @@ def run(
     print(f"report: {page.resolve()}")
     print(f"ask it: mmcore sample {out} --given label=3")
     print(f"        mmcore predict {out} test --again label -o {out / 'predicted'}")
+    print(f"play with it: {_player()} {out}")
     return figures
+
+
+def _player() -> str:
+    """The command that opens a run in a browser: of who has only cloned the repository, by tox."""
+    return ".venv/bin/tox run -e play --" if os.environ.get("TOX_ENV_NAME") else "mmcore play"
 
 
 _PICTURES = ("joint.png", "by_label.png", "masks.png", "confusion.png", "curves.png", "image-only.png")

@@ -76,6 +76,7 @@ class Bound:
         variables: of each variable, over the rows that generate it. Where codes overlap, ``L0`` and ``L1`` are divided
             as :func:`mmcore.process.bound.shares` does.
         space: nats of ``L0`` that belong to the space as such: what the noise at ``T`` lacks of unit variance.
+        of: by variable, what its nats are of where that is not the data themselves (:attr:`mmcore.Modality.likelihood_of`).
     """
 
     rows: int
@@ -83,6 +84,7 @@ class Bound:
     all: Terms
     variables: Mapping[str, Terms]
     space: float
+    of: Mapping[str, str] = {}
 
     def json(self) -> dict[str, Any]:
         """As plain values."""
@@ -102,6 +104,7 @@ class Bound:
                 f"{name:14}{x.L0.nats:>10.4f}{x.L1.nats:>12.4f}{x.L2.nats:>12.4f}{x.total.nats:>12.4f}{x.total.error:>9.4f}"
                 f"{bits.nats:>11.4f}{bits.error:>9.4f}"
             )
+        lines += [f"{name}: the likelihood of {what}, not of the data themselves" for name, what in self.of.items()]
         return "\n".join(lines)
 
 
@@ -168,7 +171,8 @@ def evaluate(
     }
     total = _terms(L0.sum(1) + space, L1.sum(-1), L2.sum(-1), float((generates * sizes).sum(1).mean()))
     seen = tuple(name for i, name in enumerate(names) if (roles[asks, i] == Role.OBSERVE).any())
-    return Bound(len(asks), seen, total, variables, float(space.mean()))
+    of = {m.name: m.likelihood_of for m in model.variables if m.name in variables and m.likelihood_of}
+    return Bound(len(asks), seen, total, variables, float(space.mean()), of)
 
 
 def _terms(L0: Tensor, L1: Tensor, L2: Tensor, dimensions: float) -> Terms:

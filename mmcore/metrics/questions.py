@@ -222,6 +222,8 @@ class _Measure:
                 values = values[~values.isnan()]
             if len(values):
                 figures[figure] = average(values, **self.options)
+        if figures:
+            figures |= {figure: Figure(value, n, value, value) for figure, (value, n) in m.floors().items()}
         return figures
 
     def _by_spec(self, m: Modality, answer: Tensor, truth: Tensor) -> dict[str, Figure]:

@@ -6,12 +6,14 @@ import attrs
 import torch
 from torch import Tensor
 
-from mmcore.metrics.figure import Figure, average, bootstrap
+from mmcore.metrics.figure import LEVEL, Figure, average, bootstrap
 from mmcore.modality.calibration import LEVELS, RANKS, Calibration, least
 
 Kind = Literal["ranks", "coverage", "reliability", "spread"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _BARS, _GROUPS = 10, 5
+_EXACT = 1e-9
+"""Sums of shares that are 0 or 1 are so to rounding only."""
 
 
 @attrs.frozen
@@ -143,7 +145,15 @@ class Told:
     def _share(self, x: Tensor, level: float, sides: int) -> Figure:
         """Of the truths in the middle of the ranks, or in the first of depths."""
         first, last = (_edge((1 - level) / 2), _edge((1 + level) / 2)) if sides else (0, _edge(level))
-        return self._of(x[:, first:last].sum(1), x.sum(1), (0, 1))
+        return self._proportion(x[:, first:last].sum(1), x.sum(1))
+
+    def _proportion(self, part: Tensor, count: Tensor) -> Figure:
+        """The same of a share. Where all rows agree, resampling sees no spread: then it is the exact interval of as many rows (Clopper and Pearson 1934)."""
+        found = self._of(part, count, (0, 1))
+        least = ((1 - LEVEL) / 2) ** (1 / int((count > 0).sum()))
+        if found.value > 1 - _EXACT:
+            return attrs.evolve(found, low=least)
+        return attrs.evolve(found, high=1 - least) if found.value < _EXACT else found
 
     def _of(self, part: Tensor, count: Tensor, bounds: tuple[float, float]) -> Figure:
         """The sum of ``part (n,)`` over that of ``count (n,)``."""
@@ -170,7 +180,7 @@ class Told:
         return [Point(level, share.value, share.low, share.high, float(x.sum())) for level, share in shares]
 
     def _point(self, at: float, part: Tensor, count: Tensor) -> Point:
-        found = self._of(part, count, (0, 1))
+        found = self._proportion(part, count)
         return Point(at, found.value, found.low, found.high, float(count.sum()))
 
     def _groups(self, x: Tensor) -> list[Point]:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from mmcore.errors import PluginError, RequestError
 from mmcore.hooks import Made
 from mmcore.modality.calibration import Calibrates, Calibration
+from mmcore.modality.control import Control, Controlled
+from mmcore.modality.outward import Outward, OutwardProtocol
 from mmcore.rng import Rng
 from mmcore.space import Space
 
@@ -185,14 +187,25 @@ class Metric(Protocol):
         ...
 
 
-class ModalityProtocol(Protocol):
-    """All that training and sampling ask of a modality."""
+class Readable(OutwardProtocol, Protocol):
+    """What data, and the people who look at them, ask of a modality."""
 
     name: str
     made: Made | None
 
     @property
     def spec(self) -> Spec: ...
+    def read(self, raw: Any) -> Tensor: ...
+    def raw(self, x: Tensor) -> Any: ...
+    def show(self, x: Tensor) -> "Image.Image | str": ...
+    def control(self) -> Control: ...
+    def measured(self, samples: Tensor) -> Mapping[str, Any]: ...
+    def typical(self, n: int, seed: int) -> Tensor: ...
+
+
+class ModalityProtocol(Readable, Protocol):
+    """All that is asked of a modality: by data, training, sampling and evaluation."""
+
     @property
     def code(self) -> tuple[int, ...]: ...
     def encoder(self) -> nn.Module: ...
@@ -202,16 +215,11 @@ class ModalityProtocol(Protocol):
     def divisible(self) -> bool: ...
     def code_where(self, where: Tensor) -> Tensor: ...
     def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor: ...
-    def read(self, raw: Any) -> Tensor: ...
-    def raw(self, x: Tensor) -> Any: ...
-    def show(self, x: Tensor) -> "Image.Image | str": ...
     def metrics(self) -> Mapping[str, Metric]: ...
     def calibration(self, draws: Tensor, truth: Tensor) -> Calibration: ...
-    def measured(self, samples: Tensor) -> Mapping[str, Any]: ...
-    def typical(self, n: int, seed: int) -> Tensor: ...
 
 
-class Modality(Calibrates, ABC):
+class Modality(Calibrates, Controlled, Outward, ABC):
     """A kind of data, such as images or labels: how it is read, encoded to a latent, decoded and scored.
 
     Subclasses set ``spec`` and ``code`` in their constructors.
@@ -221,7 +229,10 @@ class Modality(Calibrates, ABC):
         spec: one sample as a tensor.
         code: the shape of its latent, ``(C, H, W)`` spatial or ``(K,)`` flat.
         made: how a registry made it; None for one made by hand.
+        together: of each element of a flat sample, the first of those that are observed with it or not at all, as the numbers of a direction
+            are; by default each element may be observed by itself.
         columns: of a row's columns those that it is read of together, as a mapping, where the row has none of its own name; none by default.
+        kept: options that a saved model records in the place of those that it was made with, such as a file's text in the place of its path.
         files: by option, the weights of pretrained networks that it was made with (:class:`mmcore.modality.pretrained.WeightsFile`).
     """
 
@@ -233,7 +244,11 @@ class Modality(Calibrates, ABC):
     """Whether its values are classes, whose latents have no meaning in between."""
     code_draws: ClassVar[int] = 0
     """Of how many draws :meth:`expected_code` is the mean, where no formula gives it, as with a pretrained network as encoder; 0 where it is exact."""
+    together: tuple[int, ...] = ()
+    likelihood_of: ClassVar[str] = ""
+    """What its loss is the likelihood of, where that is not the data themselves, such as ``"an autoencoder's latent"``; it is told beside every bound."""
     columns: tuple[str, ...] = ()
+    kept: Mapping[str, Any] = {}
     files: "Mapping[str, WeightsFile]" = {}
     arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
     """What its constructor was given, for messages that show how to make it again."""
@@ -325,7 +340,8 @@ class Modality(Calibrates, ABC):
     def raw(self, x: Tensor) -> Any:
         """One sample as data hold it, which :meth:`read` reads back: a PIL image, an array, a number, a word, or a list of these.
 
-        What is filled in (``mmcore predict``) is written so: pictures as PNG, arrays as NPY, all else as columns of a table. Of pictures and
+        What is filled in (``mmcore predict``) is written so: pictures as PNG, arrays as NPY, the bytes of ``mmcore.files.Encoded`` as a file
+        of its suffix, such as a sound, and all else as columns of a table. Of pictures and
         maps, ``x`` may have another height and width than the spec, those of the file that was asked about. The default is an array.
         """
         return x.detach().cpu().numpy()

@@ -344,7 +344,7 @@ def _flat(draws: Tensor, truth: Tensor, known: Tensor | None) -> tuple[Tensor, T
     """``(M, B, k)``, ``(B, k)`` and ``(B, k)``.
 
     Raises:
-        RequestError: shapes that do not fit, or fewer than two draws.
+        RequestError: shapes that do not fit, fewer than two draws, or one that is NaN or infinite.
     """
     if draws.shape[1:] != truth.shape or not truth.ndim:
         raise RequestError(
@@ -356,5 +356,9 @@ def _flat(draws: Tensor, truth: Tensor, known: Tensor | None) -> tuple[Tensor, T
         draws.flatten(2) if truth.ndim > 1 else draws[..., None],
         truth.flatten(1) if truth.ndim > 1 else truth[:, None],
     )
-    known = torch.ones_like(y, dtype=torch.bool) if known is None else known.reshape(y.shape)
-    return x, y, known & ~y.isnan()
+    known = (torch.ones_like(y, dtype=torch.bool) if known is None else known.reshape(y.shape)) & ~y.isnan()
+    # A row without a score would be left out, and the rest would look well.
+    if (wrong := ~x.isfinite() & known).any():
+        draw, row, _ = wrong.nonzero()[0].tolist()
+        raise RequestError(f"calibration: draw {draw} of row {row} is {x[wrong][0].item()}, expected finite values")
+    return x, y, known

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmcore.errors import RequestError
+from mmcore.modality.axes import Axis, Places
 from mmcore.space import Space
 
 
@@ -72,7 +73,7 @@ class PooledHead(nn.Module):
 
     def __init__(self, width: int, space: Space, out: int, *, pools: int = 8, hidden: int = 128) -> None:
         super().__init__()
-        places = math.prod(space.grid)
+        places, self.grid = math.prod(space.grid), space.grid
         self.pool = nn.Parameter(torch.randn(places, pools) / places**0.5)
         self.hidden = nn.Linear(width * pools, hidden)
         self.out = nn.Linear(hidden, out)
@@ -83,3 +84,7 @@ class PooledHead(nn.Module):
         """Features ``(B, width, *grid)`` to a vector ``(B, out)``."""
         pooled = features.flatten(2) @ self.pool.to(features.dtype)
         return self.out(F.silu(self.hidden(pooled.flatten(1))))
+
+    def weight_axes(self) -> dict[str, Axis]:
+        """The weightings, of places."""
+        return {"pool": Places(self.grid, summed=True)}

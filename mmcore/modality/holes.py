@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from mmcore.modality.base import LossTerm, ModalityProtocol
+from mmcore.modality.base import LossTerm, Modality, ModalityProtocol
 from mmcore.modality.orthogonal import Turned
 
 
@@ -66,9 +66,19 @@ def nats(m: ModalityProtocol, loss: LossTerm, params: Tensor, target: Tensor, wh
     return loss(params, m.spec.filled(target), there if where is None else there & where)
 
 
-def seen_of(m: ModalityProtocol, x: Tensor, where: Tensor) -> Tensor:
-    """Of the elements ``where (B, *spec.shape)`` those that are known."""
-    return where if m.spec.void is None else where & m.spec.there(x)
+def seen_of(m: Modality, x: Tensor, where: Tensor) -> Tensor:
+    """Of the elements ``where (B, *spec.shape)`` those that can be observed: they are known, with all that is only observed together."""
+    return whole_of(m, where if m.spec.void is None else where & m.spec.there(x))
+
+
+def whole_of(m: Modality, where: Tensor) -> Tensor:
+    """Of a mask ``(B, *spec.shape)`` the elements of which it has all that is only observed together."""
+    if not m.together:
+        return where
+    first = torch.tensor(m.together, device=where.device)
+    lacks = (~where.flatten(1)).int()
+    lacking = torch.zeros_like(lacks).index_add(1, first, lacks)
+    return (lacking.index_select(1, first) == 0).reshape(where.shape)
 
 
 def _wide(rows: Tensor, x: Tensor) -> Tensor:

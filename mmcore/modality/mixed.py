@@ -59,7 +59,11 @@ class PackedSpec(Spec):
         flat = []
         for (_, spec), value in zip(self.parts, values, strict=True):
             x = value.to(dtype)
-            flat.append((x if spec.void is None else torch.where(spec.there(value), x, VOID)).reshape(len(value), -1))
+            flat.append(
+                (x if spec.void is None else torch.where(spec.there(value), x, VOID)).reshape(
+                    len(value), math.prod(spec.shape)
+                )
+            )
         return torch.cat(flat, dim=1)
 
     def check(self, x: Tensor, label: str) -> None:
@@ -87,7 +91,8 @@ class Mixed(Modality):
     """One modality of several, such as the columns of a table: numbers, counts and classes in one sample.
 
     A sample is flat float32, the parts side by side in their order. Any part may be missing, in any row. The code is the parts' codes
-    side by side, the likelihood the product of theirs. It is observed in part: part by part, and inside of those that are ``divisible``.
+    side by side, the likelihood the product of theirs. It is observed in part: part by part, and inside of those that are ``divisible``;
+    the others are known as a whole or not at all.
 
     A subclass makes its parts from plain options, so that a model folder can make it again. Of a table it reads the columns that have its parts' names.
 
@@ -112,6 +117,7 @@ class Mixed(Modality):
         self.spec = self.packed = PackedSpec.of({key: part.spec for key, part in parts.items()})
         self.code = (sum(math.prod(part.code) for part in parts.values()),)
         self.code_draws = min((part.code_draws for part in parts.values() if part.code_draws), default=0)  # type: ignore[misc]
+        self.together = tuple(_together(self))
         # Real numbers among them are read by their mean: as a whole it is classes only if all are.
         self.discrete = all(part.discrete for part in parts.values())  # type: ignore[misc]
 
@@ -184,7 +190,7 @@ class Mixed(Modality):
     def _read(self, raws: Sequence[Any]) -> Tensor:
         values = []
         for (name, part), raw in zip(self.parts.items(), raws, strict=True):
-            if raw is None or (isinstance(raw, float) and math.isnan(raw)):
+            if raw is None or (isinstance(raw, float | np.floating) and math.isnan(raw)):
                 values.append(torch.full((math.prod(part.spec.shape),), VOID))
                 continue
             try:
@@ -218,38 +224,49 @@ class Mixed(Modality):
     def measured_parts(self, samples: Tensor) -> dict[str, Mapping[str, Any]]:
         """What each part would have measured of ``samples (B, D)``, of the rows that have it: for a subclass's :meth:`measured`."""
         there = self.packed.split_mask(self.packed.there(samples))
-        rows = zip(self.parts.items(), self.packed.split(samples), there, strict=True)
-        return {
-            name: part.measured(value[known.reshape(len(value), -1).all(1)])
-            for (name, part), value, known in rows
-            if bool(known.reshape(len(value), -1).all(1).any())
-        }
+        found = {}
+        for (name, part), value, known in zip(self.parts.items(), self.packed.split(samples), there, strict=True):
+            value, flat = _voided(part.spec, value, known), known.reshape(len(known), -1)
+            # A part that has void of its own knows what to make of it.
+            has = flat.all(1) if part.spec.void is None else flat.any(1)
+            if bool(has.any()):
+                found[name] = part.measured(value[has])
+        return found
 
     def typical(self, n: int, seed: int) -> Tensor:
         """The parts' own, of seeds far apart."""
         return self.packed.join([part.typical(n, seed + 7919 * k) for k, part in enumerate(self.parts.values())])
 
 
+def _together(mixed: Mixed) -> Iterator[int]:
+    """Parts that are not ``divisible`` are observed as a whole."""
+    for part, at in zip(mixed.parts.values(), mixed.packed.slices, strict=True):
+        own = part.together or range(at.stop - at.start)
+        yield from (at.start + k if part.divisible else at.start for k in own)
+
+
 def _each(mixed: Mixed, x: Tensor) -> Iterator[tuple[str, Modality, Tensor | None]]:
     """Each part of a sample ``(D)``; None where it is missing."""
     values, there = mixed.packed.split(x[None]), mixed.packed.split_mask(mixed.packed.there(x[None]))
     for (name, part), value, known in zip(mixed.parts.items(), values, there, strict=True):
-        void = part.spec.void
-        if not known.any() or (not known.all() and void is None):
+        if not known.any() or (not known.all() and part.spec.void is None):
             yield name, part, None
         else:
-            yield name, part, (value if void is None else torch.where(known, value, void).to(value.dtype))[0]
+            yield name, part, _voided(part.spec, value, known)[0]
+
+
+def _voided(spec: Spec, value: Tensor, known: Tensor) -> Tensor:
+    """A part's values, void where they are not known, if the part's spec has void."""
+    return value if spec.void is None else torch.where(known, value, spec.void).to(value.dtype)
 
 
 def _score(spec: PackedSpec, place: int, metric: Metric, prediction: Tensor, target: Tensor) -> Tensor:
     """A part's metric of whole samples; NaN where the truth lacks the part."""
-    void = spec.parts[place][1].void
+    own = spec.parts[place][1]
     there = spec.split_mask(spec.there(target))[place]
-    guess, truth = spec.split(prediction)[place], spec.split(target)[place]
-    if void is None:
+    guess, truth = spec.split(prediction)[place], _voided(own, spec.split(target)[place], there)
+    if own.void is None:
         guess = torch.where(there, guess, truth)
-    else:
-        truth = torch.where(there, truth, void).to(truth.dtype)
     known = there.reshape(len(target), -1).any(1)
     return torch.where(known, metric(guess, truth).float(), math.nan)
 

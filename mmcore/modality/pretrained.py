@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mmcore import files
 from mmcore.errors import OptionError, RequestError
-from mmcore.limits import WEIGHTS
+from mmcore.limits import RECORD, WEIGHTS
 
 KEEP = ("inside", "beside")
 _PIECE = 2**20
@@ -122,9 +122,14 @@ class Pretrained(nn.Module):
         if not beside:
             self.net = net
 
+    @property
+    def network(self) -> nn.Module:
+        """The network itself."""
+        return self._beside[0] if self._beside else self.net
+
     def forward(self, *args: Any, **options: Any) -> Any:
         """Call the network."""
-        return (self._beside[0] if self._beside else self.net)(*args, **options)
+        return self.network(*args, **options)
 
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode: running statistics and dropout are of no use to a code."""
@@ -164,6 +169,31 @@ def _digest(path: Path) -> tuple[str, int]:
     except OSError as error:
         raise RequestError(f"weights: {path} cannot be read: {error.strerror or error}") from error
     return digest.hexdigest(), length
+
+
+def text_of(given: str | Path, option: str) -> str:
+    """The text of a local JSON file that an option names, such as a tokenizer; or the text itself, as a model folder has it.
+
+    A modality that reads one says so by ``kept``, that the text is recorded in the place of its path.
+
+    Args:
+        given: the path of a file, or its text, which begins with a brace.
+        option: messages call it.
+
+    Raises:
+        RequestError: no such file, none that can be read, or a path that comes from a model folder.
+    """
+    if not isinstance(given, str | Path):
+        raise RequestError(f"{option}: found {type(given).__name__}, expected the path of a JSON file")
+    if isinstance(given, str) and given.lstrip().startswith("{"):
+        return given
+    if not _paths.get():
+        raise RequestError(f"{option}: the model folder names a path, which is never followed")
+    try:
+        return files.read(Path(given), RECORD).decode()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise RequestError(f"{option}: {given} cannot be read: {why}; expected a JSON file") from error
 
 
 @contextlib.contextmanager

@@ -34,12 +34,14 @@ def compose(
     powers: Sequence[float] | None = None,
     layout: str | Sequence[Sequence[str]] = "shared",
     space: Sequence[int] | None = None,
+    channels: Sequence[int] | None = None,
     overlap: bool = False,
     schedule: str | Schedule = "cosine",
     backbone: str | nn.Module = "transformer",
     backbone_options: Mapping[str, Any] | None = None,
     trained_encoders: Collection[str] = (),
     reading: str = "codes",
+    adapters: Mapping[str, Any] | None = None,
     seed: int = 0,
     registry: Registry | None = None,
 ) -> JointModel:
@@ -53,6 +55,7 @@ def compose(
         layout: ``"shared"`` (one block and timestep for all, the article's process), ``"separate"`` (one block each, with a timestep
             each), or groups of modality names, one block each.
         space: ``(C, *grid)``; by default the smallest with room for all codes.
+        channels: each block's channels of the space, in the layout's order; by default what its codes need, and the fullest ones what is left.
         overlap: let codes overlap where there is no room, with a warning.
         schedule: a name (``T = 1000``) or a :class:`Schedule` of as many modalities.
         backbone: a name; or a ``torch.nn.Module`` that does what :class:`mmcore.Backbone` says, with the weights that it has.
@@ -62,6 +65,8 @@ def compose(
         reading: how noisy latents are read. ``"codes"``: each code by itself and at unit variance wherever it lies, zero where there is none that is
             generated; and heads begin from what a modality's own noisy code says (:class:`mmcore.modality.NoisyCode`). ``"space"``: as they are, at
             unit variance as a whole; models of older folders are so, and it is there to compare.
+        adapters: LoRA in the network, such as ``{"rank": 16, "modules": "attention"}`` (its options: ``mmcore.model.adapters.Adapters``): its own weights then stay as they
+            are. None for none.
         seed: of the initial weights.
         registry: where names are looked up; by default a new :func:`mmcore.discover`.
 
@@ -78,11 +83,12 @@ def compose(
         "gains": gains,
         "powers": powers,
         "space": space,
+        "channels": channels,
         "layout": layout,
     }
     listed["trained_encoders"] = () if isinstance(trained_encoders, str) else trained_encoders
     for option, value in listed.items():
-        may_lack = option in ("tasks", "gains", "powers", "space")
+        may_lack = option in ("tasks", "gains", "powers", "space", "channels")
         if not (isinstance(value, Iterable) or (value is None and may_lack)):
             raise OptionError("compose", option, value, "a list")
     if isinstance(trained_encoders, str):
@@ -113,7 +119,9 @@ def compose(
     members = Layout.groups(layout, names)
     check_space(space, codes)
     latent_space = Space.for_codes(codes, members) if space is None else Space(tuple(space))
-    blocks = Layout.fit(members, codes, latent_space, overlap=overlap)
+    if channels is not None:
+        channels = list(channels)
+    blocks = Layout.fit(members, codes, latent_space, overlap=overlap, channels=channels)
     placement = place(codes, latent_space, layout=blocks, overlap=overlap)
     if isinstance(schedule, str) or isinstance(backbone, str):
         registry = registry or discover()
@@ -144,8 +152,8 @@ def compose(
     else:
         schedules = [schedule.select(block) for block in members]
     process = Blocks(schedules, members, blocks.channels)
-    for block_schedule, block, channels in zip(schedules, members, blocks.channels, strict=True):
-        _warn_of_prior(block_schedule, [modalities[i] for i in block], Space((channels, *latent_space.grid)))
+    for block_schedule, block, count in zip(schedules, members, blocks.channels, strict=True):
+        _warn_of_prior(block_schedule, [modalities[i] for i in block], Space((count, *latent_space.grid)))
     # Initial weights by the seed alone; the global generator is left as it was.
     with torch.random.fork_rng(devices=[]), Budget():
         torch.manual_seed(seed)
@@ -166,7 +174,9 @@ def compose(
                 raise PluginError(
                     f"backbone {made.offer!r} of {made.distribution} {made.version}: {'; '.join(missing)}"
                 )
-            mark(backbone, made._replace(options=chosen_options))
+            # One that was made of a file says how it is made again without it.
+            again = getattr(backbone, "remade_with", None) or chosen_options
+            mark(backbone, made._replace(options=dict(again)))
         features = cast(int, backbone.features)
         model = JointModel(
             modalities,
@@ -179,9 +189,26 @@ def compose(
             trained_encoders=trained_encoders,
             reading=reading,
         )
+    if callable(begin := getattr(backbone, "composed", None)):
+        begin(model)
+    told = None if adapters is None else _adapted(model, adapters, seed)
     groups = layout if isinstance(layout, str) else [list(group) for group in layout]
-    model.config = Composition(groups, latent_space.shape, overlap, list(trained_encoders), reading, scheduled)
+    model.config = Composition(
+        groups, latent_space.shape, overlap, list(trained_encoders), reading, scheduled, channels, told
+    )
     return model
+
+
+def _adapted(model: JointModel, adapters: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Adapt the model's network; the options as plain values."""
+    # What brings peft is for those who ask for it.
+    from mmcore.model.adapters import Adapters, adapt
+
+    chosen = Adapters.of(adapters)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        adapt(model.backbone, chosen)
+    return chosen.record()
 
 
 def check_space(space: Sequence[int] | None, codes: Sequence[tuple[int, ...]]) -> None:

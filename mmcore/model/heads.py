@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcore.modality.base import Decoder, LossTerm, Modality, Task
-from mmcore.modality.holes import nats
+from mmcore.modality.holes import code_there, nats
 from mmcore.modality.noisy import NoisyCode
 from mmcore.modality.orthogonal import Turned
 from mmcore.rng import Rng
@@ -56,7 +56,11 @@ class Heads:
 
     def decoder(self, name: str) -> Decoder:
         """The decoder that predicts this variable: that of its first task."""
-        return cast(Decoder, self.decoders[self._first[name].name])
+        return cast(Decoder, self.decoders[self.first(name)])
+
+    def first(self, name: str) -> str:
+        """The first task that predicts this variable, by which it is read."""
+        return self._first[name].name
 
     def params(self, predictions: Predictions, name: str) -> Tensor:
         """The decoder's distribution parameters for a variable."""
@@ -89,7 +93,9 @@ class Heads:
             columns.append(nats(target, loss, predictions[task.name], batch[target.name], counts))
         return torch.stack(columns, dim=1)
 
-    def expected_codes(self, predictions: Predictions, rng: Rng | None = None, *, draw_all: bool = False) -> Tensor:
+    def expected_codes(
+        self, predictions: Predictions, rng: Rng | None = None, *, draw_all: bool = False, batch: Batch | None = None
+    ) -> Tensor:
         """The predicted clean latents (x0-prediction) of all modalities, ``Ê_i``, concatenated ``(B, D)``.
 
         They are zero for modalities that no task predicts.
@@ -98,6 +104,7 @@ class Heads:
             predictions: as :meth:`predict` gives.
             rng: if given, discrete modalities enter by the latent of a draw instead of the mean latent.
             draw_all: then real-valued modalities too.
+            batch: samples; what is void in them is 0 here too, as in their own codes.
         """
         some = next(iter(predictions.values()))
         parts = []
@@ -118,6 +125,9 @@ class Heads:
                 code = m.expected_code(params, encode, decoder)
             else:
                 code = encode(decoder.point(params))
+            if batch is not None and (known := code_there(m, batch[m.name])) is not None:
+                # Before the turn, which mixes what is known with what is not.
+                code = torch.where(known, code, torch.zeros_like(code))
             if isinstance(encoder, Turned):
                 code = encoder.turned(code)
             parts.append(code.flatten(1))

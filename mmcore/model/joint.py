@@ -11,7 +11,7 @@ follows from the roles for each block is said once, by the :class:`~mmcore.model
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,15 +24,19 @@ from mmcore.model.composition import Composition
 from mmcore.model.drive import Drive, Driver
 from mmcore.model.frame import Frame, Seen
 from mmcore.model.heads import Heads
+from mmcore.model.published import Published
 from mmcore.model.reading import Read, Reading
 from mmcore.model.roles import Role
 from mmcore.process import Blocks, bound
 from mmcore.space import Placement, Space
 
+if TYPE_CHECKING:
+    from mmcore.model.growing import Grown
+
 Batch = Mapping[str, Tensor]
 
 
-class JointModel(nn.Module):
+class JointModel(Published, nn.Module):
     """The trainable model: encoders, one denoising network, and a decoder for each task.
 
     It has N modalities and M tasks around one latent tensor that is diffused, and is made by :func:`mmcore.compose`. Rows carry one role for each of ``variables``: the ``N`` modalities in order, then targets
@@ -55,6 +59,7 @@ class JointModel(nn.Module):
         trained_encoders: the modalities whose encoders learn.
         config: what :func:`mmcore.compose` was asked for beside the parts; what a model folder keeps of it.
         configuration: of the run that made it, as a file has it; a record that nothing reads; None where there is none.
+        grown: what became of another model's weights in this one (:func:`mmcore.extend`); None where it began with its own.
     """
 
     def __init__(
@@ -101,6 +106,7 @@ class JointModel(nn.Module):
         self.reading = Reading(reading, process, self.frame, self.modalities, self.encoders, each, self.heads.targets)
         self.config: Composition | None = None
         self.configuration: dict[str, object] | None = None
+        self.grown: Grown | None = None
 
     # ---- the training path: a batch, and its loss ----
 
@@ -136,16 +142,13 @@ class JointModel(nn.Module):
         drive = self.drive(t, roles, seen) if drive is None else drive
         told = placed if condition_noise is None else placed + self.frame.place(condition_noise.to(placed.dtype))
         z = self.noisy(self._held(placed, told, drive), drive, noise)
-        there = self.there(batch)
-        condition = self.condition(told, drive, there)
+        condition = self.condition(told, drive, self.there(batch))
         predictions = self.predict(self.read(z, drive), drive.t, drive.timesteps, roles, condition)
         losses = self.heads.loss(predictions, batch, seen)
         if objective == "bound" and self.process.steps > 1:
-            gap = placed - self.frame.place(self.heads.expected_codes(predictions))
+            gap = placed - self.frame.place(self.heads.expected_codes(predictions, batch=batch))
             if drive.known is not None:
                 gap = torch.where(self.frame.marks(drive.known), torch.zeros_like(gap), gap)
-            if there is not None:
-                gap = torch.where(self.frame.marks(there), gap, torch.zeros_like(gap))
             # At timesteps below 2, where there is no such term, the values mean nothing.
             generate = self.driver.are(roles, Role.GENERATE)
             L1 = bound.posterior(self.process, gap, drive.t.clamp(min=2), counts=generate, placed=self.frame)

@@ -54,7 +54,8 @@ class Reading:
     """How a model reads noisy latents.
 
     With ``"codes"`` the network is shown each code by itself, at unit variance wherever it lies, and zero where none is generated. Noise there is idle: all that it could do
-    is to hide the condition. So is, of a repeated code, all noise but that along the code. Heads that ask for it begin from their own noisy code.
+    is to hide the condition. So is, of a repeated code, all noise but that along the code. Heads that ask for it begin from their own noisy code, unless
+    codes overlap.
 
     The modules are the model's: they are seen from here, not kept.
 
@@ -85,9 +86,9 @@ class Reading:
     ) -> None:
         self.how, self.process, self.frame = how, process, frame
         self.modalities, self.encoders = tuple(modalities), encoders
-        self.begins = tuple(
-            how == "codes" and getattr(decoder, "preconditioned", False) is True for decoder in decoders
-        )
+        # Where codes overlap, what lies at a code's place is others' too, and no noise of known deviation.
+        told = how == "codes" and frame.layers == 1
+        self.begins = tuple(told and getattr(decoder, "preconditioned", False) is True for decoder in decoders)
         self.beginning = frozenset(m.name for m, begins in zip(targets, self.begins, strict=True) if begins)
 
     def gains(self, drive: Drive, dtype: torch.dtype) -> Gains:

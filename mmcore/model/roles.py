@@ -193,7 +193,11 @@ class RoleMix:
                 chosen = (coarse < _wide(chance, coarse)) & _wide(pick == choice, coarse)
                 hit = hit | chosen
             hit = hit & _wide(u[:, 0] < self.partial, hit)
-            seen[m.name] = hit.reshape(len(u), *[1] * (len(m.spec.shape) - len(grid)), *grid).expand(-1, *m.spec.shape)
+            hit = hit.reshape(len(u), *[1] * (len(m.spec.shape) - len(grid)), *grid).expand(-1, *m.spec.shape)
+            if m.together:
+                # As often as any element by itself.
+                hit = hit.flatten(1)[:, list(m.together)].reshape(hit.shape)
+            seen[m.name] = hit
         return seen
 
 

@@ -70,4 +70,10 @@ def mmcore_transforms() -> list[Offer]:
 
 @hookimpl
 def mmcore_trackers() -> list[Offer]:
-    return [Offer("tensorboard", "mmcore.training.trackers:TensorBoard", "curves and pictures as TensorBoard's events")]
+    services = "mmcore.training.services"
+    return [
+        Offer("tensorboard", "mmcore.training.trackers:TensorBoard", "curves and pictures as TensorBoard's events"),
+        Offer("trackio", f"{services}:Trackio", "curves and pictures in trackio, on this machine or in a Space"),
+        Offer("wandb", f"{services}:Wandb", "curves and pictures in W&B, online or for wandb sync"),
+        Offer("mlflow", f"{services}:MLflow", "curves, pictures and parameters in MLflow"),
+    ]

@@ -11,12 +11,19 @@ from mmcore.plugins.metadata import API, HOOKS, NAME, RESERVED, Entry, Fault, ca
 from mmcore.plugins.products import is_product, unfinished
 
 FIRST_PARTY = {
+    "backbone.diffusers-dit": "mmcore-diffusers",
+    "backbone.diffusers-unet": "mmcore-diffusers",
     "embedder.clip": "mmcore-clip",
+    "embedder.latent": "mmcore-diffusers",
+    "modality.audio": "mmcore-audio",
     "modality.clip": "mmcore-clip",
+    "modality.depth": "mmcore-depth",
     "modality.image": "mmcore-image",
     "modality.label": "mmcore-label",
+    "modality.latent": "mmcore-diffusers",
     "modality.mask": "mmcore-mask",
     "modality.scalar": "mmcore-scalar",
+    "modality.text": "mmcore-text",
 }
 """The project's own plugins, by their entry points: the only names that an error may advise to install unseen."""
 

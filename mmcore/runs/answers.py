@@ -5,10 +5,12 @@ from typing import Any
 import attrs
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from mmcore.data.transforms import Trace, filled
 from mmcore.modality.base import ModalityProtocol
+from mmcore.modality.mixed import Mixed
 
 
 @attrs.frozen(eq=False)
@@ -16,7 +18,7 @@ class Answer:
     """One variable of one row, by its draws.
 
     Attributes:
-        value: as the data write it (:meth:`mmcore.Modality.raw`): of numbers the draws' mean, of classes the most frequent, of maps of classes
+        value: as the data write it (:meth:`mmcore.Modality.raw`): of numbers the draws' mean (or the draw nearest to it), of classes the most frequent, of maps of classes
             that of each pixel, of vectors of norm 1 the mean's direction. Pictures and maps have the size of the row's files.
         agreement: the share of draws that have this class, of each pixel ``(H, W)`` of a map; None for numbers, and of one draw.
         deviation: the standard deviation of the draws, ``(H, W)`` of pictures (over all channels, in -1 … 1) and otherwise as the value is; None
@@ -25,6 +27,8 @@ class Answer:
         high: the upper end.
         cut: whether transforms cut the row's files, so that the value is repeated beyond their edge.
         draws: ``(draws, *spec.shape)``, as the model sees them.
+
+    Of several modalities in one each part is told so, in a list.
     """
 
     value: Any
@@ -45,9 +49,11 @@ def answer(m: ModalityProtocol, draws: Tensor, trace: Trace, interval: float) ->
         trace: how the row's files became what the model sees.
         interval: the probability between ``low`` and ``high``.
     """
+    if isinstance(m, Mixed):
+        return _parts(m, draws, interval)
     if m.spec.dtype.is_floating_point:
-        return _picture(m, draws, trace) if len(m.spec.shape) > 1 else _numbers(m, draws, interval)
-    return _map(m, draws, trace) if len(m.spec.shape) == 2 else _classes(m, draws)
+        return _picture(m, draws, trace) if m.planar else _numbers(m, draws, interval)
+    return _map(m, draws, trace) if m.planar and len(m.spec.shape) == 2 else _classes(m, draws)
 
 
 def enough(interval: float) -> int:
@@ -56,14 +62,11 @@ def enough(interval: float) -> int:
 
 
 def _numbers(m: ModalityProtocol, draws: Tensor, interval: float) -> Answer:
-    x = draws.double()
-    mean = x.mean(0)
-    if m.spec.unit_norm:
-        mean = mean / mean.norm(dim=-1, keepdim=True).clamp(min=1e-12)
-    value = m.raw(mean.to(m.spec.dtype))
+    value = m.raw(_centre(m, draws))
     if len(draws) == 1:
         return Answer(value, None, None, None, None, False, draws)
     # Of n exchangeable draws and one more, the k-th of n lies above that one with probability k / (n + 1).
+    x = draws.double()
     ends = np.quantile(x.numpy(), [(1 - interval) / 2, (1 + interval) / 2], axis=0, method="weibull")
     low, high = (m.raw(torch.from_numpy(np.asarray(end)).to(m.spec.dtype)) for end in ends)
     deviation = x.std(0).numpy()
@@ -72,18 +75,44 @@ def _numbers(m: ModalityProtocol, draws: Tensor, interval: float) -> Answer:
 
 def _classes(m: ModalityProtocol, draws: Tensor) -> Answer:
     """Of one class the most frequent; of several labels each by itself; of a sequence the draw that the others agree with most."""
-    flat = draws.reshape(len(draws), -1)
-    share = (flat[:, None] == flat[None]).double().mean(1)
-    if m.spec.dtype == torch.bool:
-        # Of an even number of draws half may have it.
-        chosen = flat.double().mean(0) >= 0.5
-        agreement = (flat == chosen).double().mean(0)
-        value = chosen.reshape(m.spec.shape)
-    else:
-        best = int(share.mean(1).argmax())
-        value, agreement = draws[best], share[best]
+    value = _centre(m, draws)
+    agreement = (draws == value).double().mean(0).flatten()
     told: Any = agreement.tolist() if m.spec.shape else float(agreement[0])
     return Answer(m.raw(value), told if len(draws) > 1 else None, None, None, None, False, draws)
+
+
+def _centre(m: ModalityProtocol, draws: Tensor) -> Tensor:
+    """What stands for draws ``(draws, *spec.shape)``: of numbers the mean (or the draw nearest to it), of classes one that is most frequent. ``(*spec.shape)``."""
+    if isinstance(m, Mixed):
+        values = zip(m.parts.values(), m.packed.split(draws), strict=True)
+        return m.packed.join([_centre(part, x)[None] for part, x in values], draws.dtype)[0]
+    if m.spec.dtype.is_floating_point:
+        x = draws.double()
+        # Where a mean is no value, such as of waves, whose phases cancel, it is the draw that lies nearest to the others.
+        mean = x.mean(0) if m.averaged else x[(x - x.mean(0)).reshape(len(x), -1).square().sum(1).argmin()]
+        if m.spec.unit_norm:
+            mean = mean / mean.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+        return mean.to(m.spec.dtype)
+    if m.spec.dtype == torch.bool:
+        # Of an even number of draws half may have it.
+        return draws.double().mean(0) >= 0.5
+    if len(m.spec.shape) == 2:
+        return draws.mode(0).values
+    flat = draws.reshape(len(draws), -1)
+    return draws[int((flat[:, None] == flat[None]).double().mean((1, 2)).argmax())]
+
+
+def _parts(m: Mixed, draws: Tensor, interval: float) -> Answer:
+    """Each part by itself: a mean of classes is no class. No transform changes a part."""
+    values = zip(m.parts.values(), m.packed.split(draws), strict=True)
+    each = [answer(part, x, Trace(), interval) for part, x in values]
+
+    def told(what: str) -> list[Any] | None:
+        found = [getattr(one, what) for one in each]
+        return None if all(one is None for one in found) else found
+
+    agreement, deviation, low, high = (told(what) for what in ("agreement", "deviation", "low", "high"))
+    return Answer(m.raw(_centre(m, draws)), agreement, deviation, low, high, False, draws)
 
 
 def _map(m: ModalityProtocol, draws: Tensor, trace: Trace) -> Answer:
@@ -104,15 +133,28 @@ def _map(m: ModalityProtocol, draws: Tensor, trace: Trace) -> Answer:
 
 
 def _picture(m: ModalityProtocol, draws: Tensor, trace: Trace) -> Answer:
-    x = draws.float()
-    planes = x.mean(0).reshape(-1, *m.spec.shape[-2:]).numpy()
+    seen = m.pictured(draws)
+    x = (draws if seen is None else seen).float()
+    sides = x.shape[-2:]
+    planes = x.mean(0).reshape(-1, *sides).numpy()
     back = np.stack([trace.undo_pixels(m.name, plane) for plane in planes])
     cut = not np.isfinite(back).all()
     if cut:
         back = np.stack([filled(plane) for plane in back])
-    mean = torch.from_numpy(back).reshape(*m.spec.shape[:-2], *back.shape[-2:]).to(m.spec.dtype)
-    value = trace.undo_values(m.name, m.raw(mean))
+    if seen is None:
+        mean = torch.from_numpy(back).reshape(*m.spec.shape[:-2], *back.shape[-2:]).to(m.spec.dtype)
+        value = trace.undo_values(m.name, m.raw(mean))
+    else:
+        value = trace.undo_values(m.name, _shown(back))
     if len(draws) == 1:
         return Answer(value, None, None, None, None, cut, draws)
-    spread = x.var(0).reshape(-1, *m.spec.shape[-2:]).mean(0).sqrt().numpy()
+    spread = x.var(0).reshape(-1, *sides).mean(0).sqrt().numpy()
     return Answer(value, None, np.nan_to_num(trace.undo_pixels(m.name, spread)), None, None, cut, draws)
+
+
+def _shown(pixels: np.ndarray) -> Any:
+    """Pixels ``(channels, H, W)`` in -1 … 1 as a picture; as an array where no picture has so many channels."""
+    if len(pixels) not in (1, 3, 4):
+        return pixels
+    stored = ((pixels.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
+    return Image.fromarray(stored[0] if len(stored) == 1 else np.ascontiguousarray(stored.transpose(1, 2, 0)))

@@ -1,43 +1,18 @@
 """Calibration in a run's folder: ``calibration.json``, and its part of the report."""
 
-import hashlib
 import html
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmcore import files
-from mmcore.errors import RequestError
-from mmcore.limits import RECORD
 from mmcore.metrics.draws import Calibrated
 from mmcore.metrics.figure import Figure
 from mmcore.metrics.telling import KINDS, Diagram, Point, wanted
 from mmcore.runs.diagrams import READING, STYLE, svg
-from mmcore.store.reading import DamagedError, opened, parse_json, read_bytes
+from mmcore.runs.kept import Record, read_count, read_number
+from mmcore.store.reading import DamagedError
 
-NAME = "calibration.json"
-_WHAT = "the calibration of a run of mmcore"
-_MOST = 1e30
-"""A figure beyond it is none that was written."""
-
-
-def check_own(folder: Path) -> None:
-    """Refuse to overwrite a file that is no run's calibration.
-
-    Raises:
-        RequestError: there is one.
-    """
-    path = folder / NAME
-    if not os.path.lexists(path):
-        return
-    try:
-        ours = parse_json(read_bytes(path, RECORD, follow=False), path).get("what") == _WHAT
-    except DamagedError:
-        ours = False
-    if not ours:
-        raise RequestError(f"calibration: {path} is none of a run's, and is not overwritten; move it away")
+RECORD = Record("calibration.json", "the calibration of a run of mmcore", "mmcore evaluate --calibration")
 
 
 def save(folder: Path, found: Calibrated, rows: str) -> Path:
@@ -51,26 +26,7 @@ def save(folder: Path, found: Calibrated, rows: str) -> Path:
     Raises:
         RequestError: the file cannot be written, or is of other origin.
     """
-    check_own(folder)
-    text = json.dumps({"what": _WHAT, "model": _weights(folder), "rows": rows, **found.json()}, indent=1)
-    try:
-        files.write(folder / NAME, text.encode())
-    except OSError as error:
-        raise RequestError(f"calibration: {folder / NAME} cannot be written: {error.strerror or error}") from error
-    return folder / NAME
-
-
-def _weights(folder: Path) -> str:
-    """By what the weights are known again.
-
-    Raises:
-        DamagedError: they cannot be read.
-    """
-    with opened(folder / "model" / "model.safetensors") as file:
-        found = hashlib.sha256()
-        while part := file.read(1 << 20):
-            found.update(part)
-    return found.hexdigest()
+    return RECORD.save(folder, {"rows": rows, **found.json()})
 
 
 def table(found: Calibrated) -> str:
@@ -89,25 +45,24 @@ def section(data: Mapping[str, Any], folder: Path) -> str:
     Raises:
         DamagedError: it is not what was written, or of other weights than are there.
     """
-    path = folder / NAME
+    path = folder / RECORD.name
     try:
-        rows, draws = str(data["rows"]), _count(data["draws"])
-        figures = {str(name): _figure(figure) for name, figure in data["figures"].items()}
+        rows, draws = str(data["rows"]), read_count(data["draws"])
+        figures = RECORD.read_figures(data, folder)
         diagrams = [_diagram(diagram) for diagram in data["diagrams"]]
         notes = [str(note) for note in data["notes"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedError(f"{path}: holds no calibration as mmcore evaluate writes it ({error})") from error
-    if data.get("model") != _weights(folder):
-        raise DamagedError(
-            f"{path}: is of other weights than model/model.safetensors; mmcore evaluate --calibration makes it anew"
-        )
+    RECORD.check_weights(data, folder)
     text = [
         f"<style>{STYLE}</style><h2>Calibration</h2><p class=note>{draws} draws of each answer beside the truth of {html.escape(rows)}. "
         "Where a figure's interval excludes what is wanted, it is red.</p>"
     ]
     groups = dict.fromkeys(name.rpartition(".")[0] for name in figures)
+    # Names may have spaces.
+    known = {f"{d.question} {d.variable}": (d.question, d.variable) for d in diagrams}
     for group in groups:
-        question, _, variable = group.rpartition(" ")
+        question, variable = known.get(group) or group.rpartition(" ")[::2]
         own = {name: figure for name, figure in figures.items() if name.rpartition(".")[0] == group}
         pictures = [d for d in diagrams if (d.question, d.variable) == (question, variable)]
         count = max(figure.n for figure in own.values())
@@ -141,26 +96,10 @@ def _rows(figures: Mapping[str, Figure], count: int) -> str:
     return f"<table><tr><th>figure</th><th>value, 95 % interval</th><th>wanted</th></tr>{''.join(lines)}</table>"
 
 
-def _figure(data: Any) -> Figure:
-    return Figure(_number(data["value"]), _count(data["n"]), _number(data["low"]), _number(data["high"]))
-
-
 def _diagram(data: Any) -> Diagram:
     if data["kind"] not in KINDS or not data["points"]:
         raise ValueError("a diagram of no kind, or without points")
     points = tuple(
-        Point(**{side: _number(point[side]) for side in ("x", "y", "low", "high", "n")}) for point in data["points"]
+        Point(**{side: read_number(point[side]) for side in ("x", "y", "low", "high", "n")}) for point in data["points"]
     )
     return Diagram(data["kind"], str(data["question"]), str(data["variable"]), str(data["name"]), points)
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -_MOST < value < _MOST:
-        raise TypeError("something else for a number")
-    return float(value)
-
-
-def _count(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 62:
-        raise TypeError("something else for a count")
-    return value

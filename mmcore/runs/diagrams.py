@@ -64,7 +64,7 @@ class _Plane:
 def svg(diagram: Diagram) -> str:
     """One diagram."""
     draw, plane = _drawing(diagram)
-    name = {"": "", "joint": "all of a row jointly: "}.get(diagram.name, f"{diagram.name}: ")
+    name = {"": "", "joint": "a row jointly: "}.get(diagram.name, f"{diagram.name}: ")
     title = html.escape(f"{name}{_TITLES[diagram.kind]}")
     across, up = _AXES[diagram.kind]
     parts = [f"<text class=title x={LEFT} y=15>{title}</text>"]

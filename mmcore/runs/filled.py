@@ -337,9 +337,13 @@ def _remove(folder: Path, folders: Sequence[str]) -> None:
     if table.exists():
         with io.TextIOWrapper(files.opened(table), "utf-8", "replace", "") as file:
             for row in csv.reader(file):
+                stem = file_name(row[0] if row else "")
+                named = {
+                    Path(cell).suffix for cell in row if cell in {f"{one}/{stem}{Path(cell).suffix}" for one in folders}
+                }
                 for one in folders:
-                    for suffix in (".png", ".npy"):
-                        (folder / one / f"{file_name(row[0] if row else '')}{suffix}").unlink(missing_ok=True)
+                    for suffix in {".png", ".npy", ".wav", *named}:
+                        (folder / one / f"{stem}{suffix}").unlink(missing_ok=True)
         table.unlink()
 
 
@@ -385,6 +389,7 @@ class _Columns:
 
     def __init__(self, variables: Sequence[ModalityProtocol], draws: int, again: frozenset[str]) -> None:
         self.variables, self.draws = variables, draws
+        self.made = {m.name: m for m in variables}
         self.folders: dict[str, str] = {}
         # A variable has its own name, whatever it is; what is beside it gives way.
         taken = {m.name for m in variables}
@@ -400,7 +405,7 @@ class _Columns:
         self.places: dict[str, dict[str, str]] = {}
         for m in variables:
             raw = m.raw(m.typical(1, 0)[0])
-            if isinstance(raw, Image.Image | np.ndarray):
+            if isinstance(raw, Image.Image | np.ndarray | files.Encoded):
                 self.folders[m.name] = file_name(m.name)
             numbers = m.spec.dtype.is_floating_point
             ends = ("low", "high") if numbers else ("probability",)
@@ -439,6 +444,10 @@ class _Columns:
                 (folder / f"{own}.{what}").mkdir(exist_ok=True)
                 _write(folder / f"{own}.{what}" / stem, _grey(value) if np.ndim(value) == 2 else np.asarray(value))
         (folder / own).mkdir(exist_ok=True)
+        # A sound beside numbers that are none: those of a spectrogram.
+        m = self.made[name]
+        if isinstance(found.value, np.ndarray) and (sound := m.heard(m.read(found.value))) is not None:
+            files.write(folder / own / f"{stem}{sound.suffix}", sound.data)
         return f"{own}/{stem}{_write(folder / own / stem, found.value)}"
 
 
@@ -448,7 +457,10 @@ def _grey(share: Any) -> Image.Image:
 
 
 def _write(at: Path, value: Any) -> str:
-    """Write a picture or an array; its suffix."""
+    """Write a picture, an array or a file's own bytes; its suffix."""
+    if isinstance(value, files.Encoded):
+        files.write(at.with_name(f"{at.name}{value.suffix}"), value.data)
+        return value.suffix
     if isinstance(value, Image.Image):
         files.write(at.with_name(f"{at.name}.png"), pictures.png(value))
         return ".png"
@@ -462,16 +474,25 @@ def _rounded(value: Any) -> str:
     """A prediction in a table, in as many digits as float32 has."""
     if isinstance(value, float):
         return f"{value:.7g}"
-    return _cell(
-        [float(f"{x:.7g}") if isinstance(x, float) else x for x in value] if isinstance(value, list) else value
-    )
+    return _cell(_short(value) if isinstance(value, list) else value)
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, np.ndarray | list):
+        return [_short(x) for x in value]
+    return float(f"{value:.7g}") if isinstance(value, float | np.floating) else value
 
 
 def _cell(value: Any) -> str:
     """A value in a table: a number or word as it is, a list as JSON, nothing where there is none."""
-    if value is None or isinstance(value, np.ndarray | Image.Image):
+    if value is None or isinstance(value, np.ndarray | Image.Image | files.Encoded):
         return ""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | tuple) else str(value)
+    return json.dumps(value, ensure_ascii=False, default=_listed) if isinstance(value, list | tuple) else str(value)
+
+
+def _listed(value: Any) -> Any:
+    """An array, or a picture, inside a list, as JSON can have it."""
+    return np.asarray(value).tolist()
 
 
 def _line(cells: Sequence[str]) -> bytes:

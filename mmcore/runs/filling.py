@@ -11,6 +11,8 @@ from mmcore.data import Dataset
 from mmcore.data.batch import TensorBatch
 from mmcore.errors import RequestError, nearest
 from mmcore.modality.base import ModalityProtocol
+from mmcore.modality.holes import whole_of
+from mmcore.modality.mixed import Mixed
 from mmcore.plugins import Registry
 from mmcore.runs.answers import Answer, answer, enough
 from mmcore.runs.filled import Written, write
@@ -173,7 +175,12 @@ class Predictions:
         for column, m in enumerate(variables):
             if m.name in self.again or m.name in self.absent:
                 present[:, column] = False
-        lacks = ~present & torch.tensor([m.name not in self.absent for m in variables])
+        lacks = ~present
+        for column, m in enumerate(variables):
+            if isinstance(m, Mixed):
+                # Each of its parts is a value of its own, as an empty cell of a table is.
+                lacks[:, column] |= ~m.spec.there(batch.values[m.name]).all(1)
+        lacks &= torch.tensor([m.name not in self.absent for m in variables])
         recovered = torch.tensor([m.name in self.generated for m in variables])
         asked = (lacks & recovered).any(1)
         asked &= torch.tensor([number not in bad for number in numbers])
@@ -207,8 +214,11 @@ class Predictions:
             if m.name not in encoded or not here.any():
                 continue
             given[m.name] = batch.values[m.name][chosen].repeat_interleave(self.draws, 0)
-            if not here.all():
-                where[m.name] = here.repeat_interleave(self.draws)
+            known = here
+            if isinstance(m, Mixed):
+                known = here[:, None] & whole_of(m, m.spec.there(batch.values[m.name][chosen]))
+            if not known.all():
+                where[m.name] = known.repeat_interleave(self.draws, 0)
         numbers = ((first + chosen)[:, None] * self.draws + torch.arange(self.draws)).flatten()
         drawn = sample(
             model,

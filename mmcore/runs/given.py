@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmcore.config.files import value_of
 from mmcore.data import Source
-from mmcore.data.decode import READERS
+from mmcore.data.decode import VALUES
 from mmcore.data.options import ColumnOptions
 from mmcore.data.select import Named
 from mmcore.data.source import Row
@@ -47,12 +47,7 @@ def raws(m: ModalityProtocol, value: Any, what: str, column: ColumnOptions) -> l
     if found := _files(m, value, what, column):
         return found
     text = str(value)
-    if (
-        isinstance(value, str)
-        and len(m.spec.shape) < 2
-        and suffix_of(text) not in READERS
-        and not set(text) & set("*?")
-    ):
+    if isinstance(value, str) and not m.planar and suffix_of(text) not in VALUES and not set(text) & set("*?"):
         return [_word(m, text)]
     raise RequestError(f"{what}: found no file there, expected one")
 
@@ -87,7 +82,7 @@ def _files(m: ModalityProtocol, value: str | Path, what: str, column: ColumnOpti
     if at.is_file() and suffix_of(at.name) in TABLES:
         return _column(m, at, what, column)
     if len(files) > 1 or at.is_dir():
-        files = [one for one in files if suffix_of(one.name) in READERS]
+        files = [one for one in files if suffix_of(one.name) in VALUES]
     if not files and at.is_dir():
         raise RequestError(f"{what}: found no file there that can be read, expected one at least")
     return sorted(files, key=lambda one: natural(str(one)))

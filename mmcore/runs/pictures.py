@@ -37,7 +37,7 @@ def sheet(variables: Sequence["Modality"], answer: Mapping[str, "Tensor"], limit
     cells: list[dict[str, Any]] = [{m.name: m.show(answer[m.name][i]) for m in shown} for i in range(count)]
     pictures = [m.name for m in shown if not isinstance(cells[0][m.name], str)]
     words = [m.name for m in shown if m.name not in pictures and (m.discrete or not m.spec.shape or not pictures)]
-    sizes = {name: _enlarged(cells[0][name].size) for name in pictures}
+    sizes = {name: enlarged(cells[0][name].size) for name in pictures}
     width = max(sum(w + 2 for w, _ in sizes.values()), SIDE if pictures else 3 * SIDE)
     tall = max((h for _, h in sizes.values()), default=0)
     height = tall + LINE * len(words)
@@ -82,8 +82,8 @@ def png(image: "Image") -> bytes:
     return buffer.getvalue()
 
 
-def curves(lines: Sequence[Mapping[str, Any]]) -> bytes:
-    """Each task's loss over training, from the lines of ``metrics.jsonl``, as a PNG.
+def curves(lines: Sequence[Mapping[str, Any]], validation: Sequence[Mapping[str, Any]] = ()) -> bytes:
+    """Each task's loss over training, from the lines of ``metrics.jsonl`` and ``validation.jsonl``, as a PNG.
 
     Raises:
         RequestError: matplotlib is not installed.
@@ -110,6 +110,9 @@ def curves(lines: Sequence[Mapping[str, Any]]) -> bytes:
             steps, losses = zip(*points, strict=True)
             axes.plot(steps, losses, color=MUTED, linewidth=0.8)
             axes.plot(steps, _smooth(losses), color=WARM, linewidth=1.6)
+            kept = [(line["step"], line["losses"].get(name)) for line in validation]
+            if held := [(step, float(loss)) for step, loss in kept if loss is not None]:
+                axes.plot(*zip(*held, strict=True), color=INK, linewidth=1.4, marker="o", markersize=3)
         for axes in places[len(names) :]:
             axes.set_visible(False)
         if len(places):
@@ -126,7 +129,8 @@ def _smooth(losses: Sequence[float]) -> list[float]:
     return smooth
 
 
-def _enlarged(size: tuple[int, int]) -> tuple[int, int]:
+def enlarged(size: tuple[int, int]) -> tuple[int, int]:
+    """The size of a picture as it is shown: by a whole factor, so that pixels stay pixels."""
     factor = max(1, SIDE // max(size))
     return size[0] * factor, size[1] * factor
 

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from mmcore.config import SamplingOptions
 from mmcore.data import Dataset, Source, as_source
-from mmcore.data.decode import decode, picture
 from mmcore.data.embed import Embedded
 from mmcore.data.opening import kept_vectors, transforms_of
 from mmcore.data.options import PARTS, ColumnOptions, DataOptions, EmbedOptions
@@ -23,15 +22,16 @@ from mmcore.data.transforms import Transform
 from mmcore.errors import RequestError, nearest
 from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry, discover
-from mmcore.rng import Rng
+from mmcore.runs.asking import ask
 from mmcore.runs.given import Given, Values, check_stems, raws, turns
+from mmcore.runs.known import read_mask, seen
 from mmcore.runs.rows import Columns, Opened, Worded, named, rows_at
 from mmcore.runs.run import CONFIG, Run
 from mmcore.sampling.ask import sample
 from mmcore.store.model import load
 from mmcore.training.loop import pick_device
 
-_ASKED = ("model", "n", "given", "where", "absent", "start", "strength", "numbers", "batch_size", "registry")
+_ASKED = ("model", "n", "given", "where", "absent", "start", "strength", "numbers", "batch_size", "registry", "watch")
 HOW = tuple(name for name in inspect.signature(sample).parameters if name not in _ASKED)
 """The arguments of :func:`mmcore.sample` that say how an answer is found, not what is asked."""
 
@@ -146,12 +146,12 @@ class Reader:
         batch = self.dataset(Given(rows, option, given)).take(range(count))
         return Values({name: batch.values[name] for name in given}, rows)
 
-    def known(self, name: str, path: str | Path, asked: Values, n: int) -> Tensor:
+    def known(self, name: str, mask: str | Path | np.ndarray, asked: Values, n: int) -> Tensor:
         """Which elements of a given value are known, of a picture's bright pixels or an array's true elements.
 
         Args:
             name: of a variable with pixels, or of one whose axes the array has.
-            path: of a picture or a ``.npy`` file of booleans: of the size of the given file, or as the model has the value.
+            mask: a picture or a ``.npy`` file of booleans, or the booleans: of the size of the given file, or as the model has the value.
             asked: what is given.
             n: how many samples.
 
@@ -161,39 +161,11 @@ class Reader:
         Raises:
             RequestError: a file that is none, or of another size.
         """
-        shape, what = self.model.variable(name).spec.shape, f"--where {name}={shown(str(path))}"
-        try:
-            if Path(path).suffix.lower() == ".npy":
-                mask = decode(Path(path))
-                if mask.dtype != bool:
-                    raise RequestError(f"found {mask.dtype}, expected booleans, true where it is known")
-            else:
-                mask = np.asarray(picture(path).convert("L")) > 127
-        except RequestError as error:
-            raise RequestError(f"{what}: {error}") from error
-        if not shape:
-            raise RequestError(f"{what}: {name} is one value, known or not; expected a variable with pixels or places")
-        parts = [self._moved(name, mask, row.get(name), shape, what) for row in asked.rows or [{}]]
+        what = f"--where {name}={shown(str(mask))}" if isinstance(mask, str | Path) else f"where {name}"
+        found = read_mask(mask, what)
+        rows = asked.rows or [{}]
+        parts = [seen(self.model, self._transforms(), name, found, row.get(name), what) for row in rows]
         return torch.from_numpy(np.stack(parts))[turns(len(parts), n, "where")]
-
-    def _moved(self, name: str, mask: np.ndarray, raw: Any, shape: tuple[int, ...], what: str) -> np.ndarray:
-        value: Any = decode(raw)
-        size = getattr(value, "size", None)
-        own = size[::-1] if isinstance(size, tuple) else () if value is None else np.shape(value)[:2]
-        if mask.ndim == 2 and len(shape) >= 2 and mask.shape == own != shape[-2:]:
-            # Known is what is made of known pixels alone.
-            values: Mapping[str, Any] = {name: mask.astype(np.float32)}
-            for transform in self._transforms():
-                bound = transform.bind(self.model.variables).steady()
-                if bound is not None and bound.moves:
-                    values = bound(dict(values), Rng.for_rows(0, 1))
-            mask = np.asarray(values[name]) > 0.999
-        # A map of a picture's pixels is the same for all its channels; other axes are repeated only where their length says so, by a 1.
-        fits = mask.ndim == len(shape) and all(k in (1, side) for k, side in zip(mask.shape, shape, strict=True))
-        if not fits and mask.shape != shape[-2:]:
-            known = dict.fromkeys(str(tuple(one)) for one in (shape, shape[-2:], own) if one)
-            raise RequestError(f"{what}: found a mask of shape {mask.shape}, expected {' or '.join(known)}")
-        return np.broadcast_to(mask, shape).copy()
 
     def rows(self, data: Any, columns: Columns | None = None) -> Opened:
         """Rows to be asked about.
@@ -233,7 +205,23 @@ class Reader:
         said.append(f"{one.variable}: vectors of {one.column} by {one.embedder}, as in the run's data")
         return Embedded(source, one, cache)
 
-    # ---- how to ask ----
+    # ---- to ask ----
+
+    def ask(self, n: int | None = None, **question: Any) -> dict[str, Tensor]:
+        """Ask the model, as ``mmcore sample`` does: ``reader.ask(16, given={"image": "a.png"}, steps=20)``.
+
+        Args:
+            n: how many samples; by default one for each value given, or if there is but one as many as the run's configuration says.
+            **question: ``given``, ``where``, ``absent``, ``start``, ``strength``, ``guidance``, ``guide`` and how to sample, as the command has
+                them; values by name as :meth:`read` takes them.
+
+        Returns:
+            ``(n, *spec.shape)`` by name; what was given is among them.
+
+        Raises:
+            RequestError: a value that cannot be read, or a question that makes no sense.
+        """
+        return ask(self, n, **question).values
 
     @property
     def saw_parts(self) -> bool:

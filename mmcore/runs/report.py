@@ -1,98 +1,27 @@
-"""Reports: a page that needs no other file; and the report of a run."""
+"""The report of a run."""
 
-import base64
 import html
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-import attrs
 
 from mmcore import files as door
 from mmcore.config import files
 from mmcore.errors import RequestError
-from mmcore.limits import CONFIGURATION, FILE, RECORD, Limit
+from mmcore.limits import CONFIGURATION
 from mmcore.plugins.metadata import one_line
-from mmcore.runs import calibrated
-from mmcore.store.reading import DamagedError, parse_json, read_bytes, shapes
-
-STYLE = """
-:root { color-scheme: light; --ink: #1f2a44; --muted: #667085; --line: #e4e7ec; --accent: #d1495b; }
-body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: #fbfaf8; margin: 0; }
-main { max-width: 980px; margin: 0 auto; padding: 48px 24px 80px; }
-h1 { font-size: 34px; line-height: 1.15; margin: 0 0 8px; letter-spacing: -0.02em; }
-h2 { font-size: 21px; margin: 44px 0 4px; }
-p.lead { font-size: 18px; color: var(--muted); margin: 0 0 28px; max-width: 44em; }
-p.note { color: var(--muted); margin: 0 0 12px; }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(200px, 1fr)); gap: 14px; }
-.card { background: white; border: 1px solid var(--line); border-radius: 12px; padding: 16px 18px; }
-.card b { display: block; font-size: 30px; letter-spacing: -0.02em; }
-.card span { font-weight: 600; } .card small { display: block; color: var(--muted); }
-figure { margin: 0; background: white; border: 1px solid var(--line); border-radius: 12px; padding: 14px; text-align: center; }
-img { max-width: 100%; height: auto; }
-table { border-collapse: collapse; width: 100%; background: white; font-size: 14px; }
-td, th { border-bottom: 1px solid var(--line); padding: 6px 10px; text-align: left; }
-td.n { text-align: right; font-variant-numeric: tabular-nums; }
-pre { background: white; border: 1px solid var(--line); border-radius: 12px; padding: 14px; overflow-x: auto; font-size: 13px; }
-figure.pixels img { image-rendering: pixelated; }
-.sheets { display: grid; grid-template-columns: repeat(auto-fit, minmax(220px, 1fr)); gap: 14px; }
-"""
-
-
-def page(title: str, heading: str, lead: str, body: str) -> str:
-    """A whole page.
-
-    Args:
-        title: of the window.
-        heading: plain text.
-        lead: the paragraph below it, plain text.
-        body: HTML.
-    """
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body><main>
-<h1>{html.escape(heading)}</h1>
-<p class=lead>{html.escape(lead)}</p>
-{body}
-</main></body></html>
-"""
-
-
-def card(name: str, value: str, note: str = "") -> str:
-    """One figure, large."""
-    return (
-        f"<div class=card><span>{html.escape(name)}</span><b>{html.escape(value)}</b>"
-        f"<small>{html.escape(note)}</small></div>"
-    )
-
-
-def table(rows: Iterable[Sequence[Any]], head: Sequence[str] = ()) -> str:
-    """Rows of a name and values; numbers stand to the right."""
-    top = f"<tr>{''.join(f'<th>{html.escape(str(cell))}</th>' for cell in head)}</tr>" if head else ""
-    lines = ("".join(map(_cell, row)) for row in rows)
-    return f"<table>{top}{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
-
-
-def image(data: bytes, alt: str) -> str:
-    """A PNG, inside the page."""
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{base64.b64encode(data).decode()}">'
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return f"<td>{html.escape(str(value))}</td>"
-    return f"<td class=n>{f'{value:.4f}' if isinstance(value, float) else f'{value:,}'}</td>"
-
-
-# ---- the report of a run ----
+from mmcore.runs import calibrated, evaluated
+from mmcore.runs.kept import Kept, is_count, is_number
+from mmcore.runs.overfit import learned_by_heart
+from mmcore.runs.page import card, image, page, table
+from mmcore.store.reading import DamagedError, parse_json, shapes
 
 PAGE = "report.html"
 _BEGINS = b'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>mmcore: '
 _STEP = re.compile(r"step-(\d{8,18})-.+\.png")
-_MOST = 1e30
-"""A figure beyond it is none that a run has written."""
 
 
 def write(folder: Path, tell: Callable[[str], object] = lambda line: None) -> Path:
@@ -113,7 +42,7 @@ def write(folder: Path, tell: Callable[[str], object] = lambda line: None) -> Pa
                 f"report: {folder} holds no config.toml, expected the folder of a run (mmcore train makes one)"
             )
         check_own(folder)
-        kept = _Kept(folder)
+        kept = Kept(folder)
         text = _page(kept)
         for line in kept.faults:
             tell(f"report: left out: {line}")
@@ -138,79 +67,22 @@ def check_own(folder: Path) -> None:
                 raise RequestError(f"report: {page} is no report of a run, and is not overwritten; move it away")
 
 
-@attrs.frozen(eq=False)
-class _Kept:
-    """A run's folder, read without trust.
-
-    Attributes:
-        folder: of the run.
-        faults: what cannot be read, and why.
-    """
-
-    folder: Path
-    faults: list[str] = attrs.field(factory=list)
-
-    def read(self, name: str, limit: Limit = RECORD) -> bytes | None:
-        """A file of the folder; None where there is none, or where it cannot be read."""
-        path = self.folder / name
-        try:
-            if not path.is_symlink() and not path.exists():
-                return None
-            if not path.resolve().is_relative_to(self.folder.resolve()):
-                raise DamagedError(f"{path}: leads out of the folder, expected a file in it")
-            return read_bytes(path, limit)
-        except (DamagedError, OSError, RuntimeError) as error:  # a circle of links is a RuntimeError
-            self.faults.append(str(error))
-            return None
-
-    def lines(self, name: str, check: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
-        """The lines of a log that say what they should; one that is being written is not missed."""
-        data = self.read(name, FILE) or b""
-        kept, whole = [], data.split(b"\n")[:-1]
-        for line in whole:
-            try:
-                found = parse_json(line, Path(name))
-            except DamagedError:
-                continue
-            if _count(found.get("step")) and check(found):
-                kept.append(found)
-        if len(kept) < len(whole):
-            self.faults.append(f"{self.folder / name}: {len(whole) - len(kept)} of {len(whole)} lines cannot be read")
-        return kept
-
-    def picture(self, name: str) -> bytes | None:
-        """A PNG that is whole."""
-        data = self.read(name)
-        if data is not None and not (data.startswith(b"\x89PNG\r\n\x1a\n") and data.endswith(b"IEND\xaeB`\x82")):
-            self.faults.append(f"{self.folder / name}: found no whole PNG")
-            return None
-        return data
-
-
-def _count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 62
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and -_MOST < value < _MOST
-
-
 def _told(line: dict[str, Any]) -> bool:
     """Whether a line of ``metrics.jsonl`` has what is shown of it."""
     tasks = line.get("tasks")
     return (
-        _number(line.get("loss"))
+        is_number(line.get("loss"))
         and isinstance(tasks, dict)
         and all(
             isinstance(task, dict)
-            and _count(task.get("rows"))
-            and (_number(task.get("loss")) or (task.get("loss") is None and not task["rows"]))
+            and is_count(task.get("rows"))
+            and (is_number(task.get("loss")) or (task.get("loss") is None and not task["rows"]))
             for task in tasks.values()
         )
     )
 
 
-def _page(kept: _Kept) -> str:
+def _page(kept: Kept) -> str:
     folder, path = kept.folder, kept.folder / "config.toml"
     configuration = kept.read("config.toml", CONFIGURATION)
     if configuration is None:
@@ -219,21 +91,21 @@ def _page(kept: _Kept) -> str:
     training: Any = tables.get("training")
     training = training if isinstance(training, dict) else {}
     metrics = kept.lines("metrics.jsonl", _told)
-    timing = kept.lines("timing.jsonl", lambda line: _number(line.get("seconds")))
+    timing = kept.lines("timing.jsonl", lambda line: is_number(line.get("seconds")))
     parts = _sizes(kept)
     wanted, size, modalities = training.get("steps"), training.get("batch_size"), tables.get("modalities")
-    known = (("training.steps", _count(wanted)), ("training.batch_size", _count(size)))
+    known = (("training.steps", is_count(wanted)), ("training.batch_size", is_count(size)))
     known = (*known, ("modalities", isinstance(modalities, dict)))
     if lacking := [key for key, right in known if not right]:
         kept.faults.append(f"{path}: lacks or misstates {', '.join(lacking)}")
     done = metrics[-1]["step"] if metrics else 0
-    if not _count(wanted):
+    if not is_count(wanted):
         state = f"{done:,} steps are done so far."
     else:
         state = (
             f"All {wanted:,} steps are done." if done >= wanted else f"{done:,} of {wanted:,} steps are done so far."
         )
-    cards = [card("Steps", f"{done:,}", f"of {size:,} rows each" if _count(size) else "")]
+    cards = [card("Steps", f"{done:,}", f"of {size:,} rows each" if is_count(size) else "")]
     if metrics:
         cards.append(card("Loss", f"{metrics[-1]['loss']:.3f}", "weighted, at the last step told"))
     if timing:
@@ -241,15 +113,16 @@ def _page(kept: _Kept) -> str:
     if parts:
         cards.append(card("Parameters", f"{sum(parts.values()):,}", "of all parts together"))
     body = [f"<div class=cards>{''.join(cards)}</div>"]
+    body += [_samples(kept), _evaluation(kept), _calibration(kept)]
     if metrics:
-        body.append(_curves(metrics))
-    body.append(_samples(kept))
-    body.append(_calibration(kept))
+        body.append(_curves(metrics, kept.lines("validation.jsonl", _validated), learned_by_heart(folder)))
+    if done and parts:
+        body.append(_next(kept, [*modalities] if isinstance(modalities, dict) else []))
     if parts:
         body.append(f"<h2>Its parts</h2>{table(parts.items(), ('part', 'parameters'))}")
     body.append(
         "<h2>The configuration</h2><p class=note>With every default stated; <code>mmcore train</code> takes it as it is.</p>"
-        f"<pre>{html.escape(configuration.decode())}</pre>"
+        f"<details><summary>config.toml</summary><pre>{html.escape(configuration.decode())}</pre></details>"
     )
     if kept.faults:
         lines = "".join(f"<li>{html.escape(one_line(line))}</li>" for line in kept.faults)
@@ -259,7 +132,7 @@ def _page(kept: _Kept) -> str:
     return page(f"mmcore: {folder.name}", f"Run {folder.name}", lead, "\n".join(body))
 
 
-def _sizes(kept: _Kept) -> dict[str, int]:
+def _sizes(kept: Kept) -> dict[str, int]:
     weights = kept.folder / "model" / "model.safetensors"
     try:
         if weights.is_file() and not weights.resolve().is_relative_to(kept.folder.resolve()):
@@ -287,21 +160,35 @@ def sizes(weights: Path) -> dict[str, int]:
     return parts
 
 
-def _curves(lines: Sequence[dict[str, Any]]) -> str:
+def _validated(line: dict[str, Any]) -> bool:
+    """Whether a line of ``validation.jsonl`` has what is shown of it."""
+    losses = line.get("losses")
+    return isinstance(losses, dict) and all(loss is None or is_number(loss) for loss in losses.values())
+
+
+def _curves(lines: Sequence[dict[str, Any]], validation: Sequence[dict[str, Any]], notes: Sequence[str]) -> str:
     from mmcore.runs.pictures import curves
 
     tasks = lines[-1]["tasks"].items()
-    rows = [(name, "" if task["loss"] is None else float(task["loss"])) for name, task in tasks]
-    text = f"<h2>How it learned</h2>{table(rows, ('task', 'nats per sample, last'))}"
+    held = validation[-1]["losses"] if validation else {}
+    rows = [
+        (name, *("" if loss is None else float(loss) for loss in (task["loss"], *([held.get(name)] if held else []))))
+        for name, task in tasks
+    ]
+    head = ("task", "nats per sample, last", *(["on validation rows"] if held else []))
+    text = f"<h2>How it learned</h2>{table(rows, head)}"
+    text += "".join(f"<p class=note>{html.escape(one_line(note))}.</p>" for note in notes)
     try:
-        picture = curves(lines)
+        picture = curves(lines, validation)
     except RequestError:
         return f"{text}<p class=note>Curves need matplotlib: pip install 'mmcore-diffusion[report]'.</p>"
-    note = "Each task's loss over random timesteps and roles: grey as measured, red smoothed."
+    note = "Each task's loss over random timesteps and roles: grey as measured, red smoothed" + (
+        ", blue on validation rows." if held else "."
+    )
     return f"{text}<p class=note>{note}</p><figure>{image(picture, 'curves')}</figure>"
 
 
-def _samples(kept: _Kept) -> str:
+def _samples(kept: Kept) -> str:
     """The last sheet large, those made on the way small."""
     text, folder = "", kept.folder / "samples"
     sheet = kept.picture("samples/samples.png")
@@ -319,18 +206,45 @@ def _samples(kept: _Kept) -> str:
     return text
 
 
-def _calibration(kept: _Kept) -> str:
-    data = kept.read(calibrated.NAME)
-    if data is None:
-        return ""
+def _evaluation(kept: Kept) -> str:
     try:
-        return calibrated.section(parse_json(data, kept.folder / calibrated.NAME), kept.folder)
+        return evaluated.section(kept)
     except DamagedError as error:
         kept.faults.append(str(error))
         return ""
 
 
-def _question(kept: _Kept) -> str:
+def _next(kept: Kept, names: Sequence[str]) -> str:
+    """What can be done with a trained run, as commands."""
+    run = shlex.quote(one_line(str(kept.folder)))
+    lines = [f"mmcore sample {run}"]
+    if len(names) > 1:
+        first, second = (shlex.quote(one_line(name)) for name in names[:2])
+        lines.append(f"mmcore sample {run} --given {second}=VALUE")
+        lines.append(f"mmcore predict {run} NEW-ROWS -o filled")
+        lines.append(f"mmcore specialise {run} --ask {first + '->' + second!r} -o {run}-specialised")
+    lacking = [
+        option
+        for name, option in ((evaluated.RECORD.name, "--metrics"), (calibrated.RECORD.name, "--calibration"))
+        if not (kept.folder / name).exists()
+    ]
+    if lacking:
+        lines.append(f"mmcore evaluate {run} {' '.join(lacking)}    # adds to this page")
+    return f"<h2>What to do with it</h2><pre>{html.escape(chr(10).join(lines))}</pre>"
+
+
+def _calibration(kept: Kept) -> str:
+    data = kept.read(calibrated.RECORD.name)
+    if data is None:
+        return ""
+    try:
+        return calibrated.section(parse_json(data, kept.folder / calibrated.RECORD.name), kept.folder)
+    except DamagedError as error:
+        kept.faults.append(str(error))
+        return ""
+
+
+def _question(kept: Kept) -> str:
     name = "samples/samples.json"
     data = kept.read(name)
     if data is None:

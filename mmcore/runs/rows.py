@@ -11,7 +11,7 @@ import numpy as np
 
 from mmcore.config.check import Constructor
 from mmcore.data import Source
-from mmcore.data.decode import IMAGES, READERS, decode
+from mmcore.data.decode import IMAGES, VALUES, decode
 from mmcore.data.opening import open_source
 from mmcore.data.options import PARTS, ColumnOptions, DataOptions
 from mmcore.data.source import LazyRow, Row, classes_of
@@ -63,14 +63,14 @@ def rows_at(
         raise RequestError("data: found an empty path, expected data")
     at, text = Path(data).expanduser(), one_line(shown(str(data)))
     if glob.has_magic(str(data)) and not at.exists():
-        files = [one for one in matching(data) if suffix_of(one.name) in READERS]
+        files = [one for one in matching(data) if suffix_of(one.name) in VALUES]
         if not files:
             raise RequestError(f"{text}: no file that can be read meets this pattern")
         return _Files(files), [f"{text}: {len(files):,} files"]
     if not at.exists():
         parts = ", ".join(PARTS)
         raise RequestError(f"{text}: there is nothing here, expected data, or one of {parts} for the run's own rows")
-    if at.is_file() and suffix_of(at.name) in READERS:
+    if at.is_file() and suffix_of(at.name) in VALUES:
         return _Files([at]), [f"{text}: one file"]
     if options is not None and "path" in options.options:
         here = _carried(registry, options, at)

@@ -14,11 +14,12 @@ from mmcore.data import Dataset
 from mmcore.errors import ConfigError, Problem, RequestError
 from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry
+from mmcore.plugins.metadata import lines
 from mmcore.runs import pictures, report
 from mmcore.runs.samples import write_samples
 from mmcore.sampling.ask import sample
 from mmcore.store.folder import check_free, is_run
-from mmcore.store.model import load
+from mmcore.store.model import describe, load
 from mmcore.training import StepReport, TrainState, fit
 from mmcore.training.loop import pick_device
 from mmcore.training.trackers import trackers_for
@@ -63,7 +64,9 @@ class Run:
             raise RequestError(
                 f"run {self.folder}: there is no model yet; go on with the training (mmcore train --resume)"
             )
-        return load(model_folder, registry=self.setup.registry, device=str(pick_device(device)))
+        beside = [file.path for m in self.setup.variables for file in m.files.values() if file.path is not None]
+        # Where the run's configuration names none, those of the environment.
+        return load(model_folder, registry=self.setup.registry, device=str(pick_device(device)), beside=beside or None)
 
     def held_out(self) -> tuple[Dataset, str]:
         """Rows that training has not seen, and the name of their part: the test rows, or where there are none the validation rows.
@@ -117,9 +120,13 @@ def train(
     validation = _held_out(setup) if config.training.validate_every else None
     model = setup.model()
     if begin is not None:
+        _check_same(begin, model)
         model.load_state_dict(begin.state_dict())
+        model.grown = begin.grown
     written = recorded(setup)
     first = int(os.environ.get("RANK", "0")) == 0
+    if model.grown is not None and first and not (quiet or resume):
+        print(lines(str(model.grown)), flush=True)
 
     def keep(state: TrainState, report: StepReport) -> None:
         # A folder that is refused, before the first step, keeps its configuration.
@@ -152,6 +159,22 @@ def train(
         write_samples(folder / "samples", model, answer, {"n": config.sampling.n, **sampling})
         report.write(folder)
     return folder
+
+
+def _check_same(begin: JointModel, model: JointModel) -> None:
+    """Refuse weights of a model that is made otherwise: of other means, say, they would fit and mean something else.
+
+    Raises:
+        RequestError: naming what differs.
+    """
+    one, other = describe(begin), describe(model)
+    # What a model has grown from is its history, and not what it is.
+    keys = {**one, **other}.keys() - {"grown"}
+    if unlike := sorted(key for key in keys if one.get(key) != other.get(key)):
+        raise RequestError(
+            f"training: the configuration makes another model than the one to begin with, by its {', '.join(unlike)}; expected the "
+            "configuration, and the files that it names, as they were when that model was trained"
+        )
 
 
 def _check_folder(folder: Path, *, resume: bool, replace: bool) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from glob import escape
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,16 @@ from mmcore.store.reading import DamagedError, shapes
 
 ANSWERED = "samples.json"
 """What is written last of an answer."""
-_ANSWER = ("samples.safetensors", ANSWERED, "samples.png", "grid-*.png")
-_OURS = re.compile(r"(\.aside-(\d-)?)?(samples\.(safetensors|json|png)|grid-.+\.png)|\.lock")
+HEARD = 64
+"""The most samples of which sounds are written."""
+_ANSWER = ("samples.safetensors", ANSWERED, "samples.png", "grid-*.png", "sound-*-[0-9]*.*")
+_OURS = re.compile(r"(\.aside-(\d-)?)?(samples\.(safetensors|json|png)|grid-.+\.png|sound-.+-\d+\.\w+)|\.lock")
 
 
 def write_samples(
     folder: Path, model: JointModel, answer: Mapping[str, Tensor], question: Mapping[str, Any]
 ) -> list[Path]:
-    """Write an answer: a sheet and a grid for each modality as PNG, the tensors, and what was asked and answered in words.
+    """Write an answer: a sheet and a grid for each modality as PNG, sounds as files, the tensors, and what was asked and answered in words.
 
     Args:
         folder: where to; made if need be.
@@ -49,11 +52,16 @@ def write_samples(
             written[f"grid-{m.name}.png"] = pictures.png(grid)
         else:
             words[m.name] = [m.show(x) for x in answer[m.name]]
+        for number, x in enumerate(answer[m.name][:HEARD]):
+            if (sound := m.heard(x)) is not None:
+                written[f"sound-{m.name}-{number:03}{sound.suffix}"] = sound.data
     written["samples.json"] = (json.dumps({**question, "answers": words}, indent=2) + "\n").encode()
     # What says that an answer is whole goes first and comes last.
     (folder / ANSWERED).unlink(missing_ok=True)
     # Of the answer that was here before and had other modalities.
-    for old in {f"grid-{name}.png" for name in _answered(folder)} - written.keys():
+    before = _answered(folder)
+    sounds = {path.name for name in before for path in folder.glob(f"sound-{escape(name)}-*.*")}
+    for old in ({f"grid-{name}.png" for name in before} | sounds) - written.keys():
         (folder / old).unlink(missing_ok=True)
     for name, data in written.items():
         files.write(folder / name, data)

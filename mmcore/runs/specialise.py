@@ -43,5 +43,7 @@ def specialise(
     model, config = opened.model("cpu"), opened.setup.config
     training = for_question(ask, share, config.training)
     training.roles.asked(model.variables, model.driver.generable, model.driver.encoded)
-    changed = attrs.evolve(opened.setup, config=attrs.evolve(config, out=str(out), training=training))
+    # It begins with the run's own weights, wherever those began.
+    composed = attrs.evolve(config.model, grows_from=None)
+    changed = attrs.evolve(opened.setup, config=attrs.evolve(config, out=str(out), model=composed, training=training))
     return train(changed, begin=model, replace=replace, quiet=quiet)

@@ -4,8 +4,9 @@ r"""Sampling: jointly, conditioned on given values, or inpainted.
 codes that the model predicts and moves on by :meth:`mmcore.Process.step`; the answer is read at the last timestep.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from mmcore.process import Process
 from mmcore.rng import Rng
 from mmcore.sampling.denoiser import Asked, Denoiser, Here, given_back
 from mmcore.sampling.guidance import ClassifierFree, Guidance, Guided, Pinned
-from mmcore.sampling.question import Question
+from mmcore.sampling.question import Question, rows_of
 from mmcore.sampling.rejection import by_rejection, check_discrete
 from mmcore.sampling.samplers import Sampler, plan
 
@@ -28,12 +29,12 @@ def sample(
     model: JointModel,
     n: int,
     *,
-    given: Mapping[str, Tensor] | None = None,
+    given: Mapping[str, Any] | None = None,
     where: Mapping[str, Tensor] | None = None,
     absent: Collection[str] | Mapping[str, Tensor] = (),
     conditioning: str = "roles",
     guidance: Mapping[str, float] | Guidance | None = None,
-    start: Mapping[str, Tensor] | None = None,
+    start: Mapping[str, Any] | None = None,
     strength: float = 0.5,
     sampler: str | Sampler = "auto",
     steps: int | Sequence[int] | None = None,
@@ -45,16 +46,19 @@ def sample(
     numbers: Sequence[int] | None = None,
     batch_size: int = 500,
     registry: Registry | None = None,
+    watch: Callable[[int, int], None] | None = None,
 ) -> dict[str, Tensor]:
     """Draw samples: jointly, conditioned on given values, or inpainted.
 
     Every variable that is not absent is answered. Where one class is all of a row's answer, the network is called once, whatever ``steps`` says:
-    at ``T`` it predicts the distribution of just this class, and further steps cannot improve a draw from it. Sample ``k`` depends on ``(seed, k)`` only, to rounding, whatever the batch size (with ``"rejection"``, on what is given to all rows).
+    at ``T`` it predicts the distribution of just this class, and further steps cannot improve a draw from it; targets that nothing encodes are then
+    predicted of what is observed alone, and not of that class. Sample ``k`` depends on ``(seed, k)`` only, to rounding, whatever the batch size (with ``"rejection"``, on what is given to all rows).
 
     Args:
         model: a joint model.
         n: how many.
-        given: observed values ``(n, *spec.shape)`` by name; they come back unchanged, void elements among them, which tell the network nothing.
+        given: observed values by name: a tensor ``(n, *spec.shape)``, or of ``spec.shape`` for all samples; or a raw value for all samples, or a
+            list of ``n``, as the modality reads them: ``{"label": 3}``. They come back unchanged, void elements among them, which tell the network nothing.
         where: for what is given only in part, which elements are observed, bool ``(n, *spec.shape)`` by name, or
             which rows, ``(n,)``; the rest is generated. For parts of a modality train with ``RoleMix(partial=…)``. What is void is filled
             by ``where={name: modality.spec.there(x)}``.
@@ -66,7 +70,7 @@ def sample(
         guidance: by observed modality the scale ``g`` of classifier-free guidance (Ho and Salimans 2022):
             ``Ê + Σ (g - 1) (Ê - Ê without it)``; 1 is none. Train with ``RoleMix(absent=…)`` above 0. Or a
             :class:`mmcore.sampling.Guidance` of one's own.
-        start: values ``(n, *spec.shape)`` of every generated modality, to edit: sampling starts from them, noised to
+        start: values of every generated modality, as ``given`` takes them, to edit: sampling starts from them, noised to
             ``strength``, in place of noise alone.
         strength: of an edit, the share of the way to noise, above 0 and at most 1; used with ``start`` only.
         sampler: ``"ddim"``, ``"ancestral"``, ``"2m"`` (DPM-Solver++, second-order multistep), ``"heun"``, a plugin's name, or a
@@ -83,6 +87,8 @@ def sample(
         numbers: of the samples, by which the seed gives each its own; by default ``0 … n - 1``. So some samples of a longer call are made alone.
         batch_size: rows at once.
         registry: where a plugin's sampler is looked up; by default a new :func:`mmcore.discover`.
+        watch: called before each timestep of each batch with how many are done and how many there are in all (0 with ``"rejection"``, where nobody
+            knows it). What it raises ends the sampling.
 
     Returns:
         ``(n, *spec.shape)`` by name, on the CPU.
@@ -95,6 +101,10 @@ def sample(
         raise OptionError("sample", "seed", seed, "a whole number")
     if not isinstance(draw, bool):
         raise OptionError("sample", "draw", draw, choices=("True", "False"))
+    if watch is not None and not callable(watch):
+        raise OptionError(
+            "sample", "watch", watch, "a function of two numbers: how many timesteps are done, of how many"
+        )
     rows = _numbers(numbers, n)
     mappings: dict[str, object] = {"given": given, "where": where, "start": start}
     if not isinstance(guidance, Guidance):
@@ -116,9 +126,11 @@ def sample(
         begin=begin,
         registry=registry,
     )
-    question = Question.ask(model, n, given=given or {}, where=where or {}, absent=absent, conditioning=conditioning)
+    given = rows_of(model, given or {}, n, "given")
+    start = None if start is None else rows_of(model, start, n, "start")
+    question = Question.ask(model, n, given=given, where=where or {}, absent=absent, conditioning=conditioning)
     if conditioning == "rejection":
-        check_discrete(model, given or {}, where or {})
+        check_discrete(model, given, where or {})
         excluded = {
             "start": start is not None,
             "absent by row": isinstance(absent, Mapping),
@@ -135,13 +147,14 @@ def sample(
     at_once = model.driver.one_class(question.told.to(model.device)).cpu()
     if at_once.any():
         _check_at_once(at_once, {"start": start, "guidance": guide})
+    progress = _Steps(watch)
 
     def answers(question: Question, numbers: Tensor, begun: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
         """Of the samples of these numbers, one for each row of the question."""
         rng = Rng(seed, numbers.to(model.device)).of("sample")
         question = question.to(model.device)
         way = [model.process.steps] if bool(model.driver.one_class(question.told).all()) else path
-        values = _walk(Denoiser(model, question, way, chosen.codes), chosen, way, guide, rng, begun, draw)
+        values = _walk(Denoiser(model, question, way, chosen.codes), chosen, way, guide, rng, begun, draw, progress)
         return {name: x.cpu() for name, x in values.items()}
 
     # What is absent in every row is left out; of the rest every batch answers, also one whose rows all lack it.
@@ -149,16 +162,17 @@ def sample(
     names = [
         m.name
         for m, left_out in zip(model.variables, absent_everywhere.tolist(), strict=True)
-        if not left_out or m.name in (given or {})
+        if not left_out or m.name in given
     ]
     with evaluating(model), torch.inference_mode():
         if conditioning == "rejection":
             joint = Question.ask(model, batch_size, given={}, where={}, absent=absent)
-            values = by_rejection(lambda at: answers(joint, torch.arange(at, at + batch_size), None), given or {}, n)
+            values = by_rejection(lambda at: answers(joint, torch.arange(at, at + batch_size), None), given, n)
         else:
             # Rows that one call answers go together, and the others.
             kinds = [at_once.nonzero()[:, 0], (~at_once).nonzero()[:, 0]]
             batches = [some for kind in kinds if len(kind) for some in kind.split(batch_size)]
+            progress.total = sum(1 if at_once[some[0]] else len(path) for some in batches)
             parts = []
             for some in batches:
                 begun = None if start is None else {name: x[some].to(model.device) for name, x in start.items()}
@@ -166,7 +180,19 @@ def sample(
             back = torch.cat(batches).argsort()
             values = {name: torch.cat([part[name] for part in parts])[back] for name in names}
     answer = {name: values[name] for name in names}
-    return answer | {name: x for name, x in (given or {}).items() if name not in (where or {})}
+    return answer | {name: x for name, x in given.items() if name not in (where or {})}
+
+
+class _Steps:
+    """Tells how far the work has come."""
+
+    def __init__(self, watch: Callable[[int, int], None] | None) -> None:
+        self.watch, self.done, self.total = watch, 0, 0
+
+    def next(self) -> None:
+        if self.watch is not None:
+            self.watch(self.done, self.total)
+        self.done += 1
 
 
 def _walk(
@@ -177,6 +203,7 @@ def _walk(
     rng: Rng,
     start: Mapping[str, Tensor] | None,
     draw: bool,
+    steps: _Steps,
 ) -> dict[str, Tensor]:
     """Visit the path's timesteps, and read the answer at the last."""
     asked: Asked = denoiser if guidance is None else Guided(denoiser, guidance, rng)
@@ -187,8 +214,10 @@ def _walk(
     here = Here(denoiser.begin(path[0], noise, start), path[0])
     memory: dict[str, object] = {}
     for to in path[1:]:
+        steps.next()
         z = sampler.step(asked, here, to, rng.at(to), memory)
         here = Here(given_back(sampler, "sampler", "noisy latents", z, here.z), to)
+    steps.next()
     return denoiser.read(denoiser.at(here), rng, draw=draw)
 
 

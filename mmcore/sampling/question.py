@@ -1,17 +1,18 @@
 """Questions: what a conditional query gives and asks for, as data, checked against a model."""
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Self
+from typing import Any, Self
 
 import attrs
 import torch
 from torch import Tensor
 
-from mmcore.errors import OptionError, RequestError
+from mmcore.errors import OptionError, PluginError, RequestError
 from mmcore.modality.base import Modality
-from mmcore.modality.holes import seen_of, some_there
+from mmcore.modality.holes import seen_of, some_there, whole_of
 from mmcore.model.joint import JointModel
 from mmcore.model.roles import Role
+from mmcore.plugins.loading import brief
 
 CONDITIONING = ("roles", "posterior", "rejection")
 
@@ -79,6 +80,7 @@ class Question:
                 # Unknown elements hold placeholders: nothing that the caller left there can reach the answer.
                 known[m.name] = torch.where(mask, given[m.name], known[m.name])
                 elements[m.name] = mask
+                _check_together(m, mask)
                 told = seen_of(m, given[m.name], mask)
                 whole, some = mask.reshape(n, -1).all(1), told.reshape(n, -1).any(1)
                 # Of what is void as a whole nothing is observed; it comes back as it is.
@@ -133,6 +135,53 @@ class Question:
         return attrs.evolve(self, roles=change(self.roles), told=change(self.told), fixed=fixed, **tables)
 
 
+def rows_of(model: JointModel, values: Mapping[str, Any], n: int, option: str) -> dict[str, Any]:
+    """Values as a caller may give them, as tensors of ``n`` rows; names and tensors that do not fit are left for the question to refuse.
+
+    Args:
+        model: whose modalities read them.
+        values: by name a tensor ``(n, *spec.shape)``, or one of ``spec.shape`` for all rows; a list of ``n`` raw values, as
+            :meth:`Modality.read <mmcore.modality.base.Modality.read>` takes them; or one raw value for all rows.
+        n: rows.
+        option: where they were given, for the error.
+
+    Raises:
+        RequestError: a raw value that cannot be read, or another number of them.
+    """
+    modalities = {m.name: m for m in model.variables}
+    found = dict(values)
+    for name, x in values.items():
+        m = modalities.get(name)
+        if m is None:
+            continue
+        if not isinstance(x, Tensor):
+            raws = list(x) if isinstance(x, list | tuple) else [x]
+            if isinstance(x, list | tuple) and len(raws) != n:
+                raise RequestError(
+                    f"sample: {option} {name!r} has {len(raws)} values, expected one for each of n = {n}, or a tensor"
+                )
+            read = torch.stack([_read(m, raw, f"{option} {name!r}") for raw in raws])
+            x = read if isinstance(x, list | tuple) else read[0]
+        found[name] = x.expand(n, *x.shape) if x.shape == m.spec.shape else x
+    return found
+
+
+def _read(m: Modality, raw: Any, label: str) -> Tensor:
+    """One raw value, read and checked."""
+    try:
+        x = m.read(raw)
+    except PluginError:
+        raise
+    except RequestError as error:
+        raise RequestError(f"sample: {label}: {error}") from error
+    except Exception as error:
+        raise RequestError(
+            f"sample: {label}: reading it gave {brief(error)}, expected a value that can be read"
+        ) from error
+    m.spec.check(x[None], label)
+    return x
+
+
 def _check_names(
     model: JointModel,
     given: Mapping[str, Tensor],
@@ -169,6 +218,16 @@ def _elements(m: Modality, mask: Tensor | None, n: int) -> Tensor:
             f"sample: where {m.name!r} is {description}, expected booleans {shape}, True where observed, or ({n},), one per row"
         )
     return mask.reshape(n, *[1] * len(m.spec.shape)).expand(shape) if mask.shape == (n,) else mask
+
+
+def _check_together(m: Modality, mask: Tensor) -> None:
+    """Refuse a mask of a part of what is only observed as a whole."""
+    if (torn := (mask & ~whole_of(m, mask)).reshape(len(mask), -1)).any():
+        row, element = torn.nonzero()[0].tolist()
+        raise RequestError(
+            f"sample: where {m.name!r} has element {element} in row {row} without all that is only observed together with it, "
+            "expected all of that or none"
+        )
 
 
 def _fixed(model: JointModel, elements: Mapping[str, Tensor], known: Mapping[str, Tensor], n: int) -> Tensor:

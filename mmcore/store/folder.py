@@ -19,7 +19,8 @@ RECORD = "run.json"
 _RECORD = {"format": 1, "what": "a run of mmcore"}
 _ASIDE = r"(\.aside-(\d-)?)?"
 _LOGS = r"(metrics|validation|timing)\.jsonl"
-_BEGUN = re.compile(rf"{_LOGS}|tensorboard/events\.out\.tfevents\..+|checkpoints/\.aside-.+")
+_TRACKED = rf"trackers/{_ASIDE}[a-z]+\.json"
+_BEGUN = re.compile(rf"{_LOGS}|{_TRACKED}|tensorboard/events\.out\.tfevents\..+|checkpoints/\.aside-.+")
 """What a run leaves that was stopped before its first checkpoint; of these the logs are empty."""
 _WRITTEN = re.compile(
     rf"{_BEGUN.pattern}"
@@ -28,7 +29,7 @@ _WRITTEN = re.compile(
     rf"|samples/{_ASIDE}(samples\.(png|json|safetensors)|grid-.+\.png|step-\d{{8,}}-.+\.png)"
 )
 """All that training writes, by its path in the folder."""
-_PARTS = ("", CHECKPOINTS, "tensorboard", "model", "best", "samples")
+_PARTS = ("", CHECKPOINTS, "tensorboard", "trackers", "model", "best", "samples")
 
 
 @contextmanager

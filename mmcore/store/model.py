@@ -23,14 +23,15 @@ from mmcore.errors import MmcoreError, RequestError
 from mmcore.hooks import DISTRIBUTION, REGISTERED
 from mmcore.modality.base import Modality, Task
 from mmcore.model.budget import Budget
+from mmcore.model.growing import Grown
 from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry, discover
 from mmcore.plugins.metadata import canonical, one_line, pip
+from mmcore.store.card import card
 from mmcore.store.parts import (
     BESIDE,
     TABLES,
     Given,
-    by_hand,
     composed,
     of_backbone,
     of_modality,
@@ -42,8 +43,9 @@ from mmcore.store.reading import DamagedError, read_json, read_tensors
 
 _T = TypeVar("_T")
 
-FORMAT = 3
-"""1 had no parts given as objects; mmcore's own distribution, and weights of its backbones, had other names. Before 3 all models read the space as it is."""
+FORMAT = 4
+"""1 had no parts given as objects; mmcore's own distribution, and weights of its backbones, had other names. Before 3 all models read the space as it is. Before 4
+blocks had the channels that their codes need, and no model had grown from another."""
 _FORMER = "mmcore"
 _NETWORK = "backbone."
 _PLAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._+!-]*[A-Za-z0-9])?")
@@ -75,6 +77,12 @@ def describe(model: JointModel) -> dict[str, Any]:
         "schedule": of_schedule(composition.schedule, model.process.schedule),
         "backbone": of_backbone(model.backbone),
     }
+    if composition.channels is not None:
+        config["channels"] = composition.channels
+    if model.grown is not None:
+        config["grown"] = model.grown.record()
+    if composition.adapters is not None:
+        config["adapters"] = composition.adapters
     for name, x in model.state_dict().items():
         if not isinstance(x, torch.Tensor):
             raise RequestError(f"save: {name} in the model's state is a {type(x).__name__}, expected tensors alone")
@@ -118,7 +126,7 @@ def save(model: JointModel, folder: str | Path, *, tensors: Mapping[str, torch.T
     contents = {
         "config.json": (json.dumps(config, indent=2) + "\n").encode(),
         "model.safetensors": to_bytes(tensors),
-        "README.md": _card(model, config).encode(),
+        "README.md": card(model, config, "this folder").encode(),
     }
     _check_own(folder, contents)
     try:
@@ -201,19 +209,52 @@ def load(
     Warns:
         UserWarning: a distribution is installed in another version than the model was made with.
     """
-    folder = Path(folder)
+    return loaded(
+        Path(folder),
+        backbone=backbone,
+        modalities=modalities,
+        tasks=tasks,
+        beside=beside,
+        registry=registry,
+        device=device,
+    )
+
+
+def loaded(
+    folder: Path,
+    *,
+    inside: Path | None = None,
+    backbone: nn.Module | None = None,
+    modalities: Mapping[str, Modality] | None = None,
+    tasks: Mapping[str, Task] | None = None,
+    beside: Sequence[str | Path] | None = None,
+    registry: Registry | None = None,
+    device: str = "cpu",
+) -> JointModel:
+    """:func:`load`, also of a folder whose files are links into a folder around it.
+
+    Args:
+        folder: of the model.
+        inside: the folder that links may not lead out of; by default the model's own.
+        backbone: this and the rest as :func:`load` has them.
+        modalities: those made by hand.
+        tasks: those with parts of their own.
+        beside: where pretrained weights are.
+        registry: of plugins.
+        device: of the model.
+    """
     if beside is None:
         beside = [place for place in os.environ.get(BESIDE, "").split(os.pathsep) if place]
     given = Given.of(backbone, modalities, tasks, beside)
     path, weights = folder / "config.json", folder / "model.safetensors"
-    former = _read_config(path)
+    former = _read_config(path, inside)
     with _stated(path):
         config = upgraded(former)
         given.check(config, folder)
         files = given.weights(config, folder)
     registry = registry or discover()
     _check_distributions(folder, config, registry)
-    tensors = _told(read_tensors, weights)
+    tensors = _told(read_tensors, weights, inside)
     if config is not former:
         tensors = upgraded_names(tensors, config["backbone"])
     if backbone is not None:
@@ -233,6 +274,9 @@ def load(
         lines = unlike(tensors, model.state_dict()) or str(error).splitlines()[0]
         raise RequestError(f"load: {weights} does not fit its configuration: {lines}") from error
     model.configuration = config.get("configuration")
+    if "grown" in config:
+        with _stated(path):
+            model.grown = Grown.of(config["grown"])
     return model.to(torch.device(device)).eval()
 
 
@@ -254,8 +298,10 @@ def _stated(path: Path) -> Iterator[None]:
 
 def upgraded(config: dict[str, Any]) -> dict[str, Any]:
     """A configuration of a former format in today's; any other as it is."""
-    if config.get("format") not in (1, 2):
+    if config.get("format") not in (1, 2, 3):
         return config
+    if config["format"] == 3:
+        return {**config, "format": FORMAT}
     config = {**config, "reading": "space"}
     if config["format"] == 2:
         return {**config, "format": FORMAT}
@@ -296,8 +342,8 @@ def upgraded_names(named: Mapping[str, _T], backbone: Mapping[str, Any]) -> dict
     return {today(name): x for name, x in named.items()}
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    config = _told(read_json, path)
+def _read_config(path: Path, inside: Path | None) -> dict[str, Any]:
+    config = _told(read_json, path, inside)
     number = config.get("format")
     if number not in range(1, FORMAT + 1) or isinstance(number, bool):
         later = isinstance(number, int) and number > FORMAT
@@ -306,9 +352,9 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _told(read: Callable[[Path], dict[str, Any]], path: Path) -> dict[str, Any]:
+def _told(read: Callable[[Path, Path | None], dict[str, Any]], path: Path, inside: Path | None) -> dict[str, Any]:
     try:
-        return read(path)
+        return read(path, inside)
     except DamagedError as error:
         strangers = sorted(
             p.name for p in path.parent.glob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -348,30 +394,3 @@ def _check_distributions(folder: Path, config: dict[str, Any], registry: Registr
             warnings.warn(
                 one_line(f"load: {folder} was made with {name} {version}, here is {name} {current}"), stacklevel=3
             )
-
-
-def _card(model: JointModel, config: dict[str, Any]) -> str:
-    lines = ["---", "library_name: mmcore", "license: apache-2.0", "---", "", "# A joint diffusion model", ""]
-    lines += ["| variable | shape | offered by |", "|---|---|---|"]
-    for m in model.variables:
-        by = f"{m.made.distribution} {m.made.version}" if m.made else "hand"
-        lines.append(f"| {m.name} | {tuple(m.spec.shape)} | {by} |")
-    count = sum(p.numel() for p in model.parameters())
-    lines += ["", f"{count:,} parameters, space {model.space.shape}, schedule {model.process.schedule.name}.", ""]
-    if asked := _specialised(model):
-        lines += [f"Trained further on one question alone: {asked}. Answers to others are not what they were.", ""]
-    again = by_hand(config)
-    if again:
-        lines += [f"Objects that no file holds are given again: `load(folder, {again})`.", ""]
-    more = f", {again}" if again else ""
-    lines += ["```python", "import mmcore", "", f'mmcore.sample(mmcore.load("this folder"{more}), 64)', "```", ""]
-    return "\n".join(lines)
-
-
-def _specialised(model: JointModel) -> str:
-    """The one question that the model was last trained on, as its configuration says; nothing where there were others."""
-    found: Any = model.configuration
-    for key in ("training", "roles", "questions"):
-        found = found.get(key) if isinstance(found, Mapping) else None
-    alone = isinstance(found, Mapping) and len(found) == 1 and list(found.values()) == [1.0]
-    return one_line(str(next(iter(found)))) if alone else ""

@@ -51,7 +51,7 @@ def of_modality(m: Modality) -> Record:
     if m.made is None:
         return {"name": m.name, **_look(m)}
     # A path says nothing elsewhere, and is never followed.
-    options = {option: value for option, value in m.made.options.items() if option not in files}
+    options = {option: value for option, value in {**m.made.options, **m.kept}.items() if option not in files}
     return {"name": m.name, **_made(m.made), "options": options, **({"files": files} if files else {})}
 
 
@@ -324,20 +324,23 @@ def composed(
     else:
         named = _found("schedule", schedule, registry)
         gains_and_powers = {key: schedule.get(key) for key in ("gains", "powers")}
-    return compose(
-        [variables[part["name"]] for part in config["modalities"]],
-        tasks,
-        layout=config["layout"],
-        space=config["space"],
-        overlap=config["overlap"],
-        trained_encoders=config["trained_encoders"],
-        reading=config["reading"],
-        schedule=named,
-        backbone=_found("backbone", network, registry) if given.backbone is None else given.backbone,
-        backbone_options=network["options"] if given.backbone is None else None,
-        registry=registry,
-        **gains_and_powers,
-    )
+    with no_paths():
+        return compose(
+            [variables[part["name"]] for part in config["modalities"]],
+            tasks,
+            layout=config["layout"],
+            space=config["space"],
+            channels=config.get("channels"),
+            overlap=config["overlap"],
+            trained_encoders=config["trained_encoders"],
+            reading=config["reading"],
+            schedule=named,
+            backbone=_found("backbone", network, registry) if given.backbone is None else given.backbone,
+            backbone_options=network["options"] if given.backbone is None else None,
+            adapters=config.get("adapters"),
+            registry=registry,
+            **gains_and_powers,
+        )
 
 
 def _modality(part: Record, given: Given, registry: Registry, weights: Mapping[str, WeightsFile]) -> Modality:

@@ -28,8 +28,13 @@ class DamagedError(RequestError):
 
 
 @contextmanager
-def opened(path: Path, *, follow: bool = True) -> Iterator[BinaryIO]:
+def opened(path: Path, *, follow: bool = True, inside: Path | None = None) -> Iterator[BinaryIO]:
     """A regular file, to be read; a link may lead to another file of its folder, and not out of it.
+
+    Args:
+        path: to read.
+        follow: else a link is refused.
+        inside: another folder that a link may not lead out of.
 
     Raises:
         DamagedError: missing, no regular file (a device or pipe would never end), or unreadable, also while it is read.
@@ -37,7 +42,7 @@ def opened(path: Path, *, follow: bool = True) -> Iterator[BinaryIO]:
     try:
         if not follow and path.is_symlink():
             raise OSError("a link, expected a file")
-        with files.opened(path, inside=path.parent) as file:
+        with files.opened(path, inside=inside or path.parent) as file:
             yield file
     except MemoryError as error:
         raise DamagedError(f"{path}: has more bytes than memory is left") from error
@@ -45,7 +50,9 @@ def opened(path: Path, *, follow: bool = True) -> Iterator[BinaryIO]:
         raise DamagedError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def read_bytes(path: Path, limit: Limit, *, follow: bool = True, length: int | None = None) -> bytes:
+def read_bytes(
+    path: Path, limit: Limit, *, follow: bool = True, length: int | None = None, inside: Path | None = None
+) -> bytes:
     """All of a regular file.
 
     Args:
@@ -53,11 +60,12 @@ def read_bytes(path: Path, limit: Limit, *, follow: bool = True, length: int | N
         limit: the most bytes that it may have.
         follow: else a link is refused.
         length: how many it must have; told before any is read.
+        inside: as :func:`opened` has it.
 
     Raises:
         DamagedError: missing, no regular file, too long, or unreadable.
     """
-    with opened(path, follow=follow) as file:
+    with opened(path, follow=follow, inside=inside) as file:
         found = files.size(file)
         if length is not None and found != length:
             raise DamagedError(f"{path}: has {found} bytes, expected {length}")
@@ -159,11 +167,11 @@ def shapes(path: Path) -> dict[str, tuple[int, ...]]:
         raise DamagedError(f"{path} cannot be read: its header is none of safetensors") from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, inside: Path | None = None) -> dict[str, Any]:
     """:func:`parse_json` of a file."""
-    return parse_json(read_bytes(path, RECORD), path)
+    return parse_json(read_bytes(path, RECORD, inside=inside), path)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path, inside: Path | None = None) -> dict[str, Tensor]:
     """:func:`parse_tensors` of a file."""
-    return parse_tensors(read_bytes(path, WEIGHTS), path)
+    return parse_tensors(read_bytes(path, WEIGHTS, inside=inside), path)

@@ -11,51 +11,77 @@ from PIL import Image
 from torch import Tensor
 
 from mmcore.errors import RequestError
+from mmcore.files import Encoded
 from mmcore.modality.base import Modality
-from mmcore.modality.holes import code_there, encoded, nats
+from mmcore.modality.holes import nats
 from mmcore.modality.mixed import PackedSpec
 from mmcore.rng import Rng
 from mmcore.testing.check import NotRun, check
-from mmcore.testing.checks_loss import element_gap, is_sum
+from mmcore.testing.checks_encoder import average_variance, codes, square_deviations
+from mmcore.testing.checks_loss import is_sum
 from mmcore.testing.context import SPACES, WIDTH, Context
 from mmcore.testing.made import again, answers_of
-from mmcore.testing.statistics import heavy, mean_bound, sigmas
-from mmcore.testing.strategies import limits
+from mmcore.testing.marginals import element_gap
+from mmcore.testing.statistics import heavy, mean_bound
+from mmcore.testing.strategies import written
 
-FORMS = (Image.Image, np.ndarray, np.generic, str, int, float, list, tuple)
-"""What is written to files: pictures, arrays, and columns of a table."""
+FORMS = (Image.Image, np.ndarray, np.generic, Encoded, str, int, float, list, tuple)
+"""What is written to files: pictures, arrays, files' own bytes, and columns of a table."""
 
 
 @check("read.back", fault="a raw in other units than read takes, a raw that read does not know", core=False)
 def back(c: Context) -> None:
-    """`raw` gives a sample as data hold it, which `read` reads back: what a model fills in is written so."""
+    """`raw` gives a sample as data hold it, which `read` reads back: what a model fills in is written so.
+
+    Where samples are no pictures but are shown as such, by a network that loses something, `raw` gives what `pictured` says, and `read` takes it.
+    """
     m, x = c.modality, c.modality.typical(8, c.seed)
-    low, high = limits(m.spec)
-    ranged = m.spec.low is not None and m.spec.high is not None
-    loose = 0.02 * (high - low) if ranged else 1e-3 * max(1.0, float(x.double().abs().max()))
-    for row in x:
+    pictures = m.pictured(x)
+    near = written(m.spec, x)
+    span = m.spec.high - m.spec.low if m.spec.low is not None and m.spec.high is not None else math.inf
+    for k, row in enumerate(x):
         kept = row.clone()
         raw = m.raw(row)
         if not torch.equal(row, kept):
             c.fail("the sample changed by raw", "the sample as it was", code="print(modality.raw(x))", x=kept)
         if not isinstance(raw, FORMS):
-            c.fail(f"a raw value of {type(raw).__name__}", "a picture, an array, a number, a text or a list of these")
+            c.fail(
+                f"a raw value of {type(raw).__name__}",
+                "a picture, an array, a file's bytes (Encoded), a number, a text or a list of these",
+            )
         try:
             found = m.read(raw)
         except RequestError as error:
             c.fail(f"a raw value that read refuses: {error}", "one that it reads back", code="print(modality.read(modality.raw(x)))", x=row)  # fmt: skip
         if found.shape != row.shape or found.dtype != row.dtype:
             c.fail(f"read back as {tuple(found.shape)} in {found.dtype}", f"{tuple(row.shape)} in {row.dtype}")
+        if pictures is not None:
+            _pictured(c, raw, pictures[k])
+            continue
         # A picture keeps as many levels as its pixels have.
-        near = min(loose, 1.01 * _step(raw) * (high - low)) if ranged else loose
+        most = min(near, 1.01 * _step(raw) * span)
         off = (found.double() - row.double()).abs()
-        if off.numel() and float(off.max()) > (near if row.is_floating_point() else 0):
+        if off.numel() and float(off.max()) > most:
             c.fail(
                 f"a sample that is read back with {float(off.max()):.4g} of difference",
-                f"the sample (± {near if row.is_floating_point() else 0:.2g})",
+                f"the sample (± {most:.2g})",
                 code="print(modality.read(modality.raw(x)) - x)",
                 x=row,
             )
+
+
+def _pictured(c: Context, raw: Any, pixels: Tensor) -> None:
+    """Fail unless a raw picture has these ``pixels (channels, H, W)`` in -1 … 1."""
+    shown = np.asarray(raw, dtype=np.float64)
+    shown = shown[..., None] if shown.ndim == 2 else shown
+    want = (pixels.double().clamp(-1, 1).permute(1, 2, 0).numpy() + 1) * 127.5
+    off = np.abs(shown - want).max() if shown.shape == want.shape else np.inf
+    if isinstance(raw, Image.Image) and off > 1:
+        c.fail(
+            f"a raw picture of shape {shown.shape}, {off:.4g} levels away from what pictured gives",
+            f"its pixels, {want.shape}",
+            code="print(modality.raw(x), modality.pictured(x[None]))",
+        )
 
 
 def _step(raw: Any) -> float:
@@ -106,9 +132,9 @@ def _elements(c: Context, own: Tensor, draws: Tensor, point: Tensor) -> None:
     size = flat.abs().amax(0).clamp(min=1e-6)
     bound = mean_bound(flat) + 1e-4 * size
     step = torch.ones_like(at) if not spec.dtype.is_floating_point else torch.zeros_like(at)
-    suspects = [e for e in range(len(at)) if not (_near(at, mean, bound, step, e) and not bool(heavy(flat)[e]))]
-    suspects = [e for e in suspects if not middle[0, e] - step[e] / 2 <= at[e] <= middle[1, e] + step[e] / 2]
-    for e in suspects[:64]:
+    is_mean = ((at - mean).abs() <= bound + step / 2) & ~heavy(flat)
+    is_median = (middle[0] - step / 2 <= at) & (at <= middle[1] + step / 2)
+    for e in (~is_mean & ~is_median).nonzero()[:64, 0].tolist():
         # Rounded to the values that the draws keep to.
         gap = (spec.dtype.is_floating_point and element_gap(flat[:, e], spec.dtype)) or 0.0
         if bool((at[e] - mean[e]).abs() <= bound[e] + 0.51 * gap) or middle[0, e] - 0.51 * gap <= at[e] <= middle[1, e] + 0.51 * gap:  # fmt: skip
@@ -126,10 +152,6 @@ def _elements(c: Context, own: Tensor, draws: Tensor, point: Tensor) -> None:
                 f"the mean {float(mean[e]):.4g} (± {float(bound[e]):.2g}) of {len(flat)} draws, their median, or the likeliest value {values[nats.argmin()].item():.4g}",
                 params=own,
             )
-
-
-def _near(at: Tensor, mean: Tensor, bound: Tensor, step: Tensor, e: int) -> bool:
-    return bool((at[e] - mean[e]).abs() <= bound[e] + step[e] / 2)
 
 
 @check("roles.partial", fault="a code_where that is inverted, shifted, or says more than is known", tolerance=1e-6)
@@ -194,17 +216,11 @@ def measured(c: Context) -> None:
             else "measured gives nothing"
         )
     twin = again(m, **found)
-    x = c.cast(x)
-    code = encoded(twin, twin.encoder().to(c.device, c.dtype), x).double().flatten(1)
-    known = torch.ones_like(code) if (there := code_there(twin, x)) is None else there.flatten(1).double()
-    mean = (code * known).sum(0) / known.sum(0).clamp(min=1)
-    square = (code - mean).square() * known / known.mean()
-    error = sigmas() * float(square.mean(1).std()) / math.sqrt(len(code))
-    if abs(float(square.mean()) - 1) > c.tolerance + error:
+    code, known = codes(c.beside(thing=twin), c.cast(x))
+    average, error = average_variance(square_deviations(code, known), known)
+    if abs(average - 1) > c.tolerance + error:
         c.fail(
-            f"an average variance of {float(square.mean()):.3g} (± {error:.2g}) of codes by the measured {found!r}"[
-                :400
-            ],
+            f"an average variance of {average:.3g} (± {error:.2g}) of codes by the measured {found!r}"[:400],
             f"1 ± {c.tolerance}",
         )
 
@@ -215,6 +231,8 @@ def _as_read(m: Modality, x: Tensor) -> Tensor:
     def back(rows: Tensor) -> Tensor:
         return torch.stack([m.read(m.raw(row)) for row in rows])
 
+    if m.pictured(x[:1]) is not None:
+        return x
     try:
         few = x[:8]
         return x if torch.allclose(back(few), few, rtol=1e-3, atol=1e-3) else back(x)

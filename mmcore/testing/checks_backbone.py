@@ -28,14 +28,17 @@ def made_backbone(c: Context, space: Space = SPACES[1], modalities: int = 2, blo
 def random_backbone(
     c: Context, space: Space = SPACES[1], modalities: int = 2, blocks: int = 2, more: int = 0, train: bool = False, steps: int = STEPS
 ) -> nn.Module:  # fmt: skip
-    """A backbone with random weights, as after some training; what starts at zero would hide faults. What is frozen stays."""
+    """A backbone with random weights, as after some training; what starts at zero would hide faults. What is frozen stays.
+
+    In training declared dropout is left out.
+    """
     backbone = made_backbone(c, space, modalities, blocks, more, steps)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(c.seed + more)
         for p in backbone.parameters():
             if p.requires_grad:
                 p += 0.05 * torch.randn_like(p)
-    return backbone.train(train)
+    return undropped(backbone.train()) if train else backbone.eval()
 
 
 def inputs(
@@ -48,9 +51,18 @@ def inputs(
     return z, c.rng(n, "t").integers(0, steps + 1, blocks), c.rng(n, "roles").integers(0, 3, modalities), condition
 
 
-def drops_out(module: nn.Module) -> bool:
-    """Whether it declares dropout, by torch's own modules: then it draws in training, and there only."""
-    return any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in module.modules())
+DROPS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+"""Torch's modules of which dropout is declared, beside those that have it within."""
+
+
+def undropped(module: nn.Module) -> nn.Module:
+    """The same module with every declared dropout at a rate of 0, so that all else of it can be asked in training too."""
+    for part in module.modules():
+        if isinstance(part, DROPS):
+            part.p = 0.0
+        elif isinstance(part, nn.MultiheadAttention | nn.RNNBase):
+            part.dropout = 0.0
+    return module
 
 
 @check("backbone.features", kind="backbone", fault="another width than `features` says, or one grid only")
@@ -63,7 +75,7 @@ def features(c: Context) -> None:
         width: Any = backbone.features
         for rows in (4, 1):
             # Also of the very first call of all.
-            with left_alone(c, "in a call", but=() if not backbone.training else (GENERATORS[0],)):
+            with left_alone(c, "in a call"):
                 out = backbone(*inputs(c, rows, space, n, blocks))
             want = (rows, width, *space.grid)
             if not isinstance(out, Tensor) or tuple(out.shape) != want or not out.isfinite().all():
@@ -129,8 +141,6 @@ def backbone_rows(c: Context) -> None:
     """A sample's features do not depend on the batch that it is in: alone, in another order, beside others; in training too, but for declared dropout."""
     for train in (False, True):
         backbone, given = random_backbone(c, train=train), inputs(c, 6)
-        if train and drops_out(backbone):
-            continue
         torch.manual_seed(c.seed)
         whole = backbone(*given)
         for some in ([4, 0, 5, 2, 1, 3], [2, 3], [5], [*range(6)] * 6):
@@ -153,18 +163,16 @@ def backbone_rows(c: Context) -> None:
 def backbone_deterministic(c: Context) -> None:
     """The same input gives the same features, whatever came before, in training too, and global generators are left alone.
 
-    Torch's dropout modules may draw in training.
+    Torch's own dropout may draw in training; it is left out here.
     """
     for train in (True, False):
         backbone, given = random_backbone(c, train=train), inputs(c, 4)
-        if train and drops_out(backbone):
-            continue
         with left_alone(c, "in a call"):
             first = backbone(*[x.clone() for x in given]).detach().clone()
         kept = {name: x.clone() for name, x in backbone.state_dict().items()}
         reseed(c.seed + 5)
         for n, space_rows in ((3, 7), (1, 4), (2, 5)):
-            more = inputs(Context(c.thing, c.check, c.profile, c.seed + n, c.dtype, c.device, c.tolerance), space_rows)
+            more = inputs(c.beside(seed=c.seed + n), space_rows)
             late = backbone(*more)
             c.same(
                 late,
@@ -193,8 +201,7 @@ def modes(c: Context) -> None:
         c.same(backbone(*given).clone(), want, "the features in inference mode")
     # And what inference mode left behind can be trained through.
     backbone(*given).sum().backward()
-    if not drops_out(backbone):
-        c.same(backbone.train()(*given), want, "the features in training")
+    c.same(undropped(backbone.train())(*given), want, "the features in training")
 
 
 @check("backbone.pure", kind="backbone", fault="an input changed in place", tolerance=1e-5)
@@ -265,15 +272,19 @@ def reads(c: Context) -> None:
         alike = (steps.diff(dim=0).abs().amax(1) < 1e-7).nonzero()
         if len(alike):
             c.fail(
-                f"the same features at t = {int(alike[0])} and {int(alike[0]) + 1} of {STEPS} in block {block}",
-                "others",
+                f"features at t = {int(alike[0])} and {int(alike[0]) + 1} of {STEPS} in block {block} that differ by {float(steps.diff(dim=0).abs().amax(1)[alike[0]]):.2g}",
+                "features of each timestep's own, 1e-7 apart at least",
             )
     # Of many timesteps neighbours are told apart too.
     fine = random_backbone(c, steps=1000)
     for t0 in (1, 10, 333, 500, 998):
         two = fine(z[:2], torch.tensor([[t0, t0], [t0 + 1, t0 + 1]]), told[:2], condition[:2])
-        if float((two[0] - two[1]).detach().abs().max()) < 1e-7:
-            c.fail(f"the same features at t = {t0} and {t0 + 1} of 1000", "others")
+        apart = float((two[0] - two[1]).detach().abs().max())
+        if apart < 1e-7:
+            c.fail(
+                f"features at t = {t0} and {t0 + 1} of 1000 that differ by {apart:.2g}",
+                "features of each timestep's own, 1e-7 apart at least",
+            )
     _reads_everywhere(c, backbone, given)
 
 

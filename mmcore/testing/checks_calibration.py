@@ -5,12 +5,14 @@ from torch import Tensor
 
 from mmcore.modality.calibration import Calibration
 from mmcore.testing.check import NotRun, check
-from mmcore.testing.context import Context
+from mmcore.testing.context import Context, surest_and_least
 from mmcore.testing.statistics import heavy, mean_bound
 
 _ROOM = 1_000_000
 """Elements that are drawn at once."""
-_FEW, _MORE, _ROWS = 2, 6, 16
+_FEW, _MORE = 2, 6
+ROWS = 64
+"""Rows of parameters of which the surest and the least sure are taken."""
 
 
 def _many(c: Context, draws: int) -> int:
@@ -63,7 +65,7 @@ def proper(c: Context) -> None:
     The others have the distribution of a row that is less certain, or of the data, or are all the point, or all one draw, or all the same wrong value.
     """
     n = _many(c, _MORE)
-    own, other = _surest_and_least(c)
+    own, other = surest_and_least(c, c.params(ROWS))
     truth = c.draws(own, n, "truth")
     honest = _rows_of(c, own, n, _MORE, "own")
     with torch.no_grad():
@@ -113,44 +115,42 @@ def exchangeable(c: Context) -> None:
     """Where draws and truth have one distribution, ranks and depths are uniform, as many are right as confidences say, and the predicted variance is the error's."""
     M = 5
     n = _many(c, M)
-    drawn = _rows_of(c, c.params(1), n, M + 1, "all")
-    found = _ask(c, drawn[:M], drawn[M])
-    if not (found.ranks or found.depths or found.reliability or found.spreads):
-        raise NotRun("the modality offers neither ranks, depths, confidences nor spreads")
+    told = False
+    # Of any row, and of one with much to be sure or unsure about.
+    for k, params in enumerate((c.params(1), surest_and_least(c, c.params(ROWS))[1])):
+        drawn = _rows_of(c, params, n, M + 1, f"all {k}")
+        found = _ask(c, drawn[:M], drawn[M])
+        if not (found.ranks or found.depths or found.reliability or found.spreads):
+            raise NotRun("the modality offers neither ranks, depths, confidences nor spreads")
+        told |= _exchanged(c, found)
+    if not told:
+        raise NotRun("not decided: single draws make up the mean of every figure")
+
+
+def _exchanged(c: Context, found: Calibration) -> bool:
+    """Hold all that has a known mean where draws and truth have one distribution; whether there was any that could be judged."""
+    told = False
     for kind in ("ranks", "depths"):
         for name, x in getattr(found, kind).items():
             shares = x.double() / x.sum(1, keepdim=True)
-            _hold(
-                c,
-                (shares - 1 / shares.shape[1])[x.sum(1) > 0],
-                f"{kind} {name!r}, a bin's share less an even one",
-                both=True,
-            )
+            gap = (shares - 1 / shares.shape[1])[x.sum(1) > 0]
+            _hold(c, gap, f"{kind} {name!r}, a bin's share less an even one", both=True)
+            told |= len(gap) > 1
     for name, x in found.reliability.items():
-        _hold(
-            c,
-            (x[..., 2] - x[..., 1]).double(),
-            f"confidence {name!r}, how many are right less the confidences",
-            both=True,
-        )
+        gap = (x[..., 2] - x[..., 1]).double()
+        _hold(c, gap, f"confidence {name!r}, how many are right less the confidences", both=True)
+        told = True
     for name, x in found.spreads.items():
         gap = (x[:, :1] - x[:, 1:]).double()
-        if not heavy(gap).any():
+        if not heavy(gap[~gap.isnan().any(1)]).any():
             _hold(c, gap, f"spread {name!r}, the predicted variance less the square error", size=_size(x), both=True)
+            told = True
+    return told
 
 
 def _rows_of(c: Context, params: Tensor, n: int, draws: int, purpose: str) -> Tensor:
     """``(draws, n, *spec.shape)`` of one row of parameters."""
     return c.draws(params, draws * n, purpose).unflatten(0, (draws, n))
-
-
-def _surest_and_least(c: Context) -> tuple[Tensor, Tensor]:
-    """Of some rows of parameters, that whose draws differ least from each other, and that whose draws differ most."""
-    params = c.params(_ROWS)
-    several = torch.stack([c.draws(params[k : k + 1], 64, f"row {k}") for k in range(_ROWS)]).reshape(_ROWS, 64, -1)
-    apart = several[:, ::2] - several[:, 1::2] if several.is_floating_point() else several[:, ::2] != several[:, 1::2]
-    order = apart.double().abs().mean((1, 2)).argsort(stable=True)
-    return params[order[:1]], params[order[-1:]]
 
 
 def _wrong(c: Context, truth: Tensor) -> Tensor | None:

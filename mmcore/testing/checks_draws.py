@@ -97,7 +97,7 @@ def places(c: Context) -> list[Places]:
 def _clipped(c: Context, lies: Marginal, count: int, n: int, element: int) -> None:
     """Fail where many draws lie on a limit, though the likelihood has all of its mass inside: they are cut, and nothing pays for it."""
     beyond = max(0.0, 1 - lies.total)
-    if not lies.atoms and 0.9 < lies.total < 1.02 and count and rare(count, n, min(0.9, 0.03 + 2 * beyond)) and count > n * (0.03 + 2 * beyond):  # fmt: skip
+    if not lies.atoms and 0.9 < lies.total < 1.02 and count and rare(count, n, min(0.9, 0.005 + 2 * beyond)) and count > n * (0.005 + 2 * beyond):  # fmt: skip
         c.fail(
             f"{count} of {n} draws of element {element} on a limit of the spec",
             f"{beyond * n:.0f}, as the likelihood has no more beyond it",

@@ -104,11 +104,22 @@ def rows(c: Context) -> None:
     c.forall(body, c.corners(), x=samples(c.modality.spec))
 
 
-def _codes(c: Context) -> tuple[Tensor, Tensor]:
-    """Codes of typical samples, ``(B, d)``, and which of their elements are known, as ones beside zeros."""
-    x = c.typical(c.profile.draws)
+def codes(c: Context, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes of samples, ``(B, d)``, and which of their elements are known, as ones beside zeros."""
     code, known = c.encoder()(x).double().flatten(1), code_there(c.modality, x)
     return code, torch.ones_like(code) if known is None else known.flatten(1).double()
+
+
+def square_deviations(code: Tensor, known: Tensor) -> Tensor:
+    """Of each known element from its mean over the samples, ``(B, d)``, 0 where it is not known."""
+    mean = (code * known).sum(0) / known.sum(0).clamp(min=1)
+    return (code - mean).square() * known
+
+
+def average_variance(square: Tensor, known: Tensor) -> tuple[float, float]:
+    """The variance of known elements over all of them together, and how far it may be off."""
+    each = square.mean(1) / known.mean()
+    return float(each.mean()), sigmas() * float(each.std()) / len(each) ** 0.5
 
 
 @check(
@@ -122,14 +133,12 @@ def unit_variance(c: Context) -> None:
 
     An element that hardly ever varies, such as a border that is always black, may have less.
     """
-    code, known = _codes(c)
-    share = known.mean(0).clamp(min=1e-9)
-    square = (code - (code * known).mean(0) / share).square() * known
-    mean = square.sum(1) / known.mean() / known.shape[1]
-    error = sigmas() * float(mean.std()) / len(code) ** 0.5
-    average = float(mean.mean())
+    code, known = codes(c, c.typical(c.profile.draws))
+    square = square_deviations(code, known)
+    average, error = average_variance(square, known)
     if not 1 - c.tolerance - error <= average <= 1 + c.tolerance + error:
         c.fail(f"an average variance of {average:.3g} (± {error:.2g})", f"1 ± {c.tolerance}")
+    share = known.mean(0).clamp(min=1e-9)
     each, doubt = square.mean(0) / share, sigmas(code.shape[1]) * square.std(0) / share / len(code) ** 0.5
     if (each - doubt > 4).any():
         k = int((each - doubt).argmax())
@@ -146,7 +155,7 @@ def unit_variance(c: Context) -> None:
 )
 def centred(c: Context) -> None:
     """Over typical samples the code's elements have means near 0, at most 0.5 in root mean square."""
-    code, known = _codes(c)
+    code, known = codes(c, c.typical(c.profile.draws))
     mean = (code * known).sum(0) / known.sum(0).clamp(min=1)
     found = float(mean.square().mean().sqrt())
     error = sigmas() * float(code.std(0).max()) / len(code) ** 0.5

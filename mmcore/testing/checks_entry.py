@@ -339,9 +339,14 @@ def per_sample(c: Context) -> None:
             c.same(_numbers(alone), _numbers(whole[k : k + 1]), f"metric {name!r} of sample {k} alone")
 
 
-@check("metrics.void", fault="a score that counts pixels that nobody labelled", core=False, tolerance=1e-6)
+@check(
+    "metrics.void",
+    fault="a score that counts pixels that nobody labelled, or void as wrong",
+    core=False,
+    tolerance=1e-6,
+)
 def void_metrics(c: Context) -> None:
-    """What is predicted where the truth is void changes no metric."""
+    """What is predicted where the truth is void, another value or void itself, changes no metric."""
     m, spec = c.modality, c.modality.spec
     if spec.void is None or not m.metrics():
         raise NotRun("the spec has no void value" if spec.void is None else "the modality offers no metric")
@@ -352,10 +357,12 @@ def void_metrics(c: Context) -> None:
     if spec.unit_norm:
         hole = hole[..., :1].expand_as(truth)
     truth = torch.where(hole, torch.full_like(truth, spec.void), truth)
-    moved = torch.where(hole, other, guess)
     for name, metric in m.metrics().items():
-        found, want = _numbers(metric(moved, truth)), _numbers(metric(guess, truth))
-        c.same(found, want, f"metric {name!r} after another prediction where the truth is void")
+        want = _numbers(metric(guess, truth))
+        # Of a sample that is one void value the score is the metric's own affair, as no head predicts it.
+        for what, moved in (("another prediction", other), *([("a prediction of void", truth)] if spec.shape else [])):
+            found = _numbers(metric(torch.where(hole, moved, guess), truth))
+            c.same(found, want, f"metric {name!r} after {what} where the truth is void")
 
 
 def _numbers(scores: Tensor) -> Tensor:

@@ -1,8 +1,6 @@
 """Samplers by what they sample: Gaussian codes, whose law is known, and answers of a small model."""
 
-import contextlib
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -129,10 +127,11 @@ def order(c: Context) -> None:
         known, _, answer, of = _walked(c, one, process(1), way)
         n = max(n, of)
         errors.append(float((answer.var(0, correction=0) / known.deviation.square()).log().abs().max()))
-    if not errors[0] <= 1.2 * errors[1] + 0.01 + (sigmas(20) * math.sqrt(2 / n) if n else 0.0):
+    most = 1.2 * errors[1] + 0.01 + (sigmas(20) * math.sqrt(2 / n) if n else 0.0)
+    if not errors[0] <= most:
         c.fail(
             f"an error of {errors[0]:.3g} of the variance after 100 steps, where {type(first).__name__} has {errors[1]:.3g}",
-            "no more",
+            f"at most {most:.3g}",
         )
 
 
@@ -161,11 +160,11 @@ class Watched(Sampler):
         return self.inner.path(*args, **options)
 
 
-@contextlib.contextmanager
-def _models(c: Context) -> Iterator[list[tuple[str, list[Modality], JointModel]]]:
+def _models(c: Context) -> list[tuple[str, list[Modality], JointModel]]:
+    """In each layout two modalities and a small model of them."""
     members: list[Modality] = [renamed(Reference(3), "one"), renamed(Reference(4), "two")]
     tables = schedule.cosine(40, 2)
-    yield [(layout, members, c.compose(members, layout, tables)) for layout in ("shared", "separate")]
+    return [(layout, members, c.compose(members, layout, tables)) for layout in ("shared", "separate")]
 
 
 @check("sampler.observed", kind="sampler", fault="noise added to what is observed, codes of one's own for known ones")
@@ -174,33 +173,30 @@ def observed(c: Context) -> None:
 
     Also under the article's conditioning, under guidance, for parts of a sample and for edits.
     """
-    with _models(c) as models:
-        for layout, members, model in models:
-            given = {"one": members[0].typical(5, c.seed)}
-            where = {"one": torch.tensor([[True, True, False]]).expand(5, 3)}
-            start = {m.name: m.typical(5, c.seed + 1) for m in members}
-            asked: list[tuple[str, dict[str, Any]]] = [
-                ("observed", {"given": given}),
-                ("observed, by the posterior", {"given": given, "conditioning": "posterior"}),
-                ("observed, guided", {"given": given, "guidance": {"one": 2.0}}),
-                ("observed in part", {"given": given, "where": where}),
-                ("edited", {"start": start, "strength": 0.5}),
-                ("jointly", {}),
-            ]
-            for what, question in asked:
-                watched = Watched(sampler_of(c, steps=5))
-                answer = sample(model, 5, sampler=watched, seed=c.seed, **question)
-                for m in members:
-                    m.spec.check(answer[m.name], f"sampled {what}, layout {layout!r}, {m.name}")
-                kept = where["one"] if "where" in question else torch.ones(5, 3, dtype=torch.bool)
-                if "given" in question and not torch.equal(answer["one"][kept], given["one"][kept]):
-                    c.fail(f"another value of what is {what}, layout {layout!r}", "what was given")
-                if what == "observed" and layout == "separate":
-                    still = slice(0, model.process.channels[0])
-                    if any(not torch.equal(a[:, still], b[:, still]) for a, b in watched.each):
-                        c.fail(
-                            "latents that change in the block of what is observed", "a step by move, which leaves them"
-                        )
+    for layout, members, model in _models(c):
+        given = {"one": members[0].typical(5, c.seed)}
+        where = {"one": torch.tensor([[True, True, False]]).expand(5, 3)}
+        start = {m.name: m.typical(5, c.seed + 1) for m in members}
+        asked: list[tuple[str, dict[str, Any]]] = [
+            ("observed", {"given": given}),
+            ("observed, by the posterior", {"given": given, "conditioning": "posterior"}),
+            ("observed, guided", {"given": given, "guidance": {"one": 2.0}}),
+            ("observed in part", {"given": given, "where": where}),
+            ("edited", {"start": start, "strength": 0.5}),
+            ("jointly", {}),
+        ]
+        for what, question in asked:
+            watched = Watched(sampler_of(c, steps=5))
+            answer = sample(model, 5, sampler=watched, seed=c.seed, **question)
+            for m in members:
+                m.spec.check(answer[m.name], f"sampled {what}, layout {layout!r}, {m.name}")
+            kept = where["one"] if "where" in question else torch.ones(5, 3, dtype=torch.bool)
+            if "given" in question and not torch.equal(answer["one"][kept], given["one"][kept]):
+                c.fail(f"another value of what is {what}, layout {layout!r}", "what was given")
+            if what == "observed" and layout == "separate":
+                still = slice(0, model.process.channels[0])
+                if any(not torch.equal(a[:, still], b[:, still]) for a, b in watched.each):
+                    c.fail("latents that change in the block of what is observed", "a step by move, which leaves them")
 
 
 @check(
@@ -211,35 +207,35 @@ def observed(c: Context) -> None:
 )
 def batches(c: Context) -> None:
     """With a model sample `k` depends on the seed and `k`: the same in batches of one, three and all."""
-    with _models(c) as models:
-        for layout, members, model in models:
-            given = {"one": members[0].typical(7, c.seed)}
-            answers = [
-                sample(
-                    model,
-                    7,
-                    given=given,
-                    guidance={"one": 1.5},
-                    sampler=sampler_of(c, steps=5),
-                    seed=c.seed,
-                    batch_size=size,
-                )
-                for size in (7, 1, 3)
-            ]
-            for size, answer in zip((1, 3), answers[1:], strict=True):
-                c.same(answer["two"], answers[0]["two"], f"answers in batches of {size}, layout {layout!r}")
-            again = sample(model, 7, given=given, guidance={"one": 1.5}, sampler=sampler_of(c, steps=5), seed=c.seed)
-            c.same(again["two"], answers[0]["two"], "answers of the same seed again")
+    for layout, members, model in _models(c):
+        given = {"one": members[0].typical(7, c.seed)}
+        answers = [
+            sample(
+                model,
+                7,
+                given=given,
+                guidance={"one": 1.5},
+                sampler=sampler_of(c, steps=5),
+                seed=c.seed,
+                batch_size=size,
+            )
+            for size in (7, 1, 3)
+        ]
+        for size, answer in zip((1, 3), answers[1:], strict=True):
+            c.same(answer["two"], answers[0]["two"], f"answers in batches of {size}, layout {layout!r}")
+        again = sample(model, 7, given=given, guidance={"one": 1.5}, sampler=sampler_of(c, steps=5), seed=c.seed)
+        c.same(again["two"], answers[0]["two"], "answers of the same seed again")
 
 
 @check(
     "sampler.draws",
     kind="sampler",
-    fault="the rng of the first step for all, latents that the seed does not change",
+    fault="the rng of the first step for all, latents that the seed does not change, uniform noise",
     core=False,
+    false_alarm="below 1e-8: 6.7 standard errors of the largest correlation, more of all others",
 )
 def draws(c: Context) -> None:
-    """Where a step draws, its numbers are of its own step and row: those of two steps, rows and seeds have nothing in common."""
+    """Where a step draws, its numbers are normal, by their fourth moment, and its own: those of two steps, rows, elements and seeds are not correlated."""
     known = Known(process(1))
     sampler = sampler_of(c, steps=30)
     way = checked_path(c, sampler, sampler.path(known.process))
@@ -250,8 +246,8 @@ def draws(c: Context) -> None:
     if t == to:
         raise NotRun("not decided: it takes one step only")
 
-    def noise(rng: Rng, at: int) -> Tensor:
-        """What the numbers add to a step: the difference from the same with others' mean."""
+    def stepped(rng: Rng, at: int) -> Tensor:
+        """The noisy latents after a step with these numbers, all else being equal."""
         return sampler.step(known, Here(z, t), to, rng.at(at), {}).flatten(1)
 
     streams = {
@@ -262,7 +258,7 @@ def draws(c: Context) -> None:
         "a third": (Rng.for_rows(c.seed + 2, n), to),
     }
     with torch.no_grad():
-        parts = {name: noise(*stream) for name, stream in streams.items()}
+        parts = {name: stepped(*stream) for name, stream in streams.items()}
     if float((parts["this"] - parts["another seed"]).abs().max()) < 1e-9:
         raise NotRun("a step draws nothing")
     base = parts.pop("a third")

@@ -160,7 +160,7 @@ def grows(c: Context) -> None:
     backbone = random_backbone(c)
     held = []
     for k in range(8):
-        c2 = Context(c.thing, c.check, c.profile, c.seed + k, c.dtype, c.device, c.tolerance)
+        c2 = c.beside(seed=c.seed + k)
         with torch.no_grad():
             backbone(*inputs(c2, 4))
         held.append(sum(map(_held, backbone.modules())))
@@ -233,7 +233,7 @@ def learns(c: Context) -> None:
         optimizer = torch.optim.Adam(parameters, lr=3e-3)
         losses = []
         for step in range(60):
-            c2 = Context(c.thing, c.check, c.profile, c.seed + step, c.dtype, c.device, c.tolerance)
+            c2 = c.beside(seed=c.seed + step)
             z, t, roles, condition = inputs(c2, 16, Space((2, 4, 4)), 2, 1)
             target = torch.cat(
                 [condition[:, :1], z[:, 1:], (t[:, :, None, None] / STEPS - 0.5).expand(-1, -1, 4, 4)], dim=1

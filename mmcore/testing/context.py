@@ -4,7 +4,7 @@ import copy
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 import attrs
 import hypothesis
@@ -31,6 +31,8 @@ SPACES = (Space((8, 8)), Space((4, 4, 4)), Space((4, 2, 2, 2)))
 """Spaces of one, two and three axes."""
 WIDTH = 6
 """Channels of the features that a decoder under test reads."""
+CLIPPED = (0.002, 0.2)
+"""The share of clipped draws from which on a mismatch is not decided, and that from which on it is the sampler's own doing."""
 COMPANIES = ("alone", "beside a reference", "beside itself twice")
 """In whose company a modality is composed."""
 
@@ -49,7 +51,7 @@ class Trial:
         tolerance: what counts as equal.
         failure: the last finding, kept for where Hypothesis raises something else.
         inputs: what the last example was.
-        clipped: of the draws at the parameters last settled, the share that lies on a limit of the spec.
+        clipped: of the draws at the parameters last settled, the share that was clipped to a limit of the spec.
     """
 
     thing: Any
@@ -63,6 +65,10 @@ class Trial:
     inputs: dict[str, Any] = attrs.field(factory=dict)
     clipped: float = 0.0
 
+    def beside(self, **changes: Any) -> Self:
+        """The same trial of another thing, by another seed or in another dtype, with no finding yet."""
+        return attrs.evolve(self, **{"failure": None, "inputs": {}, "clipped": 0.0, **changes})
+
     # ---- findings ----
 
     def fail(self, found: str, expected: str, *, code: str = "", **inputs: Any) -> NoReturn:
@@ -74,32 +80,32 @@ class Trial:
 
         Where a fifth or more lie on a limit that is the sampler's own doing.
         """
-        if 0.002 < self.clipped < 0.2:
+        if CLIPPED[0] < self.clipped < CLIPPED[1]:
             raise NotRun(f"not decided: {self.clipped:.1%} of the draws lie on a limit of the spec, as clipped ones do")
         self.fail(found, expected, code=code, **inputs)
 
     def same(
         self, got: Tensor, want: Tensor, what: str, *, like: Tensor | None = None, code: str = "", **inputs: Any
     ) -> None:
-        """Fail unless ``got`` is ``want`` to the check's tolerance, of 1 and of how large an element is in any row of ``like``.
+        """Fail unless ``got`` is ``want`` to the check's tolerance, of 1 and of an element's own size.
 
-        What is computed from large numbers rounds by their size, also where it happens to be near 0. By default ``want``
-        is what it is like.
+        What is computed from large numbers rounds by their size, also where it happens to be near 0. Where that is so they, or
+        rows of which some are as large, are what it is ``like``.
         """
         if got.shape != want.shape:
             self.fail(f"{what} of shape {tuple(got.shape)}", f"{tuple(want.shape)}", code=code, **inputs)
         a, b = got.detach().cpu().double(), want.detach().cpu().double()
         # Equal infinities are equal; NaN is nothing's equal.
-        rows = b if like is None else like.detach().cpu().double()
-        size = rows.nan_to_num(0.0, 0.0, 0.0).abs().reshape(-1, *rows.shape[1:])
-        size = size.amax(0) if size.numel() else torch.zeros(size.shape[1:])
-        allowed = self.tolerance * (size.clamp(min=1).double() + b.nan_to_num(0.0, 0.0, 0.0).abs())
+        size = torch.ones_like(b)
+        if like is not None and like.numel():
+            size = like.detach().cpu().double().nan_to_num(0.0, 0.0, 0.0).abs().amax(0).clamp(min=1)
+        allowed = (self.tolerance * (size + b.nan_to_num(0.0, 0.0, 0.0).abs())).expand_as(b)
         close = (a == b) | ((a - b).abs() <= allowed)
         if not close.all():
             at = tuple((~close).nonzero()[0].tolist())
             self.fail(
                 f"{what}: {a[at].item():.6g} at {list(at)}, {int((~close).sum())} of {close.numel()} elements differ",
-                f"{b[at].item():.6g} (± {allowed.expand_as(b)[at].item():.3g})",
+                f"{b[at].item():.6g} (± {allowed[at].item():.3g})",
                 code=code,
                 **inputs,
             )
@@ -216,12 +222,9 @@ class Context(Trial):
         fitted = self.params_at(0.1, self.seed, n).requires_grad_()
         descend(fitted, lambda p: self.loss(p.repeat_interleave(copies, 0), target).mean(), steps=250, lr=0.08)
         fitted = fitted.detach()
-        draws = torch.cat([self.draws(fitted[k : k + 1], 200, f"limits {k}") for k in range(n)])
-        at = torch.zeros_like(draws, dtype=torch.bool)
-        for limit in (spec.low, spec.high):
-            if limit is not None:
-                at |= (draws - limit).abs() <= 1e-6 * max(1.0, abs(limit))
-        self.clipped = float(at.double().mean())
+        self.clipped = (
+            sum(_cut(self, fitted[k : k + 1], self.draws(fitted[k : k + 1], 200, f"limits {k}")) for k in range(n)) / n
+        )
         return fitted
 
     def loss(self, params: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
@@ -277,6 +280,26 @@ class Context(Trial):
         return {m.name: m.typical(n, self.seed + more + 100 * k) for k, m in enumerate(modalities)}
 
 
+def _cut(c: Context, params: Tensor, x: Tensor) -> float:
+    """The share of draws' elements that lie on a limit of the spec as clipped ones do: the loss is there what it is beside it.
+
+    Where it is another, the limit has a probability of its own, as no rain has.
+    """
+    rows, at = params.expand(len(x), *params.shape[1:]), torch.zeros_like(x, dtype=torch.bool)
+    for limit, inwards in ((c.modality.spec.low, 1.0), (c.modality.spec.high, -1.0)):
+        if limit is None:
+            continue
+        here = (x - limit).abs() <= 1e-6 * max(1.0, abs(limit))
+        with torch.no_grad():
+            on, beside = (
+                c.loss(rows, torch.where(here, value, x))
+                for value in (limit, limit + inwards * 1e-5 * (abs(limit) or 1.0))
+            )
+        step = (on - beside).abs() / here.reshape(len(x), -1).sum(1).clamp(min=1)
+        at |= here & (step < 0.5).reshape(-1, *[1] * (x.ndim - 1))
+    return float(at.double().mean())
+
+
 def inside(c: Context, place: Tensor) -> Tensor:
     """Values inside the limits, by their places -1 … 1 about the middle: of the range, or of the data where they fill little of it."""
     spec = c.modality.spec
@@ -291,6 +314,17 @@ def inside(c: Context, place: Tensor) -> Tensor:
     last = (known.sum(0) - 1).clamp(min=0)
     at = ((place.reshape(len(place), -1).clamp(-0.8, 0.8) + 1) / 2 * last).round().long()
     return ordered.gather(0, at).reshape(place.shape)
+
+
+def surest_and_least(c: Context, params: Tensor) -> tuple[Tensor, Tensor]:
+    """Of these rows of parameters that whose draws differ least from each other, and that whose draws differ most, ``(1, ...)`` each."""
+    width = []
+    for k in range(len(params)):
+        x = c.draws(params[k : k + 1], 64, f"width {k}")
+        apart = x[::2] - x[1::2] if x.is_floating_point() else x[::2] != x[1::2]
+        width.append(apart.double().abs().mean())
+    least, *_, most = torch.stack(width).argsort(stable=True).tolist()
+    return params[[least]], params[[most]]
 
 
 def hollow(m: Modality, encoder: nn.Module) -> nn.Module:
@@ -333,3 +367,23 @@ def aggregate(model: JointModel, placed: Tensor, t: int, roles: Tensor) -> Tenso
     """``h_t (B, *Z)`` with all of the space at step ``t``."""
     drive = model.drive(torch.full((len(roles),), t, device=roles.device), roles)
     return model.frame.weighted(placed, drive.level.W)
+
+
+def _cut(c: Context, params: Tensor, x: Tensor) -> float:
+    """The share of draws' elements that lie on a limit of the spec as clipped ones do: the loss is there what it is beside it.
+
+    Where it is another, the limit has a probability of its own, as no rain has.
+    """
+    rows, at = params.expand(len(x), *params.shape[1:]), torch.zeros_like(x, dtype=torch.bool)
+    for limit, inwards in ((c.modality.spec.low, 1.0), (c.modality.spec.high, -1.0)):
+        if limit is None:
+            continue
+        here = (x - limit).abs() <= 1e-6 * max(1.0, abs(limit))
+        with torch.no_grad():
+            on, beside = (
+                c.loss(rows, torch.where(here, value, x))
+                for value in (limit, limit + inwards * 1e-5 * (abs(limit) or 1.0))
+            )
+        step = (on - beside).abs() / here.reshape(len(x), -1).sum(1).clamp(min=1)
+        at |= here & (step < 0.5).reshape(-1, *[1] * (x.ndim - 1))
+    return float(at.double().mean())

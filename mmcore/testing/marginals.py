@@ -1,4 +1,4 @@
-"""One element's distribution by the likelihood, as cells with probabilities, and where draws lie in it."""
+"""One element's distribution by the likelihood: its values' losses, as cells with probabilities, and where draws lie in it."""
 
 import math
 
@@ -7,13 +7,34 @@ import torch
 from torch import Tensor
 
 from mmcore.rng import Rng
-from mmcore.testing.checks_loss import element_gap
 from mmcore.testing.context import Context
 
 FEW = 32
 """Up to so many different values of an element are taken to be all there are."""
 RANGE = 4096
 """Up to so many whole numbers are all asked for."""
+
+
+def element_gap(x: Tensor, dtype: torch.dtype) -> float | None:
+    """The distance of evenly spaced values that all of ``x`` keep to, as well as ``dtype`` tells; None where there is none."""
+    values = x.double().unique()
+    gaps = values.diff()
+    # What the numbers' rounding makes of a distance.
+    rounding = torch.finfo(dtype).eps * float(values.abs().max()) if len(values) else 0.0
+    gaps = gaps[gaps > 2 * rounding]
+    if len(gaps) < 2:
+        return None
+    gap = float(gaps.min())
+    for _ in range(3):  # each time over longer stretches, so that the rounding matters less
+        steps = (gaps / gap).round().clamp(min=1)
+        gap = float(gaps[steps <= 50].sum() / steps[steps <= 50].sum())
+    near = gaps < 50 * gap
+    # Two of some numbers may happen to be much closer than all others, and what rounding may hide is no grid.
+    if gap <= 100 * rounding or int(near.sum()) < min(len(gaps), 8):
+        return None
+    # Numbers that keep to nothing are off by a quarter on average.
+    off = (gaps - gap * (gaps / gap).round()).abs()[near]
+    return gap if float(off.max()) < 0.02 * gap + 4 * rounding else None
 
 
 @attrs.frozen(eq=False)
@@ -83,7 +104,7 @@ class Marginal:
 
 
 def nats_of(c: Context, p: Tensor, others: Tensor, element: int, values: Tensor) -> Tensor:
-    """The loss of one element at these values, all others being hidden."""
+    """The loss of one element at these values ``(n,)``, all others being hidden: ``(n,)``, in float64."""
     spec, size = c.modality.spec, others.numel()
     found = []
     for part in values.split(max(1, 2**21 // size)):

@@ -9,26 +9,57 @@ ALPHA = 1e-8
 """The false-alarm rate of one comparison, over all of its elements together."""
 
 
-def mean_bound(draws: Tensor, reach: Tensor | float = 0.0) -> Tensor:
-    """How far the mean of ``draws (n, m)`` may be from the true one: ``(m,)``.
+class Moments:
+    """What bounds need of numbers ``(n, m)`` that may come in parts: how many, their mean and variance, the smallest and the largest.
 
-    The empirical Bernstein bound (Maurer and Pontil 2009, theorem 4), united over the elements: a
-    true mean is further away with probability ``ALPHA`` at most, for draws within a bounded range. The range is
-    the observed one, widened to ``reach``, so it does not rely on the normal approximation where classes are rare.
+    Attributes:
+        n: how many.
+        mean: their mean, ``(m,)``.
+        low: the smallest, ``(m,)``.
+        high: the largest, ``(m,)``.
     """
-    n, m = draws.shape
-    spread = torch.maximum(draws.max(0).values - draws.min(0).values, torch.as_tensor(reach).to(draws))
-    doubt = math.log(2 * m / ALPHA)
-    return (2 * draws.var(0) * doubt / n).sqrt() + 7 * spread * doubt / (3 * (n - 1))
+
+    def __init__(self, draws: Tensor) -> None:
+        self.n, self.mean = len(draws), draws.mean(0)
+        self.low, self.high = draws.amin(0), draws.amax(0)
+        self._square = draws.var(0, correction=0) * self.n
+
+    def add(self, draws: Tensor) -> None:
+        """More of them (Chan, Golub and LeVeque 1983)."""
+        n, apart = len(draws), draws.mean(0) - self.mean
+        self._square += draws.var(0, correction=0) * n + apart.square() * (self.n * n / (self.n + n))
+        self.mean = self.mean + apart * (n / (self.n + n))
+        self.n += n
+        self.low, self.high = torch.minimum(self.low, draws.amin(0)), torch.maximum(self.high, draws.amax(0))
+
+    def bound(self, reach: Tensor | float = 0.0) -> Tensor:
+        """How far the mean may be from the true one: ``(m,)``.
+
+        The empirical Bernstein bound (Maurer and Pontil 2009, theorem 4), united over the elements: a
+        true mean is further away with probability ``ALPHA`` at most, for draws within a bounded range. The range is
+        the observed one, widened to ``reach``, so it does not rely on the normal approximation where classes are rare.
+        """
+        spread = torch.maximum(self.high - self.low, torch.as_tensor(reach).to(self.mean))
+        doubt = math.log(2 * len(self.mean) / ALPHA)
+        variance = self._square / (self.n - 1)
+        return (2 * variance * doubt / self.n).sqrt() + 7 * spread * doubt / (3 * (self.n - 1))
+
+    def heavy(self) -> Tensor:
+        """Of which elements a single draw makes up a twentieth of the variance or more: ``(m,)``.
+
+        Means of those converge too slowly for :meth:`bound`, whose range is the observed one. Of 4000 normal numbers it is a two-hundredth.
+        """
+        return torch.maximum(self.high - self.mean, self.mean - self.low).square() > 0.05 * self._square
+
+
+def mean_bound(draws: Tensor, reach: Tensor | float = 0.0) -> Tensor:
+    """:meth:`Moments.bound` of ``draws (n, m)``."""
+    return Moments(draws).bound(reach)
 
 
 def heavy(draws: Tensor) -> Tensor:
-    """Of which elements of ``draws (n, m)`` a single draw makes up a twentieth of the variance or more: ``(m,)``.
-
-    Means of those converge too slowly for :func:`mean_bound`, whose range is the observed one. Of 4000 normal numbers it is a two-hundredth.
-    """
-    square = (draws - draws.mean(0)).square()
-    return square.max(0).values > 0.05 * square.sum(0)
+    """:meth:`Moments.heavy` of ``draws (n, m)``."""
+    return Moments(draws).heavy()
 
 
 def sigmas(comparisons: int = 1) -> float:

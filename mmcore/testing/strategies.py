@@ -39,6 +39,15 @@ def limits(spec: Spec) -> tuple[float, float]:
     return low, high
 
 
+def written(spec: Spec, x: Tensor) -> float:
+    """How far samples may be off after they were written: a hundredth of the range, a thousandth of the largest without one, of classes not at all."""
+    if not spec.dtype.is_floating_point:
+        return 0.0
+    if spec.low is not None and spec.high is not None:
+        return 0.01 * (spec.high - spec.low)
+    return 1e-3 * max(1e-6, float(x.double().abs().max()))
+
+
 @st.composite
 def samples(draw: st.DrawFn, spec: Spec, *, rows: int = 3) -> Tensor:
     """One to ``rows`` valid samples ``(B, *spec.shape)``, also at the ends of the range; shrinks to one placeholder."""

@@ -12,15 +12,17 @@ import attrs
 import torch
 
 from mmcore.data import Dataset, Loader, LoaderOptions, Table, at_hand, open_loader
-from mmcore.data.pairing import check_together
+from mmcore.data.pairing import check_asked, check_together
 from mmcore.data.table import rows_for
-from mmcore.errors import MmcoreError, RequestError
+from mmcore.errors import MmcoreError, OptionError, RequestError
 from mmcore.model.joint import JointModel
+from mmcore.model.roles import Role
 from mmcore.progress import Progress
 from mmcore.store.checkpoint import Checkpoint, newest
 from mmcore.store.folder import CHECKPOINTS, claimed
 from mmcore.store.model import describe, save
 from mmcore.training.draws import draws_globally
+from mmcore.training.learning import fresh_columns, learning
 from mmcore.training.logs import Logs, total
 from mmcore.training.options import TrainOptions
 from mmcore.training.precision import backbone_execution
@@ -126,7 +128,7 @@ def fit(
     with ExitStack() as stack:
         ranks = stack.enter_context(Ranks.here(torch_device, options.timeout))
         quiet = quiet or not ranks.first
-        _check(model, options, ranks, held=held is not None, pictures=pictures is not None)
+        _check(model, options, ranks, table, held=held is not None, pictures=pictures is not None)
         if folder is not None:
             stack.enter_context(_alike(ranks, folder, resume=resume, replace=replace))
         model.to(torch_device).train()
@@ -139,6 +141,7 @@ def fit(
                 draws=draws_globally(model),
             )
         )
+        stack.enter_context(learning(model, options.learns))
         state = TrainState.start(model, options, ranks)
         loader = open_loader(table, loading, options.batch_size, options.seed, rank=ranks.rank, ranks=ranks.count)
         configuration: dict[str, Any] = {"options": options.deciding()}
@@ -217,10 +220,17 @@ class _Lines:
             self.logs.step(state, report)
 
 
-def _check(model: JointModel, options: TrainOptions, ranks: Ranks, *, held: bool, pictures: bool) -> None:
+def _check(
+    model: JointModel, options: TrainOptions, ranks: Ranks, rows: Dataset | Table, *, held: bool, pictures: bool
+) -> None:
     """Refuse what cannot work, before anything is made."""
     check_best([task.name for task in model.tasks], options)
-    options.roles.asked(model.variables, model.driver.generable, model.driver.encoded)
+    asked = options.roles.asked(model.variables, model.driver.generable, model.driver.encoded)
+    check_asked(rows, dict(zip(options.roles.questions, map(partial(_sides, model), asked), strict=True)))
+    if fresh_columns(model, options.learns) and options.parallel == "fsdp" and ranks.count > 1:
+        raise OptionError(
+            "training", "learns", options.learns, "all with parallel = 'fsdp', or 'ddp'", beside=("parallel",)
+        )
     for option, available, missing in (
         ("validate_every", held, "validation"),
         ("pictures_every", pictures, "pictures"),
@@ -231,6 +241,12 @@ def _check(model: JointModel, options: TrainOptions, ranks: Ranks, *, held: bool
         raise RequestError(
             f"training: batch_size = {options.batch_size} over {ranks.count} ranks, expected a multiple of {ranks.count}"
         )
+
+
+def _sides(model: JointModel, roles: torch.Tensor) -> tuple[list[str], list[str]]:
+    """The names of what a question observes, and of what it generates that has a code."""
+    told = [(m.name, role) for m, role in zip(model.modalities, roles.tolist(), strict=False)]
+    return [n for n, role in told if role == Role.OBSERVE], [n for n, role in told if role == Role.GENERATE]
 
 
 @contextmanager

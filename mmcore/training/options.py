@@ -8,6 +8,7 @@ import attrs
 
 from mmcore.model.roles import RoleMix
 from mmcore.options import FLAG, TEXT, Rule, above, by_kind, check, named, one_of, option, whole, within
+from mmcore.training.learning import LEARNS
 from mmcore.training.precision import PRECISIONS
 from mmcore.training.timesteps import TIMESTEPS
 from mmcore.training.weighting import WEIGHTINGS, FixedWeights, LearnedWeights
@@ -44,6 +45,7 @@ class TrainOptions:
         timesteps: ``"question"``, by what a row observes and generates (:mod:`mmcore.training.timesteps`), or ``"even"``; ``elbo`` draws its own.
         balance: how a task's losses are averaged over a step: ``"question"``, each kind of row by itself, then by their declared shares
             (:attr:`mmcore.RoleMix.shares`); or ``"rows"``, over all rows alike.
+        learns: ``"all"``, or ``"new"``, only what the model's extension added (:func:`mmcore.extend`), and adapters put in since; the other weights keep their bytes.
         task_weights: ``"fixed"``, as the tasks say, or ``"learned"``, by their homoscedastic uncertainty.
         seed: of the data's order, noise, timesteps and roles.
         log_every: steps between two lines of ``metrics.jsonl``.
@@ -78,6 +80,7 @@ class TrainOptions:
     weighting: str = option("simple", rule=one_of(*WEIGHTINGS))
     timesteps: str = option("question", rule=one_of(*TIMESTEPS))
     balance: str = option("question", rule=one_of("question", "rows"))
+    learns: str = option("all", rule=one_of(*LEARNS))
     task_weights: str = option("fixed", rule=one_of(*TASK_WEIGHTS))
     seed: int = option(0, rule=whole())
     log_every: int = option(50, rule=whole(1))

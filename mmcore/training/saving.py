@@ -29,7 +29,7 @@ from mmcore.training.step import StepReport
 FORMAT = 4
 """1 had other names for the option ``activation_checkpointing`` and for weights of mmcore's own backbones; 2 told nothing of the data but how many rows; up to 3
 all timesteps were even, all rows counted alike, none asked for one modality alone, and models read the space as it is."""
-_BEFORE_4: dict[str, Any] = {"timesteps": "even", "balance": "rows"}
+_BEFORE_4: dict[str, Any] = {"timesteps": "even", "balance": "rows", "learns": "all"}
 _ROLES_BEFORE_4: dict[str, Any] = {"alone": 0.0, "questions": {}}
 _OPTIONS = {"recompute": "activation_checkpointing"}
 

@@ -15,6 +15,7 @@ from mmcore.model.joint import JointModel
 from mmcore.model.mode import evaluating
 from mmcore.rng import Rng
 from mmcore.training.draws import Drawing, Draws, draws_globally
+from mmcore.training.learning import fresh_columns
 from mmcore.training.options import TASK_WEIGHTS, TrainOptions
 from mmcore.training.precision import Scaler
 from mmcore.training.ranks import Ranks, is_sharded, local_shard, parallelize
@@ -98,7 +99,9 @@ class TrainState:
             )
         sharded = [p for p in trainable.values() if is_sharded(p)]
         unsharded = [*(p for p in trainable.values() if not is_sharded(p)), *weights.parameters()]
-        matrices = {id(p) for p in trainable.values() if p.ndim > 1}
+        # What went over in part and does not learn as a whole must not be decayed either.
+        partial = fresh_columns(model, options.learns)
+        matrices = {id(p) for name, p in trainable.items() if p.ndim > 1 and name not in partial}
         # The optimizer's fused kernels take sharded and other tensors, but not at once.
         groups = [
             {"params": group, "weight_decay": decay}

@@ -536,6 +536,25 @@ def test_evaluate_measures_answers_as_the_library_does(
     assert {"image->label label.calibration_error", "label->vector vector.cosine"} <= expected.keys()
     _, words, _ = call(asked, capsys, monkeypatch)
     assert words.endswith(mmcore.metrics.table(expected) + "\n")
+    # The run keeps it, with some answers beside the truth, and its page shows them.
+    kept = json.loads((here / "evaluation.json").read_text())
+    assert kept["figures"] == {name: figure.json() for name, figure in expected.items()}
+    whole = few.rows.present.all(1).nonzero()[:8, 0]
+    given = {m.name: few.rows.values[m.name][whole] for m in model.variables if m.name != "label"}
+    answers = mmcore.sample(model, len(whole), given=given, steps=3, seed=4)["label"]
+    label = model.variable("label")
+    assert kept["words"]["label"] == [[label.show(x) for x in xs] for xs in (few.rows.values["label"][whole], answers)]
+    page = (here / "report.html").read_text()
+    assert "<td>image → label</td><td>label: accuracy<br>" in page
+    assert str(expected["image->label label.accuracy"]) in page
+    assert "<th>label, true</th>" in page
+    assert "answers beside the truth" in page
+    assert "on validation rows" in page
+    assert "mmcore evaluate run --calibration    # adds to this page" in page
+    (here / "evaluation.json").write_text("my own")
+    assert "is none of a run&#x27;s" not in page
+    assert "is none of a run's, and is not overwritten" in call(asked, capsys, monkeypatch)[2]
+    (here / "evaluation.json").unlink()
 
 
 def test_evaluate_tells_calibration_as_the_library_does_and_the_report_shows_it(
@@ -698,8 +717,13 @@ EXPECTED: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
+OWN = ("image", "mask", "label", "clip", "scalar")
+"""Modalities that the core looks for by itself; what others say of a column is tested with them."""
+
+
 @pytest.mark.parametrize("layout", EXPECTED)
-def test_init_finds_what_is_there(layout: str, tmp_path: Path, registry: mmcore.Registry) -> None:
+def test_init_finds_what_is_there(layout: str, tmp_path: Path) -> None:
+    registry = mmcore.discover(only=[*OWN, "mmcore-diffusion"])
     text = configuration(write(layout, tmp_path), registry).text
     tables = tomllib.loads(text)
     assert tables["modalities"] == EXPECTED[layout]
@@ -759,6 +783,7 @@ def test_init_says_what_it_decided_and_on_what_evidence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MMCORE_PLUGINS", ",".join([*OWN, "mmcore-diffusion"]))
     (masked(tmp_path / "d", (0, 255)) / "notes.csv").write_text(
         "file,note\n" + "".join(f"{i},text {i}\n" for i in range(24))
     )

@@ -37,7 +37,7 @@ def test_a_model_folder_of_format_1_answers_as_it_did(registry: Registry, tmp_pa
     assert saved.keys() == again.state_dict().keys()
     assert all(torch.equal(x, again.state_dict()[name]) for name, x in saved.items())
     config = json.loads((written / "config.json").read_text())
-    assert config["format"] == 3
+    assert config["format"] == 4
     before = json.loads((ONE / "config.json").read_text())
     for key in ("modalities", "tasks", "layout", "space", "overlap", "trained_encoders"):
         assert config[key] == before[key]

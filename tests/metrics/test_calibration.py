@@ -218,6 +218,23 @@ def test_the_interval_of_coverage_covers_like_a_binomial_one() -> None:
     assert 0.88 <= np.mean(hold) <= 0.99
 
 
+def test_few_rows_that_are_all_covered_say_nothing_against_95_percent() -> None:
+    """Of 30 rows a fifth of all calibrated data sets has every one inside; resampling alone would be sure of a coverage of 1."""
+    hold, all_inside = [], 0
+    for seed in range(200):
+        values = normal(seed, 30, 40).T[..., None]
+        figure = told(numbers(values[:39], values[39]), draws=39, resamples=100, seed=seed)["coverage_95"]
+        hold.append(figure.low <= 0.95 <= figure.high)
+        if figure.value > 1 - 1e-9:
+            all_inside += 1
+            assert (figure.low, figure.high) == pytest.approx((0.025 ** (1 / 30), 1))
+    assert 200 * 0.95**30 - 4 * 6 < all_inside < 200 * 0.95**30 + 4 * 6  # four binomial errors
+    assert np.mean(hold) >= 0.92
+    # None inside: as many rows tell as much of a coverage of 0.
+    far = told(numbers(normal(0, 30, 39).T[..., None], normal(1, 30, 1) + 99), draws=39, resamples=100)["coverage_95"]
+    assert (far.low, far.high) == pytest.approx((0, 1 - 0.025 ** (1 / 30)))
+
+
 # ---- confidence ----
 
 
@@ -333,6 +350,16 @@ def test_what_is_told_follows_from_the_spec(spec: Spec, names: set[str]) -> None
         assert x.shape == (n, *Calibration.SHAPES[part]), (part, name)
     if spec.void is not None:
         assert found.reliability[""][..., 0].sum(1).tolist() == pytest.approx([8] * n)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_draw_that_is_no_number_is_told_and_no_row_left_out(value: float) -> None:
+    x, y = normal(0, 5, 4, 2), normal(1, 4, 2)
+    x[3, 2, 1] = value
+    with pytest.raises(RequestError, match=f"calibration: draw 3 of row 2 is {value}, expected finite values"):
+        numbers(x, y)
+    y[2, 1] = math.nan
+    assert numbers(x, y).scores["crps"].isfinite().all()
 
 
 def test_what_cannot_be_told_is_refused() -> None:

@@ -16,12 +16,13 @@ import pytest
 from mmcore import MmcoreError, Registry
 from mmcore.cli import program
 from mmcore.config.resolve import configured
+from mmcore.data import Table
 from mmcore.errors import ConfigError
 from mmcore.metrics import Figure
 from mmcore.metrics.draws import Calibrated
 from mmcore.metrics.telling import KINDS, Diagram, Point
-from mmcore.runs import calibrated, report
-from mmcore.runs.run import train
+from mmcore.runs import calibrated, evaluated, report
+from mmcore.runs.run import Run, rows_with, train
 from tests.runs.test_resumed import tables
 
 SECRET = "a-secret-of-the-machine"
@@ -45,6 +46,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory, registry: Registry) -> Path:
         "image->label label.coverage_80[0]": Figure(0.7, 9, 0.6, 0.75),
     }
     calibrated.save(run, Calibrated(figures, diagrams, 39, ("few",)), "the test rows")
+    model = Run.open(run, registry).model("cpu")
+    table = Table.read(rows_with(configured(given, registry=registry).rows("test"), model))
+    beside = evaluated.Beside.ask(model, table, steps=2)
+    assert len(beside.truth["label"]) == len(table) > 4
+    evaluated.save(run, model, {"image->label label.accuracy": Figure(0.5, 6, 0.2, 0.8)}, beside, "the test rows", {})
     return run
 
 
@@ -320,6 +326,33 @@ def test_what_is_left_of_a_log_is_shown_and_the_rest_told(whole: Path, home: Pat
     assert "On the way" in page
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"figures": 3},
+        {"figures": {"a b.c": {"value": float("nan"), "n": 1, "low": 0, "high": 1}}},
+        {"words": {"label": [["a"], ["b", "c"]]}},
+        {"words": {"label": [["a"]]}},
+        {"words": None},
+        {"pictures": None},
+        {"rows": "<script>", "words": {"<script>": [["<script>"], ["<script>"]]}},
+        {"model": "other"},
+    ],
+)
+def test_an_evaluation_is_read_without_trust(change: dict[str, Any], home: Path) -> None:
+    path = home / "run" / "evaluation.json"
+    kept = json.loads(path.read_text())
+    whole = report.write(home / "run").read_text()
+    assert "What it answers" in whole
+    assert "image → label" in whole
+    path.write_text(json.dumps(kept | change))
+    said: list[str] = []
+    page = report.write(home / "run", said.append).read_text()
+    assert "<script" not in page
+    assert ("What it answers" in page) == (not said) == ("rows" in change)
+    assert all("evaluation.json" in line for line in said)
+
+
 def test_a_link_is_not_followed_out_of_the_folder(home: Path) -> None:
     run = home / "run"
     for name in ("samples/samples.png", "samples/step-00000003-sheet.png"):
@@ -349,6 +382,15 @@ def test_calibration_is_shown_where_it_is_of_these_weights(home: Path) -> None:
     assert "<td>brier</td><td>0.100 (0.000 … 0.200)</td><td class=n></td>" in page
     assert 'color: var(--accent); font-weight: 600">0.700 (0.600 … 0.750)</td><td class=n>0.8</td>' in page
     told = json.loads((run / "calibration.json").read_text())
+    # A name may have spaces, in a question too.
+    text = json.dumps(told).replace("image->label label", "image->the label the label")
+    text = text.replace('"image->label"', '"image->the label"').replace('"label"', '"the label"')
+    named = json.loads(text)
+    assert named != told
+    (run / "calibration.json").write_text(json.dumps(named))
+    page = report.write(run).read_text()
+    assert page.count("<svg") == 2 * len(KINDS)
+    assert "<h3>image-&gt;the label: the label, " in page
     told["figures"] = {"<b>x->y</b> y.z": {"value": 1, "n": 3, "low": 0, "high": 2}}
     told["diagrams"][0]["name"] = "</svg><b>"
     (run / "calibration.json").write_text(json.dumps(told))

@@ -23,11 +23,16 @@ from mmcore.config.resolve import configured
 from mmcore.data.opening import embed
 from mmcore.data.transforms import Trace
 from mmcore.modality.base import Modality
+from mmcore.modality.mixed import Mixed
 from mmcore.runs import filled, filling
 from mmcore.runs.answers import answer, enough
 from mmcore.runs.filled import file_name
 from mmcore.runs.filling import Predictions
 from mmcore.runs.run import train
+from mmcore_clip import ClipModality
+from mmcore_label import LabelModality
+from mmcore_mask import MaskModality
+from mmcore_scalar import ScalarModality
 
 SIZE, ROWS = (24, 36), 20
 
@@ -226,6 +231,33 @@ def test_classes_and_labels_by_their_draws(registry: Registry) -> None:
     assert found.value == pytest.approx([2**-0.5, 2**-0.5], rel=1e-6)
 
 
+def test_of_several_modalities_in_one_each_is_answered_as_alone() -> None:
+    """A mean of classes is no class: between 0 and 3 lies one that nobody drew. A direction stays one."""
+    parts: dict[str, Modality] = {
+        "age": ScalarModality(mean=40, std=15),
+        "group": LabelModality(4),
+        "traits": LabelModality(3, multi=True),
+        "direction": ClipModality(3),
+        "map": MaskModality((2, 2), 3),
+    }
+    m = Mixed("row", parts)
+    draws = torch.cat([m.typical(11, 5), m.typical(1, 5).expand(9, -1)])
+    draws[:, 1] = torch.tensor([0.0, 3.0]).repeat_interleave(10)
+    draws[0, 1] = 3
+    found = answer(m, draws, Trace(), 0.8)
+    alone = [answer(part, x, Trace(), 0.8) for part, x in zip(parts.values(), m.packed.split(draws), strict=True)]
+    assert found.value[1] == alone[1].value == 3
+    value, own = m.read(found.value), [part.read(one.value) for part, one in zip(parts.values(), alone, strict=True)]
+    torch.testing.assert_close(value, m.packed.join([x[None] for x in own])[0])
+    m.spec.check(value[None], "value")
+    assert found.agreement[:2] == [None, 0.55]
+    assert found.low[0] == pytest.approx(float(np.quantile(draws[:, 0], 0.1, method="weibull")))
+    assert found.low[1] is None
+    # In a table it is a list that reads back.
+    told = json.loads(filled._rounded(found.value))
+    torch.testing.assert_close(m.read(told), value)
+
+
 @settings(max_examples=40)
 @given(st.integers(0, 2**31), st.integers(2, 5), st.sampled_from([1, 3, 8]))
 def test_a_map_s_class_is_its_pixel_s_most_frequent(seed: int, classes: int, draws: int) -> None:
@@ -422,6 +454,44 @@ def test_pictures_of_any_size_beside_the_truth(home: Path, reader: Reader, tmp_p
         assert set(row.answers) == {"kind", "age"}
         assert row.answers["age"].low is None
         assert row.answers["kind"].agreement is None
+
+
+class Person(Mixed):
+    def __init__(self) -> None:
+        parts = {"age": ScalarModality(mean=40, std=15), "group": LabelModality(4), "direction": ClipModality(3)}
+        super().__init__("person", parts)
+
+
+def test_parts_that_a_sample_lacks_are_filled_in_and_those_it_has_stay(tmp_path: Path) -> None:
+    own = mmcore.discover()
+    own.register("modality", "person", Person)
+    person = own.modality("person")
+    parts = [person, own.modality("label", classes=2)]
+    model = mmcore.compose(parts, backbone="mlp", backbone_options={"width": 8, "depth": 1}, registry=own)
+    reader = Reader.open(mmcore.save(model, tmp_path / "model"), registry=own, device="cpu")
+    rows: list[dict[str, Any]] = [
+        {"person": {"age": 30, "group": 2, "direction": [1, 0, 0]}, "label": 1},
+        {"person": {"age": 31, "direction": [0, 1, 0]}, "label": 1},
+        {"person": {"group": 3}},
+        {"label": 0},
+    ]
+    for draws in (1, 9):
+        found = list(mmcore.predict(reader, rows, draws=draws, steps=2))
+        assert [set(row.answers) for row in found] == [set(), {"person"}, {"person", "label"}, {"person"}]
+        for row, at in ((1, [0, 2, 3, 4]), (2, [1])):
+            answers = found[row].answers["person"]
+            given = person.read(rows[row]["person"])
+            assert (answers.draws[:, at] == given[at]).all()
+            value = person.read(answers.value)
+            assert torch.equal(value[at], given[at])
+            person.spec.check(value[None], "value")
+            assert person.spec.there(value).all()
+    written = mmcore.predict(reader, rows, draws=9, steps=2).write(tmp_path / "filled", quiet=True)
+    assert written.filled == {"person": 3, "label": 1}
+    table = lines(tmp_path / "filled")
+    assert json.loads(table[0]["person"]) == [30, 2, [1, 0, 0]]
+    assert json.loads(table[1]["person"])[0] == 31
+    assert [line["predicted"] for line in table] == ["", "person", "person label", "person"]
 
 
 def test_rows_at_hand_and_bad_ones(home: Path, reader: Reader) -> None:

@@ -233,6 +233,12 @@ def neighbour_loss(healthy: Any, params: Tensor, target: Tensor, where: Tensor |
     return 0.9 * nats + 0.1 * nats.roll(1, 0)
 
 
+def leaking_loss(healthy: Any, params: Tensor, target: Tensor, where: Tensor | None) -> Tensor:
+    """A little of the batch's largest loss."""
+    nats = healthy(params, target, where)
+    return nats + 3e-4 * nats.detach().abs().max() if where is None else nats
+
+
 def log_of_softmax(healthy: Any, params: Tensor, target: Tensor, where: Tensor | None) -> Tensor:
     """The logarithm of a probability that rounds to zero."""
     nats = -params.softmax(1).log().gather(1, target[:, None])[:, 0]
@@ -546,6 +552,7 @@ MUTANTS = [
     Mutant("loss.per_sample", "the mean over the batch", broken("label", loss=lambda h, p, x, where: h(p, x, where).mean())),
     Mutant("loss.per_sample", "a loss per pixel", broken("mask of two classes", loss=lambda h, p, x, where: F.cross_entropy(p, x, reduction="none"))),
     Mutant("loss.rows", "a loss that averages over the batch", broken("image", loss=averaging_loss)),
+    Mutant("loss.rows", "a little of the batch's largest loss", broken("reference", loss=leaking_loss)),
     Mutant("loss.finite", "the logarithm of a probability that rounds to zero", broken("label", loss=log_of_softmax)),
     Mutant("loss.pure", "a target clamped in place", broken("reference", loss=clamps_target)),
     Mutant("loss.where", "a loss that ignores where", broken("image", loss=lambda h, p, x, where: h(p, x))),

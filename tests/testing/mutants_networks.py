@@ -1,5 +1,6 @@
 """Backbones and noise schedules broken on purpose, and those that must pass."""
 
+import functools
 import importlib
 import random
 import sys
@@ -43,6 +44,29 @@ class Dropped(Small):
         return self.drop(super().forward(*x))
 
 
+class AlwaysDropped(Dropped):
+    """Dropout that goes on in evaluation."""
+
+    def forward(self, *x: Tensor) -> Tensor:
+        self.drop.train()
+        return super().forward(*x)
+
+
+class DroppedAndNoisy(Dropped):
+    """Noise of its own in training, beside declared dropout."""
+
+    def forward(self, *x: Tensor) -> Tensor:
+        y = super().forward(*x)
+        return y + 0.01 * torch.randn_like(y) if self.training else y
+
+
+class DroppedAndDoubled(Dropped):
+    """Twice the features in training, beside declared dropout."""
+
+    def forward(self, *x: Tensor) -> Tensor:
+        return super().forward(*x) * (2 if self.training else 1)
+
+
 class Frozen(Small):
     """A layer that is not trained."""
 
@@ -70,14 +94,16 @@ class HalfInside(Small):
 class Attending(nn.Module):
     """Attention over places by torch's own layer, with its separate biases; everything else is linear or GELU."""
 
-    def __init__(self, *, space: Any, modalities: int, steps: int, blocks: int, width: int = 24) -> None:
+    def __init__(
+        self, *, space: Any, modalities: int, steps: int, blocks: int, width: int = 24, drop: float = 0.0
+    ) -> None:
         super().__init__()
         self.features, self.T = 5, steps
         self.read = nn.Linear(3 * space.shape[0], width)
         self.times = nn.Sequential(nn.Linear(2 * blocks, width), nn.GELU(), nn.Linear(width, width))
         self.roles = nn.Embedding(3 * modalities, width)
         self.places = nn.Parameter(torch.randn(space.size // space.shape[0], width) / 4)
-        self.attend = nn.MultiheadAttention(width, 2, batch_first=True)
+        self.attend = nn.MultiheadAttention(width, 2, dropout=drop, batch_first=True)
         self.norm, self.write = (
             nn.LayerNorm(width),
             nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 5)),
@@ -95,7 +121,7 @@ class Attending(nn.Module):
 
 BACKBONES: dict[str, Callable[..., Any]] = {
     "small": Small, "transformer": Transformer, "mlp": Mlp, "dropout": Dropped, "frozen parts": Frozen, "half precision inside": HalfInside,
-    "attention": Attending,
+    "attention": Attending, "attention with dropout": functools.partial(Attending, drop=0.1),
 }  # fmt: skip
 
 # ---- backbones ----
@@ -172,6 +198,17 @@ class Norm(Small):
     def forward(self, *x: Tensor) -> Tensor:
         y = super().forward(*x)
         return self.norms(y.flatten(2)).reshape(y.shape)
+
+
+class NormAndDropped(Norm):
+    """Batch normalisation, and a little dropout."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.drop = nn.Dropout(0.01)
+
+    def forward(self, *x: Tensor) -> Tensor:
+        return self.drop(super().forward(*x))
 
 
 class Running(Small):
@@ -346,10 +383,13 @@ BACKBONE_MUTANTS = [
     Mutant("backbone.cast", "positions in the first call's precision", out(first_positions), "backbone"),
     Mutant("backbone.rows", "an input normalised by the batch", given(lambda self, z, *rest: (z - z.mean(0), *rest)), "backbone"),
     Mutant("backbone.rows", "batch norm", lambda _: Norm, "backbone"),
+    Mutant("backbone.rows", "batch norm beside a little dropout", lambda _: NormAndDropped, "backbone"),
     Mutant("backbone.rows", "a scale by the largest row", out(lambda self, y: y / y.detach().abs().amax().clamp(min=1)), "backbone"),
     Mutant("backbone.rows", "the first row's roles for all", given(lambda self, z, t, roles, c: (z, t, roles[:1].expand_as(roles), c)), "backbone"),
     Mutant("backbone.rows", "the first row's timestep for all", given(lambda self, z, t, roles, c: (z, t[:1].expand_as(t), roles, c)), "backbone"),
     Mutant("backbone.deterministic", "dropout by a function, undeclared", given(lambda self, z, *rest: (F.dropout(z, 0.1, self.training), *rest)), "backbone"),
+    Mutant("backbone.deterministic", "noise of its own beside declared dropout", lambda _: DroppedAndNoisy, "backbone"),
+    Mutant("backbone.deterministic", "declared dropout that draws in evaluation", lambda _: AlwaysDropped, "backbone"),
     Mutant("backbone.deterministic", "noise in evaluation too", given(lambda self, z, *rest: (z + 0.01 * torch.randn_like(z), *rest)), "backbone"),
     Mutant("backbone.deterministic", "noise by numpy's generator", given(lambda self, z, *rest: (z + 0.01 * float(np.random.standard_normal()), *rest)), "backbone"),  # noqa: NPY002
     Mutant("backbone.deterministic", "features that grow with the calls", backbone(forward=warms_up), "backbone"),
@@ -357,6 +397,7 @@ BACKBONE_MUTANTS = [
     Mutant("backbone.deterministic", "the first timesteps of a shape kept", backbone(forward=cached), "backbone"),
     Mutant("backbone.deterministic", "the time of day", given(lambda self, z, *rest: (z * (1 + 1e-3 * (time.perf_counter() % 1)), *rest)), "backbone"),
     Mutant("backbone.modes", "twice the features in training", out(lambda self, y: y * (2 if self.training else 1)), "backbone"),
+    Mutant("backbone.modes", "twice the features in training, beside dropout", lambda _: DroppedAndDoubled, "backbone"),
     Mutant("backbone.modes", "less precision where nothing is recorded", backbone(forward=not_recorded), "backbone"),
     Mutant("backbone.pure", "z scaled in place", given(lambda self, z, *rest: ((z.mul_(0.5) if not z.requires_grad else z), *rest)), "backbone"),
     Mutant("backbone.pure", "timesteps clamped in place", given(lambda self, z, t, *rest: (z, t.clamp_(min=1), *rest)), "backbone"),

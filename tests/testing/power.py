@@ -1,8 +1,15 @@
-"""Which size of a fault each check by samples finds, and how often: ``python -m tests.testing.power [seeds]``."""
+"""Which size of a fault each check by samples finds, and how often.
 
+From the root of the repository::
+
+    python -m tests.testing.power --seeds 10 --write    measure all, write power.json and the page's table
+    python -m tests.testing.power --only loss.draws     one check's, printed
+"""
+
+import argparse
+import json
 import math
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +38,41 @@ SIZES = {
 }
 
 
-def main(seeds: int) -> None:
-    """Print the table's rows."""
+HERE = Path(__file__).parent
+DATA = HERE / "power.json"
+PAGE = HERE.parent.parent / "docs" / "conformance.md"
+HEAD = ["| check | fault | found |", "|---|---|---|"]
+
+
+def table(found: Mapping[str, str]) -> str:
+    """The page's table: of each check and fault how many seeds found it."""
+    return "\n".join([*HEAD, *(f"| {fault} | {count} |" for fault, count in found.items())])
+
+
+def main() -> None:
+    """Do what is asked."""
     torch.set_num_threads(1)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--only", help="checks whose ids begin so")
+    parser.add_argument("--write", action="store_true")
+    asked = parser.parse_args()
+    before = json.loads(DATA.read_text(encoding="utf-8")) if DATA.exists() else {}
+    found = {}
     for (check, fault), make in FAULTS.items():
         for size in SIZES[fault]:
-            found = sum(bool(run(make(size)(Path()), seed=seed, only=[check]).failures) for seed in range(seeds))
-            print(f"| `{check}` | {fault} {size:.3g} | {found} of {seeds} |", flush=True)
+            name = f"`{check}` | {fault} {size:.3g}"
+            if asked.only and not check.startswith(asked.only):
+                found |= {name: before[name]} if name in before else {}
+                continue
+            count = sum(bool(run(make(size)(Path()), seed=seed, only=[check]).failures) for seed in range(asked.seeds))
+            found[name] = f"{count} of {asked.seeds}"
+            print(f"| {name} | {found[name]} |", flush=True)
+    if asked.write:
+        page = PAGE.read_text(encoding="utf-8")
+        PAGE.write_text(page.replace(table(before), table(found)), encoding="utf-8")
+        DATA.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)
+    main()

@@ -13,20 +13,34 @@ import pytest
 import torch
 
 import mmcore
-from mmcore import Encoder, RequestError, Rng
+from mmcore import Encoder, LossTerm, RequestError, Rng
 from mmcore.data.sources.digits import Digits
+from mmcore.modality.likelihood import gaussian
 from mmcore.testing import CHECKS, KnownFailure, OptOuts, Tolerance, Unsupported, conformance_suite, run, schema
-from mmcore.testing.checks_loss import _directions, element_gap
+from mmcore.testing.check import PROFILES, Failure
+from mmcore.testing.checks_calibration import ROWS
+from mmcore.testing.checks_engine import MOST_HELD
+from mmcore.testing.checks_joint import SOME
+from mmcore.testing.context import CLIPPED, Context
 from mmcore.testing.engine import ordered
+from mmcore.testing.marginals import element_gap
+from mmcore.testing.masses import directions
 from mmcore.testing.reference import Reference, ReferenceEncoder
 from mmcore.testing.report import Report, Result
 from mmcore.testing.requirements import sets
+from mmcore.testing.statistics import ALPHA, Moments, heavy
 from mmcore.testing.strategies import corners, samples
 from mmcore_label import LabelModality
+from mmcore_scalar import ScalarModality
+from tests.testing import power
+from tests.testing.kinds import Rain
 from tests.testing.mutants import HEALTHY, MUTANTS, broken
+from tests.testing.mutants_calibration import judged
 from tests.testing.mutants_modality import CODEBOOK
+from tests.testing.mutants_networks import BACKBONES
+from tests.testing.mutants_parts import PARTS
 from tests.testing.mutants_runs import Listing, Warns
-from tests.testing.wider import Audio, Columns, Counts, Positive
+from tests.testing.wider import Audio, Columns, Counts, Plain, Positive
 
 BROKEN = """
 from mmcore.testing.reference import Reference, ReferenceEncoder
@@ -311,7 +325,7 @@ def test_directions_integrate_densities_whose_mass_is_known(d: int, length: floa
     n = 20_000
     rng = Rng.for_rows(d, n)
     towards = torch.nn.functional.one_hot(torch.tensor(d - 1), d).double()
-    x, log_q = _directions(rng, length * towards)
+    x, log_q = directions(rng, length * towards)
     torch.testing.assert_close(x.norm(dim=1), torch.ones(n, dtype=torch.float64))
     kappa = (d - 1) * length / (1 - length)
     alpha, beta = (d - 1) / 2 + kappa, (d - 1) / 2
@@ -402,6 +416,10 @@ def test_numbers_without_a_grid_have_none() -> None:
     rng = Rng.for_rows(3, 4000)
     for x in (rng.normal(), rng.uniform(), rng.normal().exp(), 1e4 * rng.normal()):
         assert element_gap(x, torch.float32) is None
+    # Some numbers, of which two may be much closer than all others, nearly as close as their rounding.
+    for n in (9, 20, 190):
+        for seed in range(300):
+            assert element_gap(Rng.for_rows(seed, n).normal(dtype=torch.float64).exp(), torch.float32) is None
 
 
 class Loud(Audio):
@@ -512,3 +530,144 @@ def test_warnings_a_variable_of_its_own_and_digits_of_others_are_no_fault_of_a_t
 def test_what_lies_in_no_known_form_is_not_decided() -> None:
     (result,) = run(Listing, kind="tracker", only=["tracker.resumes"]).results
     assert (result.status, result.reason[:11]) == ("not run", "not decided")
+
+
+def trial(tolerance: float) -> Context:
+    """Of a reference, by a check of no concern."""
+    return Context(
+        Reference(), CHECKS["loss.rows"], PROFILES["quick"], 0, torch.float32, torch.device("cpu"), tolerance
+    )
+
+
+def test_what_is_equal_is_measured_by_an_elements_own_size_or_by_what_it_is_like() -> None:
+    c, want = trial(1e-5), torch.tensor([[1000.0], [0.0]])
+    c.same(want + torch.tensor([[0.009], [0.0]]), want, "numbers")
+    with pytest.raises(Failure, match=r"numbers: 0.009 at \[1, 0\], 1 of 2 elements differ"):
+        c.same(want + torch.tensor([[0.0], [0.009]]), want, "numbers")
+    c.same(want + 0.009, want, "numbers", like=want)
+    with pytest.raises(Failure):
+        c.same(want + 0.03, want, "numbers", like=want)
+
+
+def test_a_point_is_looked_at_once_for_each_row_of_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for each element: of many elements that took a minute."""
+    asked = []
+    monkeypatch.setattr("mmcore.testing.checks_answers.heavy", lambda x: asked.append(len(x)) or heavy(x))
+    assert run(Reference(64), only=["decoder.central"]).counts["passed"] == 1
+    assert asked == [2000] * 4
+
+
+def test_moments_in_parts_are_those_of_the_whole() -> None:
+    x = Rng.for_rows(3, 1000).normal(4, dtype=torch.float64) + torch.tensor([0.0, 1e6, -3.0, 0.5])
+    x[500, 3] = 200.0
+    whole, parts = Moments(x), Moments(x[:1])
+    for some in x[1:].split(77):
+        parts.add(some)
+    torch.testing.assert_close(parts.bound(3.0), whole.bound(3.0), rtol=1e-9, atol=0)
+    torch.testing.assert_close(parts.mean, x.mean(0))
+    square = (x - x.mean(0)).square()
+    assert whole.heavy().tolist() == (square.max(0).values > 0.05 * square.sum(0)).tolist()
+    assert parts.heavy().tolist() == whole.heavy().tolist() == [False, False, False, True]
+
+
+class Tenfold(Reference):
+    """A loss with a weight of ten."""
+
+    def loss(self) -> LossTerm:
+        healthy = super().loss()
+        return lambda params, target, where=None: 10 * healthy(params, target, where)
+
+
+def test_slopes_of_many_parameters_are_judged_and_those_that_cannot_be_are_told() -> None:
+    (failure,) = run(Tenfold(2048), only=["loss.slopes"]).failures
+    assert "squared slope less curvature" in failure.found
+    (result,) = run(Counts(), only=["loss.slopes"]).results
+    assert (result.status, result.reason) == (
+        "not run", "not decided: the squared slopes of 12 of 12 parameters are made up by a few draws or by rare values"
+    )  # fmt: skip
+
+
+class HalfClipped(Plain):
+    """One number in 0 … 1, of a wide distribution that is clipped where it is in company, of a narrow one alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec, self.code, self.params = mmcore.Spec((1,), torch.float32, 0.0, 1.0), (1,), (1, 1)
+
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        return (x - 0.5) / 0.25
+
+    def _scale(self) -> float:
+        return 0.3 if self.name == "second" else 0.02
+
+    def nats(self, params: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return gaussian(params[:, 0], torch.full_like(params[:, 0], math.log(self._scale())), x)
+
+    def answer(self, params: torch.Tensor, rng: Rng | None) -> torch.Tensor:
+        x = params[:, 0] if rng is None else params[:, 0] + self._scale() * rng.normal(1, dtype=params.dtype)
+        return x.clamp(0, 1)
+
+    def expected_code(self, params: torch.Tensor, encode: Any, decoder: Any) -> torch.Tensor:
+        return encode(params[:, 0])
+
+    def typical(self, n: int, seed: int) -> torch.Tensor:
+        return (0.5 + 0.25 * Rng.for_rows(seed, n).of("typical").normal(1)).clamp(0, 1)
+
+
+def test_draws_that_are_clipped_in_company_are_no_ground_for_blame() -> None:
+    """Many draws, or the difference that clipping makes is not seen."""
+    (result,) = run(HalfClipped(), seed=1, profile="deep", only=["engine.posterior"]).results
+    assert result.status == "not run"
+    assert "lie on a limit of the spec" in result.reason
+
+
+class Dear(Positive):
+    """Prices of a wide log-normal, coded in their own units."""
+
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        return (x - 40) / 80
+
+    def _wide(self, params: torch.Tensor) -> torch.Tensor:
+        return torch.stack([params[:, 0], 0 * params[:, 1] + 1.5], dim=1)
+
+    def nats(self, params: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return super().nats(self._wide(params), x)
+
+    def answer(self, params: torch.Tensor, rng: Rng | None) -> torch.Tensor:
+        return super().answer(self._wide(params), rng)
+
+
+def test_what_a_few_draws_make_up_is_not_decided() -> None:
+    # A wrong expected code, the median's: no mean of such draws tells.
+    for result in run(Dear(), only=["engine.posterior", "expected_code.draws"]).results:
+        assert (result.status, result.reason) == ("not run", "not decided: a few draws far out make up the mean of all codes")  # fmt: skip
+    spreads = judged(lambda self, found, draws, truth: attrs.evolve(found, scores={}, ranks={}, depths={}))
+    heavy_tails = broken(lambda: ScalarModality(3, mean=5.0, std=2.0, tail="student"), calibration=spreads)(Path())
+    (result,) = run(heavy_tails, only=["calibration.exchangeable"]).results
+    assert (result.status, result.reason) == ("not run", "not decided: single draws make up the mean of every figure")
+
+
+def test_no_rain_at_all_is_no_clipped_rain() -> None:
+    (result,) = run(Rain(), seed=2, only=["expected_code.draws"]).results
+    assert result.status == "passed"
+
+
+def test_dropout_inside_attention_is_declared_and_left_out() -> None:
+    """Torch's attention has no module for it."""
+    ids = ["backbone.rows", "backbone.deterministic", "backbone.modes", "backbone.gradient"]
+    report = run(BACKBONES["attention with dropout"], kind="backbone", name="attention", only=ids)
+    assert {r.status for r in report.results} == {"passed"}
+
+
+def test_the_pages_numbers_are_the_kits() -> None:
+    page = power.PAGE.read_text(encoding="utf-8")
+    assert power.table(json.loads(power.DATA.read_text(encoding="utf-8"))) in page, "run python -m tests.testing.power --write"  # fmt: skip
+    assert list(json.loads(power.DATA.read_text(encoding="utf-8"))) == [f"`{check}` | {fault} {size:.3g}" for check, fault in power.FAULTS for size in power.SIZES[fault]]  # fmt: skip
+    for text in (
+        f"that is {ALPHA:.0e} per comparison".replace("e-08", "e-8"),
+        f"Where {100 * CLIPPED[0]:g} % to {100 * CLIPPED[1]:g} % of the draws",
+        f"holds out up to {MOST_HELD} samples",
+        f"surest of {SOME} rows of parameters, `calibration.proper` that of {ROWS}",
+    ):
+        assert text in page
+    assert {"noise a twentieth too large", "noise a twentieth too small"} <= {m.about for m in PARTS if m.check == "sampler.law"}  # fmt: skip

@@ -1,5 +1,6 @@
 """Further training on one question: what it learns from, what it leaves alone, and how it is told."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import torch
 import mmcore
 from mmcore import Registry, RequestError
 from mmcore.config.resolve import configured
+from mmcore.data import Dataset, Table, TensorBatch
 from mmcore.runs.run import Run, train
 from mmcore.runs.specialise import specialise
 from mmcore.training import TrainOptions, TrainState
 from mmcore.training.step import StepReport
 
-from .runs import OPTIONS, rows, small
+from .runs import OPTIONS, read_again, rows, small
 
 
 def test_only_the_question_counts(registry: Registry) -> None:
@@ -59,6 +61,27 @@ def test_what_cannot_be_asked(registry: Registry, ask: str, share: float, words:
         mmcore.specialise(model, rows(model, 8), ask, share=share, quiet=True)
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_question_that_no_row_answers(registry: Registry, tmp_path: Path, again: bool) -> None:
+    """Rows of words, and rows of labels, but none of both: every step would be taken of nothing."""
+    model = small(registry)
+    table = rows(model, 8)
+    table.rows.present[:, 0] = torch.arange(8) < 3
+    table.rows.present[:, 1] = torch.arange(8) == 5
+    table = Table(TensorBatch(table.rows.values, table.rows.present), unpaired=True)
+    data = read_again(table, model) if again else table
+    if isinstance(data, Dataset):
+        data.unpaired = True
+    with pytest.raises(
+        RequestError,
+        match="roles: questions = 'words -> label', expected one that rows answer: none of 8 has label with words",
+    ):
+        mmcore.specialise(model, data, "words -> label", quiet=True, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    if not again:
+        mmcore.specialise(model, data, "-> label", quiet=True, options=TrainOptions(**OPTIONS | {"steps": 4}))
+
+
 def test_a_run_of_its_own(registry: Registry, tmp_path: Path) -> None:
     """It begins with the run's weights, and the run itself stays as it is; the new model's card says what it is for."""
     rng = np.random.default_rng(0)
@@ -78,8 +101,8 @@ def test_a_run_of_its_own(registry: Registry, tmp_path: Path) -> None:
     kept = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     out = specialise(run, "image -> label", out=tmp_path / "label", share=1e-9, registry=registry, quiet=True)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == kept
-    assert "Trained further on one question alone: image -> label." in (out / "model" / "README.md").read_text()
-    assert "Trained further" not in (run / "model" / "README.md").read_text()
+    assert "Trained last on one question alone: image -> label." in (out / "model" / "README.md").read_text()
+    assert "Trained last" not in (run / "model" / "README.md").read_text()
     joint, label_model = Run.open(run, registry).model("cpu"), Run.open(out, registry).model("cpu")
     # One step, from there.
     for (name, p), q in zip(joint.named_parameters(), label_model.parameters(), strict=True):
@@ -90,6 +113,17 @@ def test_a_run_of_its_own(registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="expected names of what it can generate"):
         specialise(run, "image -> mask", out=tmp_path / "other", registry=registry)
     assert not (tmp_path / "other").exists()
+    # Weights fit images of another mean too, and would mean something else.
+    text = (run / "config.toml").read_text()
+    changed = re.sub(r"\nmean = .*\n", "\nmean = 0.5\n", text, count=1)
+    assert changed != text
+    (run / "config.toml").write_text(changed)
+    with pytest.raises(
+        RequestError, match="the configuration makes another model than the one to begin with, by its modalities"
+    ):
+        specialise(run, "image -> label", out=tmp_path / "other", registry=registry, quiet=True)
+    assert not (tmp_path / "other").exists()
+    (run / "config.toml").write_text(text)
     shutil.rmtree(run / "model")
     with pytest.raises(RequestError, match="there is no model yet"):
         specialise(run, "image -> label", out=tmp_path / "other", registry=registry)

@@ -38,7 +38,9 @@ def by_hand(model: JointModel, batch: TensorBatch, options: TrainOptions) -> tup
     """The step's loss, and how many rows count for each task; ``λ`` from the schedule's own tables."""
     schedule, total, counts = model.process.schedule, torch.zeros((), dtype=torch.float64), []
     timesteps, mix = Timesteps.of(model), options.roles
-    declared = [mix.joint, mix.single, 1 - mix.joint - mix.single]
+    listed = list(mix.questions.values())
+    declared = [mix.joint, mix.single, 1 - mix.joint - mix.single - sum(listed), *listed]
+    asked = mix.asked(model.variables, model.driver.generable, model.driver.encoded)
     for column, task in enumerate(model.tasks):
         mine: dict[int, list[Tensor]] = {}
         for k in range(len(batch)):
@@ -46,10 +48,17 @@ def by_hand(model: JointModel, batch: TensorBatch, options: TrainOptions) -> tup
             rng = Rng(options.seed, torch.tensor([k])).at(0).of("train")
             row = {name: x[k : k + 1] for name, x in batch.values.items()}
             even = rng.of("t").integers(1, model.process.steps + 1, model.process.blocks)
-            roles = mix.draw(rng, batch.present[k : k + 1], model.driver.generable, model.driver.encoded)
+            roles = mix.draw(rng, batch.present[k : k + 1], model.driver.generable, model.driver.encoded, asked)
             t = timesteps(rng.of("t"), even, roles)
             u = float(rng.of("roles").uniform(1))
-            kind = 0 if u < mix.joint else 1 if u < mix.joint + mix.single else 2
+            ends = [
+                mix.joint,
+                mix.joint + mix.single,
+                *(mix.joint + mix.single + sum(listed[: k + 1]) for k in range(len(listed))),
+            ]
+            kind = next(
+                (place for place, end in zip((0, 1, *range(3, 3 + len(listed))), ends, strict=True) if u < end), 2
+            )
             seen = options.roles.draw_seen(rng, [m for m in model.modalities if model.divisible(m)])
             if int(roles[0, column]) != Role.GENERATE:
                 continue
@@ -81,11 +90,17 @@ def by_hand(model: JointModel, batch: TensorBatch, options: TrainOptions) -> tup
 
 @pytest.mark.parametrize("layout", ["shared", "separate"])
 @pytest.mark.parametrize(
-    ("accumulate", "condition_noise", "balance"),
-    [(1, 0.0, "question"), (3, 0.0, "rows"), (3, 0.5, "question")],
+    ("accumulate", "condition_noise", "balance", "questions"),
+    [
+        (1, 0.0, "question", {}),
+        (3, 0.0, "rows", {}),
+        (3, 0.5, "question", {}),
+        # The last one is hardly asked: its share goes to the other kinds.
+        (1, 0.0, "question", {"words -> label": 0.2, "-> label": 0.2, "label -> words": 1e-6}),
+    ],
 )
 def test_the_gradient_is_that_of_the_loss_written_out(
-    layout: str, accumulate: int, condition_noise: float, balance: str, registry: Registry
+    layout: str, accumulate: int, condition_noise: float, balance: str, questions: dict[str, float], registry: Registry
 ) -> None:
     model = weighed(registry, layout)
     # Heads and gates start at zero, which would hide most of the gradient.
@@ -102,7 +117,7 @@ def test_the_gradient_is_that_of_the_loss_written_out(
         accumulate=accumulate,
         condition_noise=condition_noise,
         balance=balance,
-        roles=RoleMix(joint=0.3, single=0.3, partial=0.5),
+        roles=RoleMix(joint=0.3, single=0.2, partial=0.5, questions=questions),
     )
     loss, counts = by_hand(model, batch, options)
     assert 0 < min(counts) < max(counts) < len(batch)

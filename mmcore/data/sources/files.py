@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mmcore.data.decode import IMAGES, READERS
+from mmcore.data.decode import IMAGES, VALUES
 from mmcore.errors import RequestError
 
 _STRAY = frozenset(
@@ -19,7 +19,7 @@ _PARTS = {
 }
 _CACHED = re.compile(r"[0-9a-f]{16}\.(keys|vectors)\.npy")
 """Files of :class:`mmcore.data.embed.Cache`, which may lie in the folder of the data."""
-_KNOWN = (*READERS, ".wav", ".flac", ".mp3", ".npz", ".safetensors")
+_KNOWN = (*VALUES, ".npz", ".safetensors")
 
 
 def is_stray(name: str) -> bool:
@@ -132,7 +132,7 @@ def is_image(name: str) -> bool:
 def data_files(names: Iterable[str]) -> tuple[list[str], list[str]]:
     """Files of one variable, and those beside them that are of no kind known: where most are images or arrays, others are left out."""
     names = list(names)
-    known = {name for name in names if suffix_of(name) in READERS}
+    known = {name for name in names if suffix_of(name) in VALUES}
     pictures = {name for name in known if is_image(name) or suffix_of(name) == ".npy"}
     # A text or JSON file beside the picture of its own name tells of it, and is no second one.
     stems = {without_suffix(name) for name in pictures}

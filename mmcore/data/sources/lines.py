@@ -17,7 +17,7 @@ import attrs
 import numpy as np
 
 from mmcore import files
-from mmcore.data.decode import READERS
+from mmcore.data.decode import VALUES
 from mmcore.data.source import Row
 from mmcore.data.sources.files import suffix_of, without_suffix
 from mmcore.errors import OptionError, RequestError
@@ -185,7 +185,7 @@ class _Column:
 def _is_row(columns: "Sequence[_Column]") -> str:
     """Why the first line is a row and holds no names; empty where it may hold names."""
     for column in columns:
-        if suffix_of(column.head.replace("\\", "/")) in READERS:
+        if suffix_of(column.head.replace("\\", "/")) in VALUES:
             return f"{column.head} is a file"
         # A form's export has its answers as names, above columns of that answer alone.
         if 0 < column.repeated < column.filled and not _NUMBER.fullmatch(column.head):

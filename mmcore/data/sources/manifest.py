@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmcore.data.decode import READERS
+from mmcore.data.decode import VALUES
 from mmcore.data.source import LazyRow, Row, Source, existing
 from mmcore.data.sources.files import suffix_of
 from mmcore.data.sources.lines import DELIMITERS, Csv, JsonLines
 from mmcore.errors import OptionError, RequestError
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-_FILES = {*READERS, ".safetensors", ".wav", ".flac", ".mp3", ".npz"}
+_FILES = {*VALUES, ".safetensors", ".npz"}
 
 
 class Manifest(Source):

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from mmcore.data.decode import READERS
+from mmcore.data.decode import VALUES
 from mmcore.data.sources.files import (
     files_below,
     folders_in,
@@ -246,7 +246,7 @@ def _parallel(at: Path) -> Survey | None:
         )
     files = {name: [file for here in places[name].values() for file in _some(at / here, _MANY)] for name in places}
     stems = {name: {normal(stem_of(file)) for file in some} for name, some in files.items()}
-    read = [name for name in places if any(suffix_of(file) in READERS for file in files[name])] or list(places)
+    read = [name for name in places if any(suffix_of(file) in VALUES for file in files[name])] or list(places)
     named = [name for name in read if _IMAGE.fullmatch(name)]
     first = min(named or read, key=lambda name: len(stems[name]))
     extra = {name: mark for name in read if (mark := _variants(stems[name]))}

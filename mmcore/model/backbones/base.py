@@ -18,6 +18,10 @@ class Backbone(Protocol):
     Any ``torch.nn.Module`` with these two members will do; there is nothing to inherit from. Its rows are apart: a
     row's features must not depend on the others of its batch, so it has no batch normalisation.
 
+    It may have two members more. ``composed(model)`` is called once with the :class:`~mmcore.JointModel` around it, before any weight is loaded: one that was
+    trained elsewhere learns of the process, and sets a head's initial weights. ``remade_with`` has the options that a model folder keeps in the place of those that it was made with: of one
+    that was read from a file, those that need none.
+
     Attributes:
         features: how many channels the output has.
     """

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmcore.errors import OptionError, refuse
+from mmcore.modality.axes import Axis, Inputs, Rows, Still
 from mmcore.model.backbones.parts import Local, TimestepEmbedding, afford, wrong_sizes
 from mmcore.space import Space
 
@@ -47,7 +48,7 @@ class Mlp(nn.Module):
     ) -> None:
         super().__init__()
         self.check(space=space, width=width, depth=depth, features=features, rank=rank)
-        self.features, self.grid = features, space.grid
+        self.features, self.grid, self.rank = features, space.grid, rank
         places = space.size // space.shape[0]
         self.read = nn.Linear(space.size, width)
         self.observe = nn.Linear(2 * space.size, width)
@@ -105,6 +106,15 @@ class Mlp(nn.Module):
         y = self.write(self.norm(x) * (1 + scale) + shift)
         return y.unflatten(1, (self.features, *self.grid)).add_(self.local(z, condition))
 
+    def weight_axes(self) -> dict[str, Axis]:
+        """Of each channel all its places; of each block its rank."""
+        places = math.prod(self.grid)
+        return {
+            "read.weight": Inputs("channels", places),
+            "observe.weight": Inputs("channels", places, parts=2),
+            "reduce.weight": Rows(tuple(map(str, range(len(self.blocks)))), self.rank),
+        }
+
 
 class _Block(nn.Module):
     """Shifted, scaled and gated as all blocks are, but for its own part of low rank."""
@@ -117,6 +127,10 @@ class _Block(nn.Module):
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.up = nn.Linear(width, 4 * width)
         self.down = nn.Linear(4 * width, width)
+
+    def weight_axes(self) -> dict[str, Axis]:
+        """The modulation is shared, so that a further block is the identity only by what it writes."""
+        return {"down.weight": Still(), "down.bias": Still()}
 
     def forward(self, x: Tensor, shared: Tensor, own: Tensor) -> Tensor:
         shift, scale, gate = self.own(own).add_(shared).chunk(3, dim=-1)

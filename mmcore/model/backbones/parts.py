@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 from mmcore.errors import OptionError
 from mmcore.limits import TENSORS, WEIGHTS
+from mmcore.modality.axes import Axis, Inputs
+from mmcore.model.roles import Role
 from mmcore.options import whole
 from mmcore.space import Space
 
@@ -61,7 +63,7 @@ class TimestepEmbedding(nn.Module):
     def __init__(self, width: int, steps: int, modalities: int, blocks: int) -> None:
         super().__init__()
         self.frequencies: Tensor
-        self.steps = steps
+        self.steps, self.width = steps, width
         self.mix = nn.Sequential(nn.Linear(blocks * width, width), nn.SiLU(), nn.Linear(width, width))
         self.roles = nn.Linear(ROLES * modalities, width)
         # Smooth in t: no frequency turns by more than a fraction of a period between neighbouring timesteps.
@@ -70,9 +72,22 @@ class TimestepEmbedding(nn.Module):
 
     def forward(self, t: Tensor, roles: Tensor, dtype: torch.dtype) -> Tensor:
         """The embedding of timesteps ``t (B, K)`` and ``roles (B, N)``."""
-        angle = (t.to(dtype) / self.steps)[:, :, None] * self.frequencies
-        c = self.mix(torch.cat([angle.cos(), angle.sin()], dim=2).flatten(1))
+        c = self.mix(self._waves(t.to(dtype)).flatten(1))
         return c + self.roles(F.one_hot(roles, ROLES).to(dtype).flatten(1))
+
+    def weight_axes(self) -> dict[str, Axis]:
+        """A block that has nothing is told as one at ``T``, and a modality's role has a number of its own."""
+        idle = self._waves(self.frequencies.new_full((1, 1), self.steps))[0, 0]
+        absent = F.one_hot(torch.tensor(int(Role.ABSENT)), ROLES).to(idle)
+        return {
+            "mix.0.weight": Inputs("blocks", self.width, idle=idle, bias="mix.0.bias"),
+            "roles.weight": Inputs("modalities", ROLES, idle=absent, bias="roles.bias"),
+        }
+
+    def _waves(self, t: Tensor) -> Tensor:
+        """Timesteps ``(B, K)`` as waves, ``(B, K, width)``."""
+        angle = (t / self.steps)[:, :, None] * self.frequencies
+        return torch.cat([angle.cos(), angle.sin()], dim=2)
 
 
 class Local(nn.Module):
@@ -89,3 +104,7 @@ class Local(nn.Module):
     def forward(self, z: Tensor, condition: Tensor) -> Tensor:
         """``z (B, *Z)`` and ``condition (B, 2 C, *grid)`` to ``(B, features, *Z[1:])``."""
         return self.linear(torch.cat([z, condition], dim=1).movedim(1, -1)).movedim(-1, 1)
+
+    def weight_axes(self) -> dict[str, Axis]:
+        """Of each channel the noisy code, the known code and its flag."""
+        return {"linear.weight": Inputs("channels", parts=3)}

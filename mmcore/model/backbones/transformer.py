@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmcore.errors import OptionError, refuse
+from mmcore.modality.axes import Axis, Inputs, Places
 from mmcore.model.backbones.parts import Local, TimestepEmbedding, afford, wrong_sizes
 from mmcore.options import whole
 from mmcore.space import Space
@@ -111,6 +112,18 @@ class Transformer(nn.Module):
         shift, scale = self.modulate(c)[:, None].chunk(2, dim=-1)
         x = self.write(self.norm(x) * (1 + scale) + shift)
         return self._unpatch(x) + self.local(z, condition)
+
+    def weight_axes(self) -> dict[str, Axis]:
+        """Of each channel the places of a patch; of tokens their places. A further block of the depth begins as the identity, as all blocks do."""
+        cell, grid = self.patch ** len(self.grid), tuple(S // self.patch for S in self.grid)
+        return {
+            "read.weight": Inputs("channels", cell),
+            "observe.weight": Inputs("channels", cell, parts=2),
+            "position": Places(grid),
+            "glance.places": Places(grid, summed=True),
+            "glance_known.places": Places(grid, summed=True),
+            "spread.places": Places(grid),
+        }
 
     def _patches(self, z: Tensor) -> Tensor:
         """``(B, C, *grid)`` to ``(B, tokens, C * patch^axes)``."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
+import attrs
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,6 +11,8 @@ from torch.nn import functional as F
 
 from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, OptionError, RequestError, Rng, Space, Spec
 from mmcore.limits import SPACE, takes
+from mmcore.modality.axes import Axis, Rows
+from mmcore.modality.control import Choice, Control
 from mmcore.modality.heads import PooledHead
 from mmcore.modality.likelihood import bernoulli, categorical, total
 from mmcore.options import require, whole
@@ -62,7 +65,7 @@ class LabelModality(Modality):
         return LabelEncoder(self.frequencies, self.multi)
 
     def decoder(self, width: int, space: Space) -> Decoder:
-        return LabelDecoder(width, space, self.classes, self.multi)
+        return LabelDecoder(width, space, self.names or tuple(map(str, range(self.classes))), self.multi)
 
     def loss(self) -> LossTerm:
         return LabelLoss(self.multi)
@@ -168,6 +171,11 @@ class LabelModality(Modality):
         names = self.names or tuple(map(str, range(self.classes)))
         return ", ".join(names[int(i)] for i in x.nonzero()[:, 0]) if self.multi else names[int(x)]
 
+    def control(self) -> Control:
+        """Classes to pick, by their names."""
+        chosen = super().control()
+        return attrs.evolve(chosen, names=self.names) if self.names and isinstance(chosen, Choice) else chosen
+
     def metrics(self) -> Mapping[str, Metric]:
         if self.multi:
             return {"label_accuracy": lambda prediction, target: (prediction == target).float().mean(1)}
@@ -224,13 +232,17 @@ class LabelEncoder(Encoder):
 class LabelDecoder(Decoder):
     """Logits ``(B, K)``."""
 
-    def __init__(self, width: int, space: Space, classes: int, multi: bool) -> None:
+    def __init__(self, width: int, space: Space, names: tuple[str, ...], multi: bool) -> None:
         super().__init__()
-        self.multi = multi
-        self.head = PooledHead(width, space, classes)
+        self.multi, self.names = multi, names
+        self.head = PooledHead(width, space, len(names))
 
     def forward(self, features: Tensor, t: Tensor) -> Tensor:
         return self.head(features)
+
+    def weight_axes(self) -> dict[str, Axis]:
+        """A row for each class."""
+        return {"head.out.weight": Rows(self.names), "head.out.bias": Rows(self.names)}
 
     def point(self, params: Tensor) -> Tensor:
         return params > 0 if self.multi else params.argmax(1)

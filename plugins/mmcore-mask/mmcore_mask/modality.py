@@ -13,6 +13,7 @@ from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, OptionError, Re
 from mmcore.data.batch import read_alike
 from mmcore.data.decode import picture
 from mmcore.limits import SPACE, takes
+from mmcore.modality.axes import Axis, Rows
 from mmcore.modality.heads import PooledHead, SpatialHead
 from mmcore.modality.likelihood import categorical, total
 from mmcore.options import SIDES, one_of, require, sides, whole
@@ -212,6 +213,13 @@ class MaskDecoder(Decoder):
 
     def forward(self, features: Tensor, t: Tensor) -> Tensor:
         return self.map(features) if self.map is not None else self.flat(features).unflatten(1, self.shape)  # type: ignore
+
+    def weight_axes(self) -> dict[str, Axis]:
+        """Of each class a row for every pixel of a cell, or of the map."""
+        part = "flat.out" if self.map is None else "map.out"
+        pixels = self.shape[1:] if self.map is None else self.map.cell
+        rows = Rows(tuple(map(str, range(self.shape[0]))), torch.Size(pixels).numel())
+        return {f"{part}.weight": rows, f"{part}.bias": rows}
 
     def point(self, params: Tensor) -> Tensor:
         return params.argmax(1)

@@ -1,11 +1,12 @@
 """One number or a vector of numbers: a column of a table."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from numbers import Real as RealNumber
 from typing import Any
 
+import attrs
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, OptionError, RequestError, Rng, Space, Spec
 from mmcore.limits import SPACE, takes
 from mmcore.modality import NoisyCode
+from mmcore.modality.control import Control, Number, Numbers
 from mmcore.modality.heads import PooledHead
 from mmcore.options import Rule, one_of, require, whole
 from mmcore_scalar.likelihood import TAILS, TINY, Count, Likelihood, Real, Scale, Student
@@ -192,6 +194,23 @@ class ScalarModality(Modality):
         size = std * abs(value) if self.scale.log else std
         digits = 2 - math.floor(math.log10(size)) if size > 0 else 99
         return f"{value:.4g}" if digits > 6 or abs(value) >= 1e15 else f"{value:.{max(digits, 0)}f}"
+
+    def control(self) -> Control:
+        """Sliders over three deviations from the mean, inside the limits."""
+        parts = tuple(
+            Number(low, high, (first, last), whole=self.kind == "count", unit=unit, name=str(k + 1))
+            for k, (low, high, first, last, unit) in enumerate(self._sliders())
+        )
+        return Numbers(parts) if self.spec.shape else attrs.evolve(parts[0], name="")
+
+    def _sliders(self) -> Iterator[tuple[float | None, float | None, float, float, str]]:
+        ends = self.scale.values(torch.tensor([[-3.0], [3.0]]).expand(2, len(self.units))).double()
+        for (first, last), unit in zip(ends.T.tolist(), self.units, strict=True):
+            low, high = self.scale.low, self.scale.high
+            first, last = (first if low is None else max(first, low)), (last if high is None else min(last, high))
+            if self.kind == "count":
+                first, last = math.floor(first), math.ceil(last)
+            yield low, high, first, last, unit
 
     def metrics(self) -> Mapping[str, Metric]:
         def absolute_error(prediction: Tensor, target: Tensor) -> Tensor:

@@ -1,0 +1,294 @@
+"""Weights of a trained model in another model of more, fewer or other parts: what goes over, what is new, and what does not fit."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+import attrs
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmcore.modality.axes import OVER, Axis, Inputs, Places, Rows, Still, axes_of
+from mmcore.modality.base import Modality
+from mmcore.model.joint import JointModel
+from mmcore.plugins.metadata import one_line
+
+_MODES = ("linear", "bilinear", "trilinear")
+_SHOWN = 4
+"""How many names a line has before it counts."""
+
+
+@attrs.frozen(eq=False)
+class Grown:
+    """What became of a trained model's weights in a model that was made from it; kept with the new model.
+
+    Attributes:
+        modalities: the modalities of the model that the weights come from.
+        over: the names of weights that went over as they are.
+        part: of weights that went over in part: columns of what is new are zero, places are interpolated, rows of new classes are as they were made.
+        made: of those that are new.
+        unfit: of those that have another shape there, with both shapes; here they are as they were made.
+        left: of those that this model has no place for.
+        fresh: of those that went over in part, which elements are new, bool; None for a model that was read from a folder, which does not keep it.
+    """
+
+    modalities: tuple[str, ...]
+    over: tuple[str, ...] = ()
+    part: tuple[str, ...] = ()
+    made: tuple[str, ...] = ()
+    unfit: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    fresh: Mapping[str, Tensor] | None = None
+
+    def record(self) -> dict[str, list[str]]:
+        """In JSON's types, as a model folder keeps it."""
+        return {field.name: list(getattr(self, field.name)) for field in attrs.fields(type(self))[:-1]}
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Self:
+        """From a folder's record.
+
+        Raises:
+            TypeError: it is none.
+        """
+        names = [field.name for field in attrs.fields(cls)[:-1]]
+        for name in names:
+            told = record[name]
+            if not isinstance(told, list) or not all(isinstance(one, str) for one in told):
+                raise TypeError(f"grown.{name} as {type(told).__name__}, expected a list of names")
+        return attrs.evolve(cls(()), **{name: tuple(record[name]) for name in names})
+
+    def __str__(self) -> str:
+        lines = {
+            "went over": _counted(self.over),
+            "in part": _listed(self.part),
+            "made new": _counted(self.made),
+            "did not fit": "; ".join(self.unfit),
+            "left behind": _counted(self.left),
+        }
+        told = [f"{title + ':':13}{text}" for title, text in lines.items() if text]
+        return "\n".join([f"{'grown from:':13}{', '.join(self.modalities)}", *told])
+
+    def line(self) -> str:
+        """The same in one sentence, for a model's card."""
+        parts = [f"{len(self.over)} weights went over as they are", f"{len(self.part)} in part"]
+        parts += [f"{len(x)} {words}" for x, words in ((self.made, "are new"), (self.unfit, "did not fit")) if x]
+        return one_line(f"Grown from a model of {', '.join(self.modalities)}: {', '.join(parts)}.")
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _counted(names: Iterable[str]) -> str:
+    """Names by the module that they belong to: ``backbone (84), decoders.image (6)``."""
+    groups: dict[str, int] = {}
+    for name in names:
+        parts = name.split(".")
+        group = ".".join(
+            parts[: 3 if parts[1:2] == ["blocks"] else 2]
+            if parts[0] != "backbone" or "blocks" in parts[1:2]
+            else parts[:1]
+        )
+        groups[group] = groups.get(group, 0) + 1
+    return ", ".join(f"{group} ({count})" for group, count in groups.items())
+
+
+def carry(old: JointModel, new: JointModel) -> Grown:
+    """Put the weights of one model into another, by name; the new model's are overwritten where they go over.
+
+    Of a weight whose axis runs over channels, modalities or blocks, those of the same names go over; what is new is zero, and what is taken away adds what it
+    read where it was absent to the bias. Places of another grid are interpolated, classes go by name, and blocks that are added to the network's depth begin as the identity.
+    """
+    before, after = old.state_dict(), new.state_dict()
+    axes, axes_before, tables = axes_of(new), axes_of(old), _tables(old, new)
+    found: dict[str, list[str]] = {name: [] for name in ("over", "part", "made", "unfit")}
+    fresh: dict[str, Tensor] = {}
+    # What adds to a bias is added when the bias itself has gone over.
+    added: dict[str, Tensor] = {}
+    for name, target in after.items():
+        source, axis = before.get(name), axes.get(name)
+        if source is None:
+            if isinstance(axis, Still):
+                target.zero_()
+            found["made"].append(name)
+            continue
+        source = source.to(target)
+        if axis is None or isinstance(axis, Still):
+            moved = (source, torch.zeros_like(source, dtype=torch.bool)) if source.shape == target.shape else None
+        else:
+            moved = _moved(axes_before.get(name), axis, source, target, tables)
+        if moved is None:
+            found["unfit"].append(f"{name} {tuple(source.shape)} there, {tuple(target.shape)} here")
+            continue
+        target.copy_(moved[0])
+        whole = source.shape == target.shape and not moved[1].any()
+        found["over" if whole else "part"].append(name)
+        if not whole:
+            fresh[name] = moved[1]
+        if isinstance(axis, Inputs) and axis.idle is not None and axis.bias:
+            bias = f"{name.rpartition('.')[0]}.{axis.bias.rpartition('.')[2]}"
+            added[bias] = _idle(axis, source, tables[axis.over])
+    for name, more in added.items():
+        if name in after and name in before:
+            after[name].add_(more)
+    left = tuple(name for name in before if name not in after)
+    lists = {name: tuple(names) for name, names in found.items()}
+    return Grown(tuple(m.name for m in old.modalities), **lists, left=left, fresh=fresh)
+
+
+def _tables(old: JointModel, new: JointModel) -> dict[str, Tensor]:
+    """Of each modality, block and channel of the new model its place in the old one; -1 where it is new."""
+
+    def names(model: JointModel) -> list[str]:
+        return [m.name for m in model.modalities]
+
+    def blocks(model: JointModel) -> list[tuple[str, ...]]:
+        return [tuple(names(model)[i] for i in block) for block in model.process.members]
+
+    def found(here: list[Any], there: list[Any]) -> list[int]:
+        return [there.index(one) if one in there else -1 for one in here]
+
+    of_block = found(blocks(new), blocks(old))
+    starts = [sum(old.process.channels[:b]) for b in range(old.process.blocks)]
+    channels: list[int] = []
+    for block, count in zip(of_block, new.process.channels, strict=True):
+        there = 0 if block < 0 else old.process.channels[block]
+        channels += [starts[block] + c if c < there else -1 for c in range(count)]
+    lists = (channels, found(names(new), names(old)), of_block)
+    return dict(zip(OVER, map(torch.tensor, lists), strict=True))
+
+
+def _moved(
+    before: Axis | None, axis: Axis, source: Tensor, target: Tensor, tables: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor] | None:
+    """A weight as the new model has it, and which of its elements are new; None where it does not fit."""
+    if isinstance(axis, Inputs) and isinstance(before, Inputs):
+        alike = (axis.over, axis.inner, axis.parts) == (before.over, before.inner, before.parts)
+        table, size = tables[axis.over].to(source.device), axis.inner * axis.parts
+        fits = source.shape[:-1] == target.shape[:-1] and target.shape[-1] == size * len(table)
+        if not (alike and fits) or source.shape[-1] % size:
+            return None
+        there = source.unflatten(-1, (axis.parts, -1, axis.inner))
+        value = source.new_zeros(*target.shape[:-1], axis.parts, len(table), axis.inner)
+        known = table >= 0
+        value[..., known, :] = there[..., table[known], :]
+        fresh = (~known)[:, None].expand(value.shape)
+        return value.flatten(-3), fresh.flatten(-3)
+    if isinstance(axis, Places) and isinstance(before, Places):
+        fits = source.shape[1:] == target.shape[1:] and len(axis.grid) == len(before.grid)
+        sizes = (len(source), len(target)) == (math.prod(before.grid), math.prod(axis.grid))
+        return _at_places(before, axis, source) if fits and sizes else None
+    if isinstance(axis, Rows) and isinstance(before, Rows):
+        size = axis.inner
+        lengths = (len(source), len(target)) == (size * len(before.names), size * len(axis.names))
+        if size != before.inner or not lengths or source.shape[1:] != target.shape[1:]:
+            return None
+        value, fresh = target.clone(), torch.ones_like(target, dtype=torch.bool)
+        for at, name in enumerate(axis.names):
+            if name in before.names:
+                here, there = slice(at * size, (at + 1) * size), before.names.index(name) * size
+                value[here], fresh[here] = source[there : there + size], False
+        return value, fresh
+    return None
+
+
+def _at_places(before: Places, axis: Places, source: Tensor) -> tuple[Tensor, Tensor]:
+    fresh = torch.zeros(math.prod(axis.grid), *source.shape[1:], dtype=torch.bool, device=source.device)
+    if before.grid == axis.grid:
+        return source, fresh
+    columns = source.flatten(1).T.unflatten(1, before.grid)[None]
+    value = F.interpolate(columns, axis.grid, mode=_MODES[len(axis.grid) - 1], align_corners=False)
+    value = value[0].flatten(1).T.unflatten(1, source.shape[1:])
+    if axis.summed:
+        value = value * (math.prod(before.grid) / math.prod(axis.grid))
+    return value, fresh
+
+
+def _idle(axis: Inputs, source: Tensor, table: Tensor) -> Tensor:
+    """What a layer read of those that are taken away, where they were absent."""
+    assert axis.idle is not None
+    there = source.unflatten(-1, (axis.parts, -1, axis.inner))
+    gone = torch.ones(there.shape[-2], dtype=torch.bool, device=source.device)
+    gone[table[table >= 0].to(source.device)] = False
+    return (there[..., gone, :] * axis.idle.to(source)).sum((-3, -2, -1))
+
+
+def changes(old: JointModel, new: JointModel, grown: Grown) -> list[str]:
+    """Why the new model's answers to questions of the old one are others, each in words; empty where they are the same."""
+    found = []
+    kinds = [type(model.backbone).__name__ for model in (old, new)]
+    if kinds[0] != kinds[1]:
+        found.append(f"the backbone is a {kinds[1]}, not a {kinds[0]}, whose weights do not go over")
+    names = [m.name for m in old.modalities]
+    here = {m.name: m for m in new.modalities}
+    for m in old.modalities:
+        if m.name not in here:
+            found.append(f"{m.name} is left out")
+        elif difference := another(m, here[m.name]):
+            found.append(f"{m.name} has {difference}")
+    blocks = {
+        tuple(new.modalities[i].name for i in block): count
+        for block, count in zip(new.process.members, new.process.channels, strict=True)
+    }
+    for block, count in zip(old.process.members, old.process.channels, strict=True):
+        group = tuple(names[i] for i in block)
+        if group not in blocks:
+            found.append(f"{', '.join(group)} share no block of their own")
+        elif blocks[group] != count:
+            found.append(f"the block of {', '.join(group)} has {blocks[group]} channels, not {count}")
+    if old.space.grid != new.space.grid:
+        found.append(f"the space's grid is {new.space.grid}, not {old.space.grid}")
+    if not found and new.process.steps != old.process.steps:
+        found.append(f"the schedule has {new.process.steps} steps, not {old.process.steps}")
+    if not found:
+        columns = [[m.name for m in new.modalities].index(name) for name in names]
+        there, mine = old.process.schedule, new.process.schedule.select(columns)
+        if not (torch.equal(there.log_A, mine.log_A) and torch.equal(there.W, mine.W)):
+            found.append(f"the schedule {mine.name!r} gives them other weights")
+    if old.reading.how != new.reading.how:
+        found.append(f"reading is {new.reading.how!r}, not {old.reading.how!r}")
+    turned = [name for name in names if (name in old.trained_encoders) != (name in new.trained_encoders)]
+    found += [f"the encoder of {name} is {'' if name in new.trained_encoders else 'not '}trained" for name in turned]
+    targets = {task.name: target.name for task, target in zip(new.tasks, new.heads.targets, strict=True)}
+    for task, target in zip(old.tasks, old.heads.targets, strict=True):
+        if targets.get(task.name) != target.name:
+            found.append(
+                f"the task {task.name} is left out"
+                if task.name not in targets
+                else f"the task {task.name} has another target"
+            )
+    for m in old.variables:
+        if old.heads.reads(m.name) and new.heads.reads(m.name) and old.heads.first(m.name) != new.heads.first(m.name):
+            found.append(f"{m.name} is read by the task {new.heads.first(m.name)}, not {old.heads.first(m.name)}")
+    if left := [name for name in grown.left if name.startswith("backbone.")]:
+        found.append(f"the backbone has no place for {_listed(left)}")
+    return [*found, *grown.unfit]
+
+
+def elsewhere(old: Modality, new: Modality) -> bool:
+    """Whether a modality is of another size or has other classes, so that no old question is one of it."""
+    return (old.code, old.spec) != (new.code, new.spec)
+
+
+def another(old: Modality, new: Modality) -> str:
+    """In what a modality differs from another of its name, in words; nothing where it does not."""
+    if old is new:
+        return ""
+    if type(old).__name__ != type(new).__name__:
+        return f"another kind, {type(new).__name__} in place of {type(old).__name__}"
+    if old.code != new.code:
+        return f"a code of {tuple(new.code)}, not {tuple(old.code)}"
+    if old.spec != new.spec:
+        both = (
+            (field.name, getattr(old.spec, field.name), getattr(new.spec, field.name))
+            for field in attrs.fields(type(old.spec))
+        )
+        name, there, mine = next(one for one in both if one[1] != one[2])
+        return f"{name} {mine}, not {there}"
+    there, mine = (m.made.options if m.made else {} for m in (old, new))
+    unlike = [name for name in {**there, **mine} if there.get(name) != mine.get(name)]
+    return f"another {', '.join(unlike)}" if unlike else ""

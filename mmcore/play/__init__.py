@@ -1,0 +1,1 @@
+"""``mmcore play``: a local page that asks a trained model anything."""

@@ -1,0 +1,86 @@
+"""A folder of adapters: what was learned beside a network's own weights, and the name and digest of the base that it belongs to.
+
+``adapter_config.json`` and ``adapter_model.safetensors`` are called as peft calls its own; the second has everything that learned, adapters, heads, and what is new in the network.
+"""
+
+import json
+from pathlib import Path
+
+import attrs
+from safetensors.torch import save as to_bytes
+
+from mmcore import files
+from mmcore.errors import MmcoreError, RequestError
+from mmcore.model.adapters import Adapters, adapt, base_digest
+from mmcore.model.joint import JointModel
+from mmcore.store.parts import unlike
+from mmcore.store.reading import DamagedError, read_json, read_tensors
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+def save_adapters(model: JointModel, folder: str | Path, *, base: str) -> Path:
+    """Save what a model with adapters has learned, without its base.
+
+    Args:
+        model: composed with ``adapters``.
+        folder: made where it is missing.
+        base: what the base is called, for people.
+
+    Raises:
+        RequestError: the model has no adapters.
+        MmcoreError: the folder cannot be written.
+    """
+    folder, told = Path(folder), None if model.config is None else model.config.adapters
+    if told is None:
+        raise RequestError("adapters: the model has none, expected one that was composed with adapters")
+    chosen = Adapters.of(told)
+    record = {
+        "peft_type": "LORA",
+        "r": chosen.rank,
+        "lora_alpha": chosen.alpha or chosen.rank,
+        "base_model_name_or_path": base,
+        "base_sha256": base_digest(model.backbone),
+        "adapters": told,
+    }
+    tensors = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+    try:
+        files.write(folder / CONFIG, (json.dumps(record, indent=2) + "\n").encode())
+        files.write(folder / WEIGHTS, to_bytes(tensors))
+    except OSError as error:
+        raise MmcoreError(f"adapters: {folder} cannot be written: {error.strerror or error}") from error
+    return folder
+
+
+def load_adapters(model: JointModel, folder: str | Path) -> JointModel:
+    """Put saved adapters into a model of the same composition and base, in place.
+
+    Args:
+        model: with or without adapters of its own, which are overwritten.
+        folder: as :func:`save_adapters` wrote it.
+
+    Raises:
+        RequestError: a missing or damaged file, another base than the adapters are of, or another composition.
+    """
+    path = Path(folder) / CONFIG
+    try:
+        record, tensors = read_json(path), read_tensors(Path(folder) / WEIGHTS)
+    except DamagedError as error:
+        raise RequestError(f"adapters: {error}") from error
+    own, theirs = base_digest(model.backbone), record.get("base_sha256")
+    if theirs != own:
+        name = str(record.get("base_model_name_or_path"))[:100]
+        raise RequestError(
+            f"adapters: {folder} belongs to another base, {name!r} of digest {str(theirs)[:12]}…, not to this one of {own[:12]}…; load them into a model of that base"
+        )
+    if model.config is None:
+        raise RequestError("adapters: the model was not made by mmcore.compose")
+    chosen = Adapters.of(record["adapters"] if isinstance(record.get("adapters"), dict) else {})
+    if model.config.adapters is None:
+        adapt(model.backbone, chosen)
+        model.config = attrs.evolve(model.config, adapters=chosen.record())
+    learned = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if lines := unlike(tensors, learned):
+        raise RequestError(f"adapters: {folder} does not fit the model: {lines}")
+    model.load_state_dict(tensors, strict=False)
+    return model
