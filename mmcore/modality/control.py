@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mmcore.errors import PluginError
+from mmcore.files import Encoded
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -181,7 +182,10 @@ def suggested(m: _Controlled) -> Control:
         return _side_by_side(parts)
     shape, real = spec.shape, spec.dtype.is_floating_point
     valid = spec.placeholder(1)[0]
-    if isinstance(m.raw(valid), str) and (shape or real):
+    raw = m.raw(valid)
+    if isinstance(raw, Encoded):
+        return File(f"a file {raw.suffix}", (raw.suffix, ".npy"))
+    if isinstance(raw, str) and (shape or real):
         return Text()
     if not shape:
         return _one_of(m) if not real and _count(spec) <= MOST_OPTIONS else _number(spec, 0)
@@ -193,7 +197,7 @@ def suggested(m: _Controlled) -> Control:
     if len(shape) == 2 and not real and _count(spec) <= MOST_COLOURS:
         return painting(m)
     if len(shape) == 3 and real and not isinstance(shown := m.show(valid), str):
-        return Picture((shown.height, shown.width), colours=shown.mode != "L", drawn=_is_bytes(m.raw(valid)))
+        return Picture((shown.height, shown.width), colours=shown.mode != "L", drawn=_is_bytes(raw))
     return File(f"an array of shape {' × '.join(map(str, shape))}")
 
 

@@ -12,11 +12,13 @@ from PIL import Image
 from torch import Tensor
 
 from mmcore.data.transforms import Trace
+from mmcore.files import Encoded
 from mmcore.modality.base import Modality
 from mmcore.runs.answers import answer, enough
 
 INTERVAL = 0.8
 MOST_BARS = 12
+MOST_SOUNDS = 4
 _RAMP = np.array([(255, 255, 255), (253, 224, 164), (242, 142, 92), (193, 62, 93), (84, 24, 82)], float)
 """From nothing to much."""
 
@@ -54,6 +56,7 @@ class Shown:
         truth: of the row that was begun with; None where there is none.
         given: whether some of it was given.
         scores: the modality's own, of the answer beside the truth, by name.
+        sounds: of the first draws, to play, where the modality says how it is heard.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Shown:
     truth: Image.Image | str | None = None
     given: bool = False
     scores: Sequence[tuple[str, float]] = ()
+    sounds: Sequence[bytes] = ()
 
 
 def shown(m: Modality, draws: Tensor, truth: Tensor | None = None, *, given: bool = False) -> Shown:
@@ -80,7 +84,7 @@ def shown(m: Modality, draws: Tensor, truth: Tensor | None = None, *, given: boo
     """
     each = [m.show(x) for x in draws]
     known = None if truth is None else m.show(truth)
-    plain = Shown(m.name, each, truth=known, given=given)
+    plain = Shown(m.name, each, truth=known, given=given, sounds=_sounds(m, draws))
     if len(draws) == 1:
         return attrs.evolve(plain, scores=_scores(m, draws[0], truth))
     interval = INTERVAL if len(draws) >= enough(INTERVAL) else 0.5
@@ -117,6 +121,15 @@ def shown(m: Modality, draws: Tensor, truth: Tensor | None = None, *, given: boo
     return attrs.evolve(
         plain, together=together, title="mean of the draws" if real else "the draw that the others agree with most"
     )
+
+
+def _sounds(m: Modality, draws: Tensor) -> list[bytes]:
+    """WAV files of a few draws, of a modality that has ``heard``."""
+    heard = getattr(m, "heard", None)
+    if not callable(heard):
+        return []
+    found = [heard(x) for x in draws[:MOST_SOUNDS]]
+    return [one.data for one in found if isinstance(one, Encoded) and one.suffix == ".wav"]
 
 
 def _value(m: Modality, raw: Any) -> Tensor | None:

@@ -83,9 +83,12 @@ def _answer(one: Shown) -> str:
     name = escaped(one.name)
     filled = ", filled in where it was unknown" if one.given else ""
     body = _pictures(one) if not isinstance(one.draws[0], str) else _words(one)
+    sounds = "".join(
+        f'<audio controls preload="none" src="{data_url(sound, "audio/wav")}"></audio>' for sound in one.sounds
+    )
     scores = "".join(f"<span>{escaped(title)} <b>{value:.3g}</b></span>" for title, value in one.scores)
     beside = f'<p class="scores">beside the row’s own: {scores}</p>' if scores else ""
-    return f'<section class="answer" data-name="{name}"><h3>{name}<small>{filled}</small></h3>{body}{beside}</section>'
+    return f'<section class="answer" data-name="{name}"><h3>{name}<small>{filled}</small></h3>{body}{sounds}{beside}</section>'
 
 
 def _pictures(one: Shown) -> str:

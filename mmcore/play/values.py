@@ -17,9 +17,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from mmcore import files
-from mmcore.data.decode import IMAGES, READERS, Encoded, decode, picture_size
+from mmcore.data.decode import IMAGES, VALUES, decode, picture_size
 from mmcore.data.options import ColumnOptions
 from mmcore.errors import RequestError
+from mmcore.files import Encoded
 from mmcore.limits import UPLOAD, UPLOAD_PIXELS
 from mmcore.modality.base import ModalityProtocol
 from mmcore.runs.given import raws
@@ -66,7 +67,7 @@ def value_of(m: ModalityProtocol, raw: Any) -> Value:
             raw = Encoded(files.read(raw, UPLOAD), raw.suffix.lower())
         except OSError as error:
             raise RequestError(f"{m.name}: the row's file cannot be read: {error.strerror or error}") from error
-    if isinstance(raw, Encoded) and raw.suffix in READERS:
+    if isinstance(raw, Encoded) and raw.suffix in VALUES:
         return _file(raw.data, raw.suffix)
     if isinstance(raw, np.generic) or (isinstance(raw, np.ndarray | Tensor) and raw.ndim == 0):
         raw = raw.item()
@@ -96,7 +97,7 @@ def uploaded(name: str, data: bytes, suffixes: Sequence[str]) -> Value:
         RequestError: it is too large, of another kind, or not what its suffix says.
     """
     suffix = Path(name[-200:]).suffix.lower()
-    if suffix not in suffixes or suffix not in READERS:
+    if suffix not in suffixes or suffix not in VALUES:
         some = ", ".join(suffixes[:4]) + (" …" if len(suffixes) > 4 else "")
         raise RequestError(f"found a file {suffix or 'without a suffix'}, expected {some}")
     if too_large := UPLOAD.excess(len(data)):
