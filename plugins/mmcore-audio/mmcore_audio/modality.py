@@ -23,8 +23,8 @@ from mmcore_audio.spectrum import FLOOR, Mel
 
 LOUDEST = 6.03
 """Decibels that no band of waves in -1 … 1 can pass, all of a window in one bin: white in pictures."""
-BINS = {"raw": 2 / 65536, "mel": 0.5}
-"""The width of a bin of the likelihood: waves of 16 bits, and half a decibel."""
+BINS = {"raw": 2 / 65536, "mel": 0.0}
+"""The width of a bin of the likelihood: waves of 16 bits; decibels have a density."""
 SUFFIXES = (".wav", ".flac", ".ogg")
 LONG = 4096
 """Numbers of a wave from which on spectrograms are proposed."""
@@ -329,7 +329,7 @@ class AudioDecoder(Decoder):
 
 
 class AudioLoss:
-    """The dequantised Gaussian likelihood; ``bin_width`` is the distance of two levels."""
+    """The Gaussian likelihood, dequantised where ``bin_width`` is above 0: the distance of two levels."""
 
     def __init__(self, bin_width: float) -> None:
         self.bin_width = bin_width
