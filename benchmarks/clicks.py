@@ -191,7 +191,10 @@ def main() -> int:
         browser.close()
     server.wait(120)
     text = log.read_text()
-    shutil.rmtree(folder)
+    if "Traceback" in text:
+        print(f"the log is kept: {log}")
+    else:
+        shutil.rmtree(folder)
     third = held[len(held) // 3] if held else 0.0
     growth = held[-1] / third - 1 if third else 0.0
     print(f"acts: {counts}; {missed} missed; answers seen {answers} times")

@@ -26,6 +26,11 @@ from mmcore.modality.base import ModalityProtocol
 from mmcore.runs.given import raws
 from mmcore.runs.reader import Reader
 
+_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
+"""Of PNG files."""
+_NUMBERS = ("I", "F")
+"""Of pictures that are arrays of numbers."""
+
 
 @attrs.frozen(eq=False)
 class Value:
@@ -73,6 +78,8 @@ def value_of(m: ModalityProtocol, raw: Any) -> Value:
         raw = raw.item()
     if isinstance(raw, Tensor):
         raw = raw.detach().cpu().numpy()
+    if isinstance(raw, Image.Image) and raw.mode in _NUMBERS:
+        raw = np.asarray(raw)
     if isinstance(raw, Image.Image):
         return _file(png(raw), ".png")
     if isinstance(raw, np.ndarray):
@@ -123,7 +130,8 @@ def fitted(reader: Reader, name: str, value: Value) -> tuple[Value, str]:
         reader.asked({name: [value.raw]})
     except RequestError as error:
         picture, shape = value.picture, reader.model.variable(name).spec.shape
-        if picture is None or len(shape) < 2:
+        # Numbers of more than a byte are not resized as colours are.
+        if picture is None or len(shape) < 2 or picture.mode in _NUMBERS or picture.mode.startswith("I;16"):
             raise
         height, width = shape[-2:]
         moved = ImageOps.fit(opaque(picture), (width, height), Image.Resampling.LANCZOS)
@@ -162,7 +170,9 @@ def _word(m: ModalityProtocol, raw: bool | int | float | str) -> str | None:
 
 
 def png(picture: Image.Image) -> bytes:
-    """The bytes of a PNG file."""
+    """The bytes of a PNG file; other modes than it has, such as CMYK, become RGB."""
+    if picture.mode not in _MODES:
+        picture = picture.convert("RGB")
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
     return buffer.getvalue()

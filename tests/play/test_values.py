@@ -163,3 +163,20 @@ def test_numbers_that_are_none_are_told(numbers: list[float], reader: Reader) ->
     np.save(buffer, np.array(numbers, dtype=np.float32))
     with pytest.raises(RequestError, match=r"vector.*expected"):
         fitted(reader, "vector", uploaded("a.npy", buffer.getvalue(), (".npy",)))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB", "I", "F", "I;16"])
+def test_a_picture_of_any_mode_is_read_or_told(mode: str, reader: Reader) -> None:
+    picture = Image.new(mode, (41, 30))
+    buffer = io.BytesIO()
+    if mode != "HSV":  # of no file
+        picture.save(buffer, format="TIFF")
+    m = reader.model.variable("image")
+    if mode in ("I", "F", "I;16"):
+        with pytest.raises(RequestError, match="limits"):
+            fitted(reader, "image", value_of(m, picture))
+        return
+    value, _ = fitted(reader, "image", value_of(m, picture))
+    assert tensor_of(reader, "image", value).shape == m.spec.shape
+    if mode != "HSV":
+        fitted(reader, "image", uploaded("a.tiff", buffer.getvalue(), (".tiff",)))
