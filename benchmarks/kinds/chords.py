@@ -130,7 +130,7 @@ def picture(run: Path, path: Path, n: int = 6) -> None:
     model, rows = trained.reader.model, trained.rows
     audio, image, label = (model.variable(name) for name in ("audio", "image", "chord"))
     answer = trained.ask(n, image=rows["image"])["audio"]
-    wide, sheet = 110, Image.new("RGB", (100 + n * 110, 410), "white")
+    wide, sheet = 110, Image.new("RGB", (100 + n * 110, 436), "white")
     pen = ImageDraw.Draw(sheet)
     for line, (y, words) in enumerate(((20, "keys, given"), (130, "true sound"), (300, "answered"))):
         pen.text((4, y + 10), words, fill="black")
