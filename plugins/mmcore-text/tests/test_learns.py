@@ -39,7 +39,7 @@ def model() -> JointModel:
     values = {"image": image.clamp(-1, 1), "label": label, "text": texts}
     rows = Table(TensorBatch(values, torch.ones(len(label), 3, dtype=torch.bool)))
     roles = RoleMix(joint=0.25, single=0.75, alone=0, partial=0.7)
-    mmcore.fit(model, rows, steps=1200, batch_size=128, lr=3e-3, weighting="snr", roles=roles, quiet=True, device="cpu")
+    mmcore.fit(model, rows, steps=2000, batch_size=128, lr=3e-3, weighting="snr", roles=roles, quiet=True, device="cpu")
     return model
 
 
@@ -73,12 +73,12 @@ def test_class_and_picture_of_a_text_are_as_bayes_says(model: JointModel, number
 def test_a_text_seen_in_part_is_filled_in_by_what_is_given(model: JointModel) -> None:
     """Of a text of two symbols that ends in b, "ab" and "bb" are as likely as their shares among both, and so are the classes.
 
-    Such questions are few among those trained: within 0.15.
+    Such questions are few among those trained: within 0.08.
     """
     x = model.modalities[2].read("bb").expand(N, -1)
     where = torch.tensor([False, True]).expand(N, -1)
     found = mmcore.sample(model, N, given={"text": x}, where={"text": where}, seed=4, steps=30)
     share = shares(model, found["text"])
     assert float(share[1] + share[2]) > 0.95
-    assert float(share[1]) == pytest.approx(0.4 / 0.9, abs=0.15)
-    assert float(found["label"].float().mean()) == pytest.approx(0.4 / 0.9, abs=0.15)
+    assert float(share[1]) == pytest.approx(0.4 / 0.9, abs=0.08)
+    assert float(found["label"].float().mean()) == pytest.approx(0.4 / 0.9, abs=0.08)
