@@ -306,7 +306,7 @@ WORKS = {
         Work("embed", lambda folder: None, lambda folder, told: lambda: _embedded(folder), r"", _vectors),
         Work("init", _rows, _asked("init", "rows.npz", "-o", "new.toml"), _FREE),
         Work("sheet", _rows, lambda folder, told: ["data", "c.toml", "-o", "sheet.png"], _FREE),
-        Work("plugin", lambda folder: None, lambda folder, told: ["new-plugin", "depth"], _FREE),
+        Work("plugin", lambda folder: None, lambda folder, told: ["new-plugin", "radar"], _FREE),
         Work("demo", lambda folder: None, lambda folder, told: lambda: _demo(folder), _FREE, _figures, share=0.5),
     )
 }

@@ -45,10 +45,9 @@ def section(data: Mapping[str, Any], folder: Path) -> str:
     Raises:
         DamagedError: it is not what was written, or of other weights than are there.
     """
-    path = folder / RECORD.name
+    path, figures = folder / RECORD.name, RECORD.read_figures(data, folder)
     try:
         rows, draws = str(data["rows"]), read_count(data["draws"])
-        figures = RECORD.read_figures(data, folder)
         diagrams = [_diagram(diagram) for diagram in data["diagrams"]]
         notes = [str(note) for note in data["notes"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:

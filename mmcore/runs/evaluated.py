@@ -159,9 +159,9 @@ def section(kept: Kept) -> str:
         return ""
     path = kept.folder / RECORD.name
     found = parse_json(data, path)
+    figures = RECORD.read_figures(found, kept.folder)
     try:
         rows = str(found["rows"])
-        figures = RECORD.read_figures(found, kept.folder)
         words = {str(name): [[str(cell) for cell in line] for line in two] for name, two in found["words"].items()}
         drawn = [str(name) for name in found["pictures"]]
         if any(len(two) != 2 or len(two[0]) != len(two[1]) for two in words.values()):

@@ -400,7 +400,7 @@ def test_calibration_is_shown_where_it_is_of_these_weights(home: Path) -> None:
     (run / "calibration.json").write_text(json.dumps(told))
     report.write(run, said.append)
     assert [line.partition(": holds no ")[2] for line in said] == [
-        "calibration as mmcore evaluate writes it (something else for a number)"
+        "figures as mmcore evaluate --calibration writes them (something else for a number)"
     ]
     shutil.copy(home / "outside" / "x.png", run / "model" / "model.safetensors")
     (run / "calibration.json").write_text(json.dumps(told | {"figures": {}}))

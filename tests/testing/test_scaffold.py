@@ -151,6 +151,7 @@ def test_it_conforms_under_pytest(clean: Path, plugins: dict[str, Path]) -> None
         "a sample of one element: encoder.distinct judges it",
         "code and sample have no places in common",
         "data are no levels between two limits",
+        "its values are classes, which may be the numbers of a palette",
         "measured gives nothing",
         "not asked: the decoder does not begin from its own noisy code (preconditioned = False)",
         "show gives no picture in grey or colours",
