@@ -36,7 +36,7 @@ def write(path: Path) -> None:
         captions += [WORDS[x] + (f" and {WORDS[y]}" if both else "") for x, y, both in zip(a, b, two, strict=True)]
         splits.append(np.full(count, number))
     arrays = {"image": np.concatenate(images), "label": np.concatenate(labels), "split": np.concatenate(splits)}
-    np.savez(path, caption=np.array(captions), **arrays)
+    np.savez(path, allow_pickle=False, caption=np.array(captions), **arrays)
 
 
 def judge() -> Judge:
@@ -59,9 +59,9 @@ def measure(run: Path) -> dict[str, Figure]:
     trained, judged = Trained.of(run), judge()
     model, rows = trained.reader.model, trained.rows
     text, n = model.variable("caption"), len(rows["caption"])
-    true = [text.show(x) for x in rows["caption"]]
+    true = [str(text.show(x)) for x in rows["caption"]]
     found = trained.ask(n, image=rows["image"])
-    told = [text.show(x) for x in found["caption"]]
+    told = [str(text.show(x)) for x in found["caption"]]
     error_rate = text.metrics()["symbol_error_rate"]
     figures = {
         "image → caption, every word": same(told, true),
@@ -69,7 +69,7 @@ def measure(run: Path) -> dict[str, Figure]:
         "image → label": metrics.accuracy(found["label"], rows["label"]),
     }
     by_label = trained.ask(n, label=rows["label"])
-    told = [text.show(x) for x in by_label["caption"]]
+    told = [str(text.show(x)) for x in by_label["caption"]]
     figures["label → caption, its first word"] = same([one.split()[0] if one else "" for one in told], [WORDS[int(x)] for x in rows["label"]])  # fmt: skip
     figures["label → caption, of two digits (0.5 in the data)"] = same([str(" and " in one) for one in told], ["True"] * n)  # fmt: skip
     drawn = trained.ask(n, caption=rows["caption"])
@@ -77,7 +77,7 @@ def measure(run: Path) -> dict[str, Figure]:
     figures["the judge on real pictures"] = same(read(judged, rows["image"]), true)
     figures["caption → label"] = metrics.accuracy(drawn["label"], rows["label"])
     joint = trained.ask(n)
-    figures["joint samples agree, judged"] = same(read(judged, joint["image"]), [text.show(x) for x in joint["caption"]])  # fmt: skip
+    figures["joint samples agree, judged"] = same(read(judged, joint["image"]), [str(text.show(x)) for x in joint["caption"]])  # fmt: skip
     return figures
 
 
@@ -95,7 +95,9 @@ def picture(run: Path, path: Path, n: int = 7) -> None:
     pen = ImageDraw.Draw(sheet)
 
     def put(x: Tensor, column: int, row: int) -> None:
-        shown = image.show(x).convert("RGB").resize((wide, high), Image.Resampling.NEAREST)
+        shown = image.show(x)
+        assert not isinstance(shown, str)
+        shown = shown.convert("RGB").resize((wide, high), Image.Resampling.NEAREST)
         sheet.paste(shown, (150 + column * (wide + 6), row * (high + 20)))
 
     for row, words in enumerate(asked):
@@ -105,6 +107,6 @@ def picture(run: Path, path: Path, n: int = 7) -> None:
     for k in range(2 * n):
         row = 4 + k // n
         put(trained.rows["image"][k], k % n, row)
-        pen.text((150 + k % n * (wide + 6), row * (high + 20) + high + 3), text.show(told[k]), fill="black")
+        pen.text((150 + k % n * (wide + 6), row * (high + 20) + high + 3), str(text.show(told[k])), fill="black")
     pen.text((4, 4 * (high + 20) + high // 2), "held out, captioned", fill="black")
     sheet.save(path)
