@@ -168,9 +168,11 @@ def test_numbers_that_are_none_are_told(numbers: list[float], reader: Reader) ->
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB", "I", "I;16"])
 def test_a_picture_of_any_mode_is_read_or_told(mode: str, reader: Reader) -> None:
     picture = Image.new(mode, (41, 30))
+    # Pillow 12 does not read the TIFF of this mode that it has written, and no file is of HSV.
+    suffix = {"YCbCr": ".jpg"}.get(mode, ".tiff")
     buffer = io.BytesIO()
-    if mode != "HSV":  # of no file
-        picture.save(buffer, format="TIFF")
+    if mode != "HSV":
+        picture.save(buffer, format="JPEG" if suffix == ".jpg" else "TIFF")
     m = reader.model.variable("image")
     if mode in ("I", "I;16"):
         with pytest.raises(RequestError, match="limits"):
@@ -179,4 +181,4 @@ def test_a_picture_of_any_mode_is_read_or_told(mode: str, reader: Reader) -> Non
     value, _ = fitted(reader, "image", value_of(m, picture))
     assert tensor_of(reader, "image", value).shape == m.spec.shape
     if mode != "HSV":
-        fitted(reader, "image", uploaded("a.tiff", buffer.getvalue(), (".tiff",)))
+        fitted(reader, "image", uploaded(f"a{suffix}", buffer.getvalue(), (suffix,)))

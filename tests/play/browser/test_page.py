@@ -153,7 +153,7 @@ def test_a_wrong_file_is_one_line_and_the_page_goes_on(page_of_run: Server, visi
     for name, file, data, text in (
         ("image", "a.eps", EPS, "found a file .eps, expected .png"),
         ("image", "a.png", EPS, "no image format that is known"),
-        ("image", "a.png", b"", "unreadable"),
+        ("image", "a.png", b"", "found 0 bytes"),
         ("vector", "a.npy", numbers.getvalue(), "found NaN or infinity"),
         ("vector", "a.npy", b"PK\x03\x04", "archive"),
     ):
@@ -236,9 +236,15 @@ def at_rest(server: Server) -> None:
 
 
 def steps(page: Any, count: int) -> None:
+    """Set the sampler's steps, once the slider is there and has its first value, and see that it is set."""
+    number, sliding = "#steps input[type=number]", "#steps input[type=range]"
     page.locator("#how button").first.click()
-    page.locator("#steps input[type=number]").fill(str(count))
-    page.locator("#steps input[type=number]").press("Tab")
+    page.locator(sliding).wait_for()
+    same = "([one, two, count]) => { const [a, b] = [one, two].map((at) => document.querySelector(at).value); return a && a === b && (!count || a == count); }"
+    page.wait_for_function(same, arg=[number, sliding, 0])
+    page.locator(number).fill(str(count))
+    page.locator(number).press("Tab")
+    page.wait_for_function(same, arg=[number, sliding, count])
 
 
 def test_strange_plugins_have_controls_of_their_own_or_others(page_of_strangers: Server, visit: Visit) -> None:
