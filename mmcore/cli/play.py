@@ -1,5 +1,6 @@
 """``mmcore play``."""
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -25,3 +26,5 @@ def play(
     from mmcore.runs.reader import Reader
 
     serve(Reader.open(run, registry=registry, device=device), run, host=host, port=port, say=say)
+    # The process is at its end, and has nothing left that an interrupt could spare.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -6,9 +6,11 @@ import contextlib
 import errno
 import ipaddress
 import os
+import signal
 import socket
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +88,30 @@ def server(
     config = uvicorn.Config(guard, log_level="warning", ws="none", access_log=False, timeout_graceful_shutdown=2)
 
     class Server(uvicorn.Server):
-        """Lets go of open pages before it waits for them."""
+        """Lets go of open pages before it waits for them, and ends in silence, however often it is interrupted."""
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            # A second interrupt, as whoever started the command may pass one on, would cut the orderly end, of two seconds at
+            # most, and print where it was. Only the main thread may listen to signals.
+            if threading.current_thread() is not threading.main_thread():
+                yield
+                return
+            ended = False
+
+            def ending(number: int, frame: Any) -> None:
+                nonlocal ended
+                ended = ended or number == signal.SIGTERM
+                self.should_exit = True
+
+            former = {number: signal.signal(number, ending) for number in (signal.SIGINT, signal.SIGTERM)}
+            try:
+                yield
+            finally:
+                for number, handler in former.items():
+                    signal.signal(number, handler)
+                if ended:
+                    signal.raise_signal(signal.SIGTERM)
 
         async def shutdown(self, sockets: Any = None) -> None:
             guard.closing.set()
@@ -126,9 +151,7 @@ def serve(
     say(f"open http://{'localhost' if name in ('0.0.0.0', '::') else shown}:{number} in a browser; Ctrl-C ends it")
     if not _is_loopback(host):
         print(f"mmcore: note: whoever reaches {host} may ask this model", file=sys.stderr)
-    # How it is meant to end.
-    with contextlib.suppress(KeyboardInterrupt):
-        made.run(sockets=[at])
+    made.run(sockets=[at])
 
 
 def listening(host: str, port: int | None) -> socket.socket:

@@ -56,10 +56,12 @@ class Server:
         """What it has printed."""
         return self.log.read_text()
 
-    def end(self) -> None:
-        """Interrupt it, as Ctrl-C does."""
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(90)
+    def end(self, times: int = 1) -> int:
+        """Interrupt it, as Ctrl-C does; its exit status."""
+        for _ in range(times):
+            self.process.send_signal(signal.SIGINT)
+            time.sleep(0.1 if times > 1 else 0)
+        return self.process.wait(90)
 
 
 def served(folder: Path, command: list[str]) -> Iterator[Server]:

@@ -292,3 +292,12 @@ def test_the_stop_button_and_a_browser_that_goes_away_end_the_work(page_of_stran
     page.close()
     at_rest(page_of_strangers)
     assert counted(page_of_strangers) < now + 60
+
+
+def test_ctrl_c_again_and_again_ends_in_silence(home: Path, visit: Visit, tmp_path: Path) -> None:
+    """A terminal sends it to the command and to whoever started it, who passes it on; and people press it twice."""
+    server = Server(tmp_path / "serve.log", ["-m", "mmcore", "play", str(home / "run")])
+    page = visit(server)
+    page.locator("#ask").wait_for()
+    assert server.end(4) == 0
+    assert [line.split()[0] for line in server.text.splitlines()] == ["open"]
