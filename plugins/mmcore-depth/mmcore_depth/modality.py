@@ -17,6 +17,7 @@ from mmcore.data.contract import native
 from mmcore.data.decode import decode, picture
 from mmcore.hooks import Proposal
 from mmcore.limits import SPACE, takes
+from mmcore.modality import NoisyCode
 from mmcore.modality.heads import PooledHead, SpatialHead
 from mmcore.modality.likelihood import bounded_log_scale, gaussian, total
 from mmcore.options import SIDES, above, one_of, require, sides
@@ -255,7 +256,9 @@ class DepthEncoder(Encoder):
 
 
 class DepthDecoder(Decoder):
-    """``(B, 2, 1, H, W)``: means and log deviations of the logarithms, one deviation for each map."""
+    """``(B, 2, 1, H, W)``: means and log deviations of the logarithms, where all but the map's own noisy code gives one deviation for each map."""
+
+    preconditioned = True
 
     def __init__(self, width: int, space: Space, spec: Spec, mean: float, std: float) -> None:
         super().__init__()
@@ -267,10 +270,12 @@ class DepthDecoder(Decoder):
         )
         self.log_scale = PooledHead(width, space, 1, hidden=32)
 
-    def forward(self, features: Tensor, t: Tensor) -> Tensor:
-        mean = self.mean + self.std * self.head(features).reshape(-1, *self.spec.shape)
-        log_scale = bounded_log_scale(self.log_scale(features)) + math.log(self.std)
-        return torch.stack([mean, log_scale[:, :, None, None].expand_as(mean)], dim=1)
+    def forward(self, features: Tensor, t: Tensor, own: NoisyCode | None = None) -> Tensor:
+        mean = self.head(features).reshape(-1, *self.spec.shape)
+        log_scale = bounded_log_scale(self.log_scale(features))[:, :, None, None].expand_as(mean)
+        if own is not None:
+            mean, log_scale = own.around(mean, log_scale)
+        return torch.stack([self.mean + self.std * mean, log_scale + math.log(self.std)], dim=1)
 
     def point(self, params: Tensor) -> Tensor:
         return params[:, 0].exp().clamp(self.spec.low, self.spec.high)

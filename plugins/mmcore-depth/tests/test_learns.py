@@ -42,7 +42,7 @@ def model() -> JointModel:
     )
     values = {"image": shown[:, None, None, None].expand(-1, 1, 2, 2).clone(), "label": label, "depth": depth}
     rows = Table(TensorBatch(values, torch.ones(len(label), 3, dtype=torch.bool)))
-    roles = RoleMix(joint=0.2, single=0.4, partial=0.3)
+    roles = RoleMix(joint=0.2, single=0.5, partial=0.6)
     mmcore.fit(model, rows, steps=2500, batch_size=128, lr=3e-3, weighting="snr", roles=roles, quiet=True, device="cpu")
     return model
 
@@ -53,8 +53,9 @@ def test_the_depth_of_a_picture_and_a_class_is_log_normal_about_its_mean(model: 
     logs = mmcore.sample(model, N, given=given, seed=1, steps=40)["depth"].log()
     mean = logs.mean((1, 2, 3))
     assert float((mean - MEANS[label] - SLOPE * shown).abs().mean()) < 0.1
-    # Answers are points of the last density, so they spread at most as the noise does.
-    assert float((logs - mean[:, None, None, None]).std()) < 0.15
+    # What no picture tells is in the answers: the pixels' own noise, by its unbiased deviation of four.
+    spread = float((logs - mean[:, None, None, None]).std()) * (4 / 3) ** 0.5
+    assert 0.8 * NOISE < spread < 1.2 * NOISE
 
 
 def test_class_and_picture_of_a_map_with_holes_are_what_made_it(model: JointModel) -> None:
