@@ -15,7 +15,7 @@ from mmcore.rng import Rng
 
 SIDE = 16
 NAMES = ("ball", "box", "drum")
-ROWS = {"train": 6000, "validation": 300, "test": 600}
+ROWS = {"train": 24000, "validation": 300, "test": 600}
 LIGHT = np.array([-0.5, -0.7, -1.0]) / np.linalg.norm([0.5, 0.7, 1.0])
 GRAZING = 0.35
 """The cosine between surface and view below which the sensor sees nothing."""
