@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from mmcore.errors import PluginError, RequestError, nearest
+from mmcore.modality import side_by_side
 from mmcore.modality.base import VOID, Decoder, Encoder, LossTerm, Metric, Modality, Spec
+from mmcore.modality.calibration import Calibration
 from mmcore.rng import Rng
 from mmcore.space import Space
 
@@ -220,6 +222,10 @@ class Mixed(Modality):
             for title, metric in part.metrics().items():
                 scores[f"{key}_{title}"] = functools.partial(_score, self.packed, place, metric)
         return scores
+
+    def calibration(self, draws: Tensor, truth: Tensor) -> Calibration:
+        """Each part's own, its name first (``"age_coverage_80"``), over the rows that have it; and how whole rows lie, all parts jointly."""
+        return side_by_side.calibration(self.parts, self.packed, draws, truth)
 
     def measured_parts(self, samples: Tensor) -> dict[str, Mapping[str, Any]]:
         """What each part would have measured of ``samples (B, D)``, of the rows that have it: for a subclass's :meth:`measured`."""

@@ -51,8 +51,8 @@ def sample(
     """Draw samples: jointly, conditioned on given values, or inpainted.
 
     Every variable that is not absent is answered. Where one class is all of a row's answer, the network is called once, whatever ``steps`` says:
-    at ``T`` it predicts the distribution of just this class, and further steps cannot improve a draw from it; targets that nothing encodes are then
-    predicted of what is observed alone, and not of that class. Sample ``k`` depends on ``(seed, k)`` only, to rounding, whatever the batch size (with ``"rejection"``, on what is given to all rows).
+    at ``T`` it predicts the distribution of just this class, and further steps cannot improve a draw from it. A target that nothing encodes, and that is not
+    absent, is a further answer: it is drawn together with the class, on all steps. Sample ``k`` depends on ``(seed, k)`` only, to rounding, whatever the batch size (with ``"rejection"``, on what is given to all rows).
 
     Args:
         model: a joint model.
