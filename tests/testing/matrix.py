@@ -5,7 +5,8 @@ From the root of the repository::
     python -m tests.testing.matrix --write        measure each mutant by its own check, write matrix.json and the page
     python -m tests.testing.matrix --page         write the page alone
     python -m tests.testing.matrix --not-run      write which checks cannot be put to which healthy modality
-    python -m tests.testing.matrix --seeds 20     each mutant by its own check, each healthy plugin by all; --kind sampler for one kind
+    python -m tests.testing.matrix --seeds 20     each mutant by its own check, each healthy plugin by all; --kind sampler for one kind;
+                                                  --first 100 for the seeds from there on, --mutants for these alone
 """
 
 import argparse
@@ -144,18 +145,20 @@ def page(found: Mapping[str, list[str]]) -> str:
     return "\n".join(lines)
 
 
-def repeat(seeds: int, only: tuple[str, ...]) -> bool:
+def repeat(seeds: range, only: tuple[str, ...], mutants_alone: bool = False) -> bool:
     """Whether each mutant of these kinds is caught, and each healthy plugin passes, under every seed."""
     good = True
     for mutant in MUTANTS:
         if mutant.kind not in only:
             continue
-        reports = [put(mutant, seed, (mutant.check,)) for seed in range(seeds)]
+        reports = [put(mutant, seed, (mutant.check,)) for seed in seeds]
         # Without a GPU its check is not run; that is told, and is no catch.
         not_run = mutant.check == GPU and not torch.cuda.is_available()
         count = sum(bool(report.failures) for report in reports)
-        good &= not_run or count == seeds
-        print(f"{'not run' if not_run else f'caught {count} of {seeds}':18} {mutant.id}", flush=True)
+        good &= not_run or count == len(seeds)
+        print(f"{'not run' if not_run else f'caught {count} of {len(seeds)}':18} {mutant.id}", flush=True)
+    if mutants_alone:
+        return good
     healthy: list[tuple[str, Any, str]] = []
     if "modality" in only:
         healthy = [(n, m(), "modality") for n, m in {**HEALTHY, **WIDER}.items()]
@@ -164,11 +167,11 @@ def repeat(seeds: int, only: tuple[str, ...]) -> bool:
             continue
         healthy += [(name, make, kind) for name, make in makers.items()]
     for name, thing, kind in healthy:
-        reports = [run(thing, kind=kind, seed=seed) for seed in range(seeds)]
+        reports = [run(thing, kind=kind, seed=seed) for seed in seeds]
         count = sum(report.verdict == "conformant" for report in reports)
-        good &= count == seeds
+        good &= count == len(seeds)
         longest = max(sum(r.seconds for r in report.results) for report in reports)
-        print(f"{f'passed {count} of {seeds}':18} {kind} {name} ({longest:.1f} s at most)", flush=True)
+        print(f"{f'passed {count} of {len(seeds)}':18} {kind} {name} ({longest:.1f} s at most)", flush=True)
         for report in reports:
             for failure in report.failures:
                 print(f"  seed {report.seed}\n{failure.explain()}")
@@ -183,6 +186,8 @@ def main() -> None:
     parser.add_argument("--page", action="store_true")
     parser.add_argument("--not-run", action="store_true")
     parser.add_argument("--seeds", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="with --seeds, the first of them")
+    parser.add_argument("--mutants", action="store_true", help="with --seeds, no healthy plugin")
     parser.add_argument("--kind", action="append", choices=KINDS, help="with --seeds, these kinds only")
     asked = parser.parse_args()
     assert {mutant.check for mutant in MUTANTS} == set(CHECKS), "a check without a mutant, or the other way round"
@@ -193,7 +198,8 @@ def main() -> None:
     if asked.not_run:
         found = {n: not_run(run(make(), seed=1, only=ids)) for kinds, ids in ((WIDE, JUDGING), (MORE, QUICK)) for n, make in kinds.items()}  # fmt: skip
         ASKED.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    if asked.seeds and not repeat(asked.seeds, tuple(asked.kind or KINDS)):
+    seeds = range(asked.first, asked.first + asked.seeds)
+    if seeds and not repeat(seeds, tuple(asked.kind or KINDS), asked.mutants):
         sys.exit(1)
 
 
