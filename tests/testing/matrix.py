@@ -3,6 +3,7 @@
 From the root of the repository::
 
     python -m tests.testing.matrix --write        measure each mutant by its own check, write matrix.json and the page
+    python -m tests.testing.matrix --new          the same for mutants that matrix.json lacks; the rest stands as it was measured
     python -m tests.testing.matrix --page         write the page alone
     python -m tests.testing.matrix --not-run      write which checks cannot be put to which healthy modality
     python -m tests.testing.matrix --seeds 20     each mutant by its own check, each healthy plugin by all; --kind sampler for one kind;
@@ -101,10 +102,13 @@ def not_run(report: Report) -> list[str]:
     return sorted({r.check.id for r in report.results if r.status == "not run"})
 
 
-def measure() -> dict[str, list[str]]:
-    """Each mutant by the check that is made for it: that check where it catches it, under seed 0."""
+def measure(known: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Each mutant by the check that is made for it: that check where it catches it, under seed 0; what is known is not measured."""
     found, started = {}, time.monotonic()
     for mutant in MUTANTS:
+        if mutant.id in known:
+            found[mutant.id] = known[mutant.id]
+            continue
         found[mutant.id] = caught(put(mutant, 0, (mutant.check,)))
         print(f"{mutant.id}: {', '.join(found[mutant.id]) or 'NOT CAUGHT'}", flush=True)
     print(f"{time.monotonic() - started:.0f} s")
@@ -183,6 +187,7 @@ def main() -> None:
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--new", action="store_true")
     parser.add_argument("--page", action="store_true")
     parser.add_argument("--not-run", action="store_true")
     parser.add_argument("--seeds", type=int, default=0)
@@ -191,9 +196,10 @@ def main() -> None:
     parser.add_argument("--kind", action="append", choices=KINDS, help="with --seeds, these kinds only")
     asked = parser.parse_args()
     assert {mutant.check for mutant in MUTANTS} == set(CHECKS), "a check without a mutant, or the other way round"
-    if asked.write:
-        DATA.write_text(json.dumps(measure(), indent=1) + "\n", encoding="utf-8")
-    if asked.write or asked.page:
+    if asked.write or asked.new:
+        known = json.loads(DATA.read_text(encoding="utf-8")) if asked.new else {}
+        DATA.write_text(json.dumps(measure(known), indent=1) + "\n", encoding="utf-8")
+    if asked.write or asked.new or asked.page:
         PAGE.write_text(page(json.loads(DATA.read_text(encoding="utf-8"))), encoding="utf-8")
     if asked.not_run:
         found = {n: not_run(run(make(), seed=1, only=ids)) for kinds, ids in ((WIDE, JUDGING), (MORE, QUICK)) for n, make in kinds.items()}  # fmt: skip

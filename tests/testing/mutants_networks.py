@@ -119,9 +119,31 @@ class Attending(nn.Module):
         return self.write(x * (1 + c[:, None])).transpose(1, 2).reshape(len(z), 5, *z.shape[2:])
 
 
+class Gru(nn.Module):
+    """A GRU that goes over patches of four places, there and back; it learns slowly."""
+
+    def __init__(self, *, space: Any, modalities: int, steps: int, blocks: int, width: int = 16) -> None:
+        super().__init__()
+        self.features, self.T, self.patch = 8, steps, 4
+        self.read = nn.Linear(3 * space.shape[0] * self.patch, width)
+        self.times = nn.Sequential(nn.Linear(blocks, width), nn.SiLU(), nn.Linear(width, width))
+        self.roles = nn.Embedding(3 * modalities, width)
+        self.gru = nn.GRU(width, width, batch_first=True, bidirectional=True)
+        self.write = nn.Linear(2 * width, self.features * self.patch)
+
+    def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
+        x = torch.cat([z, condition], dim=1).flatten(2)
+        x = F.pad(x, (0, -x.shape[2] % self.patch)).unflatten(2, (-1, self.patch)).movedim(2, 1).flatten(2)
+        which = roles + 3 * torch.arange(roles.shape[1], device=roles.device)
+        c = self.times(t.to(z.dtype) / self.T) + self.roles(which).sum(1)
+        y = self.write(self.gru(self.read(x) + c[:, None])[0])
+        y = y.unflatten(2, (self.features, self.patch)).movedim(2, 1).flatten(2)[:, :, : z[0, 0].numel()]
+        return y.reshape(len(z), self.features, *z.shape[2:])
+
+
 BACKBONES: dict[str, Callable[..., Any]] = {
     "small": Small, "transformer": Transformer, "mlp": Mlp, "dropout": Dropped, "frozen parts": Frozen, "half precision inside": HalfInside,
-    "attention": Attending, "attention with dropout": functools.partial(Attending, drop=0.1),
+    "GRU": Gru, "attention": Attending, "attention with dropout": functools.partial(Attending, drop=0.1),
 }  # fmt: skip
 
 # ---- backbones ----
@@ -437,6 +459,9 @@ BACKBONE_MUTANTS = [
     Mutant("backbone.composes", "two modalities always", lambda _: TwoModalities, "backbone"),
     Mutant("backbone.learns", "features that hardly follow", out(lambda self, y: 1e-5 * y + 1e-5), "backbone"),
     Mutant("backbone.learns", "a gradient of the wrong sign", out(lambda self, y: 2 * y.detach() - y), "backbone"),
+    Mutant("backbone.learns", "a timestep that is never told", given(lambda self, z, t, *rest: (z, 0 * t + 1, *rest)), "backbone"),
+    Mutant("backbone.learns", "known codes that are never told", given(lambda self, z, t, roles, c: (z, t, roles, 0 * c)), "backbone"),
+    Mutant("backbone.learns", "features that are weights alone", born(lambda self: setattr(self, "own", nn.Parameter(torch.randn(self.features))), lambda self, z, *_: self.own.reshape(1, -1, *[1] * (z.ndim - 2)).expand(len(z), -1, *z.shape[2:])), "backbone"),
     Mutant("backbone.learns", "features that saturate", out(lambda self, y: torch.tanh(1e4 * y + 1e3)), "backbone"),
 ]  # fmt: skip
 
