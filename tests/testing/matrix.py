@@ -27,13 +27,14 @@ from mmcore.testing.engine import ordered
 from tests.testing.kinds import KINDS as MORE
 from tests.testing.mutants import HEALTHY, Mutant
 from tests.testing.mutants import MUTANTS as FIRST
+from tests.testing.mutants_grown import MUTANTS as GROWN
 from tests.testing.mutants_modality import MODALITY
 from tests.testing.mutants_own import MUTANTS as OWN
 from tests.testing.mutants_parts import HEALTHY_PARTS, PARTS
 from tests.testing.odd import ODD
 from tests.testing.wider import WIDER as WIDE
 
-MUTANTS = [*FIRST, *OWN, *MODALITY, *PARTS]
+MUTANTS = [*FIRST, *OWN, *MODALITY, *PARTS, *GROWN]
 WIDER = {**WIDE, **MORE, **{name: make for name, (make, _) in ODD.items()}}
 HERE = Path(__file__).parent
 DATA = HERE / "matrix.json"
