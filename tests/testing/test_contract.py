@@ -15,7 +15,16 @@ ROW = re.compile(r"^\| (.+?) \| (.+?) \|$")
 def sentences() -> list[str]:
     """What the docstrings of a plugin's parts ask for, but for their arguments, results and errors."""
     found = []
-    for thing in (base.Spec, base.Encoder, base.Decoder, base.LossTerm, base.Metric, base.Modality, Controlled, axes.Growing):
+    for thing in (
+        base.Spec,
+        base.Encoder,
+        base.Decoder,
+        base.LossTerm,
+        base.Metric,
+        base.Modality,
+        Controlled,
+        axes.Growing,
+    ):
         members = [member for name, member in vars(thing).items() if not name.startswith("_") or name == "__call__"]
         for member in [thing, *members]:
             member = member.fget if isinstance(member, property) else member
