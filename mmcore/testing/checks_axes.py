@@ -27,7 +27,7 @@ SIZES = ((Space((2, 4, 4)), 2, 2), (Space((3, 4, 4)), 2, 2), (Space((2, 4, 4)), 
 """Spaces, modalities and blocks: a first, and each with one channel, modality or block more; then other axes."""
 
 
-def _told(module: nn.Module) -> Iterator[tuple[str, nn.Module, Mapping[str, Any]]]:
+def _told(module: nn.Module) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
     """What each part of a module says, by the part's place."""
     for place, part in module.named_modules():
         if isinstance(part, Growing):

@@ -231,7 +231,9 @@ def back(c: Context) -> None:
         elif isinstance(control, Picture) and control.drawn:
             mode = "RGB" if control.colours else "L"
             for colour in (0, 127, 255):
-                drawn = Image.new(mode, control.size[::-1], (colour,) * 3 if control.colours else colour)
+                drawn = Image.new(
+                    mode, (control.size[1], control.size[0]), (colour,) * 3 if control.colours else colour
+                )
                 _read(c, m, drawn, f"a drawn picture in mode {mode}")
         elif isinstance(control, Painting):
             for row in x[:4]:
