@@ -457,11 +457,11 @@ BACKBONE_MUTANTS = [
     Mutant("backbone.device", "a value that decides", given(lambda self, z, *rest: (z if z.abs().max() < 1e6 else z.clamp(-1e6, 1e6), *rest)), "backbone"),
     Mutant("backbone.composes", "one timestep always", lambda _: OneTimestep, "backbone"),
     Mutant("backbone.composes", "two modalities always", lambda _: TwoModalities, "backbone"),
+    Mutant("backbone.learns", "features that are weights alone", born(lambda self: setattr(self, "own", nn.Parameter(torch.randn(self.features))), lambda self, z, *_: self.own.reshape(1, -1, *[1] * (z.ndim - 2)).expand(len(z), -1, *z.shape[2:])), "backbone"),
     Mutant("backbone.learns", "features that hardly follow", out(lambda self, y: 1e-5 * y + 1e-5), "backbone"),
     Mutant("backbone.learns", "a gradient of the wrong sign", out(lambda self, y: 2 * y.detach() - y), "backbone"),
     Mutant("backbone.learns", "a timestep that is never told", given(lambda self, z, t, *rest: (z, 0 * t + 1, *rest)), "backbone"),
     Mutant("backbone.learns", "known codes that are never told", given(lambda self, z, t, roles, c: (z, t, roles, 0 * c)), "backbone"),
-    Mutant("backbone.learns", "features that are weights alone", born(lambda self: setattr(self, "own", nn.Parameter(torch.randn(self.features))), lambda self, z, *_: self.own.reshape(1, -1, *[1] * (z.ndim - 2)).expand(len(z), -1, *z.shape[2:])), "backbone"),
     Mutant("backbone.learns", "features that saturate", out(lambda self, y: torch.tanh(1e4 * y + 1e3)), "backbone"),
 ]  # fmt: skip
 
