@@ -184,11 +184,10 @@ def _ranged(c: Context, m: Modality, parts: tuple[Number, ...], x: Tensor) -> No
     told = np.array([np.asarray(m.raw(row), dtype=np.float64).reshape(-1) for row in x])
     if told.shape != (len(x), len(parts)):
         c.fail(f"raw values of shape {told.shape[1:]}", f"{len(parts)} numbers, as the control asks for")
-    own = x.reshape(len(x), -1).double().numpy()
-    alike = np.allclose(told, own, rtol=1e-3, atol=1e-3 * own.std() + 1e-12)
+    own, known = x.reshape(len(x), -1).double().numpy(), m.spec.there(x).reshape(len(x), -1).numpy()
+    alike = np.allclose(told[known], own[known], rtol=1e-3, atol=1e-3 * own[known].std() + 1e-12)
     for k, part in enumerate(parts):
-        name, values = part.name or f"number {k + 1}", told[:, k]
-        values = values[np.isfinite(values)]
+        name, values = part.name or f"number {k + 1}", told[known[:, k], k]
         slack = 1e-4 * (np.abs(values).max() if len(values) else 1.0)
         for end, limit, sign in ((part.low, m.spec.limits(k)[0], 1), (part.high, m.spec.limits(k)[1], -1)):
             # Positive numbers have no smallest one to name.

@@ -390,10 +390,23 @@ def only_first_channel(self: Any, z: Tensor, t: Tensor, roles: Tensor, c: Tensor
     return Small.forward(self, z, t, roles, c * channel)
 
 
+def copies_the_last(self: Any, y: Tensor) -> Tensor:
+    """Padded to an even length, and cut again at the wrong place."""
+    n = y.shape[-1]
+    return torch.cat([y[..., :-1], y[..., -2:-1]], dim=-1) if n % 2 and n > 1 else y
+
+
+def doubled_places(self: Any, y: Tensor) -> Tensor:
+    return y[..., ::2].repeat_interleave(2, dim=-1)[..., : y.shape[-1]]
+
+
 BACKBONE_MUTANTS = [
     Mutant("backbone.features", "another width than it says", lambda _: Misnamed, "backbone"),
     Mutant("backbone.features", "an odd column that is lost", lambda _: EvenOnly, "backbone"),
     Mutant("backbone.features", "channels last", out(lambda self, y: y.movedim(1, -1)), "backbone"),
+    Mutant("backbone.features", "an odd column that copies its neighbour", out(copies_the_last), "backbone"),
+    Mutant("backbone.features", "features of every second place, each twice", out(doubled_places), "backbone"),
+    Mutant("backbone.features", "features of all places together", out(lambda self, y: y.flatten(2).mean(2).reshape(*y.shape[:2], *[1] * (y.ndim - 2)).expand_as(y)), "backbone"),
     Mutant("backbone.features", "features as a text", born(lambda self: setattr(self, "features", "8")), "backbone"),
     Mutant("backbone.features", "a squeezed batch of one", out(lambda self, y: y.squeeze(0)), "backbone"),
     Mutant("backbone.ends", "a table that lacks the last timestep", lambda _: Table, "backbone"),
