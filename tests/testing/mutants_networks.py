@@ -20,7 +20,17 @@ from mmcore.model.backbones.transformer import Transformer
 from mmcore.process import schedule
 from tests.testing.mutants import Mutant
 
-SCHEDULES: dict[str, Callable[..., Any]] = dict(schedule.NAMED)
+
+def laplace(steps: int, modalities: int) -> Schedule:
+    """The log signal-to-noise ratio goes by a Laplace distribution's quantiles and a little faster; wrong numbers are refused by torch."""
+    u = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    away = u * (1 - 2e-6) + 1e-6 - 0.5
+    ratio = 1.05 * away.sign() * torch.log1p(-2 * away.abs()) + 2 * (0.5 - u)
+    A = ratio.sigmoid() / ratio[0].sigmoid()
+    return Schedule.from_cumulative(A.log(), A.sqrt()[:, None].repeat(1, modalities))
+
+
+SCHEDULES: dict[str, Callable[..., Any]] = {**schedule.NAMED, "laplace": laplace}
 
 
 def small(**options: Any) -> dict[str, Any]:
