@@ -14,7 +14,7 @@ from torch import Tensor
 import mmcore
 from mmcore import Modality, PluginError, RequestError, Space, Spec
 from mmcore.data import Dataset, Table
-from mmcore.modality import VOID
+from mmcore.modality import VOID, NoisyCode
 from mmcore.modality.holes import seen_of
 from mmcore.modality.mixed import Mixed, MixedDecoder, MixedEncoder, PackedSpec, final
 from mmcore.rng import Rng
@@ -353,3 +353,25 @@ def test_rows_of_unlike_parts_lie_evenly_as_a_whole() -> None:
         for name, x in {"age": found.ranks["age"], "joint": found.depths["joint"]}.items():
             gap = (x.unflatten(1, (4, -1)).sum(2).mean(0) - 0.25).abs().max()
             assert (gap < 5 * math.sqrt(0.25 * 0.75 / n)) == (even or name == "age"), (name, gap)
+
+
+def test_parts_begin_from_their_own_noisy_codes() -> None:
+    parts = {"age": ScalarModality(2), "kind": LabelModality(classes=3), "vector": ClipModality(4)}
+    mixed = Mixed("row", parts)
+    decoder = mixed.decoder(3, Space((2, 4)))
+    for parameter in decoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(0))
+    noise = torch.Generator().manual_seed(1)
+    features, t = torch.randn(5, 3, 4, generator=noise), torch.full((5,), 3)
+    z = torch.randn(5, *mixed.code, generator=noise)
+    own = NoisyCode(z, torch.full((5,), 0.8), torch.full((5,), 0.6))
+    assert decoder.preconditioned
+    found = mixed.params(decoder(features, t, own))
+    plain = mixed.params(decoder(features, t))
+    sizes = [math.prod(part.code) for part in parts.values()]
+    for key, one, without, its, of in zip(parts, found, plain, decoder.parts, z.split(sizes, dim=1), strict=True):
+        its_own = NoisyCode(of.reshape(5, *parts[key].code), own.weight, own.sigma)
+        torch.testing.assert_close(one, without if key == "kind" else its(features, t, its_own))
+        assert (key == "kind") == torch.equal(one, without)
+    labels = Mixed("labels", {"kind": LabelModality(classes=3)})
+    assert not labels.decoder(3, Space((2, 4))).preconditioned

@@ -5,8 +5,7 @@ import torch
 
 import mmcore
 from mmcore import Rng, RoleMix
-from mmcore.data import Table, TensorBatch
-from mmcore.process import schedule
+from mmcore.testing.small import trained
 
 N, WIDTH, NOISE = 1000, 6, 0.3
 """A vector is its class's mean and noise of each element; on the sphere, such a vector's direction."""
@@ -25,15 +24,11 @@ def test_draws_of_an_embedding_spread_as_the_data_do(unit_norm: bool) -> None:
     registry = mmcore.discover()
     label, x = vectors(20_000, 0, unit_norm)
     options = {"width": WIDTH, "unit_norm": unit_norm}
-    parts = [
-        registry.modality("clip", **options, scale=float(x.square().mean().sqrt())),
-        registry.modality("label", classes=2),
-    ]
-    network = {"backbone": "mlp", "backbone_options": {"width": 64, "depth": 2}}
-    model = mmcore.compose(parts, schedule=schedule.cosine(100, 2), **network, registry=registry)
-    rows = Table(TensorBatch({"clip": x, "label": label}, torch.ones(len(label), 2, dtype=torch.bool)))
-    roles = RoleMix(joint=0.3, single=0.7)
-    mmcore.fit(model, rows, steps=500, batch_size=128, lr=3e-3, roles=roles, quiet=True, device="cpu")
+    scale = float(x.square().mean().sqrt())
+    parts = [registry.modality("clip", **options, scale=scale), registry.modality("label", classes=2)]
+    model = trained(
+        parts, {"clip": x, "label": label}, steps=500, weighting="simple", roles=RoleMix(joint=0.3, single=0.7)
+    )
     asked = torch.arange(N) % 2
     found = mmcore.sample(model, N, given={"label": asked}, seed=1)["clip"]
     label, truth = vectors(N, 1, unit_norm)
