@@ -228,7 +228,7 @@ class Process(Coefficients):
         return h if z0 is None else h + wide.root_A * z0
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class _Wide:
     """A level's coefficients in the rank and dtype of the space: each ``(B, 1, …)``, or by channel ``(B, C, 1, …)``; of ``W`` one for each modality."""
 

@@ -23,7 +23,7 @@ MOST_AHEAD = 1 << 22
 """How many elements of the space are worked out ahead, over several timesteps."""
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Here:
     """Where a sampler is: noisy latents and their timestep.
 
@@ -100,7 +100,7 @@ def given_back(who: object, kind: str, what: str, found: object, like: Tensor) -
     )
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class _Path:
     """What a timestep fixes, whatever the noisy latents are."""
 
@@ -201,8 +201,7 @@ class Denoiser:
         """A ``coefficient (1, K)`` of the blocks for each code element, ``(1, D)``, in the codes' dtype."""
         if self.process.blocks == 1:
             return coefficient.to(self.known.dtype)
-        sizes = torch.tensor(self.model.frame.sizes, device=coefficient.device)
-        return self.process.by_modality(coefficient).repeat_interleave(sizes, dim=1).to(self.known.dtype)
+        return self.model.frame.by_code(self.process.by_modality(coefficient)).to(self.known.dtype)
 
     # ---- beside it, and at the end ----
 

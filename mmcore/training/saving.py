@@ -285,6 +285,7 @@ class Saver:
             MmcoreError: this checkpoint, where waited for, or the one before could not be written.
         """
         self.finish()
+        state.settle()
         if state.step == self.last:
             return
         self.last = state.step

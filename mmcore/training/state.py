@@ -15,6 +15,7 @@ from mmcore.model.joint import JointModel
 from mmcore.model.mode import evaluating
 from mmcore.rng import Rng
 from mmcore.training.draws import Drawing, Draws, draws_globally
+from mmcore.training.finite import Finding, explain
 from mmcore.training.learning import fresh_columns
 from mmcore.training.options import TASK_WEIGHTS, TrainOptions
 from mmcore.training.precision import Scaler
@@ -37,10 +38,13 @@ class TrainState:
         ranks: who trains together.
         scaler: of the loss, in ``fp16``.
         shares: ``(kinds,)``, the declared share of each kind of row.
+        fault: ``()``, on the device, 1 from a step that was not finite until this is read: no step is taken meanwhile.
         timesteps: draws them by question; None where they are even.
         draws_globally: whether a part may draw from torch's global generator.
+        sharded: whether weights lie in parts on several ranks.
         step: how many steps are done.
         best: the lowest validation loss so far.
+        finding: of the last step, where nobody has read yet whether it was finite.
     """
 
     model: JointModel
@@ -52,10 +56,13 @@ class TrainState:
     ranks: Ranks
     scaler: Scaler
     shares: Tensor
+    fault: Tensor
     timesteps: Timesteps | None = None
     draws_globally: bool = False
+    sharded: bool = False
     step: int = 0
     best: float = math.inf
+    finding: Finding | None = None
     _drawing: Drawing | None = attrs.field(default=None, init=False, repr=False)
 
     def draws(self, batch: TensorBatch) -> Draws:
@@ -113,7 +120,34 @@ class TrainState:
         ema = {name: p.detach().clone() for name, p in trainable.items()}
         shares = torch.tensor(options.roles.shares, device=model.device)
         scaler, own = Scaler.start(options.precision), draws_globally(model)
-        return cls(model, network, optimizer, ema, weights, options, ranks, scaler, shares, timesteps, own)
+        fault = torch.zeros((), dtype=torch.float32, device=model.device)
+        return cls(
+            model,
+            network,
+            optimizer,
+            ema,
+            weights,
+            options,
+            ranks,
+            scaler,
+            shares,
+            fault,
+            timesteps,
+            own,
+            bool(sharded),
+        )
+
+    def settle(self) -> None:
+        """Wait for the last step, where nobody has; then the state is that after ``step`` good steps.
+
+        Raises:
+            MmcoreError: it was not finite, and no step since was taken; ``step`` is its number.
+        """
+        finding, self.finding = self.finding, None
+        if finding is not None and not finding.good():
+            self.step = finding.step
+            self.fault.zero_()
+            explain(self.model, self.ranks, finding)
 
     def named(self) -> dict[str, nn.Parameter]:
         """Trainable parameters by name: the model's, and ``task_weights/…``."""

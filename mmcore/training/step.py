@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import NoReturn
 
 import attrs
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 from mmcore.data import TensorBatch
 from mmcore.errors import MmcoreError
 from mmcore.training.draws import Draws, split
+from mmcore.training.finite import Finding, explain, fine, found, inputs_wrong
 from mmcore.training.precision import dtype_of
 from mmcore.training.ranks import full_tensor, gradient_synchronisation, is_sharded, local_shard, lost
 from mmcore.training.state import TrainState
@@ -46,37 +46,50 @@ class StepReport:
         return self.sums / self.rows
 
 
-def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
+def training_step(state: TrainState, batch: TensorBatch, *, wait: bool = True) -> StepReport:
     """One optimizer step: draw timesteps, roles and noise, compute the losses, update weights and EMA.
 
     The loss is each task's mean, over the rows of all ranks where it counts, of ``λ_k(t) l_k`` (:mod:`mmcore.training.weighting`),
     weighted and summed. With ``balance="question"`` the mean is of the means over each kind of row, weighted by the kinds' declared shares. ``batch`` has this rank's rows. Every number is drawn by counter for a row's place in the whole step, and every
     mean is over the whole step, so ranks and micro-batches change nothing but the order of sums.
 
+    A step in which an input, a loss or the gradient is not finite, on any rank, changes nothing: the device itself leaves weights, optimizer and EMA
+    as they were. Without ``wait`` nothing of the step is read; what was wrong is told one step later, which is not taken either, or by
+    :meth:`TrainState.settle`. In ``fp16``, and where weights are sharded, every step is waited for.
+
+    Args:
+        state: changed in place.
+        batch: this rank's rows.
+        wait: for the device, to tell at once whether the step was taken.
+
     Raises:
         MmcoreError: an input, a loss or the gradient is not finite on some rank, memory is short, or a rank is lost; no rank takes
-            the step.
+            the step, and ``state.step`` is its number.
     """
     draws = state.draws(batch)
-    rows = _rows(state, batch, draws)
-    count_of_row = _shares(state, draws, rows)
+    rows, wrong = _rows(state, batch, draws)
+    share_of_row = _shares(state, draws, rows)
     rows = rows.sum(0)
+    at_once = state.scaler.on or state.sharded
     while True:
         with state.seeded():
-            losses, weights = _backward(state, batch, draws, rows, count_of_row)
+            losses, weights = _backward(state, batch, draws, rows, share_of_row)
         norm = _gradient(state)
         # Summed over the ranks, what is not finite on one is so on all: they stop, or try again, together.
         summed = state.ranks.sum(torch.cat([losses.sum(0), norm[None].to(losses.dtype)]))
-        sums = summed[:-1]
-        # The one place where a step waits for the device, but for the inputs' check.
-        *totals, total_norm, length = torch.cat([summed, norm[None]]).tolist()
-        finite = all(map(math.isfinite, totals))
-        if finite and math.isfinite(total_norm):
+        told = found(summed, wrong)
+        finding = Finding.sent(state.step, batch.values, losses, told)
+        if not at_once or finding.good():
             break
-        if not finite or not state.scaler.shrink():
-            _explain(state, losses, sums, norm)
-    _update(state, norm, long=length > state.options.clip)
-    return StepReport(losses, draws.drive.counts, draws.t, weights, norm, sums, rows)
+        if not finding.overflown() or not state.scaler.shrink():
+            explain(state.model, state.ranks, finding)
+    _update(state, norm, told)
+    # While this step is on its way.
+    state.settle()
+    state.finding = finding
+    if wait:
+        state.settle()
+    return StepReport(losses, draws.drive.counts, draws.t, weights, norm, summed[:-1], rows)
 
 
 def _shares(state: TrainState, draws: Draws, rows: Tensor) -> Tensor:
@@ -95,29 +108,13 @@ def _shares(state: TrainState, draws: Draws, rows: Tensor) -> Tensor:
     return each[draws.kinds]
 
 
-def _rows(state: TrainState, batch: TensorBatch, draws: Draws) -> Tensor:
-    """How many rows of all ranks count for each task, by their kind: ``(kinds, tasks)``.
-
-    Raises:
-        MmcoreError: an input is not finite on some rank.
-    """
-    # Also where a row lacks a value: what its loss does not count, its gradient would still multiply by zero.
-    real = {name: x for name, x in batch.values.items() if x.is_floating_point()}
-    # A sum is not finite where a term is not, and takes a fraction of the time to tell; it may also overflow.
-    suspect = ~torch.stack([draws.factors.new_zeros(()), *(x.sum() for x in real.values())]).isfinite()
-    kinds = torch.nn.functional.one_hot(draws.kinds, len(state.shares))
+def _rows(state: TrainState, batch: TensorBatch, draws: Draws) -> tuple[Tensor, Tensor]:
+    """How many rows of all ranks count for each task, by their kind, ``(kinds, tasks)``; and on how many ranks an input is not finite."""
+    # By comparing, as one_hot looks for the largest first.
+    kinds = draws.kinds[:, None] == torch.arange(len(state.shares), device=draws.kinds.device)
     counts = kinds.T.to(draws.factors.dtype) @ draws.drive.counts.to(draws.factors.dtype)
-    total = state.ranks.sum(torch.cat([counts.flatten(), suspect.sum(0, keepdim=True).to(counts.dtype)]))
-    if total[-1]:
-        wrong = {name: ~x.flatten(1).isfinite().all(1) for name, x in real.items()}
-        if state.ranks.sum(torch.stack([rows.any() for rows in wrong.values()]).sum()):
-            places = [
-                f"{name!r} is not finite in row {at} of the batch"
-                for name, rows in wrong.items()
-                if (at := _place(state, rows))
-            ]
-            _stop(state, "; ".join(places) or "an input is not finite on another rank", "look into the data")
-    return total[:-1].round().long().unflatten(0, (kinds.shape[1], -1))
+    total = state.ranks.sum(torch.cat([counts.flatten(), inputs_wrong(batch.values).to(counts.dtype)[None]]))
+    return total[:-1].round().long().unflatten(0, (kinds.shape[1], -1)), total[-1]
 
 
 def _backward(
@@ -197,19 +194,20 @@ def _gradient(state: TrainState) -> Tensor:
     return norm
 
 
-def _update(state: TrainState, norm: Tensor, *, long: bool) -> None:
+def _update(state: TrainState, norm: Tensor, told: Tensor) -> None:
+    """Change weights, optimizer and EMA, unless what was ``told`` of this step, or of one that is not yet read, is not finite."""
     options, optimizer = state.options, state.optimizer
-    optimizer.grad_scale = None  # type: ignore[attr-defined]
-    if long:
-        longer = (norm + 1e-6) / options.clip
-        if state.ranks.count == 1 and longer.dtype == torch.float32:
-            # What torch's gradient scaler sets: the fused kernel divides by it as it reads, which spares a pass over the gradient.
-            optimizer.grad_scale = longer  # type: ignore[attr-defined]
-        else:  # the kernel takes it in single precision only, and not beside sharded tensors
-            grads = [
-                local_shard(p.grad) for group in optimizer.param_groups for p in group["params"] if p.grad is not None
-            ]
-            torch._foreach_div_(grads, longer)  # type: ignore[reportPrivateImportUsage]
+    fault = state.fault.masked_fill_(~fine(told), 1.0)
+    longer = torch.where(norm > options.clip, (norm + 1e-6) / options.clip, 1.0)
+    if state.sharded or longer.dtype != torch.float32:
+        # The kernel takes it in single precision only, and not beside sharded tensors.
+        grads = [local_shard(p.grad) for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        torch._foreach_div_(grads, longer)  # type: ignore[reportPrivateImportUsage]
+    else:
+        # What torch's gradient scaler sets: the fused kernel divides by it as it reads, which spares a pass over the gradient.
+        optimizer.grad_scale = longer  # type: ignore[attr-defined]
+    # The same: where it is 1, the kernel changes nothing.
+    optimizer.found_inf = None if state.sharded else fault  # type: ignore[attr-defined]
     for group in optimizer.param_groups:
         group["lr"] = options.rate(state.step)
     optimizer.step()
@@ -225,34 +223,10 @@ def _average(state: TrainState) -> None:
     if since < options.ema_every and done < options.steps:
         return
     decay = math.prod(options.ema_decay(step) for step in range(done - since, done))
-    live = [local_shard(p.detach()) for name, p in state.model.named_parameters() if name in state.ema]
-    torch._foreach_lerp_(  # type: ignore[reportPrivateImportUsage]
-        [local_shard(x) for x in state.ema.values()], live, 1 - decay
-    )
-
-
-def _explain(state: TrainState, losses: Tensor, sums: Tensor, norm: Tensor) -> NoReturn:
-    faults = []
-    for k, task in enumerate(state.model.tasks):
-        wrong = ~losses[:, k].isfinite()
-        if at := _place(state, wrong):
-            faults.append(f"task {task.name!r} has loss {losses[wrong, k][0].item()} in row {at} of the batch")
-    if not faults and not sums.isfinite().all():
-        faults.append("a loss is not finite on another rank")
-    if not faults:
-        faults.append(f"the gradient's norm is {norm.item()}, every loss being finite")
-    _stop(state, "; ".join(faults), "try a lower lr")
-
-
-def _place(state: TrainState, wrong: Tensor) -> str:
-    """The first few places in the whole step where ``wrong (B,)`` holds."""
-    at = [int(i) + state.ranks.rank * len(wrong) for i in wrong.nonzero()[:, 0]]
-    return ", ".join(map(str, at[:8])) + (", …" if len(at) > 8 else "")
-
-
-def _stop(state: TrainState, fault: str, mend: str) -> NoReturn:
-    who = f" on rank {state.ranks.rank}" if state.ranks.count > 1 else ""
-    raise MmcoreError(f"training: at step {state.step}{who}, {fault}; the step was not taken ({mend})")
+    live = {name: local_shard(p.detach()) for name, p in state.model.named_parameters() if name in state.ema}
+    share = {dtype: ((1 - state.fault.double()) * (1 - decay)).to(dtype) for dtype in {x.dtype for x in live.values()}}
+    for name, x in state.ema.items():
+        local_shard(x).lerp_(live[name], share[live[name].dtype])
 
 
 @contextmanager
