@@ -136,7 +136,7 @@ def fit(
             backbone_execution(
                 model.backbone,
                 precision=options.precision,
-                compiled=options.compile,
+                compiled=options.compile is True,
                 activation_checkpointing=options.activation_checkpointing,
                 draws=draws_globally(model),
             )

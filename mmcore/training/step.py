@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any
 
 import attrs
 import torch
@@ -11,9 +12,10 @@ from torch import Tensor
 
 from mmcore.data import TensorBatch
 from mmcore.errors import MmcoreError
+from mmcore.rng import Rng
 from mmcore.training.draws import Draws, split
 from mmcore.training.finite import Finding, explain, fine, found, inputs_wrong
-from mmcore.training.precision import dtype_of
+from mmcore.training.precision import Moments, dtype_of, moments, plain
 from mmcore.training.ranks import full_tensor, gradient_synchronisation, is_sharded, local_shard, lost
 from mmcore.training.state import TrainState
 from mmcore.training.weighting import WEIGHTINGS
@@ -70,26 +72,34 @@ def training_step(state: TrainState, batch: TensorBatch, *, wait: bool = True) -
     rows, wrong = _rows(state, batch, draws)
     share_of_row = _shares(state, draws, rows)
     rows = rows.sum(0)
-    at_once = state.scaler.on or state.sharded
+    for group in state.optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):  # where compiled: another number would be another graph
+            group["lr"].fill_(state.options.rate(state.step))
+        else:
+            group["lr"] = state.options.rate(state.step)
     while True:
         with state.seeded():
             losses, weights = _backward(state, batch, draws, rows, share_of_row)
-        norm = _gradient(state)
-        # Summed over the ranks, what is not finite on one is so on all: they stop, or try again, together.
-        summed = state.ranks.sum(torch.cat([losses.sum(0), norm[None].to(losses.dtype)]))
-        told = found(summed, wrong)
+        norm, summed, told = state.compiled(_measured)(state, losses, wrong)
         finding = Finding.sent(state.step, batch.values, losses, told)
-        if not at_once or finding.good():
+        if not (state.scaler.on or state.sharded) or finding.good():
             break
         if not finding.overflown() or not state.scaler.shrink():
             explain(state.model, state.ranks, finding)
-    _update(state, norm, told)
+    if state.compiled is plain or not state.optimizer.state:  # which its first step makes
+        _clip(state, norm, told)
+        state.optimizer.step()
+    else:
+        state.compiled(_update)(state, norm, told, moments(state.optimizer))
+    _average(state)
+    state.scaler.advance()
+    state.step += 1
     # While this step is on its way.
     state.settle()
     state.finding = finding
     if wait:
         state.settle()
-    return StepReport(losses, draws.drive.counts, draws.t, weights, norm, summed[:-1], rows)
+    return StepReport(losses, draws.drive.counts, draws.t, weights, norm, summed, rows)
 
 
 def _shares(state: TrainState, draws: Draws, rows: Tensor) -> Tensor:
@@ -121,8 +131,7 @@ def _backward(
     state: TrainState, batch: TensorBatch, draws: Draws, rows: Tensor, shares: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The gradient of the whole step's loss, in micro-batches; the losses ``(B, tasks)`` and the tasks' weights."""
-    options, ranks = state.options, state.ranks
-    objective, dtype = WEIGHTINGS[options.weighting].objective, dtype_of(state.model)
+    options = state.options
     cuts = [len(batch) * i // options.accumulate for i in range(options.accumulate + 1)]
     sizes = [high - low for low, high in pairwise(cuts) if high > low]
     pieces = [(batch.values, draws, shares)]
@@ -131,41 +140,69 @@ def _backward(
     # Before the forward pass: the old gradient and the new activations are not in memory together.
     state.optimizer.zero_grad(set_to_none=True)
     all_losses, weights = [], rows
-    scale = ranks.count * state.scaler.scale
     for k, (values, piece, share) in enumerate(pieces, start=1):
-        noise, condition_noise = _noise(state, piece, dtype)
-        with enough_memory(state, len(noise)), gradient_synchronisation(state.network, last=k == len(pieces)):
-            losses = state.network(
-                values,
-                piece.t,
-                piece.roles,
-                noise,
-                piece.seen,
-                condition_noise=condition_noise,
-                objective=objective,
-                drive=piece.drive,
+        with enough_memory(state, len(share)), gradient_synchronisation(state.network, last=k == len(pieces)):
+            loss, losses, weights = state.compiled(_loss)(
+                state, values, piece, piece.rng.key(), share, rows, len(share) / len(batch)
             )
-            means = (losses * piece.factors * share).sum(0)
-            weights, offset = state.task_weights(means)
-            loss = (means * weights).sum()
-            if offset is not None:
-                # A task that no row counts for must not move its weight.
-                loss = loss + (offset * (rows > 0)).sum() * (len(noise) / (len(batch) * ranks.count))
-            # The ranks' gradients are averaged, and their sum is wanted.
-            (loss if scale == 1 else loss * scale).backward()
+            loss.backward()
         all_losses.append(losses.detach())
     return torch.cat(all_losses) if len(all_losses) > 1 else all_losses[0], weights.detach()
 
 
-def _noise(state: TrainState, draws: Draws, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+def _loss(
+    state: TrainState, values: dict[str, Tensor], draws: Draws, key: Tensor, shares: Tensor, rows: Tensor, part: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What is differentiated of some rows, ``()``, their losses ``(B, tasks)``, and the tasks' weights.
+
+    Args:
+        state: of the training.
+        values: of the rows, by variable.
+        draws: of the rows.
+        key: of their random numbers.
+        shares: of each row's losses in their tasks' means, ``(B, tasks)``.
+        rows: ``(tasks,)``, how many of the whole step count.
+        part: how many of this rank's rows these are, as a share.
+    """
+    noise, condition_noise = _noise(state, draws, Rng.keyed(key, draws.rng.purpose))
+    losses = state.network(
+        values,
+        draws.t,
+        draws.roles,
+        noise,
+        draws.seen,
+        condition_noise=condition_noise,
+        objective=WEIGHTINGS[state.options.weighting].objective,
+        drive=draws.drive,
+    )
+    means = (losses * draws.factors * shares).sum(0)
+    weights, offset = state.task_weights(means)
+    loss = (means * weights).sum()
+    if offset is not None:
+        # A task that no row counts for must not move its weight.
+        loss = loss + (offset * (rows > 0)).sum() * (part / state.ranks.count)
+    # The ranks' gradients are averaged, and their sum is wanted.
+    scale = state.ranks.count * state.scaler.scale
+    return (loss if scale == 1 else loss * scale), losses, weights
+
+
+def _noise(state: TrainState, draws: Draws, rng: Rng) -> tuple[Tensor, Tensor | None]:
     """Noise of the space, ``(B, *Z)``, and for the observed codes, ``(B, D)``, in one draw; None for none."""
-    model, largest = state.model, state.options.condition_noise
+    model, largest, dtype = state.model, state.options.condition_noise, dtype_of(state.model)
     size = sum(math.prod(m.code) for m in model.modalities) if largest else 0
     noise, condition_noise = (
-        draws.rng.of("noise").normal(model.space.size + size, dtype=dtype).split([model.space.size, size], dim=1)
+        rng.of("noise").normal(model.space.size + size, dtype=dtype).split([model.space.size, size], dim=1)
     )
     noise = noise.reshape(-1, *model.space.shape)
     return noise, largest * draws.level.to(dtype) * condition_noise if largest else None
+
+
+def _measured(state: TrainState, losses: Tensor, wrong: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradient's norm, ``()``; over all ranks the tasks' losses, ``(tasks,)``; and all by which the step is judged, :func:`found`."""
+    norm = _gradient(state)
+    # Summed over the ranks, what is not finite on one is so on all: they stop, or try again, together.
+    summed = state.ranks.sum(torch.cat([losses.sum(0), norm[None].to(losses.dtype)]))
+    return norm, summed[:-1], found(summed, wrong)
 
 
 def _gradient(state: TrainState) -> Tensor:
@@ -194,10 +231,20 @@ def _gradient(state: TrainState) -> Tensor:
     return norm
 
 
-def _update(state: TrainState, norm: Tensor, told: Tensor) -> None:
-    """Change weights, optimizer and EMA, unless what was ``told`` of this step, or of one that is not yet read, is not finite."""
+def _update(state: TrainState, norm: Tensor, told: Tensor, groups: list[Moments]) -> None:
+    """What the optimizer's own step does, in the words of which a graph can be made."""
+    _clip(state, norm, told)
+    optimizer: Any = state.optimizer
+    with torch.no_grad():
+        for group in groups:
+            group.step(optimizer.grad_scale, optimizer.found_inf)
+
+
+def _clip(state: TrainState, norm: Tensor, told: Tensor) -> None:
+    """Tell the optimizer by what to shorten the gradient, and to do nothing if what was ``told`` of this step, or of one not yet read, is not finite."""
     options, optimizer = state.options, state.optimizer
-    fault = state.fault.masked_fill_(~fine(told), 1.0)
+    # Where it is 1, the optimizer's kernel changes nothing.
+    state.fault.masked_fill_(~fine(told), 1.0)
     longer = torch.where(norm > options.clip, (norm + 1e-6) / options.clip, 1.0)
     if state.sharded or longer.dtype != torch.float32:
         # The kernel takes it in single precision only, and not beside sharded tensors.
@@ -205,15 +252,7 @@ def _update(state: TrainState, norm: Tensor, told: Tensor) -> None:
         torch._foreach_div_(grads, longer)  # type: ignore[reportPrivateImportUsage]
     else:
         # What torch's gradient scaler sets: the fused kernel divides by it as it reads, which spares a pass over the gradient.
-        optimizer.grad_scale = longer  # type: ignore[attr-defined]
-    # The same: where it is 1, the kernel changes nothing.
-    optimizer.found_inf = None if state.sharded else fault  # type: ignore[attr-defined]
-    for group in optimizer.param_groups:
-        group["lr"] = options.rate(state.step)
-    optimizer.step()
-    _average(state)
-    state.scaler.advance()
-    state.step += 1
+        optimizer.grad_scale.copy_(longer)  # type: ignore[attr-defined]
 
 
 def _average(state: TrainState) -> None:
