@@ -74,7 +74,7 @@ class Cost:
         weights: of the whole network.
         flops: of its rows, forward and backward, a product and a sum as two.
         held: bytes that stay from step to step.
-        gathered: bytes of the weights of whole blocks that are there at once.
+        gathered: bytes of whole blocks' weights that are there at once, and of gradients that wait to be scattered.
         kept: bytes kept for the backward pass.
         sent: bytes that this device sends, and as many that it receives.
     """
@@ -102,19 +102,45 @@ def cost(
     """
     block, ends = _weights(size)
     weights = size.depth * block + ends
-    parts = devices if strategy == "fsdp" else 1
-    others = (devices - 1) / devices
-    # FSDP gathers each block's weights for the forward and again for the backward pass of every micro-batch; only the last one's gradient is scattered. What
-    # all devices reduce and send back, as DDP's gradient, goes round twice.
-    passes = 2 * micro_batches + 1 if strategy == "fsdp" else 2
+    whole_block, whole_ends = block, ends
+    if strategy == "fsdp":
+        whole_block, whole_ends = (devices * _most_rows(shapes, devices) for shapes in _shapes(size))
+    whole = size.depth * whole_block + whole_ends
+    # FSDP gathers each block's weights for the forward and again for the backward pass of every micro-batch, what is around the blocks once; only the last
+    # one's gradient is scattered, and the others wait for it as they are. What all devices sum, as DDP's gradient, goes round twice.
+    sent = 2 * weights
+    waiting = 0
+    if strategy == "fsdp":
+        sent = (2 * micro_batches + 1) * size.depth * whole_block + (micro_batches + 1) * whole_ends
+        waiting = weights if micro_batches > 1 else 0
     return Cost(
         weights=weights,
-        flops=3 * rows * _forward_flops(size),
-        held=HELD * FLOAT * math.ceil(weights / parts),
-        gathered=FLOAT * (2 * block + ends) if strategy == "fsdp" else 0,
+        flops=rows * (3 * _forward_flops(size) - _first_flops(size)),
+        held=HELD * FLOAT * (whole // devices if strategy == "fsdp" else whole),
+        gathered=FLOAT * (2 * whole_block + whole_ends + waiting) if strategy == "fsdp" else 0,
         kept=kept * math.ceil(rows / micro_batches) * _kept(size),
-        sent=round(passes * others * FLOAT * weights),
+        sent=round(sent * (devices - 1) / devices * FLOAT),
     )
+
+
+def _most_rows(shapes: list[torch.Size], devices: int) -> int:
+    """Numbers that the first device has of weights of these shapes: each is divided along its first axis, and made longer until it can be."""
+    return sum(math.ceil(shape[0] / devices) * math.prod(shape[1:]) for shape in shapes)
+
+
+def _shapes(size: Size) -> tuple[list[torch.Size], list[torch.Size]]:
+    """Of the weights of one block, and of all around the blocks."""
+    with torch.device("meta"):
+        net = size.network()
+    ends = [p.shape for name, p in net.named_parameters() if not name.startswith("blocks.")]
+    return [p.shape for p in net.blocks[0].parameters()], ends
+
+
+def _first_flops(size: Size) -> int:
+    """Of one row's forward pass, that of layers whose input has no gradient."""
+    w, n, channels = size.width, size.tokens, size.space[0]
+    read, local = 2 * n * 3 * channels * size.cell * w, 2 * n * size.cell * 3 * channels * size.features
+    return read + local + 2 * (w * w + 3 * size.modalities * w)
 
 
 def _weights(size: Size) -> tuple[int, int]:
