@@ -149,6 +149,26 @@ def test_a_step_does_not_wait_for_the_device(registry: Registry) -> None:
     assert state.step == 41
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # of torch, in its own compiler
+@pytest.mark.parametrize("how", ["step", "graphs"])
+def test_a_step_compiled_as_a_whole_is_the_same_step(registry: Registry, how: str) -> None:
+    """Losses of five steps, and weights after them; and the samples of a compiled sampler."""
+    found = []
+    for compiled in (False, how):
+        model, table = digits(registry)
+        state = TrainState.start(model.to(GPU).train(), TrainOptions(steps=20, batch_size=32, compile=compiled))
+        batches = [table.__getitems__(list(range(32 * k, 32 * k + 32))).to(torch.device(GPU)) for k in range(5)]
+        reports = [training_step(state, batch, wait=False) for batch in batches]
+        state.settle()
+        way = False if compiled is False else True if how == "step" else "graphs"
+        drawn = [
+            mmcore.sample(model.eval(), 16, steps=6, sampler="2m", seed=k, compiled=way)["embedding"] for k in (0, 1)
+        ]
+        found.append((torch.stack([r.by_task() for r in reports]), *model.parameters(), *drawn))
+    for here, there in zip(*found, strict=True):
+        torch.testing.assert_close(there, here, rtol=2e-3, atol=2e-3)
+
+
 def test_a_step_that_was_not_finite_is_not_kept(registry: Registry) -> None:
     model, table = digits(registry)
     state = TrainState.start(model.to(GPU).train(), TrainOptions(steps=10, batch_size=32, ema_every=1))

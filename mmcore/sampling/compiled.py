@@ -9,11 +9,10 @@ from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import attrs
-import torch
 from torch import Tensor
 
 from mmcore.errors import OptionError
-from mmcore.model.graph import one_graph
+from mmcore.model.graph import RECORDED, begin, one_graph
 from mmcore.process import Blocks
 from mmcore.process.schedule import Schedule
 from mmcore.rng import Rng
@@ -21,7 +20,7 @@ from mmcore.sampling.denoiser import Asked, Denoiser, Fixed, Here
 from mmcore.sampling.guidance import Pinned
 from mmcore.sampling.samplers import SAMPLERS, Ddim, Memory, Sampler
 
-MODES = {True: "default", "graphs": "reduce-overhead"}
+MODES = {True: "default", "graphs": RECORDED}
 """What ``compiled`` may be beside False, with the mode of ``torch.compile``."""
 NOW, NEXT = 1, 0
 """The timesteps that a sampler is shown."""
@@ -141,14 +140,14 @@ class Stepper:
     def __init__(
         self, sampler: Sampler, denoiser: Denoiser, compiled: bool | str, rng: Rng, backend: str = "inductor"
     ) -> None:
-        self.sampler, self.denoiser, self.rng, self.copied = sampler, denoiser, rng, compiled == "graphs"
+        self.sampler, self.denoiser, self.rng, self.mode = sampler, denoiser, rng, MODES[compiled]
         self.eta = sampler.of(denoiser.process) if isinstance(sampler, Ddim) else 0.0
         self.memory: Memory = {}
         self._before: int | None = None
         made = _MADE.setdefault(denoiser.model, {})
         key = (compiled, backend, type(sampler), len(denoiser.known))
         if key not in made:
-            made[key] = one_graph(_step, MODES[compiled], backend)
+            made[key] = one_graph(_step, self.mode, backend)
         self._graph = made[key]
 
     def __call__(self, here: Here, to: int) -> Tensor:
@@ -161,12 +160,8 @@ class Stepper:
         leap = Leap(denoiser.fixed(here.t), denoiser.fixed(to), kept, added, slope)
         drawn = self.eta or self.sampler.codes != "mean"
         rng = self.rng.at(to)
-        if self.copied:
-            torch.compiler.cudagraph_mark_step_begin()
+        begin(self.mode)
         key = rng.key() if drawn else None
         z, self.memory = self._graph(self.sampler, denoiser, here.z, leap, self.memory, key, rng.purpose)
-        if self.copied:
-            # What a recorded graph gives is overwritten when it is started again.
-            z, self.memory = torch.utils._pytree.tree_map_only(Tensor, Tensor.clone, (z, self.memory))
         self._before = here.t
         return z

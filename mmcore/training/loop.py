@@ -26,7 +26,7 @@ from mmcore.training.learning import fresh_columns, learning
 from mmcore.training.logs import Logs, total
 from mmcore.training.options import TrainOptions
 from mmcore.training.precision import backbone_execution
-from mmcore.training.ranks import Ranks, full_cpu_copy
+from mmcore.training.ranks import Ranks, full_cpu_copies
 from mmcore.training.resuming import compare, compared_rows, deciding, known_by, sound
 from mmcore.training.saving import Saver, check_fit, restore, tell
 from mmcore.training.state import TrainState
@@ -278,6 +278,6 @@ def _save(model: JointModel, folder: Path | None, ranks: Ranks) -> None:
     """Write the model folder; every rank calls, the first one writes."""
     if folder is None:
         return
-    tensors = {name: full_cpu_copy(x) for name, x in model.state_dict().items()}
+    tensors = full_cpu_copies(model.state_dict(), ranks)
     if ranks.first:
         save(model, folder, tensors=tensors)

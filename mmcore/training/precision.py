@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmcore.model.graph import one_graph
+from mmcore.model.graph import RECORDED, begin, one_graph
 from mmcore.model.joint import JointModel
 from mmcore.training.ranks import blocks
 
 PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Call = Callable[..., Any]
-WHOLE = {"step": "default", "graphs": "reduce-overhead"}
+WHOLE = {"step": "default", "graphs": RECORDED}
 """What whole steps are compiled as, with the mode of ``torch.compile``."""
 
 
@@ -42,6 +42,10 @@ class Compiled:
         if part not in self._made:
             self._made[part] = one_graph(part, WHOLE[self.how], self.backend)
         return self._made[part]
+
+    def begin(self) -> None:
+        """Of a step."""
+        begin(WHOLE[self.how])
 
 
 def dtype_of(model: JointModel) -> torch.dtype:

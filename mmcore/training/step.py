@@ -15,7 +15,7 @@ from mmcore.errors import MmcoreError
 from mmcore.rng import Rng
 from mmcore.training.draws import Draws, split
 from mmcore.training.finite import Finding, explain, fine, found, inputs_wrong
-from mmcore.training.precision import Moments, dtype_of, moments, plain
+from mmcore.training.precision import Compiled, Moments, dtype_of, moments, plain
 from mmcore.training.ranks import full_tensor, gradient_synchronisation, is_sharded, local_shard, lost
 from mmcore.training.state import TrainState
 from mmcore.training.weighting import WEIGHTINGS
@@ -140,6 +140,8 @@ def _backward(
     # Before the forward pass: the old gradient and the new activations are not in memory together.
     state.optimizer.zero_grad(set_to_none=True)
     all_losses, weights = [], rows
+    if isinstance(state.compiled, Compiled):
+        state.compiled.begin()
     for k, (values, piece, share) in enumerate(pieces, start=1):
         with enough_memory(state, len(share)), gradient_synchronisation(state.network, last=k == len(pieces)):
             loss, losses, weights = state.compiled(_loss)(
