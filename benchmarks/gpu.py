@@ -46,21 +46,22 @@ def launches() -> None:
     registry = mmcore.discover()
     print("| model | what | operations | waits |\n|---|---|---|---|")
     for name, model in _models(registry).items():
-        values = {m.name: m.typical(8, k) for k, m in enumerate(model.variables)}
-        batch = TensorBatch(values, torch.ones(8, len(model.variables), dtype=torch.bool))
-        state = TrainState.start(model.train(), attrs.evolve(TRAINING, batch_size=8))
-        for _ in range(2):  # the second begins with what is drawn ahead, and the optimizer's state
-            with Launches() as step:
-                training_step(state, batch, wait=False)
+        values = {m.name: m.typical(2, k) for k, m in enumerate(model.variables)}
+        batch = TensorBatch(values, torch.ones(2, len(model.variables), dtype=torch.bool))
+        state = TrainState.start(model.train(), attrs.evolve(TRAINING, batch_size=2))
+        # The second has what was drawn ahead, and the optimizer's state.
+        training_step(state, batch, wait=False)
+        with Launches() as step:
+            training_step(state, batch, wait=False)
         print(f"| {name} | training step | {step.total:,} | {step.waits.total()} |", flush=True)
-        found = [_sampling(model, steps) for steps in (5, 15)]
-        operations, waits = ((found[1][k] - found[0][k]) / 10 for k in (0, 1))
+        found = [_sampling(model, steps) for steps in (3, 5)]
+        operations, waits = ((found[1][k] - found[0][k]) / 2 for k in (0, 1))
         print(f"| {name} | step of the sampler 2m | {operations:,.0f} | {waits:g} |", flush=True)
 
 
 def _sampling(model: mmcore.JointModel, steps: int) -> tuple[int, int]:
     with Launches() as found:
-        mmcore.sample(model.eval(), 8, sampler="2m", steps=steps)
+        mmcore.sample(model.eval(), 2, sampler="2m", steps=steps)
     return found.total, found.waits.total()
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -247,7 +248,7 @@ class Sent(TorchDispatchMode):
         name = func.overloadpacket.__name__
         if func.namespace == "c10d":
             self.calls += 1
-            tensors = [x for x in torch.utils._pytree.tree_leaves(args) if isinstance(x, Tensor)]
+            tensors = [x for x in pytree.tree_leaves(args) if isinstance(x, Tensor)]
             # Round a ring: the whole of the gathered or scattered tensor but its own part; of a sum both.
             whole = max(x.numel() * x.element_size() for x in tensors)
             times = 2 if "allreduce" in name else 1
@@ -256,7 +257,7 @@ class Sent(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _bucket(sent: Sent, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+def _bucket(sent: Sent, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # type: ignore[reportPrivateImportUsage]
     """A bucket of DDP's, which would be summed over all."""
     x = bucket.buffer()
     sent.calls += 1

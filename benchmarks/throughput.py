@@ -169,9 +169,9 @@ def _flops(model: mmcore.JointModel, rows: int) -> dict[str, int] | None:
     net = model.backbone
     if not isinstance(net, Transformer):
         return None
+    # Operations do not depend on the number of heads.
     width = net.modulate.in_features
-    heads = net.blocks[0].heads
-    size = Size(width, len(net.blocks), heads, net.patch, model.space.shape, len(model.modalities), net.features)
+    size = Size(width, len(net.blocks), 1, net.patch, model.space.shape, len(model.modalities), net.features)
     step = cost(size, devices=1, rows=rows).flops
     return {"training": step, "sampling": step // 3}
 

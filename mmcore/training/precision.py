@@ -69,7 +69,7 @@ class Moments:
         """As :meth:`torch.optim.AdamW.step` of the group, by the same kernel."""
         torch._foreach_add_(self.counts, 1)  # type: ignore[reportPrivateImportUsage]
         # torch's own caller of it refuses to be compiled.
-        torch._fused_adamw_(
+        torch._fused_adamw_(  # type: ignore[reportPrivateImportUsage]
             self.weights, self.gradients, self.first, self.second, [], self.counts,
             amsgrad=False, maximize=False, grad_scale=grad_scale, found_inf=found_inf, **self.how,
         )  # fmt: skip
@@ -81,10 +81,13 @@ def moments(optimizer: torch.optim.Optimizer) -> list[Moments]:
     found = []
     for group in optimizer.param_groups:
         weights = [p for p in group["params"] if p.grad is not None]
-        kept = [[optimizer.state[p][name] for p in weights] for name in ("exp_avg", "exp_avg_sq", "step")]
+        first, second, counts = (
+            [optimizer.state[p][name] for p in weights] for name in ("exp_avg", "exp_avg_sq", "step")
+        )
         beta1, beta2 = group["betas"]
         how = {name: group[name] for name in ("lr", "weight_decay", "eps")}
-        found.append(Moments(weights, [p.grad for p in weights], *kept, {"beta1": beta1, "beta2": beta2, **how}))
+        how |= {"beta1": beta1, "beta2": beta2}
+        found.append(Moments(weights, [p.grad for p in weights], first, second, counts, how))
     return found
 
 
