@@ -15,7 +15,7 @@ DROWNED = 0.002
 """The power ``W_T²`` of a code at ``T`` below which the space at ``T`` counts as pure noise."""
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Drive:
     """Coefficients of every block for a batch, by its rows' timesteps and roles.
 
