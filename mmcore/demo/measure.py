@@ -9,7 +9,6 @@ from mmcore.metrics import frechet_distance, precision_recall
 from mmcore.model.joint import JointModel
 from mmcore.rng import Rng
 from mmcore.sampling.ask import sample
-from mmcore.sampling.rejection import SeldomError
 
 Rows = dict[str, Tensor]
 
@@ -69,23 +68,7 @@ def measure(answers: Answers, model: JointModel, judge: Judge, train: Rows, test
         "image_to_mask_iou": _mean(iou(by_image["mask"], test["mask"])),
         "image_to_embedding_cosine": _mean(cosine(by_image["embedding"], test["embedding"])),
     }
-    real, n = judge.features(train["image"]), len(test["image"])
-    figures["frechet_distance_dealt"] = batches_distance(judge.features(joint["image"]), real, n, joint["label"])
-    figures["frechet_of_training_draws_dealt"] = draws_distance(real, n, train["label"])
     return figures | image_figures(joint["image"], judge, train, test)
-
-
-def matched(model: JointModel, labels: Tensor, rounds: int, *, seed: int, **how: object) -> Rows | None:
-    """Joint samples for these labels over and over, ``rounds`` times: of the model's own, those that came out with them, by rejection.
-
-    None where the model generates one of the classes too seldom.
-    """
-    options: dict = {"conditioning": "rejection", "seed": seed, **how}
-    wanted = labels.repeat(rounds)
-    try:
-        return sample(model, len(wanted), given={"label": wanted}, **options)
-    except SeldomError:
-        return None
 
 
 def image_figures(images: Tensor, judge: Judge, train: Rows, test: Rows) -> dict[str, float]:
@@ -94,10 +77,12 @@ def image_figures(images: Tensor, judge: Judge, train: Rows, test: Rows) -> dict
     shares = torch.bincount(judge(images), minlength=10) / len(images)
     data = torch.bincount(train["label"], minlength=10) / len(train["label"])
     precision, recall = precision_recall(made[: len(held)], held)
+    distance, draws = batches_distance(made, real, len(held)), draws_distance(real, len(held))
     return {
+        "frechet_ratio": distance / draws,
+        "frechet_distance": distance,
+        "frechet_of_training_draws": draws,
         "frechet_floor": frechet_distance(held, real),
-        "frechet_distance": batches_distance(made, real, len(held)),
-        "frechet_of_training_draws": draws_distance(real, len(held)),
         "class_total_variation": 0.5 * (shares - data).abs().sum().item(),
         "class_entropy_nats": -(shares * shares.clamp(min=1e-12).log()).sum().item(),
         "knn_precision": precision,

@@ -14,7 +14,7 @@ from mmcore import files as door
 from mmcore.config.resolve import configured
 from mmcore.data import Table
 from mmcore.demo.judge import Judge
-from mmcore.demo.measure import Answers, Rows, batches_distance, image_figures, matched, measure
+from mmcore.demo.measure import Answers, Rows, image_figures, measure
 from mmcore.errors import RequestError
 from mmcore.modality.base import Task
 from mmcore.model.compose import compose
@@ -139,16 +139,8 @@ def run(
     answers = Answers.ask(
         model, test.rows.values, joint=JOINT, per_label=PER_LABEL, guidance=GUIDANCE, seed=seed, **SAMPLING
     )
-    labels = test.rows.values["label"]
-    same_labels = matched(model, labels, max(1, JOINT // len(labels)), seed=seed + 3, **SAMPLING)
     asking = time.monotonic() - asking
     figures: dict[str, Any] = measure(answers, model, judge, train.rows.values, test.rows.values)
-    if same_labels is None:
-        _say("some test label is generated too seldom: frechet_distance_matched is left out")
-    else:
-        real = judge.features(train.rows.values["image"])
-        distance = batches_distance(judge.features(same_labels["image"]), real, len(labels))
-        figures["frechet_distance_matched"] = distance
     figures |= {
         "parameters": _size(model),
         "training_steps": options["steps"],
