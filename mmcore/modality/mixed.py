@@ -177,30 +177,15 @@ class Mixed(Modality):
                     raise RequestError(
                         f"found {key!r}, expected {', '.join(self.parts)}{nearest(str(key), list(self.parts))}"
                     )
-            return self._read([raw.get(key) for key in self.parts])
+            return _read(self, [raw.get(key) for key in self.parts])
         if isinstance(raw, list | tuple):
             if len(raw) != len(self.parts):
                 raise RequestError(f"found {len(raw)} values, expected {len(self.parts)}: {', '.join(self.parts)}")
-            return self._read(raw)
+            return _read(self, raw)
         if not (isinstance(raw, Tensor) or (isinstance(raw, np.ndarray) and raw.dtype.kind in "biuf")):
             raise RequestError(f"found {type(raw).__name__}, expected a mapping or a list of {', '.join(self.parts)}")
         x = torch.as_tensor(raw).float()
         x = torch.where(x.isnan(), VOID, x)
-        self.packed.check(x[None], self.name)
-        return x
-
-    def _read(self, raws: Sequence[Any]) -> Tensor:
-        values = []
-        for (name, part), raw in zip(self.parts.items(), raws, strict=True):
-            if raw is None or (isinstance(raw, float | np.floating) and math.isnan(raw)):
-                values.append(torch.full((math.prod(part.spec.shape),), VOID))
-                continue
-            try:
-                x = part.read(raw)
-            except RequestError as error:
-                raise RequestError(f"{name}: {error}") from error
-            values.append(torch.where(part.spec.there(x), x.float(), VOID).reshape(-1))
-        x = torch.cat(values)
         self.packed.check(x[None], self.name)
         return x
 
@@ -249,6 +234,22 @@ def _together(mixed: Mixed) -> Iterator[int]:
     for part, at in zip(mixed.parts.values(), mixed.packed.slices, strict=True):
         own = part.together or range(at.stop - at.start)
         yield from (at.start + k if part.divisible else at.start for k in own)
+
+
+def _read(mixed: Mixed, raws: Sequence[Any]) -> Tensor:
+    values = []
+    for (name, part), raw in zip(mixed.parts.items(), raws, strict=True):
+        if raw is None or (isinstance(raw, float | np.floating) and math.isnan(raw)):
+            values.append(torch.full((math.prod(part.spec.shape),), VOID))
+            continue
+        try:
+            x = part.read(raw)
+        except RequestError as error:
+            raise RequestError(f"{name}: {error}") from error
+        values.append(torch.where(part.spec.there(x), x.float(), VOID).reshape(-1))
+    x = torch.cat(values)
+    mixed.packed.check(x[None], mixed.name)
+    return x
 
 
 def _each(mixed: Mixed, x: Tensor) -> Iterator[tuple[str, Modality, Tensor | None]]:
