@@ -537,6 +537,13 @@ def median_code(self: Any, params: Tensor, encode: Any, decoder: Any) -> Tensor:
     return encode(decoder.point(params))
 
 
+def guessed_units(self: Any, raw: Any) -> Tensor:
+    """What is above the range is taken for bytes, and scaled."""
+    if isinstance(raw, Tensor) and raw.max() > 100:
+        raw = raw / 255 * 100
+    return type(self).__mro__[1].read(self, raw)
+
+
 MODALITY = [
     Mutant("decoder.distribution", "classes drawn a tenth too boldly", broken("label", sample=lambda m, p, rng: m.inner.sample(1.1 * p, rng))),
     Mutant("decoder.distribution", "pixels' classes drawn a tenth too boldly", broken("mask of two classes", sample=lambda m, p, rng: m.inner.sample(1.1 * p, rng))),
@@ -641,6 +648,9 @@ MODALITY = [
     Mutant("read.back", "16 bits read as 8", broken(lambda: ImageModality(1, 8, levels=65536, limits=[0, 65535]), read=high_byte)),
     Mutant("read.back", "another picture than it shows", broken("reference", read=lambda self, raw: torch.zeros(self.spec.shape), raw=lambda self, x: Image.new("L", (2, 2), 255), pictured=lambda self, x: x.new_zeros(len(x), 1, 2, 2))),
     Mutant("read.back", "metres in millimetres", broken(Depth, raw=lambda self, x: (x * 1000).numpy())),
+    Mutant("read.refuses", "units that are guessed", broken(lambda: ScalarModality(3, mean=40.0, std=12.0, low=0.0, high=100.0), read=guessed_units)),
+    Mutant("loss.where", "pixels that count where any of their channels does", broken("image", loss=lambda h, p, x, w: h(p, x, None if w is None else w.any(1, keepdim=True).expand_as(w)))),
+    Mutant("decoder.distribution", "an angle whose likelihood does not wrap", broken(Angle, loss=lambda h, p, x, w: total(gaussian(p[:, 0], Angle.scale(p).log(), x), w))),
     Mutant("loss.where", "a mean over what is seen", broken("reference", loss=lambda h, p, x, w: h(p, x, w) if w is None else h(p, x, w) / w.flatten(1).float().mean(1).clamp(min=1e-6))),
     Mutant("loss.gradient", "steps of sound without a gradient", broken(Audio, loss=lambda h, p, x, w: h(torch.stack([p[:, 0].detach(), p[:, 1]], 1), x, w))),
 ]  # fmt: skip
