@@ -254,22 +254,6 @@ def _together(mixed: Mixed) -> Iterator[int]:
         yield from (at.start + k if part.divisible else at.start for k in own)
 
 
-def _read(mixed: Mixed, raws: Sequence[Any]) -> Tensor:
-    values = []
-    for (name, part), raw in zip(mixed.parts.items(), raws, strict=True):
-        if raw is None or (isinstance(raw, float | np.floating) and math.isnan(raw)):
-            values.append(torch.full((math.prod(part.spec.shape),), VOID))
-            continue
-        try:
-            x = part.read(raw)
-        except RequestError as error:
-            raise RequestError(f"{name}: {error}") from error
-        values.append(torch.where(part.spec.there(x), x.float(), VOID).reshape(-1))
-    x = torch.cat(values)
-    mixed.packed.check(x[None], mixed.name)
-    return x
-
-
 def _each(mixed: Mixed, x: Tensor) -> Iterator[tuple[str, Modality, Tensor | None]]:
     """Each part of a sample ``(D)``; None where it is missing."""
     values, there = mixed.packed.split(x[None]), mixed.packed.split_mask(mixed.packed.there(x[None]))
