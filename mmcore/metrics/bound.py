@@ -97,7 +97,7 @@ class Bound:
 
     def table(self) -> str:
         """As text for a terminal."""
-        rows = [("", "L0", "L1", "L2", "nats", "±", "bits/dim", "±")]
+        rows: list[tuple[str, ...]] = [("", "L0", "L1", "L2", "nats", "±", "bits/dim", "±")]
         for name, x in {**self.variables, "all": self.all}.items():
             bits = x.bits_per_dimension
             figures = (x.L0.nats, x.L1.nats, x.L2.nats, x.total.nats, x.total.error, bits.nats, bits.error)
