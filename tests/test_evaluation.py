@@ -10,6 +10,7 @@ import torch
 import mmcore
 from mmcore import JointModel, Registry, RequestError, Rng, Task
 from mmcore.data import Table, TensorBatch
+from mmcore.metrics.bound import Bound, Estimate, Terms
 from mmcore.process import schedule
 from mmcore.training.weighting import GAMMA, WEIGHTINGS, LearnedWeights, balance
 
@@ -170,6 +171,18 @@ def test_elbo_estimates_the_bound(layout: str) -> None:
     truth = closed_form(T, HALF, np.ones(2))
     error = ERRORS * losses.std(0) / n**0.5
     assert (losses.mean(0) - torch.as_tensor(truth["L1"] + truth["L2"])).abs().le(error).all()
+
+
+def test_figures_of_any_size_stay_apart() -> None:
+    def terms(size: float) -> Terms:
+        return Terms(3, 2.0, *(Estimate(size * part, size / 7) for part in (0.001, 1.0, -2.0, 3.0)))
+
+    bound = Bound(3, (), terms(1e9), {"x": terms(1.0), "a-name-of-some-length": terms(1e7)}, 0.0, {})
+    head, *lines = bound.table().splitlines()
+    assert len(head.split()) == 7
+    assert [len(line.split()) for line in lines] == [8, 8, 8]
+    assert {len(line) for line in lines} == {len(head)}
+    assert float(lines[1].split()[4]) == 3e7
 
 
 def test_balance_is_the_variance_left_of_a_normal_code() -> None:

@@ -135,7 +135,8 @@ def evaluate(
     say(found.table())
     say(f"\nL0 has {found.space:.4g} nats more that belong to the space as a whole")
     if measured:
-        say(f"\nanswers beside the rows, in {how['steps']} steps; in brackets the 95 % interval over the samples\n")
+        taken = "" if how["steps"] is None else f", in {how['steps']} steps"
+        say(f"\nanswers beside the rows{taken}; in brackets the 95 % interval over the samples\n")
         say(metrics.table(measured))
     if calibrated is not None:
         say(f"\n{calibrated.draws} draws of each answer beside its row; in brackets the 95 % interval over the rows\n")

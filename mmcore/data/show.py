@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import attrs
 import torch
@@ -307,8 +306,8 @@ def _seen(m: ModalityProtocol, x: Tensor, places: Sequence[int], dataset: Datase
         float(square.sum() / counts.sum()),
         (float(each.min()), float(each.max())),
         void=1 - valid.numel() / x.numel(),
-        flat=tuple(dataset.source.where(places[k]) for k in _flat(x)),
-        ends=_ends(spec, x),
+        flat=tuple(dataset.source.where(places[k]) for k in _flat(m, x)),
+        ends=_ends(m, x),
         alike=len(x) > 1 and bool((x == x[:1]).all()),
         first=int(spec.low or 0) if classes else 0,
         names=_names(m, dataset, len(classes)),
@@ -318,17 +317,18 @@ def _seen(m: ModalityProtocol, x: Tensor, places: Sequence[int], dataset: Datase
     )
 
 
-def _flat(x: Tensor) -> list[int]:
+def _flat(m: ModalityProtocol, x: Tensor) -> list[int]:
     """The rows that are pictures of one value, or of one in each channel."""
-    if not x.is_floating_point() or x.ndim < 3 or x.shape[-2] * x.shape[-1] < 2:
+    if not (x.is_floating_point() and m.planar) or x.shape[-2] * x.shape[-1] < 2:
         return []
     low, high = x.flatten(-2).aminmax(dim=-1)
-    return (low == high).flatten(1).all(1).nonzero()[:, 0].tolist()
+    return (low == high).reshape(len(x), -1).all(1).nonzero()[:, 0].tolist()
 
 
-def _ends(spec: Any, x: Tensor) -> tuple[float, float]:
+def _ends(m: ModalityProtocol, x: Tensor) -> tuple[float, float]:
     """The shares of a picture's values at the ends of its range."""
-    if not spec.dtype.is_floating_point or len(spec.shape) < 2:
+    spec = m.spec
+    if not (spec.dtype.is_floating_point and m.planar):
         return 0.0, 0.0
     low, high = (0.0 if end is None else float((x == end).double().mean()) for end in (spec.low, spec.high))
     return low, high

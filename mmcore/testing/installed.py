@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 
-from mmcore.errors import RequestError
+from mmcore.errors import PluginError, RequestError
 from mmcore.hooks import Made
 from mmcore.plugins import Registry
 from mmcore.testing.check import KINDS
@@ -55,4 +55,13 @@ def installed(registry: Registry, name: str, options: Mapping[str, Any]) -> tupl
     if not kinds or kinds == ["modality"]:
         return registry.modality(name, **options), "modality"
     entry = registry.find(kinds[0], name)
-    return Maker(registry, Made(entry.kind, entry.name, entry.distribution, entry.version, dict(options))), kinds[0]
+    maker = Maker(registry, Made(entry.kind, entry.name, entry.distribution, entry.version, dict(options)))
+    if kinds[0] in ("sampler", "transform"):
+        # The engine gives these nothing: what is missing or refused now would be so in every check.
+        try:
+            maker()
+        except PluginError:
+            pass  # the checks tell of it
+        except RequestError as error:
+            raise RequestError(f"check: {error}; its options are given by --set option=value") from error
+    return maker, kinds[0]

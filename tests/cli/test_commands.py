@@ -460,6 +460,7 @@ def test_a_sampler_without_an_option_is_not_given_it(
         ("evaluate run --draws 2 --metrics --weights gone.safetensors", "gone.safetensors"),
         ("evaluate run --draws 2 --metrics --ask image-label", "question 'image-label', expected 'joint' or"),
         ("evaluate nowhere", "there is no such folder"),
+        ("check transform.resize", "missing 1 required positional argument: 'size'; its options are given by --set"),
         ("config nowhere.toml", "nowhere.toml: cannot be read: No such file"),
         ("config config.toml --set training.stepz=3", "did you mean 'steps'?"),
         ("config config.toml --set training", "has not the form a.b=value"),
@@ -536,6 +537,7 @@ def test_evaluate_measures_answers_as_the_library_does(
     assert {"image->label label.calibration_error", "label->vector vector.cosine"} <= expected.keys()
     _, words, _ = call(asked, capsys, monkeypatch)
     assert words.endswith(mmcore.metrics.table(expected) + "\n")
+    assert "answers beside the rows, in 3 steps; in brackets" in words
     # The run keeps it, with some answers beside the truth, and its page shows them.
     kept = json.loads((here / "evaluation.json").read_text())
     assert kept["figures"] == {name: figure.json() for name, figure in expected.items()}
@@ -555,6 +557,12 @@ def test_evaluate_measures_answers_as_the_library_does(
     assert "is none of a run&#x27;s" not in page
     assert "is none of a run's, and is not overwritten" in call(asked, capsys, monkeypatch)[2]
     (here / "evaluation.json").unlink()
+    with monkeypatch.context() as patch:  # a run that leaves the steps to the sampler
+        patch.setattr("mmcore.config.schema.SamplingOptions.how", lambda options: {"steps": None})
+        _, words, _ = call("evaluate run --draws 2 --rows 2 --metrics --ask image->label", capsys, monkeypatch)
+    assert "answers beside the rows; in brackets" in words
+    (here / "evaluation.json").unlink()
+    (here / "report.html").write_text(page)
 
 
 def test_evaluate_tells_calibration_as_the_library_does_and_the_report_shows_it(

@@ -13,6 +13,7 @@ from mmcore import Registry, RequestError
 from mmcore.data import Dataset
 from mmcore.data.show import summarize
 from mmcore.modality.base import Modality, Spec
+from mmcore.testing.reference import Reference
 
 ROWS = 40
 
@@ -307,6 +308,29 @@ def test_the_disk_is_told_beside_what_is_seen_and_shares_by_name(registry: Regis
         f"classes of mask: 0 (0 on disk) {1 - one:.1%}  1 (255 on disk) {one:.1%}",
         "classes of label: 0 (a) 75.0%  1 (b) 25.0%",
     ]
+
+
+class Maps(Reference):
+    """Real numbers on some axes, of which the last two are a picture's or not."""
+
+    def __init__(self, *shape: int, planar: bool) -> None:
+        self.name, self.spec, self.code, self.pictures = "maps", Spec(shape, low=0.0, high=1.0), shape, planar
+
+    @property
+    def planar(self) -> bool:
+        return self.pictures
+
+
+@pytest.mark.parametrize(("shape", "planar"), [((2, 6), False), ((2, 6), True), ((1, 2, 6), True), ((1, 2, 6), False)])
+def test_only_pictures_are_blank_or_at_the_ends_of_their_range(shape: tuple[int, ...], planar: bool) -> None:
+    values = torch.linspace(0, 1, 12).expand(10, 12).clone()
+    values[3] = 0.5
+    seen = summarize(
+        {"all": Dataset([{"maps": x.reshape(shape).tolist()} for x in values], [Maps(*shape, planar=planar)])}
+    )
+    (one,) = seen.variables
+    assert len(one.flat) == (1 if planar else 0)
+    assert one.ends == pytest.approx((9 / 120, 9 / 120) if planar else (0, 0))
 
 
 def test_of_many_classes_the_largest_and_the_rare_are_told(registry: Registry) -> None:

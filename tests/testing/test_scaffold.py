@@ -1,5 +1,6 @@
 """What ``mmcore new-plugin`` writes: installed from wheels in a clean environment, it is found and conforms."""
 
+import importlib
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import venv
 from pathlib import Path
 
 import pytest
+import torch
 
 import mmcore
 from mmcore import Registry, RequestError
@@ -94,6 +96,22 @@ def test_names_and_folders_that_are_taken_are_refused(tmp_path: Path, registry: 
     assert [path.name for path in tmp_path.iterdir()] == ["mmcore-sound"]
 
 
+@pytest.mark.parametrize("kind", ["vector", "sequence", "grid", "categorical"])
+def test_what_is_written_measures_its_data(
+    kind: str, plugins: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(plugins[kind]))
+    made = getattr(importlib.import_module(f"mmcore_my_{kind}"), f"My{kind.capitalize()}Modality")
+    if kind == "categorical":
+        data = torch.tensor([0] * 700 + [1] * 200 + [2] * 100)
+    else:
+        data = 100 + 30 * made().typical(2000, seed=0)
+    options = json.loads(json.dumps(made().measured(data)))  # as a model folder keeps them
+    code = made(**options).encoder()(data).double()
+    assert code.mean().abs() < 0.01
+    assert code.var(correction=0) == pytest.approx(1, rel=0.01)
+
+
 @pytest.fixture(scope="module")
 def clean(plugins: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with the wheels of the core, the plugins and the example, and an empty folder beside it."""
@@ -152,7 +170,6 @@ def test_it_conforms_under_pytest(clean: Path, plugins: dict[str, Path]) -> None
         "code and sample have no places in common",
         "data are no levels between two limits",
         "its values are classes, which may be the numbers of a palette",
-        "measured gives nothing",
         "not asked: the decoder does not begin from its own noisy code (preconditioned = False)",
         "show gives no picture in grey or colours",
         "the loss is a sum over elements, of classes or of a direction: others judge it",

@@ -162,7 +162,9 @@ class ImageModality(Modality):
         elif found == (height, width, channels) != (channels, height, width):
             x = x.permute(0, 3, 1, 2)
         if x.shape[1:] != self.spec.shape:
-            raise RequestError(f"found shape {found}, expected an image of {channels} × {height} × {width}")
+            sized = (height, width) in (found[:2], found[-2:])
+            mend = "" if sized else '; [[data.transforms]] with kind = "resize" brings pictures to this size'
+            raise RequestError(f"found shape {found}, expected an image of {channels} × {height} × {width}{mend}")
         x = x.contiguous()
         if self.limits is not None and not (x.dtype == torch.uint8 and self.limits == (0, 255)):
             return self._ranged(x, *self.limits)

@@ -40,7 +40,11 @@ def test_grey_images_need_no_channel() -> None:
 @pytest.mark.parametrize(
     ("raw", "match"),
     [
-        (np.zeros((5, 5)), r"found shape \(5, 5\), expected an image of 1 × 8 × 8"),
+        (
+            np.zeros((5, 5)),
+            r"found shape \(5, 5\), expected an image of 1 × 8 × 8; \[\[data.transforms\]\] with kind = .resize.",
+        ),
+        (np.zeros((8, 8, 3)), r"found shape \(8, 8, 3\), expected an image of 1 × 8 × 8$"),
         (np.zeros((8, 8), dtype=np.int64), "found dtype int64 in 0 … 0, expected uint8 .*; limits = .low, high. says"),
         (np.full((8, 8), 1.5), "found values 1.5 … 1.5, expected floats in 0 … 1"),
         (np.full((8, 8), np.nan), "found values nan"),

@@ -46,7 +46,15 @@ class LabelModality(Modality):
         require("label", classes=(classes, whole(1 if multi else 2)))
         SPACE.check("label", "classes", classes, classes, takes(classes))
         if names is not None and (len(names) != classes or len(set(names)) != classes):
-            raise OptionError("label", "names", list(names), f"{classes} different names", beside=("classes",))
+            mend = f"classes = {len(names)} goes with them" if len(names) != classes else ""
+            raise OptionError(
+                "label",
+                "names",
+                list(names),
+                f"{classes} different names, one of each class",
+                mend=mend,
+                beside=("classes",),
+            )
         default = torch.full((classes,), 0.5 if multi else 1 / classes)
         p = default if frequencies is None else torch.tensor(list(frequencies), dtype=torch.float32)
         if p.shape != (classes,) or not ((p > 0) & (p < 1)).all():
@@ -144,7 +152,10 @@ class LabelModality(Modality):
         if isinstance(raw, bool) and self.classes == 2 and not self.multi:
             return int(raw)
         if isinstance(raw, bool) or not isinstance(raw, int):
-            raise RequestError(f"found {raw!r} ({type(raw).__name__}), expected a class index 0 … {self.classes - 1}")
+            words = "; names = [...] lets words be classes" if isinstance(raw, str) else ""
+            raise RequestError(
+                f"found {raw!r} ({type(raw).__name__}), expected a class index 0 … {self.classes - 1}{words}"
+            )
         if not 0 <= raw < self.classes:
             raise RequestError(f"found class {raw}, expected 0 … {self.classes - 1}")
         return raw

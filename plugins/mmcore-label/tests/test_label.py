@@ -120,7 +120,7 @@ def test_expected_codes_are_by_the_encoder_as_it_is(monkeypatch: pytest.MonkeyPa
         (-1, "found class -1"),
         (1.5, r"found 1.5 \(float\)"),
         (True, "found True"),
-        ("x", "found 'x'"),
+        ("x", r"found 'x' \(str\), expected a class index 0 … 2; names = \[...\] lets words be classes"),
     ],
 )
 def test_wrong_values_are_refused(raw: object, match: str) -> None:
@@ -131,7 +131,8 @@ def test_wrong_values_are_refused(raw: object, match: str) -> None:
 def test_wrong_options_are_refused() -> None:
     for match, options in {
         "expected a whole number of at least 2": {"classes": 1},
-        "expected 3 different names": {"classes": 3, "names": ["a", "a", "b"]},
+        "expected 3 different names, one of each class$": {"classes": 3, "names": ["a", "a", "b"]},
+        "expected 10 different names, one of each class; classes = 2 goes with them": {"names": ["a", "b"]},
         "expected 3 numbers inside 0 … 1": {"classes": 3, "frequencies": [0.5, 0.5]},
     }.items():
         with pytest.raises(RequestError, match=match):
