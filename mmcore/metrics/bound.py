@@ -97,13 +97,16 @@ class Bound:
 
     def table(self) -> str:
         """As text for a terminal."""
-        lines = [f"{'':14}{'L0':>10}{'L1':>12}{'L2':>12}{'nats':>12}{'±':>9}{'bits/dim':>11}{'±':>9}"]
+        cells = [["", "L0", "L1", "L2", "nats", "±", "bits/dim", "±"]]
         for name, x in {**self.variables, "all": self.all}.items():
             bits = x.bits_per_dimension
-            lines.append(
-                f"{name:14}{x.L0.nats:>10.4f}{x.L1.nats:>12.4f}{x.L2.nats:>12.4f}{x.total.nats:>12.4f}{x.total.error:>9.4f}"
-                f"{bits.nats:>11.4f}{bits.error:>9.4f}"
-            )
+            figures = (x.L0.nats, x.L1.nats, x.L2.nats, x.total.nats, x.total.error, bits.nats, bits.error)
+            cells.append([name, *(f"{figure:.4f}" for figure in figures)])
+        first, *others = (max(map(len, column)) for column in zip(*cells, strict=True))
+        lines = [
+            row[0].ljust(first) + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], others, strict=True))
+            for row in cells
+        ]
         lines += [f"{name}: the likelihood of {what}, not of the data themselves" for name, what in self.of.items()]
         return "\n".join(lines)
 
