@@ -1,11 +1,13 @@
 """What ``docs/gpu.md`` says of a GPU, measured on one: ``python -m benchmarks.gpu [PART …]``, by default all parts.
 
     tests     the whole suite with the GPU there, and in it tests/test_gpu.py, which runs nowhere else
+    launches  operations of a training step and of a sampler's, and how often the host waits for the device; also where there is no GPU
+    against   step and sampler against the bare compiled network, by model and compilation (benchmarks/throughput.py); each line is also written to gpu.jsonl
     speed     rows a second of training: the demo's perceptron and a transformer, by precision and compilation
     demo      ``mmcore demo`` on the GPU
     killed    a run in bf16, compiled, killed with -9 and resumed again and again, against one that never was
 
-Prints Markdown, or says that there is no GPU.
+Prints Markdown; without a GPU the launches alone.
 """
 
 import argparse
@@ -24,16 +26,59 @@ from pathlib import Path
 # Before CUDA starts: matrix products that sum in the same order every time.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
+import attrs
 import torch
 
 import mmcore
-from benchmarks import survival
+from benchmarks import survival, throughput
+from benchmarks.launches import Launches
 from mmcore.data import Table, TensorBatch
 from mmcore.demo.run import COMPONENTS, TRAINING, digits_model
 from mmcore.store import checkpoint as store
 from mmcore.store.folder import CHECKPOINTS
+from mmcore.training import TrainState, training_step
 
 KILLED = {"device": "cuda", "precision": "bf16", "compile": True, "steps": 300}
+
+
+def launches() -> None:
+    """Of the demo's model and of a transformer; operations that only look at a tensor otherwise are not counted."""
+    registry = mmcore.discover()
+    print("| model | what | operations | waits |\n|---|---|---|---|")
+    for name, model in _models(registry).items():
+        values = {m.name: m.typical(2, k) for k, m in enumerate(model.variables)}
+        batch = TensorBatch(values, torch.ones(2, len(model.variables), dtype=torch.bool))
+        state = TrainState.start(model.train(), attrs.evolve(TRAINING, batch_size=2))
+        # The second has what was drawn ahead, and the optimizer's state.
+        training_step(state, batch, wait=False)
+        with Launches() as step:
+            training_step(state, batch, wait=False)
+        print(f"| {name} | training step | {step.total:,} | {step.waits.total()} |", flush=True)
+        found = [_sampling(model, steps) for steps in (3, 5)]
+        operations, waits = ((found[1][k] - found[0][k]) / 2 for k in (0, 1))
+        print(f"| {name} | step of the sampler 2m | {operations:,.0f} | {waits:g} |", flush=True)
+
+
+def _sampling(model: mmcore.JointModel, steps: int) -> tuple[int, int]:
+    with Launches() as found:
+        mmcore.sample(model.eval(), 2, sampler="2m", steps=steps)
+    return found.total, found.waits.total()
+
+
+def _models(registry: mmcore.Registry) -> dict[str, mmcore.JointModel]:
+    image, label = registry.modality("image", channels=3, size=32), registry.modality("label", classes=10)
+    options = {"width": 384, "depth": 8, "heads": 6, "patch": 4}
+    return {
+        "demo": digits_model(registry),
+        "transformer": mmcore.compose(
+            [image, label], backbone="transformer", backbone_options=options, registry=registry
+        ),
+    }
+
+
+def against() -> None:
+    """Appends to ``gpu.jsonl`` here."""
+    throughput.run(out=Path("gpu.jsonl"))
 
 
 def speed() -> None:
@@ -144,7 +189,7 @@ def _step(out: Path) -> int:
     return found[0][0] if found else -1
 
 
-PARTS = {"speed": speed, "tests": tests, "demo": demo, "killed": killed}
+PARTS = {"launches": launches, "against": against, "speed": speed, "tests": tests, "demo": demo, "killed": killed}
 
 
 def main() -> None:
@@ -156,7 +201,8 @@ def main() -> None:
     if unknown := set(given.parts) - set(PARTS):
         parser.error(f"no part {', '.join(sorted(unknown))}, expected one of {', '.join(PARTS)}")
     if not torch.cuda.is_available():
-        print("no GPU here: not run")
+        print("no GPU here: counted, not timed\n")
+        launches()
         return
     if given.train is not None:
         torch.use_deterministic_algorithms(True)

@@ -39,6 +39,16 @@ exclude_patterns = ["_build", "_templates"]
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
 myst_heading_anchors = 3
 
+# What snippets write goes into a folder of their own, not into whoever's builds the documentation.
+doctest_global_setup = """
+_place = __import__("os").getcwd(), __import__("tempfile").TemporaryDirectory()
+__import__("os").chdir(_place[1].name)
+"""
+doctest_global_cleanup = """
+__import__("os").chdir(_place[0])
+_place[1].cleanup()
+"""
+
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 # As fields, not as directives: an attribute that is a property too would be described twice.

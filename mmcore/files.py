@@ -2,10 +2,11 @@
 
 A file is opened once, and asked what it is by its descriptor: regular files alone are read, so that a pipe, a device, a socket or a folder
 is refused at once and nothing waits; and none is longer than its limit (``mmcore.limits``). What is written is never written through a
-link: a file is written beside its place (``.aside-NAME``) and renamed, or is opened as what it is. What is refused is an ``OSError``, as
+link: a file is written beside its place (``.aside-NAME``, or where that is too long a digest of it) and renamed, or is opened as what it is. What is refused is an ``OSError``, as
 what cannot be opened is. Importing this module imports no torch.
 """
 
+import hashlib
 import io
 import os
 import stat
@@ -140,6 +141,8 @@ def read(path: str | Path, limit: Limit, *, inside: Path | None = None) -> bytes
 
 ASIDE = ".aside-"
 """How the name of a file begins that is being written."""
+_LONGEST = 255
+"""Bytes of a name that file systems take."""
 _WRITING = threading.Lock()
 
 
@@ -193,7 +196,7 @@ def _as_open(part: Path, path: Path) -> None:
 def _aside(path: Path) -> tuple[Path, BinaryIO]:
     """A new file beside another, which no other process writes."""
     for number in count(1):
-        part = path.with_name(f"{ASIDE}{path.name}" if number == 1 else f"{ASIDE}{number}-{path.name}")
+        part = path.with_name(_aside_name(path.name, "" if number == 1 else f"{number}-"))
         while True:
             try:
                 file = open(part, "xb")  # noqa: SIM115 - given to the caller
@@ -205,6 +208,14 @@ def _aside(path: Path) -> tuple[Path, BinaryIO]:
                 return part, file
             file.close()
     raise AssertionError("numbers do not end")
+
+
+def _aside_name(name: str, number: str) -> str:
+    """What a file is called while it is written; where that is longer than names may be, by the digest of its name."""
+    called = f"{ASIDE}{number}{name}"
+    if len(os.fsencode(called)) <= _LONGEST:
+        return called
+    return f"{ASIDE}{number}{hashlib.sha256(os.fsencode(name)).hexdigest()}"
 
 
 def _abandoned(part: Path) -> bool:

@@ -7,7 +7,6 @@ SplitMix64's finaliser (Steele, Lea and Flood 2014) over seed, step and row, and
 that, the purpose and the element, with 128-bit keys; the integers are equal on every device.
 """
 
-import copy
 import functools
 import hashlib
 import math
@@ -30,16 +29,39 @@ _GAMMA, _C1, _C2 = (_signed(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9,
 _FINAL = ((30, _C1), (27, _C2), (31, None))
 
 
-@functools.lru_cache(maxsize=256)
 def _key(text: str) -> tuple[int, int]:
     """Two 64-bit keys."""
+    if torch.compiler.is_compiling():
+        first, second = _words(text).split()
+        return int(first), int(second)
+    return _digest(text)
+
+
+def _words(text: str) -> str:
+    """The keys in words, which a compiler takes as they are."""
+    first, second = _digest(text)
+    return f"{first} {second}"
+
+
+# What torch.compiler.assume_constant_result sets, without the import of the compiler that it takes.
+_words._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+@functools.lru_cache(maxsize=256)
+def _digest(text: str) -> tuple[int, int]:
     digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
     return _signed(int.from_bytes(digest[:8], "little")), _signed(int.from_bytes(digest[8:], "little"))
 
 
-@functools.lru_cache(maxsize=32)
 def _places(text: str, count: int, device: torch.device) -> Tensor:
     """The keys of elements ``0 … count - 1`` of a purpose, not to be written to."""
+    if torch.compiler.is_compiling():
+        return torch.arange(1, count + 1, device=device) * _GAMMA + _key(text)[0]
+    return _kept_places(text, count, device)
+
+
+@functools.lru_cache(maxsize=32)
+def _kept_places(text: str, count: int, device: torch.device) -> Tensor:
     return torch.arange(1, count + 1, device=device).mul_(_GAMMA).add_(_key(text)[0])
 
 
@@ -50,7 +72,7 @@ def _shifted(x: Tensor, shift: int) -> Tensor:
 
 def _mix(x: Tensor) -> Tensor:
     """SplitMix64's finaliser, in place."""
-    if x.device.type == "cpu":
+    if x.device.type == "cpu" and not torch.compiler.is_compiling():
         # numpy's integers can be unsigned: their shift needs no mask, and their product takes half as long.
         words = x.numpy().view(np.uint64)
         shifted = np.empty_like(words)
@@ -66,7 +88,7 @@ def _mix(x: Tensor) -> Tensor:
     return x
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Rng:
     """Counter-based random numbers for the rows of a batch: a function of seed, purpose, step and row.
 
@@ -81,13 +103,23 @@ class Rng:
     rows: Tensor
     step: int | range = 0
     purpose: str = ""
-    _mixed: list[Tensor] = attrs.field(init=False, repr=False, factory=list)
+    _mixed: list[Tensor] | None = attrs.field(init=False, repr=False)
     """Seed, step and row, mixed once for all purposes."""
+
+    def __attrs_post_init__(self) -> None:
+        self._mixed = None
 
     @classmethod
     def for_rows(cls, seed: int, count: int, *, start: int = 0, device: torch.device | str | None = None) -> "Rng":
         """Random numbers for rows ``start … start + count - 1`` on a device."""
         return cls(seed, torch.arange(start, start + count, device=device))
+
+    @classmethod
+    def keyed(cls, key: Tensor, purpose: str) -> "Rng":
+        """Random numbers of rows whose seed, step and place are in a ``key (B, 1)`` of :meth:`key`: for compiled code, which is one for all steps."""
+        rng = cls(0, key[:, 0], 0, purpose)
+        rng._mixed = [key]
+        return rng
 
     def at(self, step: int | range) -> "Rng":
         """The random numbers of the same rows at another step; or at each of several, one step's rows after the other's.
@@ -102,32 +134,40 @@ class Rng:
         if not isinstance(step, range):
             return Rng(self.seed, self.rows, step, self.purpose)
         several = Rng(self.seed, self.rows.repeat(len(step)), step, self.purpose)
-        keys = torch.tensor([_key(f"{self.seed}\0{one}") for one in step], device=self.rows.device)
+        keys = torch.tensor([_key(f"{self.seed}\0{one}") for one in step])
+        if self.rows.is_cuda:  # else the copy would wait for all that the device has yet to do
+            keys = keys.pin_memory()
+        keys = keys.to(self.rows.device, non_blocking=True)
         several._mix_rows(*keys.repeat_interleave(len(self.rows), dim=0).unbind(1))
         return several
 
     def of(self, purpose: str) -> "Rng":
         """The random numbers of the same rows for another purpose; purposes nest."""
-        other = copy.copy(self)
-        object.__setattr__(other, "purpose", f"{self.purpose}/{purpose}")
+        if self._mixed is None:
+            self._mixed = []
+        other = Rng(self.seed, self.rows, self.step, f"{self.purpose}/{purpose}")
+        other._mixed = self._mixed
         return other
 
-    def _row(self) -> Tensor:
-        """Seed, step and row in one key, ``(B, 1)``."""
-        if not self._mixed:
+    def key(self) -> Tensor:
+        """Seed, step and row in one, ``(B, 1)`` int64, for any purpose."""
+        if self._mixed is None or not len(self._mixed):
             if isinstance(self.step, range):
                 raise ValueError(
                     f"rng: other rows put in place of those of several steps ({self.step}), expected at(step)"
                 )
-            self._mix_rows(*_key(f"{self.seed}\0{self.step}"))
+            return self._mix_rows(*_key(f"{self.seed}\0{self.step}"))
         return self._mixed[0]
 
-    def _mix_rows(self, first: int | Tensor, second: int | Tensor) -> None:
-        self._mixed.append(_mix(_mix(self.rows * _GAMMA + first).add_(second))[:, None])
+    def _mix_rows(self, first: int | Tensor, second: int | Tensor) -> Tensor:
+        key = _mix(_mix(self.rows * _GAMMA + first).add_(second))[:, None]
+        self._mixed = [] if self._mixed is None else self._mixed
+        self._mixed.append(key)
+        return key
 
     def bits(self, count: int) -> Tensor:
         """Random bits: ``(B, count)`` int64 with all 64 bits uniform."""
-        row = self._row()
+        row = self.key()
         place, second = _places(self.purpose, count, self.rows.device), _key(self.purpose)[1]
         return _mix(_mix(place + row).bitwise_xor_(row * _C1 + second))
 
@@ -146,9 +186,12 @@ class Rng:
         low, high = bits.view(torch.uint32).unflatten(1, (-1, 2)).unbind(2)
         radius = high.double().add_(0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
         angle = low.double().mul_(2 * math.pi * 2.0**-32)
-        pair = torch.empty(*bits.shape, 2, dtype=dtype, device=bits.device)
-        torch.mul(radius, angle.cos(), out=pair[..., 0])
-        torch.mul(radius, angle.sin_(), out=pair[..., 1])
+        if torch.compiler.is_compiling():
+            pair = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=-1).to(dtype)
+        else:
+            pair = torch.empty(*bits.shape, 2, dtype=dtype, device=bits.device)
+            torch.mul(radius, angle.cos(), out=pair[..., 0])
+            torch.mul(radius, angle.sin_(), out=pair[..., 1])
         return pair.flatten(1)[:, :count].reshape(len(self.rows), *shape)
 
     def integers(self, low: int, high: int, *shape: int) -> Tensor:

@@ -167,3 +167,19 @@ def test_a_new_file_overwrites_nothing(tmp_path: Path) -> None:
         with pytest.raises(FileExistsError):
             files.create(tmp_path / name, b"two")
     assert left(tmp_path) == ["a", "link"]
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".png", "ä" * 125 + ".png", "n" * 255])
+def test_a_name_as_long_as_the_file_system_takes(tmp_path: Path, name: str) -> None:
+    """Also where another process, stopped, has left the file beside it; two long names that begin alike are two files."""
+    other = "y" + name[1:]
+    files.write(tmp_path / name, b"old")
+    files.write(tmp_path / name, b"new", durable=True)
+    files.write(tmp_path / other, b"other")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {name: b"new", other: b"other"}
+
+
+def test_a_name_that_no_file_system_takes_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="too long"):
+        files.write(tmp_path / ("x" * 256), b"data")
+    assert not list(tmp_path.iterdir())

@@ -14,7 +14,7 @@ from torch import Tensor
 import mmcore
 from mmcore import Modality, PluginError, RequestError, Space, Spec
 from mmcore.data import Dataset, Table
-from mmcore.modality import VOID
+from mmcore.modality import VOID, NoisyCode
 from mmcore.modality.holes import seen_of
 from mmcore.modality.mixed import Mixed, MixedDecoder, MixedEncoder, PackedSpec, final
 from mmcore.rng import Rng
@@ -302,3 +302,76 @@ def test_no_part_and_what_is_none_are_refused() -> None:
 def test_a_part_that_is_not_a_modality_is_told(registry: mmcore.Registry) -> None:
     parts: dict[str, Modality] = {"a": registry.modality("label", classes=2), "b": registry.modality("scalar")}
     assert repr(Mixed("row", parts)) == "Mixed('row', shape=(2,), code=(3,))"
+
+
+# ---- calibration ----
+
+
+def test_each_part_is_judged_as_it_is_alone() -> None:
+    """By its own kind, over the rows that have it; a part that is missing in a row is NaN or counts nothing there, also where no row has it."""
+    names, n, M = ["age", "group", "traits", "vector", "map"], 12, 5
+    m = mixed(*names)
+    draws, truth = torch.stack([m.typical(n, k) for k in range(M)]), m.typical(n, 99)
+    gone = torch.arange(n) % 3 == 0
+    for at in m.packed.slices[:3]:
+        truth[gone, at] = VOID
+    truth[1, m.packed.slices[3].start] = VOID  # one number of a vector
+    found = m.calibration(draws, truth)
+    for name, part, spec in zip(names, m.parts.values(), m.packed.slices, strict=True):
+        place = names.index(name)
+        x, y = m.packed.split(draws.flatten(0, 1))[place].unflatten(0, (M, n)), m.packed.split(truth)[place]
+        y = y.where(m.packed.split_mask(m.packed.there(truth))[place], math.nan) if y.is_floating_point() else y
+        rows = ~gone if place < 3 else torch.ones_like(gone)
+        for kind, own, want in part.calibration(x[:, rows], y[rows]).parts():
+            told = getattr(found, kind)[name + own if not own or own[0] == "[" else f"{name}_{own}"]
+            assert torch.equal(told[rows].nan_to_num(-9), want.nan_to_num(-9)), (kind, name, own, spec)
+            assert (told[~rows].isnan() | (told[~rows] == 0)).all()
+    assert {"age_crps", "group_brier", "vector_crps[0]"} <= found.scores.keys()
+    assert "group" in found.reliability
+    assert "group" not in found.ranks
+    nobody = m.calibration(draws[:, gone], truth[gone])
+    assert [(kind, own) for kind, own, _ in nobody.parts()] == [(kind, own) for kind, own, _ in found.parts()]
+
+
+def test_rows_of_unlike_parts_lie_evenly_as_a_whole() -> None:
+    """A rare group is of great age. Draws that know both, but not that they go together, look well part by part and not jointly; honest ones do both."""
+    m, n, M = mixed("age", "group"), 1500, 19
+    g = torch.Generator().manual_seed(1)
+
+    def of(group: Tensor, other: Tensor) -> Tensor:
+        age = 50 * other + torch.randn(other.shape, generator=g)
+        return m.packed.join([age.flatten(), group.flatten()]).unflatten(0, group.shape)
+
+    group, other = (torch.rand(2, M + 1, n, generator=g) < 0.3).long()
+    values = of(group, group)
+    apart = of(group[:M], other[:M])
+    truth = values[M].clone()
+    truth[::8, 1] = VOID
+    for draws, even in ((values[:M], True), (apart, False)):
+        found = m.calibration(draws, truth)
+        # Each with a false alarm rate below 1e-6: five standard errors of a share, of which most bins are fractions.
+        for name, x in {"age": found.ranks["age"], "joint": found.depths["joint"]}.items():
+            gap = (x.unflatten(1, (4, -1)).sum(2).mean(0) - 0.25).abs().max()
+            assert (gap < 5 * math.sqrt(0.25 * 0.75 / n)) == (even or name == "age"), (name, gap)
+
+
+def test_parts_begin_from_their_own_noisy_codes() -> None:
+    parts = {"age": ScalarModality(2), "kind": LabelModality(classes=3), "vector": ClipModality(4)}
+    mixed = Mixed("row", parts)
+    decoder = mixed.decoder(3, Space((2, 4)))
+    for parameter in decoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(0))
+    noise = torch.Generator().manual_seed(1)
+    features, t = torch.randn(5, 3, 4, generator=noise), torch.full((5,), 3)
+    z = torch.randn(5, *mixed.code, generator=noise)
+    own = NoisyCode(z, torch.full((5,), 0.8), torch.full((5,), 0.6))
+    assert decoder.preconditioned
+    found = mixed.params(decoder(features, t, own))
+    plain = mixed.params(decoder(features, t))
+    sizes = [math.prod(part.code) for part in parts.values()]
+    for key, one, without, its, of in zip(parts, found, plain, decoder.parts, z.split(sizes, dim=1), strict=True):
+        its_own = NoisyCode(of.reshape(5, *parts[key].code), own.weight, own.sigma)
+        torch.testing.assert_close(one, without if key == "kind" else its(features, t, its_own))
+        assert (key == "kind") == torch.equal(one, without)
+    labels = Mixed("labels", {"kind": LabelModality(classes=3)})
+    assert not labels.decoder(3, Space((2, 4))).preconditioned

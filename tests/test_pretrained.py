@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import mmcore
 from mmcore import Encoder, Registry, RequestError, RoleMix
+from mmcore.config.resolve import configured
 from mmcore.modality import pretrained
 from mmcore.modality.pretrained import Pretrained, WeightsFile
 from mmcore.rng import Rng
@@ -213,3 +214,30 @@ def test_the_expected_code_is_that_of_draws(file: Path) -> None:
     # Of 15 numbers one is off by 4.5 standard errors with probability 1e-4.
     assert ((found - many.mean(1)).abs() < 4.5 * many.std(1) / 32**0.5).all()
     assert not torch.allclose(found, encode(decoder.point(params)), atol=0.05)
+
+
+@pytest.mark.parametrize("keep", ["inside", "beside"])
+def test_a_configuration_grows_from_a_model_of_the_same_file(
+    keep: str, file: Path, own: Registry, tmp_path: Path
+) -> None:
+    """Which lies where the configuration says; a file of other weights is refused."""
+    folder = mmcore.save(model_of(own, weights=str(file), keep=keep), tmp_path / "model")
+    moved = file.rename(tmp_path / "moved.safetensors")
+    (tmp_path / "rows.csv").write_text("label,words\n0,0\n1,1\n")
+    tables: dict[str, Any] = {
+        "data": {"source": "table", "options": {"path": str(tmp_path / "rows.csv")}},
+        "modalities": {
+            "featured": {"weights": str(moved), "keep": keep},
+            "label": {"classes": 2},
+            "words": {"plugin": "label", "classes": 2},
+        },
+        "model": {"grows_from": str(folder)},
+    }
+    grown = configured(tables, registry=own).model().grown
+    assert grown is not None
+    assert grown.modalities == ("featured", "label")
+    weights = {name: x + 1 if x.is_floating_point() else x for name, x in load_file(moved).items()}
+    save_file(weights, tmp_path / "other.safetensors")
+    tables["modalities"]["featured"]["weights"] = str(tmp_path / "other.safetensors")
+    with pytest.raises(RequestError, match=r"featured has another weights|kept beside it, sha256"):
+        configured(tables, registry=own)

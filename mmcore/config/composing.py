@@ -15,7 +15,7 @@ import attrs
 from torch import Tensor, nn
 
 from mmcore.config.check import Constructor, dotted
-from mmcore.config.growing import Base, begin
+from mmcore.config.growing import Base, begin, read_base, schedule_of
 from mmcore.config.once import Checked, Once
 from mmcore.config.reading import Reading
 from mmcore.config.schema import ModelOptions
@@ -62,6 +62,15 @@ def composed(
         registry: that makes the schedule and the backbone.
         backbone: in place of the one that the options name.
     """
+    told: dict[str, Any] = _schedule(options, len(modalities), registry)
+    base = None
+    if options.grows_from is not None and backbone is None:
+        variables = [*modalities, *(task.target for task in tasks if not isinstance(task.target, str))]
+        files = [file.path for m in variables for file in m.files.values() if file.path is not None]
+        base = read_base(options.grows_from, files, registry)
+        full = registry.schedule(options.schedule, modalities=len(modalities), **options.schedule_options)
+        if (mine := schedule_of(base, options, full)) is not full:
+            told = {"schedule": mine}
     model = compose(
         modalities,
         tasks,
@@ -77,10 +86,10 @@ def composed(
         adapters=options.adapters if backbone is None else None,
         seed=seed,
         registry=registry,
-        **_schedule(options, len(modalities), registry),
+        **told,
     )
-    if options.grows_from is not None and backbone is None:
-        begin(model, options.grows_from, registry)
+    if base is not None:
+        begin(model, base, str(options.grows_from))
     return model
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import attrs
+import torch
 
 from mmcore.config.reading import Reading
 from mmcore.config.schema import ModelOptions
@@ -19,10 +20,13 @@ from mmcore.errors import MmcoreError, OptionError
 from mmcore.hooks import DISTRIBUTION, Made
 from mmcore.modality.base import Modality
 from mmcore.model.backbones.base import maker
+from mmcore.model.compose import STEPS
+from mmcore.model.extending import extended
 from mmcore.model.growing import carry, changes, elsewhere
 from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry
 from mmcore.plugins.metadata import canonical
+from mmcore.process import Schedule
 from mmcore.space import LAYOUTS, Layout
 from mmcore.store.model import load
 
@@ -51,10 +55,10 @@ class Base:
         if not isinstance(path, str):
             return None
         try:
-            folder = model_folder(path)
-            return cls(folder, load(folder, registry=reading.registry), frozenset(table))
+            return cls(model_folder(path), read_base(path, _named_files(reading), reading.registry), frozenset(table))
         except MmcoreError as error:
-            reading.say(f"model.{KEY}", str(error).removeprefix("load: "), path)
+            moved = "; where it lies elsewhere now, --from says it" if not model_folder(path).is_dir() else ""
+            reading.say(f"model.{KEY}", str(error).removeprefix("load: ") + moved, path)
             return None
 
     @property
@@ -75,43 +79,21 @@ class Base:
             return tables
         for m in self.model.modalities:
             own, made = listed[m.name], m.made
-            if made is None or m.files or not isinstance(own, Mapping):
+            if made is None or not isinstance(own, Mapping):
                 continue
             same = str(own.get("plugin", m.name)).rpartition(":")[2] == made.offer
-            if same and all(made.options.get(key) == one for key, one in own.items() if key != "plugin"):
-                listed[m.name] = {"plugin": _name(made), **made.options}
-        said = self._said(len(listed))
+            # Of a file the model has the digest or the text, and the configuration its path: they are compared when both are read.
+            paths = {key: one for key, one in own.items() if key in m.files or key in m.kept}
+            if same and all(made.options.get(k) == one for k, one in own.items() if k not in ("plugin", *paths)):
+                measured = {key: one for key, one in made.options.items() if key not in m.files}
+                listed[m.name] = {"plugin": _name(made), **measured, **paths}
+        said = said_of(self.model, len(listed))
         for option, kind in (("backbone_options", "backbone"), ("schedule_options", "schedule")):
             own = table.get(option, {})
             same = kind not in table or str(table[kind]).rpartition(":")[2] == str(said.get(kind)).rpartition(":")[2]
             if same and isinstance(own, Mapping):
                 table[option] = {**said[option], **own}
         return {**tables, "modalities": listed, "model": said | table | {KEY: os.path.abspath(self.folder)}}
-
-    def _said(self, modalities: int) -> dict[str, Any]:
-        """``[model]`` as the model would say it, of so many modalities; of a schedule by name, as the run that made it called it."""
-        network, config = maker(self.model.backbone), self.model.config
-        assert network is not None
-        assert config is not None
-        run: Any = self.model.configuration or {}
-        run = run.get("model") if isinstance(run, Mapping) else None
-        recorded: Mapping[str, Any] = run if isinstance(run, Mapping) else {}
-        found: Any = recorded.get("schedule_options") if config.schedule is None else config.schedule.options
-        options = {"steps": self.model.process.steps, **(found if isinstance(found, Mapping) else {})}
-        listed = {key: options[key] for key in ("steps", "gains", "powers") if options.get(key) is not None}
-        for key in ("gains", "powers"):
-            if key in listed:
-                listed[key] = [*listed[key], *[1.0] * (modalities - len(self.names))]
-        name = recorded.get("schedule") if config.schedule is None else _name(config.schedule)
-        return {
-            "overlap": config.overlap,
-            "trained_encoders": config.trained_encoders,
-            "reading": config.reading,
-            "backbone": _name(network),
-            "backbone_options": network.options,
-            "schedule": name if isinstance(name, str) else self.model.process.schedule.name,
-            "schedule_options": listed,
-        }
 
     def filled(self, reading: Reading, options: ModelOptions, modalities: Mapping[str, Modality]) -> ModelOptions:
         """Layout, space and channels of the larger model: those of this one, and after them a block for each new modality."""
@@ -137,14 +119,90 @@ class Base:
         return attrs.evolve(options, **{key: value for key, value in right.items() if key not in self.stated})
 
 
-def begin(model: JointModel, path: str, registry: Registry) -> None:
+def said_of(model: JointModel, modalities: int) -> dict[str, Any]:
+    """``[model]`` as the model would say it, of so many modalities; of a schedule by name, as the run that made it called it."""
+    network, config = maker(model.backbone), model.config
+    assert network is not None
+    assert config is not None
+    run: Any = model.configuration or {}
+    run = run.get("model") if isinstance(run, Mapping) else None
+    recorded: Mapping[str, Any] = run if isinstance(run, Mapping) else {}
+    found: Any = recorded.get("schedule_options") if config.schedule is None else config.schedule.options
+    options = {"steps": model.process.steps, **(found if isinstance(found, Mapping) else {})}
+    listed = {key: options[key] for key in ("steps", "gains", "powers") if options.get(key) is not None}
+    for key in ("gains", "powers"):
+        if key in listed:
+            listed[key] = [*listed[key], *[1.0] * (modalities - len(model.modalities))]
+    name = recorded.get("schedule") if config.schedule is None else _name(config.schedule)
+    return {
+        "overlap": config.overlap,
+        "trained_encoders": config.trained_encoders,
+        "reading": config.reading,
+        "backbone": _name(network),
+        "backbone_options": network.options,
+        "schedule": name if isinstance(name, str) else model.process.schedule.name,
+        "schedule_options": listed,
+    }
+
+
+def schedule_of(base: JointModel, options: ModelOptions, full: Schedule) -> Schedule:
+    """The schedule of the larger model: what its name gives; or, where the number of modalities enters that and it is the one of the model that this one grows from, that one's tables.
+
+    Args:
+        base: the model that this one grows from.
+        options: the section ``[model]``.
+        full: what the options' name gives for all modalities.
+    """
+    old, said = base.process.schedule, said_of(base, full.modalities)
+    own: dict[str, Any] = {"steps": STEPS, **options.schedule_options}
+    theirs: dict[str, Any] = {"steps": STEPS, **said["schedule_options"]}
+    known, more = old.modalities, full.modalities - old.modalities
+    gains = [*(own.get("gains") or [1.0] * full.modalities)]
+    for key in ("gains", "powers"):
+        for told in (own, theirs):
+            told[key] = [*(told.get(key) or [1.0] * known)][:known]
+    same = options.schedule.rpartition(":")[2] == str(said["schedule"]).rpartition(":")[2]
+    if more < 0 or not same or any(own.get(key) != theirs[key] for key in theirs):
+        return full
+    if torch.equal(full.log_A, old.log_A) and torch.equal(full.W[:, :known], old.W):
+        return full
+    loudness = math.sqrt(sum(g * g for g in gains[:known]) / known)
+    return extended(old, range(known), [g / loudness for g in gains[known:]])
+
+
+def read_base(path: str | Path, beside: Sequence[str | Path], registry: Registry) -> JointModel:
+    """The model that a configuration's one grows from.
+
+    Args:
+        path: its folder, or its run's.
+        beside: files and folders in which pretrained weights may lie that it keeps beside it; where there are none, the environment's.
+        registry: of plugins.
+
+    Raises:
+        RequestError: a folder that holds no model, or one that cannot be used here.
+    """
+    return load(model_folder(path), beside=beside or None, registry=registry)
+
+
+def _named_files(reading: Reading) -> list[Path]:
+    """What there is of all that the modalities' options may mean as paths."""
+    tables = [table for table in reading.table("modalities").values() if isinstance(table, Mapping)]
+    texts = [text for table in tables for text in table.values() if isinstance(text, str) and text]
+    return [path for text in texts if "\0" not in text and os.path.exists(path := Path(text).expanduser())]
+
+
+def begin(model: JointModel, base: JointModel, path: str) -> None:
     """Give a composed model the weights of the one that it grows from.
 
     Raises:
-        OptionError: old answers would change, though all of the old modalities are what they were.
-        RequestError: a folder that holds no model.
+        OptionError: old answers would change, though all of the old modalities are what they were; or other adapters than the model has.
     """
-    base = load(folder := model_folder(path), registry=registry)
+    folder = model_folder(path)
+    adapters = [None if one.config is None else one.config.adapters for one in (base, model)]
+    if adapters[0] != adapters[1]:
+        expected = f"{'none' if adapters[0] is None else adapters[0]}, as in {folder}"
+        mend = "leave them out, or put others into the loaded model from Python before mmcore.fit: mmcore.model.adapters.adapt(model.backbone, Adapters(rank=16))"
+        raise OptionError("compose", "adapters", adapters[1], expected, mend=mend)
     grown = carry(base, model)
     here = {m.name: m for m in model.modalities}
     told = changes(base, model, grown)

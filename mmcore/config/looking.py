@@ -14,7 +14,7 @@ import numpy as np
 from mmcore.config import labels
 from mmcore.config.evidence import Column, Question, pixels, size_of
 from mmcore.config.holding import own_parts
-from mmcore.config.offered import CORE, Propose, offered
+from mmcore.config.offered import CORE, Propose, advised, offered
 from mmcore.data import Source
 from mmcore.data.census import Pixels
 from mmcore.data.decode import decode
@@ -201,7 +201,8 @@ class Looked:
             return found
         first = [value for index, row in self.first if (value := self._value(index, row, name)) is not None]
         size = size_of(self._seen[name]) if kind == "pixels" else None
-        return offered(found, self.propose(name, first), said, size=size, pictures=kind == "pixels")
+        found = offered(found, self.propose(name, first), said, size=size, pictures=kind == "pixels")
+        return advised(found, first, self.installed)
 
     def _plain(self, name: str, said: Mapping[str, Any]) -> Column | Question:
         """A column of texts, numbers or lists."""
@@ -220,7 +221,8 @@ class Looked:
             found = Column(name, note=f"{' and '.join(kinds)} values, which no first-party modality reads")
         if said.get("", "") in CORE:
             return found
-        return offered(found, self.propose(name, [value for value in values if value is not None]), said)
+        here = [value for value in values if value is not None]
+        return advised(offered(found, self.propose(name, here), said), here, self.installed)
 
     def _vectors(self, name: str, seen: Sequence[np.ndarray], said: Mapping[str, Any]) -> Column | Question:
         lengths = {len(value) for value in seen}

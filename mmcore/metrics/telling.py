@@ -198,6 +198,6 @@ def _edge(share: float) -> int:
 
 
 def _named(name: str, figure: str) -> str:
-    if not name or name.startswith("["):
-        return figure + name
-    return f"{name}_{figure}"
+    """A figure of ``""``, ``"[2]"``, ``"joint"`` or ``"pose[2]"``: the element last, the rest first."""
+    first, bracket, entry = name.partition("[")
+    return f"{first}_{figure}{bracket}{entry}" if first else figure + name

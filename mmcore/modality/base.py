@@ -148,8 +148,8 @@ class Decoder(nn.Module, ABC):
     """Predicts one target's distribution from the backbone's features, ``p(x | features)``.
 
     One with :attr:`preconditioned` takes a third argument, ``own: NoisyCode | None = None``: what its modality's own noisy code says, which it joins by
-    :meth:`NoisyCode.around <mmcore.modality.NoisyCode.around>` with what the network says. It is for real values with a deviation each, few beside others: without it a sampler adds up small errors
-    of the network, and answers spread too little or too much. Pixels with one deviation for all keep noise by it. Classes are better without: beside others they
+    :meth:`NoisyCode.around <mmcore.modality.NoisyCode.around>` with what the network says. It is for numbers, vectors and maps of real values: without it a sampler adds up small errors
+    of the network, and answers spread too little or too much. Pictures keep noise by it. Classes are better without: beside others they
     then settle last, by what the others have become.
     """
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmcore.modality.base import LossTerm, Modality, ModalityProtocol
 from mmcore.modality.orthogonal import Turned
+from mmcore.process.coefficients import constant
 
 
 def encoded(m: ModalityProtocol, encoder: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -75,7 +76,7 @@ def whole_of(m: Modality, where: Tensor) -> Tensor:
     """Of a mask ``(B, *spec.shape)`` the elements of which it has all that is only observed together."""
     if not m.together:
         return where
-    first = torch.tensor(m.together, device=where.device)
+    first = constant(tuple(m.together), torch.int64, where.device)
     lacks = (~where.flatten(1)).int()
     lacking = torch.zeros_like(lacks).index_add(1, first, lacks)
     return (lacking.index_select(1, first) == 0).reshape(where.shape)

@@ -36,6 +36,4 @@ def chances(p: Tensor, end: int = 0) -> Tensor:
     going_on = (1 - p[..., end]).cumprod(1)
     alive = torch.cat([torch.ones_like(going_on[:, :1]), going_on[:, :-1]], dim=1)
     before = p * alive[..., None]
-    return (
-        before + torch.nn.functional.one_hot(torch.tensor(end, device=p.device), p.shape[-1]) * (1 - alive)[..., None]
-    )
+    return before + (torch.arange(p.shape[-1], device=p.device) == end) * (1 - alive)[..., None]

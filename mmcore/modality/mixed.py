@@ -12,7 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from mmcore.errors import PluginError, RequestError, nearest
+from mmcore.modality import side_by_side
 from mmcore.modality.base import VOID, Decoder, Encoder, LossTerm, Metric, Modality, Spec
+from mmcore.modality.calibration import Calibration
+from mmcore.modality.noisy import NoisyCode
 from mmcore.rng import Rng
 from mmcore.space import Space
 
@@ -175,30 +178,15 @@ class Mixed(Modality):
                     raise RequestError(
                         f"found {key!r}, expected {', '.join(self.parts)}{nearest(str(key), list(self.parts))}"
                     )
-            return self._read([raw.get(key) for key in self.parts])
+            return _read(self, [raw.get(key) for key in self.parts])
         if isinstance(raw, list | tuple):
             if len(raw) != len(self.parts):
                 raise RequestError(f"found {len(raw)} values, expected {len(self.parts)}: {', '.join(self.parts)}")
-            return self._read(raw)
+            return _read(self, raw)
         if not (isinstance(raw, Tensor) or (isinstance(raw, np.ndarray) and raw.dtype.kind in "biuf")):
             raise RequestError(f"found {type(raw).__name__}, expected a mapping or a list of {', '.join(self.parts)}")
         x = torch.as_tensor(raw).float()
         x = torch.where(x.isnan(), VOID, x)
-        self.packed.check(x[None], self.name)
-        return x
-
-    def _read(self, raws: Sequence[Any]) -> Tensor:
-        values = []
-        for (name, part), raw in zip(self.parts.items(), raws, strict=True):
-            if raw is None or (isinstance(raw, float | np.floating) and math.isnan(raw)):
-                values.append(torch.full((math.prod(part.spec.shape),), VOID))
-                continue
-            try:
-                x = part.read(raw)
-            except RequestError as error:
-                raise RequestError(f"{name}: {error}") from error
-            values.append(torch.where(part.spec.there(x), x.float(), VOID).reshape(-1))
-        x = torch.cat(values)
         self.packed.check(x[None], self.name)
         return x
 
@@ -221,6 +209,10 @@ class Mixed(Modality):
                 scores[f"{key}_{title}"] = functools.partial(_score, self.packed, place, metric)
         return scores
 
+    def calibration(self, draws: Tensor, truth: Tensor) -> Calibration:
+        """Each part's own, its name first (``"age_coverage_80"``), over the rows that have it; and how whole rows lie, all parts jointly."""
+        return side_by_side.calibration(self.parts, self.packed, draws, truth)
+
     def measured_parts(self, samples: Tensor) -> dict[str, Mapping[str, Any]]:
         """What each part would have measured of ``samples (B, D)``, of the rows that have it: for a subclass's :meth:`measured`."""
         there = self.packed.split_mask(self.packed.there(samples))
@@ -236,6 +228,23 @@ class Mixed(Modality):
     def typical(self, n: int, seed: int) -> Tensor:
         """The parts' own, of seeds far apart."""
         return self.packed.join([part.typical(n, seed + 7919 * k) for k, part in enumerate(self.parts.values())])
+
+
+def _read(mixed: Mixed, raws: Sequence[Any]) -> Tensor:
+    """A sample of its parts' raw values, in order."""
+    values = []
+    for (name, part), raw in zip(mixed.parts.items(), raws, strict=True):
+        if raw is None or (isinstance(raw, float | np.floating) and math.isnan(raw)):
+            values.append(torch.full((math.prod(part.spec.shape),), VOID))
+            continue
+        try:
+            x = part.read(raw)
+        except RequestError as error:
+            raise RequestError(f"{name}: {error}") from error
+        values.append(torch.where(part.spec.there(x), x.float(), VOID).reshape(-1))
+    x = torch.cat(values)
+    mixed.packed.check(x[None], mixed.name)
+    return x
 
 
 def _together(mixed: Mixed) -> Iterator[int]:
@@ -291,9 +300,23 @@ class MixedDecoder(Decoder):
         super().__init__()
         self.mixed = mixed
         self.parts = nn.ModuleList([part.decoder(width, space) for part in mixed.parts.values()])
+        self.begins = [getattr(decoder, "preconditioned", False) for decoder in self.parts]
+        self.preconditioned = any(self.begins)  # type: ignore[misc]
 
-    def forward(self, features: Tensor, t: Tensor) -> Tensor:
-        return torch.cat([decoder(features, t).flatten(1) for decoder in self.parts], dim=1)
+    def forward(self, features: Tensor, t: Tensor, own: NoisyCode | None = None) -> Tensor:
+        """Parts that begin from their own noisy codes are given theirs."""
+        if own is None:
+            return torch.cat([decoder(features, t).flatten(1) for decoder in self.parts], dim=1)
+        codes = [part.code for part in self.mixed.parts.values()]
+        pieces = own.z.split([math.prod(code) for code in codes], dim=1)
+        rows = zip(self.parts, self.begins, codes, pieces, strict=True)
+        found = [
+            decoder(features, t, NoisyCode(z.unflatten(1, code), own.weight, own.sigma))
+            if begins
+            else decoder(features, t)
+            for decoder, begins, code, z in rows
+        ]
+        return torch.cat([params.flatten(1) for params in found], dim=1)
 
     def point(self, params: Tensor) -> Tensor:
         pairs = zip(self.parts, self.mixed.params(params), strict=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class NoisyCode:
     """A modality's own noisy code, and how it came about: ``z = W E + σ ε``.
 

@@ -15,7 +15,7 @@ DROWNED = 0.002
 """The power ``W_T²`` of a code at ``T`` below which the space at ``T`` counts as pure noise."""
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Drive:
     """Coefficients of every block for a batch, by its rows' timesteps and roles.
 
@@ -159,12 +159,13 @@ class Driver(nn.Module):
         return attrs.evolve(drive, level=level)
 
     def one_class(self, roles: Tensor) -> Tensor:
-        """Whether one class is all that a row generates with a code, ``(B,)`` bool, for ``roles (B, V)``.
+        """Whether one class is all that a row generates, ``(B,)`` bool, for ``roles (B, V)``.
 
-        At ``T`` the network's distribution is then the answer itself: nothing is left to be related to it on the way.
+        At ``T`` the network's distribution is then the answer itself: nothing is left to be related to it on the way. A target without a code is something left: it is
+        told of the class by the noisy code, and would be drawn beside it as if the two were independent.
         """
-        generate = self.are(roles, Role.GENERATE)
-        return (generate.sum(1) == 1) & (generate & self.single).any(1)
+        generate = roles == Role.GENERATE
+        return (generate.sum(1) == 1) & (self.are(roles, Role.GENERATE) & self.single).any(1)
 
     def are(self, roles: Tensor, role: Role) -> Tensor:
         """Which modalities have a role, ``(B, N)`` bool, of ``roles (B, V)``."""

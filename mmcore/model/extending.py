@@ -236,10 +236,7 @@ def _network(
 def _schedule(
     model: JointModel, composition: Composition, names: Sequence[str], gains: Sequence[float], registry: Registry
 ) -> dict[str, Any]:
-    """The schedule of the new model: by its name where that gives the old modalities their tables again, else by the tables.
-
-    In tables a new modality has the root mean square of the old ones' weights, times its gain: its signal-to-noise ratio then falls as theirs does.
-    """
+    """The schedule of the new model: by its name where that gives the old modalities their tables again, else by the tables."""
     old, made = model.process.schedule, composition.schedule
     known = [m.name for m in model.modalities]
     columns = [known.index(name) for name in names if name in known]
@@ -260,9 +257,22 @@ def _schedule(
             and full.W[:, : len(columns)].equal(old.W[:, columns])
         ):
             return {"schedule": name, **listed}
+    return {"schedule": extended(old, columns, gains)}
+
+
+def extended(old: Schedule, columns: Sequence[int], gains: Sequence[float]) -> Schedule:
+    """A schedule's tables for these of its modalities and, after them, for new ones.
+
+    A new modality has the root mean square of the old ones' weights, times its gain: its signal-to-noise ratio then falls as theirs does.
+
+    Args:
+        old: the tables.
+        columns: the modalities that stay.
+        gains: one for each that is new.
+    """
     mean = old.W.square().mean(1, keepdim=True).sqrt()
-    W = torch.cat([old.W[:, columns], mean * torch.tensor([*gains], dtype=torch.float64)], dim=1)
-    return {"schedule": Schedule.from_cumulative(old.log_A, W, name=old.name, eta=old.eta)}
+    W = torch.cat([old.W[:, [*columns]], mean * torch.tensor([*gains], dtype=torch.float64)], dim=1)
+    return Schedule.from_cumulative(old.log_A, W, name=old.name, eta=old.eta)
 
 
 def _unseen(model: JointModel, names: Collection[str]) -> bool:

@@ -1,5 +1,6 @@
 """Weights of a trained model in another model of more, fewer or other parts: what goes over, what is new, and what does not fit."""
 
+import inspect
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
@@ -289,6 +290,14 @@ def another(old: Modality, new: Modality) -> str:
         )
         name, there, mine = next(one for one in both if one[1] != one[2])
         return f"{name} {mine}, not {there}"
-    there, mine = (m.made.options if m.made else {} for m in (old, new))
+    there, mine = _options(old), _options(new)
     unlike = [name for name in {**there, **mine} if there.get(name) != mine.get(name)]
     return f"another {', '.join(unlike)}" if unlike else ""
+
+
+def _options(m: Modality) -> dict[str, Any]:
+    """What a modality was made with, also where that is a default; of a file its digest, wherever it lies."""
+    parameters = inspect.signature(type(m)).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty} if m.made else {}
+    made = m.made.options if m.made else {}
+    return {**defaults, **made, **m.kept, **{option: file.sha256 for option, file in m.files.items()}}

@@ -17,7 +17,7 @@ READINGS = ("codes", "space")
 """Each code by itself, or the space as it is."""
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Gains:
     """By what noisy latents are read.
 
@@ -33,7 +33,7 @@ class Gains:
     sigma: Tensor | None = None
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Read:
     """What is read of noisy latents.
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mmcore.errors import OptionError, refuse
 from mmcore.options import Rule, Together, check, option, within
+from mmcore.process.coefficients import constant
 from mmcore.rng import Rng
 
 if TYPE_CHECKING:
@@ -118,8 +119,8 @@ class RoleMix:
         u = rng.of("roles").uniform(1)
         joint, single, _, *listed = self.shares
         # The rest last: what rounding leaves is its.
-        ends = torch.tensor([joint, single, *listed], dtype=torch.float64, device=u.device).cumsum(0)
-        order = torch.tensor([0, 1, *range(3, 3 + len(listed)), 2], device=u.device)
+        ends = constant((joint, single, *listed), torch.float64, u.device).cumsum(0)
+        order = constant((0, 1, *range(3, 3 + len(listed)), 2), torch.int64, u.device)
         return order[torch.searchsorted(ends.to(u.dtype), u[:, 0].contiguous(), right=True)]
 
     def draw(

@@ -5,6 +5,7 @@ are :class:`Level` at one timestep and :class:`Jump` between two. They are compu
 underflows, and its quotients in single precision lose three digits.
 """
 
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,7 +29,14 @@ def widen(coefficient: Tensor, like: Tensor) -> Tensor:
     return coefficient.to(like.dtype).reshape(*coefficient.shape, *[1] * (like.ndim - coefficient.ndim))
 
 
-@attrs.frozen(eq=False)
+@functools.lru_cache(maxsize=256)
+def constant(values: tuple[float, ...], dtype: torch.dtype | None, device: torch.device) -> Tensor:
+    """A few numbers on a device, ``(len(values),)``, not to be written to: put there once, as the device must be waited for until they are."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device)
+
+
+@attrs.define(eq=False)
 class Level:
     """Signal and noise scales of ``q(z_t | X)`` at timestep t.
 
@@ -45,7 +53,7 @@ class Level:
     sigma: Tensor
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Jump:
     """Coefficients of a denoising step from timestep t to s.
 
@@ -76,7 +84,7 @@ def stacked(rows: list[Any]) -> Any:
     return type(rows[0])(*(torch.cat([getattr(row, name) for row in rows]) for name in fields))
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class _Tables:
     """What is looked up at a timestep, of every timestep at once.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Gaussian:
     """A Gaussian with independent elements, one per row of a batch.
 

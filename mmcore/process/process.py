@@ -146,11 +146,18 @@ class Process(Coefficients):
         if not isinstance(eta, Real) or not 0 <= eta <= 1 or (eta and noise is None):
             noiseless = "" if noise is not None else " without noise"
             raise ValueError(f"process: eta = {eta}{noiseless}, expected 0 … 1, and noise where it is above 0")
-        kept, added = self._stride(s, t, float(eta), z_t)
-        z_s = torch.sub(z_t, h_t).mul_(kept).add_(h_s)
-        return z_s if noise is None or not eta else z_s + added * noise
+        kept, added = self.stride(s, t, float(eta), z_t)
+        return self.stepped(z_t, h_s, h_t, kept, added, noise if eta else None)
 
-    def _stride(self, s: Timestep, t: Timestep, eta: float, like: Tensor) -> tuple[Tensor, Tensor]:
+    @staticmethod
+    def stepped(
+        z_t: Tensor, h_s: Tensor, h_t: Tensor, kept: Tensor, added: Tensor, noise: Tensor | None = None
+    ) -> Tensor:
+        """The arithmetic of :meth:`step`, from factors of :meth:`stride`; nothing is checked."""
+        z_s = torch.sub(z_t, h_t).mul_(kept).add_(h_s)
+        return z_s if noise is None else z_s + added * noise
+
+    def stride(self, s: Timestep, t: Timestep, eta: float, like: Tensor) -> tuple[Tensor, Tensor]:
         """The factors of ``z_t - ĥ_t`` and of the noise, as wide as ``like``."""
 
         if not (isinstance(s, int) and isinstance(t, int)):
@@ -228,7 +235,7 @@ class Process(Coefficients):
         return h if z0 is None else h + wide.root_A * z0
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class _Wide:
     """A level's coefficients in the rank and dtype of the space: each ``(B, 1, …)``, or by channel ``(B, C, 1, …)``; of ``W`` one for each modality."""
 

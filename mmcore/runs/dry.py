@@ -111,7 +111,7 @@ def dry_run(setup: Setup, before: float = 0.0) -> DryRun:
     with backbone_execution(
         model.to(device).train().backbone,
         precision=options.precision,
-        compiled=options.compile,
+        compiled=options.compile is True,
         activation_checkpointing=options.activation_checkpointing,
         draws=draws_globally(model),
     ):

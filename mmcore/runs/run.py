@@ -19,7 +19,7 @@ from mmcore.runs import pictures, report
 from mmcore.runs.samples import write_samples
 from mmcore.sampling.ask import sample
 from mmcore.store.folder import check_free, is_run
-from mmcore.store.model import describe, load
+from mmcore.store.model import load
 from mmcore.training import StepReport, TrainState, fit
 from mmcore.training.loop import pick_device
 from mmcore.training.trackers import trackers_for
@@ -88,7 +88,6 @@ class Run:
 def train(
     setup: Setup,
     *,
-    begin: JointModel | None = None,
     resume: bool = False,
     replace: bool = False,
     accept_changes: bool = False,
@@ -98,7 +97,6 @@ def train(
 
     Args:
         setup: the configuration.
-        begin: a model of the same configuration, whose weights are begun with; by default the configuration's seed makes them.
         resume: go on with the run that the folder holds.
         replace: remove the run that the folder holds.
         accept_changes: resume although the configuration has changed.
@@ -119,10 +117,6 @@ def train(
     sampling = config.sampling.how()
     validation = _held_out(setup) if config.training.validate_every else None
     model = setup.model()
-    if begin is not None:
-        _check_same(begin, model)
-        model.load_state_dict(begin.state_dict())
-        model.grown = begin.grown
     written = recorded(setup)
     first = int(os.environ.get("RANK", "0")) == 0
     if model.grown is not None and first and not (quiet or resume):
@@ -159,22 +153,6 @@ def train(
         write_samples(folder / "samples", model, answer, {"n": config.sampling.n, **sampling})
         report.write(folder)
     return folder
-
-
-def _check_same(begin: JointModel, model: JointModel) -> None:
-    """Refuse weights of a model that is made otherwise: of other means, say, they would fit and mean something else.
-
-    Raises:
-        RequestError: naming what differs.
-    """
-    one, other = describe(begin), describe(model)
-    # What a model has grown from is its history, and not what it is.
-    keys = {**one, **other}.keys() - {"grown"}
-    if unlike := sorted(key for key in keys if one.get(key) != other.get(key)):
-        raise RequestError(
-            f"training: the configuration makes another model than the one to begin with, by its {', '.join(unlike)}; expected the "
-            "configuration, and the files that it names, as they were when that model was trained"
-        )
 
 
 def _check_folder(folder: Path, *, resume: bool, replace: bool) -> None:

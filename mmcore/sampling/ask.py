@@ -18,6 +18,7 @@ from mmcore.model.roles import Role
 from mmcore.plugins import Registry
 from mmcore.process import Process
 from mmcore.rng import Rng
+from mmcore.sampling.compiled import Stepper, check_compile
 from mmcore.sampling.denoiser import Asked, Denoiser, Here, given_back
 from mmcore.sampling.guidance import ClassifierFree, Guidance, Guided, Pinned
 from mmcore.sampling.question import Question, rows_of
@@ -47,12 +48,13 @@ def sample(
     batch_size: int = 500,
     registry: Registry | None = None,
     watch: Callable[[int, int], None] | None = None,
+    compiled: bool | str = False,
 ) -> dict[str, Tensor]:
     """Draw samples: jointly, conditioned on given values, or inpainted.
 
     Every variable that is not absent is answered. Where one class is all of a row's answer, the network is called once, whatever ``steps`` says:
-    at ``T`` it predicts the distribution of just this class, and further steps cannot improve a draw from it; targets that nothing encodes are then
-    predicted of what is observed alone, and not of that class. Sample ``k`` depends on ``(seed, k)`` only, to rounding, whatever the batch size (with ``"rejection"``, on what is given to all rows).
+    at ``T`` it predicts the distribution of just this class, and further steps cannot improve a draw from it. A target that nothing encodes, and that is not
+    absent, is a further answer: it is drawn together with the class, on all steps. Sample ``k`` depends on ``(seed, k)`` only, to rounding, whatever the batch size (with ``"rejection"``, on what is given to all rows).
 
     Args:
         model: a joint model.
@@ -89,6 +91,8 @@ def sample(
         registry: where a plugin's sampler is looked up; by default a new :func:`mmcore.discover`.
         watch: called before each timestep of each batch with how many are done and how many there are in all (0 with ``"rejection"``, where nobody
             knows it). What it raises ends the sampling.
+        compiled: a built-in sampler's step by ``torch.compile``, as one graph for all timesteps; ``"graphs"``, on a GPU started as one (a CUDA graph). The
+            first step takes as long as its compiling; the graph is kept with the model, for calls of the same batch size.
 
     Returns:
         ``(n, *spec.shape)`` by name, on the CPU.
@@ -141,6 +145,7 @@ def sample(
             expected = f"roles, or no {option} beside it"
             raise OptionError("sample", "conditioning", conditioning, expected, beside=["start", "absent", "numbers"])
     guide = _guidance(model, question, guidance or {}, conditioning)
+    check_compile(compiled, chosen, guide is not None)
     if start is not None:
         _check_start(model, question, start, n)
 
@@ -154,7 +159,9 @@ def sample(
         rng = Rng(seed, numbers.to(model.device)).of("sample")
         question = question.to(model.device)
         way = [model.process.steps] if bool(model.driver.one_class(question.told).all()) else path
-        values = _walk(Denoiser(model, question, way, chosen.codes), chosen, way, guide, rng, begun, draw, progress)
+        values = _walk(
+            Denoiser(model, question, way, chosen.codes), chosen, way, guide, rng, begun, draw, progress, compiled
+        )
         return {name: x.cpu() for name, x in values.items()}
 
     # What is absent in every row is left out; of the rest every batch answers, also one whose rows all lack it.
@@ -204,6 +211,7 @@ def _walk(
     start: Mapping[str, Tensor] | None,
     draw: bool,
     steps: _Steps,
+    compiled: bool | str = False,
 ) -> dict[str, Tensor]:
     """Visit the path's timesteps, and read the answer at the last."""
     asked: Asked = denoiser if guidance is None else Guided(denoiser, guidance, rng)
@@ -213,9 +221,10 @@ def _walk(
     noise = rng.of("prior").normal(*denoiser.model.space.shape, dtype=denoiser.known.dtype)
     here = Here(denoiser.begin(path[0], noise, start), path[0])
     memory: dict[str, object] = {}
+    graph = Stepper(sampler, denoiser, compiled, rng) if compiled and len(path) > 1 else None
     for to in path[1:]:
         steps.next()
-        z = sampler.step(asked, here, to, rng.at(to), memory)
+        z = sampler.step(asked, here, to, rng.at(to), memory) if graph is None else graph(here, to)
         here = Here(given_back(sampler, "sampler", "noisy latents", z, here.z), to)
     steps.next()
     return denoiser.read(denoiser.at(here), rng, draw=draw)

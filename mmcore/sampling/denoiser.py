@@ -23,7 +23,7 @@ MOST_AHEAD = 1 << 22
 """How many elements of the space are worked out ahead, over several timesteps."""
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Here:
     """Where a sampler is: noisy latents and their timestep.
 
@@ -100,8 +100,8 @@ def given_back(who: object, kind: str, what: str, found: object, like: Tensor) -
     )
 
 
-@attrs.frozen(eq=False)
-class _Path:
+@attrs.define(eq=False)
+class Fixed:
     """What a timestep fixes, whatever the noisy latents are."""
 
     t: Tensor
@@ -132,7 +132,7 @@ class Denoiser:
         self._alike = not seen and bool((told == told[:1]).all())
         self._roles = told[:1] if self._alike else told
         self._seen = seen or None
-        self._ahead: dict[int, _Path] = {}
+        self._ahead: dict[int, Fixed] = {}
         if len(self.path) > 1:
             model.process.prepare(self.path, self.known.device)
         end = model.drive(torch.full_like(self._roles[:, 0], model.process.steps), self._roles, self._seen)
@@ -167,31 +167,46 @@ class Denoiser:
 
     def at(self, here: Here) -> Predictions:
         """What the network predicts here: each task's distribution parameters."""
-        path = self._at(here.t)
-        read = self.model.reading.read(here.z, path.gains)
+        return self.predicted(here.z, self.fixed(here.t))
+
+    def predicted(self, z: Tensor, path: "Fixed") -> Predictions:
+        """What the network predicts of noisy latents ``(B, *Z)`` at a timestep, of which is known what it fixes."""
+        read = self.model.reading.read(z, path.gains)
         return self.model.predict(read, path.t, path.timesteps, self.question.told, self._condition)
 
     def codes(self, here: Here, rng: Rng) -> Tensor:
         """The predicted clean latents ``Ê_i``, by their means or by draws: ``(B, D)``."""
+        return self.coded(self.at(here), rng)
+
+    def coded(self, predictions: Predictions, rng: Rng) -> Tensor:
+        """The codes of what is predicted, ``(B, D)``."""
         draws = None if self._codes == "mean" else rng.of("codes")
-        return self.model.heads.expected_codes(self.at(here), draws, draw_all=self._codes == "draw-all")
+        return self.model.heads.expected_codes(predictions, draws, draw_all=self._codes == "draw-all")
 
     def move(self, here: Here, codes: Tensor, to: int, noise: Tensor | None = None, eta: float = 0.0) -> Tensor:
         """Step to the timestep ``to`` with these predicted latents; blocks that generate nothing stay as they are."""
-        placed, frame = self.model.frame.place(codes), self.model.frame
-        # What is not generated has weight 0, and a predicted code is finite: no mask is needed but for elements that are known.
-        known = self._known
-        h_s, h_t = (
-            frame.join(placed * path.weight) if known is None else frame.weighted(placed, path.weight, known)
-            for path in (self._at(to), self._at(here.t))
-        )
+        h_s, h_t = self.weighted(codes, self.fixed(to), self.fixed(here.t))
         if eta == 1 and noise is not None:
             z = self.process.posterior(here.z, None, to, here.t, h=(h_s, h_t)).draw(noise)
         else:
             z = self.process.step(here.z, h_s, h_t, to, here.t, noise, eta)
+        return self.moved(here.z, z)
+
+    def weighted(self, codes: Tensor, *paths: "Fixed") -> list[Tensor]:
+        """The weighted sum of predicted latents at some timesteps, each ``(B, *Z)``."""
+        placed, frame = self.model.frame.place(codes), self.model.frame
+        # What is not generated has weight 0, and a predicted code is finite: no mask is needed but for elements that are known.
+        known = self._known
+        return [
+            frame.join(placed * path.weight) if known is None else frame.weighted(placed, path.weight, known)
+            for path in paths
+        ]
+
+    def moved(self, before: Tensor, z: Tensor) -> Tensor:
+        """The noisy latents ``z``, but in blocks that generate nothing those from ``before`` the step."""
         if self._still is None:
             return z
-        return torch.where(self.process.widen(self._still, z) != 0, here.z, z)
+        return torch.where(self.process.widen(self._still, z) != 0, before, z)
 
     def noise(self, rng: Rng) -> Tensor:
         """Standard normal noise of a step, ``(B, *Z)``."""
@@ -201,8 +216,7 @@ class Denoiser:
         """A ``coefficient (1, K)`` of the blocks for each code element, ``(1, D)``, in the codes' dtype."""
         if self.process.blocks == 1:
             return coefficient.to(self.known.dtype)
-        sizes = torch.tensor(self.model.frame.sizes, device=coefficient.device)
-        return self.process.by_modality(coefficient).repeat_interleave(sizes, dim=1).to(self.known.dtype)
+        return self.model.frame.by_code(self.process.by_modality(coefficient)).to(self.known.dtype)
 
     # ---- beside it, and at the end ----
 
@@ -238,7 +252,8 @@ class Denoiser:
             answer[m.name] = value
         return answer
 
-    def _at(self, t: int) -> _Path:
+    def fixed(self, t: int) -> "Fixed":
+        """What a timestep fixes."""
         if t not in self._ahead:
             coming = self.path[self.path.index(t) :] if t in self.path else [t]
             # A row's own weights are as large as the space: then only those of one step are kept.
@@ -247,7 +262,7 @@ class Denoiser:
             self._ahead = dict([*last, *self._work_out(coming[:count])])
         return self._ahead[t]
 
-    def _work_out(self, steps: Sequence[int]) -> Iterator[tuple[int, _Path]]:
+    def _work_out(self, steps: Sequence[int]) -> Iterator[tuple[int, Fixed]]:
         """What some timesteps fix, together."""
         model, count = self.model, len(self._roles)
         t = torch.tensor(steps, device=self._roles.device).repeat_interleave(count)
@@ -262,7 +277,7 @@ class Denoiser:
             for x in (gains.shown, gains.weight, gains.sigma)
         ]
         each = map(Gains, *parts)
-        return zip(steps, map(_Path, told.unbind(), timesteps.unbind(), each, weight.unbind()), strict=True)
+        return zip(steps, map(Fixed, told.unbind(), timesteps.unbind(), each, weight.unbind()), strict=True)
 
 
 class _Without(Denoiser):

@@ -67,13 +67,13 @@ def undropped(module: nn.Module) -> nn.Module:
 
 @check("backbone.features", kind="backbone", fault="another width than `features` says, or one grid only")
 def features(c: Context) -> None:
-    """In spaces of one to three axes, odd ones and of one channel too, for any number of modalities and timesteps, the features are `(B, features, *grid)` and finite."""
+    """In spaces of one to three axes, odd ones and of one channel too, for any number of modalities and timesteps, the features are `(B, features, *grid)`, finite, and of each place its own."""
     for space, n, blocks in [(s, n, n) for s in SPACES for n in (1, 3)] + [(s, 4, 2) for s in ODD]:
         backbone = random_backbone(c, space, n, blocks)
         if missing := lacks(backbone):
             c.fail(missing[0], "features and forward(z, t, roles, condition)")
         width: Any = backbone.features
-        for rows in (4, 1):
+        for rows in (1, 4):
             # Also of the very first call of all.
             with left_alone(c, "in a call"):
                 out = backbone(*inputs(c, rows, space, n, blocks))
@@ -81,6 +81,17 @@ def features(c: Context) -> None:
             if not isinstance(out, Tensor) or tuple(out.shape) != want or not out.isfinite().all():
                 shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
                 c.fail(f"features of shape {shape} in {space}", f"finite ones of {want}")
+        if alike := _twins(out):
+            c.fail(f"the same features at places {alike[0]} and {alike[1]} of {space}", "each place's own")
+
+
+def _twins(features: Tensor) -> tuple[int, int] | None:
+    """Two places, by their numbers in the grid, at which all rows have the same features; None where there are none."""
+    places = features.detach().flatten(2).permute(2, 0, 1).flatten(1)
+    # By subtraction: products of large numbers would round a small distance away.
+    apart = torch.cdist(places, places, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
+    pairs = (apart <= 1e-6 * places.abs().max()).nonzero()
+    return (int(pairs[0, 0]), int(pairs[0, 1])) if len(pairs) else None
 
 
 @check(

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import gc
 import hashlib
 import itertools
 import os
@@ -128,6 +129,8 @@ def alone(c: Context) -> None:
     with left_alone(c, "as rows were read"):
         source = c.thing()
         _some(source, 20)
+    # What others have left is collected now, and not meanwhile.
+    gc.collect()
     before = descriptors()
     for _ in range(4):
         for row in _some(source, 20):

@@ -214,6 +214,14 @@ def composes(c: Context) -> None:
             m.spec.check(sample(model, 3, steps=3, seed=c.seed)[m.name], f"sampled around the backbone, {m.name}")
 
 
+ATTEMPTS = ((60, 3e-3), (300, 1e-2))
+"""Steps and rate of a short training, and of a longer one for what was too slow for it."""
+SHARE = 0.9
+"""Of the variance, what may be left after either."""
+LAST = 30
+"""Steps over which that is averaged."""
+
+
 @check(
     "backbone.learns",
     kind="backbone",
@@ -221,18 +229,37 @@ def composes(c: Context) -> None:
     core=False,
 )
 def learns(c: Context) -> None:
-    """It learns: after some steps of training its features follow what they should show, the clean codes where they are known and the timestep.
+    """It learns: by training its features follow what they should show, the clean codes where they are known, the noisy latents and the timestep.
 
-    Asked of it as it was made, with a linear reading of its features.
+    Asked of it as it was made, with a linear reading of its features. Where 60 steps do not do, 300 of a higher rate are made from the start. What has come nearer
+    by then, but not by a tenth, is slow: that is not decided.
     """
+    left = torch.full((3,), torch.inf)
+    nearer = torch.zeros(3, dtype=torch.bool)
+    for steps, rate in ATTEMPTS:
+        last = _trained(c, steps, rate)[-LAST:]
+        # The first attempt has no time to be averaged over so many.
+        left = left.minimum(last[-15:].mean(0))
+        nearer = last.mean(0) + 6 * last.std(0) / len(last) ** 0.5 < 1
+        if bool((left < SHARE).all()):
+            return
+    names = ("known codes", "noisy latents", "timestep")
+    for name, share, slow in zip(names, left.tolist(), nearer.tolist(), strict=True):
+        if not share < SHARE and not slow:
+            c.fail(f"{share:.0%} of the variance of the {name} left after {ATTEMPTS[-1][0]} steps of training", f"less than {SHARE:.0%}")  # fmt: skip
+    raise NotRun(f"not decided: it learns, and too slowly to be judged by {ATTEMPTS[-1][0]} steps of training")
+
+
+def _trained(c: Context, steps: int, rate: float) -> Tensor:
+    """The shares of the variances left at each step of a training, ``(steps, 3)``; it ends where little is left."""
     backbone = made_backbone(c, Space((2, 4, 4)), 2, 1).train()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(c.seed)
         read = nn.Linear(backbone.features, 3)  # type: ignore[arg-type]
         parameters = [p for p in [*backbone.parameters(), *read.parameters()] if p.requires_grad]
-        optimizer = torch.optim.Adam(parameters, lr=3e-3)
+        optimizer = torch.optim.Adam(parameters, lr=rate)
         losses = []
-        for step in range(60):
+        for step in range(steps):
             c2 = c.beside(seed=c.seed + step)
             z, t, roles, condition = inputs(c2, 16, Space((2, 4, 4)), 2, 1)
             target = torch.cat(
@@ -244,9 +271,6 @@ def learns(c: Context) -> None:
             optimizer.zero_grad()
             loss.sum().backward()
             optimizer.step()
-            if step > 15 and bool((torch.stack(losses[-15:]).mean(0) < 0.8).all()):
+            if step > 15 and bool((torch.stack(losses[-15:]).mean(0) < SHARE - 0.1).all()):
                 break
-    last = torch.stack(losses[-15:]).mean(0)
-    for name, share in zip(("known codes", "noisy latents", "timestep"), last.tolist(), strict=True):
-        if not share < 0.9:
-            c.fail(f"{share:.0%} of the variance of the {name} left after 60 steps of training", "less than 90 %")
+    return torch.stack(losses)

@@ -16,10 +16,12 @@ from mmcore.hooks import Made
 from mmcore.modality.base import Modality
 from mmcore.testing import (  # noqa: F401  (importing them fills the table)
     checks_answers,
+    checks_axes,
     checks_backbone,
     checks_calibration,
     checks_calls,
     checks_cast,
+    checks_control,
     checks_decoder,
     checks_draws,
     checks_embedder,
@@ -53,7 +55,7 @@ from mmcore.testing.requirements import required
 from mmcore.testing.snippet import command, literal, snippet
 from mmcore.testing.surroundings import put_back
 
-ORDER = ("entry", "spec", "read", "show", "metrics", "calibration", "encoder", "decoder", "expected_code", "own", "loss", "state", "dtype", "device", "engine", "roles", "learn")  # fmt: skip
+ORDER = ("entry", "spec", "read", "show", "metrics", "calibration", "control", "encoder", "decoder", "expected_code", "own", "loss", "state", "dtype", "device", "engine", "roles", "learn")  # fmt: skip
 """The groups of a modality's checks, from what is simple to what rests on it."""
 
 

@@ -26,7 +26,7 @@ from mmcore.training.learning import fresh_columns, learning
 from mmcore.training.logs import Logs, total
 from mmcore.training.options import TrainOptions
 from mmcore.training.precision import backbone_execution
-from mmcore.training.ranks import Ranks, full_cpu_copy
+from mmcore.training.ranks import Ranks, full_cpu_copies
 from mmcore.training.resuming import compare, compared_rows, deciding, known_by, sound
 from mmcore.training.saving import Saver, check_fit, restore, tell
 from mmcore.training.state import TrainState
@@ -92,7 +92,7 @@ def fit(
         validation: rows kept aside, for ``validate_every``.
         loading: how rows are read: kept in memory, ahead by workers, into pinned memory; by default a data set's are kept if they are few.
         pictures: draws, for ``pictures_every``.
-        watch: called after every step with the state and the step's report.
+        watch: called after every step with the state and the step's report, which the device may still be at; what was not finite is told one step later.
         trackers: told of losses and pictures (:class:`mmcore.training.Tracker`): objects, or names of installed ones; by default as the
             options say, TensorBoard where it is installed and there is a folder.
         quiet: show no progress.
@@ -136,7 +136,7 @@ def fit(
             backbone_execution(
                 model.backbone,
                 precision=options.precision,
-                compiled=options.compile,
+                compiled=options.compile is True,
                 activation_checkpointing=options.activation_checkpointing,
                 draws=draws_globally(model),
             )
@@ -202,11 +202,17 @@ def _loop(state: TrainState, loader: Loader, watchers: Iterable[Watcher], *, qui
     options, batches, device = state.options, iter(loader), state.model.device
     with Progress("training", options.steps, quiet=quiet) as progress:
         while state.step < options.steps:
-            report = training_step(state, next(batches).to(device))
-            if state.step % options.log_every == 0 or state.step in (1, options.steps):
+            report = training_step(state, next(batches).to(device), wait=False)
+            if _told(state):
+                state.settle()
                 progress.update(state.step, loss=total(report))
             for watcher in watchers:
                 watcher(state, report)
+
+
+def _told(state: TrainState) -> bool:
+    """Whether the step just taken has a line, for which it is waited for."""
+    return state.step % state.options.log_every == 0 or state.step in (1, state.options.steps)
 
 
 @attrs.frozen(eq=False)
@@ -216,7 +222,7 @@ class _Lines:
     logs: Logs
 
     def __call__(self, state: TrainState, report: StepReport) -> None:
-        if state.step % state.options.log_every == 0 or state.step in (1, state.options.steps):
+        if _told(state):
             self.logs.step(state, report)
 
 
@@ -272,6 +278,6 @@ def _save(model: JointModel, folder: Path | None, ranks: Ranks) -> None:
     """Write the model folder; every rank calls, the first one writes."""
     if folder is None:
         return
-    tensors = {name: full_cpu_copy(x) for name, x in model.state_dict().items()}
+    tensors = full_cpu_copies(model.state_dict(), ranks)
     if ranks.first:
         save(model, folder, tensors=tensors)

@@ -9,7 +9,7 @@ import attrs
 from mmcore.model.roles import RoleMix
 from mmcore.options import FLAG, TEXT, Rule, above, by_kind, check, named, one_of, option, whole, within
 from mmcore.training.learning import LEARNS
-from mmcore.training.precision import PRECISIONS
+from mmcore.training.precision import PRECISIONS, WHOLE
 from mmcore.training.timesteps import TIMESTEPS
 from mmcore.training.weighting import WEIGHTINGS, FixedWeights, LearnedWeights
 
@@ -20,6 +20,10 @@ _BETAS = Rule(
     lambda value: (
         isinstance(value, tuple | list) and len(value) == 2 and all(within(0, 1).holds(b) and b < 1 for b in value)
     ),
+)
+_COMPILE = Rule(
+    f"true, false or one of {', '.join(WHOLE)}",
+    lambda value: isinstance(value, bool) or (isinstance(value, str) and value in WHOLE),
 )
 _ROLES = Rule("a RoleMix", lambda value: isinstance(value, RoleMix))
 
@@ -51,7 +55,8 @@ class TrainOptions:
         log_every: steps between two lines of ``metrics.jsonl``.
         accumulate: micro-batches that a rank's rows of a step are computed in, one after the other; the step is the same.
         precision: of the backbone, ``"float32"``, ``"bf16"`` or ``"fp16"``.
-        compile: the backbone by ``torch.compile``.
+        compile: by ``torch.compile``: True, the backbone; ``"step"``, all of a step, as whole graphs; ``"graphs"``, the same, on a GPU each started as one (CUDA
+            graphs).
         activation_checkpointing: compute the activations of the backbone's blocks again in the backward pass, for less memory.
         parallel: of several ranks, ``"ddp"`` or ``"fsdp"``.
         validate_every: steps between two validations; 0 for none.
@@ -86,7 +91,7 @@ class TrainOptions:
     log_every: int = option(50, rule=whole(1))
     accumulate: int = option(1, rule=whole(1))
     precision: str = option("float32", rule=one_of(*PRECISIONS))
-    compile: bool = option(False, rule=FLAG)
+    compile: bool | str = option(False, rule=_COMPILE)
     activation_checkpointing: bool = option(False, rule=FLAG)
     parallel: str = option("ddp", rule=one_of(*PARALLEL))
     validate_every: int = option(0, rule=whole(0))

@@ -10,18 +10,85 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmcore.model.graph import RECORDED, begin, one_graph
 from mmcore.model.joint import JointModel
 from mmcore.training.ranks import blocks
 
 PRECISIONS: dict[str, torch.dtype | None] = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Call = Callable[..., Any]
+WHOLE = {"step": "default", "graphs": RECORDED}
+"""What whole steps are compiled as, with the mode of ``torch.compile``."""
+
+
+def plain(part: Call) -> Call:
+    """A part of a step as it is."""
+    return part
+
+
+class Compiled:
+    """Parts of a step by ``torch.compile``, each as one graph, which is the same for every step.
+
+    Args:
+        how: one of :data:`WHOLE`.
+        backend: of the compiler.
+    """
+
+    def __init__(self, how: str, backend: str = "inductor") -> None:
+        self.how, self.backend, self._made = how, backend, dict[Call, Call]()
+
+    def __call__(self, part: Call) -> Call:
+        """The part, compiled when it is first called."""
+        if part not in self._made:
+            self._made[part] = one_graph(part, WHOLE[self.how], self.backend)
+        return self._made[part]
+
+    def begin(self) -> None:
+        """Of a step."""
+        begin(WHOLE[self.how])
 
 
 def dtype_of(model: JointModel) -> torch.dtype:
     """The dtype of the diffused tensor: that of the heads, whatever the network's weights are."""
     learned = (p.dtype for p in model.decoders.parameters() if p.is_floating_point())
     return next(learned, torch.get_default_dtype())
+
+
+@attrs.define(eq=False)
+class Moments:
+    """The weights of one of an optimizer's groups that have a gradient, and what it keeps of each."""
+
+    weights: list[Tensor]
+    gradients: list[Tensor]
+    first: list[Tensor]
+    second: list[Tensor]
+    counts: list[Tensor]
+    how: dict[str, Any]
+
+    def step(self, grad_scale: Tensor, found_inf: Tensor) -> None:
+        """As :meth:`torch.optim.AdamW.step` of the group, by the same kernel."""
+        torch._foreach_add_(self.counts, 1)  # type: ignore[reportPrivateImportUsage]
+        # torch's own caller of it refuses to be compiled.
+        torch._fused_adamw_(  # type: ignore[reportPrivateImportUsage]
+            self.weights, self.gradients, self.first, self.second, [], self.counts,
+            amsgrad=False, maximize=False, grad_scale=grad_scale, found_inf=found_inf, **self.how,
+        )  # fmt: skip
+        torch._foreach_sub_(self.counts, [found_inf] * len(self.counts))  # type: ignore[reportPrivateImportUsage]
+
+
+def moments(optimizer: torch.optim.Optimizer) -> list[Moments]:
+    """Of each group, once its first step has been taken."""
+    found = []
+    for group in optimizer.param_groups:
+        weights = [p for p in group["params"] if p.grad is not None]
+        first, second, counts = (
+            [optimizer.state[p][name] for p in weights] for name in ("exp_avg", "exp_avg_sq", "step")
+        )
+        beta1, beta2 = group["betas"]
+        how = {name: group[name] for name in ("lr", "weight_decay", "eps")}
+        how |= {"beta1": beta1, "beta2": beta2}
+        found.append(Moments(weights, [p.grad for p in weights], first, second, counts, how))
+    return found
 
 
 @contextmanager

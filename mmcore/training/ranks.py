@@ -7,7 +7,7 @@ place in the whole. So what differs between one rank and several is the order of
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, cast
@@ -170,9 +170,14 @@ def full_tensor(x: Tensor) -> Tensor:
     return cast(Any, x).full_tensor() if is_sharded(x) else x
 
 
-def full_cpu_copy(x: Tensor) -> Tensor:
-    """All of a tensor, a copy on the CPU; where it is sharded every rank must ask."""
-    return full_tensor(x.detach()).to("cpu", copy=True)
+def full_cpu_copies(tensors: Mapping[str, Tensor], ranks: Ranks) -> dict[str, Tensor]:
+    """All of some tensors, copies on the CPU of the first rank; every rank must ask, in the same order, and the others have none: several share a machine's memory."""
+    found = {}
+    for name, x in tensors.items():
+        whole = full_tensor(x.detach())
+        if ranks.first:
+            found[name] = whole.to("cpu", copy=True)
+    return found
 
 
 def shard_like(x: Tensor, other: Tensor) -> Tensor:

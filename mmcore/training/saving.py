@@ -22,7 +22,7 @@ from mmcore.store.model import upgraded as upgraded_model
 from mmcore.store.model import upgraded_names
 from mmcore.store.parts import unlike
 from mmcore.store.reading import DamagedError
-from mmcore.training.ranks import full_cpu_copy, local_shard, shard_like
+from mmcore.training.ranks import full_cpu_copies, local_shard, shard_like
 from mmcore.training.state import TrainState
 from mmcore.training.step import StepReport
 
@@ -42,7 +42,7 @@ class Stateful(Protocol):
 
 
 def snapshot(state: TrainState, loader: Stateful, facts: Mapping[str, Any]) -> Files:
-    """Copies of all that a run is made of between two steps, on the CPU; every rank must ask.
+    """Copies of all that a run is made of between two steps, on the CPU; every rank must ask, and the first has the tensors.
 
     Everything has a name, the optimizer's state by that of its parameter: positions change with a model, names do not.
 
@@ -61,7 +61,7 @@ def snapshot(state: TrainState, loader: Stateful, facts: Mapping[str, Any]) -> F
         # No gradient has reached these yet: a network of one's own may leave some unused.
         told["idle"] = idle
     # By name, as the ranks must gather the same tensor at the same time, and a file's own order is not even that of its last reading.
-    files = {file: {name: full_cpu_copy(x) for name, x in sorted(part.items())} for file, part in tensors.items()}
+    files = {file: full_cpu_copies(dict(sorted(part.items())), state.ranks) for file, part in tensors.items()}
     return files | {
         "state.json": {
             **told,
@@ -287,6 +287,7 @@ class Saver:
             MmcoreError: this checkpoint, where waited for, or the one before could not be written.
         """
         self.finish()
+        state.settle()
         if state.step == self.last:
             return
         self.last = state.step

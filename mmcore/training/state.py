@@ -1,7 +1,7 @@
 """The training state: model, optimizer, EMA and step."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from mmcore.data import TensorBatch
-from mmcore.errors import RequestError
+from mmcore.errors import OptionError, RequestError
 from mmcore.model.joint import JointModel
 from mmcore.model.mode import evaluating
 from mmcore.rng import Rng
 from mmcore.training.draws import Drawing, Draws, draws_globally
+from mmcore.training.finite import Finding, explain
 from mmcore.training.learning import fresh_columns
 from mmcore.training.options import TASK_WEIGHTS, TrainOptions
-from mmcore.training.precision import Scaler
+from mmcore.training.precision import WHOLE, Call, Compiled, Scaler, plain
 from mmcore.training.ranks import Ranks, is_sharded, local_shard, parallelize
 from mmcore.training.timesteps import Timesteps
 from mmcore.training.weighting import WEIGHTINGS, FixedWeights, LearnedWeights
@@ -37,10 +38,14 @@ class TrainState:
         ranks: who trains together.
         scaler: of the loss, in ``fp16``.
         shares: ``(kinds,)``, the declared share of each kind of row.
+        fault: ``()``, on the device, 1 from a step that was not finite until this is read: no step is taken meanwhile.
         timesteps: draws them by question; None where they are even.
         draws_globally: whether a part may draw from torch's global generator.
+        sharded: whether weights lie in parts on several ranks.
         step: how many steps are done.
         best: the lowest validation loss so far.
+        finding: of the last step, where nobody has read yet whether it was finite.
+        compiled: a part of a step as it is run.
     """
 
     model: JointModel
@@ -52,10 +57,14 @@ class TrainState:
     ranks: Ranks
     scaler: Scaler
     shares: Tensor
+    fault: Tensor
     timesteps: Timesteps | None = None
     draws_globally: bool = False
+    sharded: bool = False
     step: int = 0
     best: float = math.inf
+    finding: Finding | None = None
+    compiled: Callable[[Call], Call] = plain
     _drawing: Drawing | None = attrs.field(default=None, init=False, repr=False)
 
     def draws(self, batch: TensorBatch) -> Draws:
@@ -109,11 +118,47 @@ class TrainState:
             for decay, chosen in ((options.weight_decay, True), (0.0, False))
             if (group := [p for p in kind if (id(p) in matrices) == chosen])
         ]
-        optimizer = torch.optim.AdamW(groups, lr=options.lr, betas=options.betas, fused=True)
+        whole = options.compile in WHOLE
+        # In a graph a number is part of the graph, a tensor is not.
+        lr = torch.tensor(options.lr, dtype=torch.float32, device=model.device) if whole else options.lr
+        optimizer = torch.optim.AdamW(groups, lr=lr, betas=options.betas, fused=True)
         ema = {name: p.detach().clone() for name, p in trainable.items()}
         shares = torch.tensor(options.roles.shares, device=model.device)
         scaler, own = Scaler.start(options.precision), draws_globally(model)
-        return cls(model, network, optimizer, ema, weights, options, ranks, scaler, shares, timesteps, own)
+        fault = torch.zeros((), dtype=torch.float32, device=model.device)
+        if not sharded:  # beside which the kernel takes neither
+            optimizer.found_inf, optimizer.grad_scale = fault, torch.ones_like(fault)  # type: ignore[attr-defined]
+        state = cls(
+            model,
+            network,
+            optimizer,
+            ema,
+            weights,
+            options,
+            ranks,
+            scaler,
+            shares,
+            fault,
+            timesteps,
+            own,
+            bool(sharded),
+        )
+        if whole:
+            _check_whole(state)
+            state.compiled = Compiled(str(options.compile))
+        return state
+
+    def settle(self) -> None:
+        """Wait for the last step, where nobody has; then the state is that after ``step`` good steps.
+
+        Raises:
+            MmcoreError: it was not finite, and no step since was taken; ``step`` is its number.
+        """
+        finding, self.finding = self.finding, None
+        if finding is not None and not finding.good():
+            self.step = finding.step
+            self.fault.zero_()
+            explain(self.model, self.ranks, finding)
 
     def named(self) -> dict[str, nn.Parameter]:
         """Trainable parameters by name: the model's, and ``task_weights/…``."""
@@ -140,3 +185,18 @@ class TrainState:
                 for name, p in self.model.named_parameters():
                     if name in kept:
                         local_shard(p).copy_(local_shard(kept[name]))
+
+
+def _check_whole(state: TrainState) -> None:
+    """Refuse what a step that is compiled as a whole cannot do.
+
+    Raises:
+        OptionError: naming it.
+    """
+    options = state.options
+    if options.precision == "fp16":
+        raise OptionError("training", "precision", "fp16", "bf16 or float32", beside=("compile",))
+    if state.ranks.count > 1:
+        raise OptionError("training", "compile", options.compile, "true or false with several ranks")
+    if options.activation_checkpointing:
+        raise OptionError("training", "activation_checkpointing", True, "false", beside=("compile",))

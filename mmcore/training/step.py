@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import NoReturn
+from typing import Any
 
 import attrs
 import torch
@@ -12,8 +12,10 @@ from torch import Tensor
 
 from mmcore.data import TensorBatch
 from mmcore.errors import MmcoreError
+from mmcore.rng import Rng
 from mmcore.training.draws import Draws, split
-from mmcore.training.precision import dtype_of
+from mmcore.training.finite import Finding, explain, fine, found, inputs_wrong
+from mmcore.training.precision import Compiled, Moments, dtype_of, moments, plain
 from mmcore.training.ranks import full_tensor, gradient_synchronisation, is_sharded, local_shard, lost
 from mmcore.training.state import TrainState
 from mmcore.training.weighting import WEIGHTINGS
@@ -46,37 +48,58 @@ class StepReport:
         return self.sums / self.rows
 
 
-def training_step(state: TrainState, batch: TensorBatch) -> StepReport:
+def training_step(state: TrainState, batch: TensorBatch, *, wait: bool = True) -> StepReport:
     """One optimizer step: draw timesteps, roles and noise, compute the losses, update weights and EMA.
 
     The loss is each task's mean, over the rows of all ranks where it counts, of ``λ_k(t) l_k`` (:mod:`mmcore.training.weighting`),
     weighted and summed. With ``balance="question"`` the mean is of the means over each kind of row, weighted by the kinds' declared shares. ``batch`` has this rank's rows. Every number is drawn by counter for a row's place in the whole step, and every
     mean is over the whole step, so ranks and micro-batches change nothing but the order of sums.
 
+    A step in which an input, a loss or the gradient is not finite, on any rank, changes nothing: the device itself leaves weights, optimizer and EMA
+    as they were. Without ``wait`` nothing of the step is read; what was wrong is told one step later, which is not taken either, or by
+    :meth:`TrainState.settle`. In ``fp16``, and where weights are sharded, every step is waited for.
+
+    Args:
+        state: changed in place.
+        batch: this rank's rows.
+        wait: for the device, to tell at once whether the step was taken.
+
     Raises:
         MmcoreError: an input, a loss or the gradient is not finite on some rank, memory is short, or a rank is lost; no rank takes
-            the step.
+            the step, and ``state.step`` is its number.
     """
     draws = state.draws(batch)
-    rows = _rows(state, batch, draws)
-    count_of_row = _shares(state, draws, rows)
+    rows, wrong = _rows(state, batch, draws)
+    share_of_row = _shares(state, draws, rows)
     rows = rows.sum(0)
+    for group in state.optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):  # where compiled: another number would be another graph
+            group["lr"].fill_(state.options.rate(state.step))
+        else:
+            group["lr"] = state.options.rate(state.step)
     while True:
         with state.seeded():
-            losses, weights = _backward(state, batch, draws, rows, count_of_row)
-        norm = _gradient(state)
-        # Summed over the ranks, what is not finite on one is so on all: they stop, or try again, together.
-        summed = state.ranks.sum(torch.cat([losses.sum(0), norm[None].to(losses.dtype)]))
-        sums = summed[:-1]
-        # The one place where a step waits for the device, but for the inputs' check.
-        *totals, total_norm, length = torch.cat([summed, norm[None]]).tolist()
-        finite = all(map(math.isfinite, totals))
-        if finite and math.isfinite(total_norm):
+            losses, weights = _backward(state, batch, draws, rows, share_of_row)
+        norm, summed, told = state.compiled(_measured)(state, losses, wrong)
+        finding = Finding.sent(state.step, batch.values, losses, told)
+        if not (state.scaler.on or state.sharded) or finding.good():
             break
-        if not finite or not state.scaler.shrink():
-            _explain(state, losses, sums, norm)
-    _update(state, norm, long=length > state.options.clip)
-    return StepReport(losses, draws.drive.counts, draws.t, weights, norm, sums, rows)
+        if not finding.overflown() or not state.scaler.shrink():
+            explain(state.model, state.ranks, finding)
+    if state.compiled is plain or not state.optimizer.state:  # which its first step makes
+        _clip(state, norm, told)
+        state.optimizer.step()
+    else:
+        state.compiled(_update)(state, norm, told, moments(state.optimizer))
+    _average(state)
+    state.scaler.advance()
+    state.step += 1
+    # While this step is on its way.
+    state.settle()
+    state.finding = finding
+    if wait:
+        state.settle()
+    return StepReport(losses, draws.drive.counts, draws.t, weights, norm, summed, rows)
 
 
 def _shares(state: TrainState, draws: Draws, rows: Tensor) -> Tensor:
@@ -95,37 +118,20 @@ def _shares(state: TrainState, draws: Draws, rows: Tensor) -> Tensor:
     return each[draws.kinds]
 
 
-def _rows(state: TrainState, batch: TensorBatch, draws: Draws) -> Tensor:
-    """How many rows of all ranks count for each task, by their kind: ``(kinds, tasks)``.
-
-    Raises:
-        MmcoreError: an input is not finite on some rank.
-    """
-    # Also where a row lacks a value: what its loss does not count, its gradient would still multiply by zero.
-    real = {name: x for name, x in batch.values.items() if x.is_floating_point()}
-    # A sum is not finite where a term is not, and takes a fraction of the time to tell; it may also overflow.
-    suspect = ~torch.stack([draws.factors.new_zeros(()), *(x.sum() for x in real.values())]).isfinite()
-    kinds = torch.nn.functional.one_hot(draws.kinds, len(state.shares))
+def _rows(state: TrainState, batch: TensorBatch, draws: Draws) -> tuple[Tensor, Tensor]:
+    """How many rows of all ranks count for each task, by their kind, ``(kinds, tasks)``; and on how many ranks an input is not finite."""
+    # By comparing, as one_hot looks for the largest first.
+    kinds = draws.kinds[:, None] == torch.arange(len(state.shares), device=draws.kinds.device)
     counts = kinds.T.to(draws.factors.dtype) @ draws.drive.counts.to(draws.factors.dtype)
-    total = state.ranks.sum(torch.cat([counts.flatten(), suspect.sum(0, keepdim=True).to(counts.dtype)]))
-    if total[-1]:
-        wrong = {name: ~x.flatten(1).isfinite().all(1) for name, x in real.items()}
-        if state.ranks.sum(torch.stack([rows.any() for rows in wrong.values()]).sum()):
-            places = [
-                f"{name!r} is not finite in row {at} of the batch"
-                for name, rows in wrong.items()
-                if (at := _place(state, rows))
-            ]
-            _stop(state, "; ".join(places) or "an input is not finite on another rank", "look into the data")
-    return total[:-1].round().long().unflatten(0, (kinds.shape[1], -1))
+    total = state.ranks.sum(torch.cat([counts.flatten(), inputs_wrong(batch.values).to(counts.dtype)[None]]))
+    return total[:-1].round().long().unflatten(0, (kinds.shape[1], -1)), total[-1]
 
 
 def _backward(
     state: TrainState, batch: TensorBatch, draws: Draws, rows: Tensor, shares: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The gradient of the whole step's loss, in micro-batches; the losses ``(B, tasks)`` and the tasks' weights."""
-    options, ranks = state.options, state.ranks
-    objective, dtype = WEIGHTINGS[options.weighting].objective, dtype_of(state.model)
+    options = state.options
     cuts = [len(batch) * i // options.accumulate for i in range(options.accumulate + 1)]
     sizes = [high - low for low, high in pairwise(cuts) if high > low]
     pieces = [(batch.values, draws, shares)]
@@ -134,41 +140,71 @@ def _backward(
     # Before the forward pass: the old gradient and the new activations are not in memory together.
     state.optimizer.zero_grad(set_to_none=True)
     all_losses, weights = [], rows
-    scale = ranks.count * state.scaler.scale
+    if isinstance(state.compiled, Compiled):
+        state.compiled.begin()
     for k, (values, piece, share) in enumerate(pieces, start=1):
-        noise, condition_noise = _noise(state, piece, dtype)
-        with enough_memory(state, len(noise)), gradient_synchronisation(state.network, last=k == len(pieces)):
-            losses = state.network(
-                values,
-                piece.t,
-                piece.roles,
-                noise,
-                piece.seen,
-                condition_noise=condition_noise,
-                objective=objective,
-                drive=piece.drive,
+        with enough_memory(state, len(share)), gradient_synchronisation(state.network, last=k == len(pieces)):
+            loss, losses, weights = state.compiled(_loss)(
+                state, values, piece, piece.rng.key(), share, rows, len(share) / len(batch)
             )
-            means = (losses * piece.factors * share).sum(0)
-            weights, offset = state.task_weights(means)
-            loss = (means * weights).sum()
-            if offset is not None:
-                # A task that no row counts for must not move its weight.
-                loss = loss + (offset * (rows > 0)).sum() * (len(noise) / (len(batch) * ranks.count))
-            # The ranks' gradients are averaged, and their sum is wanted.
-            (loss if scale == 1 else loss * scale).backward()
+            loss.backward()
         all_losses.append(losses.detach())
     return torch.cat(all_losses) if len(all_losses) > 1 else all_losses[0], weights.detach()
 
 
-def _noise(state: TrainState, draws: Draws, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+def _loss(
+    state: TrainState, values: dict[str, Tensor], draws: Draws, key: Tensor, shares: Tensor, rows: Tensor, part: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What is differentiated of some rows, ``()``, their losses ``(B, tasks)``, and the tasks' weights.
+
+    Args:
+        state: of the training.
+        values: of the rows, by variable.
+        draws: of the rows.
+        key: of their random numbers.
+        shares: of each row's losses in their tasks' means, ``(B, tasks)``.
+        rows: ``(tasks,)``, how many of the whole step count.
+        part: how many of this rank's rows these are, as a share.
+    """
+    noise, condition_noise = _noise(state, draws, Rng.keyed(key, draws.rng.purpose))
+    losses = state.network(
+        values,
+        draws.t,
+        draws.roles,
+        noise,
+        draws.seen,
+        condition_noise=condition_noise,
+        objective=WEIGHTINGS[state.options.weighting].objective,
+        drive=draws.drive,
+    )
+    means = (losses * draws.factors * shares).sum(0)
+    weights, offset = state.task_weights(means)
+    loss = (means * weights).sum()
+    if offset is not None:
+        # A task that no row counts for must not move its weight.
+        loss = loss + (offset * (rows > 0)).sum() * (part / state.ranks.count)
+    # The ranks' gradients are averaged, and their sum is wanted.
+    scale = state.ranks.count * state.scaler.scale
+    return (loss if scale == 1 else loss * scale), losses, weights
+
+
+def _noise(state: TrainState, draws: Draws, rng: Rng) -> tuple[Tensor, Tensor | None]:
     """Noise of the space, ``(B, *Z)``, and for the observed codes, ``(B, D)``, in one draw; None for none."""
-    model, largest = state.model, state.options.condition_noise
+    model, largest, dtype = state.model, state.options.condition_noise, dtype_of(state.model)
     size = sum(math.prod(m.code) for m in model.modalities) if largest else 0
     noise, condition_noise = (
-        draws.rng.of("noise").normal(model.space.size + size, dtype=dtype).split([model.space.size, size], dim=1)
+        rng.of("noise").normal(model.space.size + size, dtype=dtype).split([model.space.size, size], dim=1)
     )
     noise = noise.reshape(-1, *model.space.shape)
     return noise, largest * draws.level.to(dtype) * condition_noise if largest else None
+
+
+def _measured(state: TrainState, losses: Tensor, wrong: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradient's norm, ``()``; over all ranks the tasks' losses, ``(tasks,)``; and all by which the step is judged, :func:`found`."""
+    norm = _gradient(state)
+    # Summed over the ranks, what is not finite on one is so on all: they stop, or try again, together.
+    summed = state.ranks.sum(torch.cat([losses.sum(0), norm[None].to(losses.dtype)]))
+    return norm, summed[:-1], found(summed, wrong)
 
 
 def _gradient(state: TrainState) -> Tensor:
@@ -197,25 +233,28 @@ def _gradient(state: TrainState) -> Tensor:
     return norm
 
 
-def _update(state: TrainState, norm: Tensor, *, long: bool) -> None:
+def _update(state: TrainState, norm: Tensor, told: Tensor, groups: list[Moments]) -> None:
+    """What the optimizer's own step does, in the words of which a graph can be made."""
+    _clip(state, norm, told)
+    optimizer: Any = state.optimizer
+    with torch.no_grad():
+        for group in groups:
+            group.step(optimizer.grad_scale, optimizer.found_inf)
+
+
+def _clip(state: TrainState, norm: Tensor, told: Tensor) -> None:
+    """Tell the optimizer by what to shorten the gradient, and to do nothing if what was ``told`` of this step, or of one not yet read, is not finite."""
     options, optimizer = state.options, state.optimizer
-    optimizer.grad_scale = None  # type: ignore[attr-defined]
-    if long:
-        longer = (norm + 1e-6) / options.clip
-        if state.ranks.count == 1 and longer.dtype == torch.float32:
-            # What torch's gradient scaler sets: the fused kernel divides by it as it reads, which spares a pass over the gradient.
-            optimizer.grad_scale = longer  # type: ignore[attr-defined]
-        else:  # the kernel takes it in single precision only, and not beside sharded tensors
-            grads = [
-                local_shard(p.grad) for group in optimizer.param_groups for p in group["params"] if p.grad is not None
-            ]
-            torch._foreach_div_(grads, longer)  # type: ignore[reportPrivateImportUsage]
-    for group in optimizer.param_groups:
-        group["lr"] = options.rate(state.step)
-    optimizer.step()
-    _average(state)
-    state.scaler.advance()
-    state.step += 1
+    # Where it is 1, the optimizer's kernel changes nothing.
+    state.fault.masked_fill_(~fine(told), 1.0)
+    longer = torch.where(norm > options.clip, (norm + 1e-6) / options.clip, 1.0)
+    if state.sharded or longer.dtype != torch.float32:
+        # The kernel takes it in single precision only, and not beside sharded tensors.
+        grads = [local_shard(p.grad) for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        torch._foreach_div_(grads, longer)  # type: ignore[reportPrivateImportUsage]
+    else:
+        # What torch's gradient scaler sets: the fused kernel divides by it as it reads, which spares a pass over the gradient.
+        optimizer.grad_scale.copy_(longer)  # type: ignore[attr-defined]
 
 
 def _average(state: TrainState) -> None:
@@ -225,34 +264,10 @@ def _average(state: TrainState) -> None:
     if since < options.ema_every and done < options.steps:
         return
     decay = math.prod(options.ema_decay(step) for step in range(done - since, done))
-    live = [local_shard(p.detach()) for name, p in state.model.named_parameters() if name in state.ema]
-    torch._foreach_lerp_(  # type: ignore[reportPrivateImportUsage]
-        [local_shard(x) for x in state.ema.values()], live, 1 - decay
-    )
-
-
-def _explain(state: TrainState, losses: Tensor, sums: Tensor, norm: Tensor) -> NoReturn:
-    faults = []
-    for k, task in enumerate(state.model.tasks):
-        wrong = ~losses[:, k].isfinite()
-        if at := _place(state, wrong):
-            faults.append(f"task {task.name!r} has loss {losses[wrong, k][0].item()} in row {at} of the batch")
-    if not faults and not sums.isfinite().all():
-        faults.append("a loss is not finite on another rank")
-    if not faults:
-        faults.append(f"the gradient's norm is {norm.item()}, every loss being finite")
-    _stop(state, "; ".join(faults), "try a lower lr")
-
-
-def _place(state: TrainState, wrong: Tensor) -> str:
-    """The first few places in the whole step where ``wrong (B,)`` holds."""
-    at = [int(i) + state.ranks.rank * len(wrong) for i in wrong.nonzero()[:, 0]]
-    return ", ".join(map(str, at[:8])) + (", …" if len(at) > 8 else "")
-
-
-def _stop(state: TrainState, fault: str, mend: str) -> NoReturn:
-    who = f" on rank {state.ranks.rank}" if state.ranks.count > 1 else ""
-    raise MmcoreError(f"training: at step {state.step}{who}, {fault}; the step was not taken ({mend})")
+    live = {name: local_shard(p.detach()) for name, p in state.model.named_parameters() if name in state.ema}
+    share = {dtype: ((1 - state.fault.double()) * (1 - decay)).to(dtype) for dtype in {x.dtype for x in live.values()}}
+    for name, x in state.ema.items():
+        local_shard(x).lerp_(live[name], share[live[name].dtype])
 
 
 @contextmanager

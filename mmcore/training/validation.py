@@ -53,6 +53,7 @@ class Validation:
         options = state.options
         if state.step % options.validate_every and state.step != options.steps:
             return
+        state.settle()
         with state.averaged() as model:
             means, counts = validation_losses(model, self.rows, options, state.ranks, state.timesteps)
             names = [task.name for task in model.tasks]
@@ -146,6 +147,7 @@ class Sketches:
         options = state.options
         if state.step % options.pictures_every and state.step != options.steps:
             return
+        state.settle()
         if not state.ranks.first and options.parallel == "ddp":
             return
         with state.averaged() as model:

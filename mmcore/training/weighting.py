@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcore.model.joint import JointModel
+from mmcore.process.coefficients import constant
 from mmcore.rng import Rng
 
 GAMMA = 5.0
@@ -122,7 +123,7 @@ def balance(model: JointModel, t: Tensor) -> Tensor:
     factors = model.driver.by_task(torch.where(model.driver.discrete, 1.0, share), 1.0).to(torch.get_default_dtype())
     if not model.reading.beginning:
         return factors
-    return torch.where(torch.tensor(model.reading.begins, device=t.device), 1.0, factors)
+    return torch.where(constant(model.reading.begins, torch.bool, t.device), 1.0, factors)
 
 
 class FixedWeights(nn.Module):

@@ -798,6 +798,35 @@ def test_init_says_what_it_decided_and_on_what_evidence(
     assert tomllib.loads(Path("c.toml").read_text())["modalities"]["mask"]["values"] == [0, 255]
 
 
+def test_init_names_the_package_that_reads_what_no_installed_plugin_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MMCORE_PLUGINS", ",".join([*(set(OWN) - {"audio", "depth", "text"}), "mmcore-diffusion"]))
+    for name in ("sound", "depth", "caption", "music"):
+        (tmp_path / "d" / name).mkdir(parents=True)
+    for i in range(12):
+        (tmp_path / f"d/sound/{i}.wav").write_bytes(b"RIFF")
+        (tmp_path / f"d/music/{i}.mp3").write_bytes(b"ID3")
+        (tmp_path / f"d/caption/{i}.txt").write_text(f"the number {i} in words")
+        Image.fromarray(np.full((8, 8), 900 * i + 100, np.uint16)).save(tmp_path / f"d/depth/{i}.png")
+    status, told, said = call("init d -o c.toml", capsys, monkeypatch)
+    assert (status, said) == (0, "")
+    lines = {line.strip().partition(": ")[0]: line.strip() for line in told.splitlines()}
+    assert lines["sound"] == "sound: files of .wav, which are read by mmcore-audio (pip install mmcore-audio)"
+    assert (
+        lines["music"]
+        == "music: files of .mp3; of sounds .wav, .flac, .ogg are read, so make .mp3 one of these: mmcore-audio (pip install mmcore-audio)"
+    )
+    assert lines["caption"].endswith("as texts they are read by mmcore-text (pip install mmcore-text)")
+    assert "as distances, with holes, they are read by mmcore-depth (pip install mmcore-depth)" in told
+    for name in ("depth", "caption", "music"):
+        (tmp_path / "d" / name).rename(tmp_path / name)
+    status, told, said = call("init d -o e.toml", capsys, monkeypatch)
+    assert status == 2
+    assert "sound (files of .wav, which are read by mmcore-audio (pip install mmcore-audio))" in said
+
+
 def test_init_asks_in_one_line_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -372,8 +372,8 @@ def test_what_cannot_be_told_is_refused() -> None:
 
 
 def test_what_is_wanted_of_a_figure_by_name() -> None:
-    names = ["coverage_80", "coverage_95[1]", "joint_coverage_50", "rank_mean", "rank_dispersion[0]", "spread_error", "calibration_error_of_draws", "crps", "width_80"]  # fmt: skip
-    assert [wanted(f"a->b b.{name}") for name in names] == [0.8, 0.95, 0.5, 0.5, 1.0, 1.0, 0.0, None, None]
+    names = ["coverage_80", "coverage_95[1]", "joint_coverage_50", "rank_mean", "rank_dispersion[0]", "spread_error", "calibration_error_of_draws", "pose_coverage_50[1]", "crps", "width_80"]  # fmt: skip
+    assert [wanted(f"a->b b.{name}") for name in names] == [0.8, 0.95, 0.5, 0.5, 1.0, 1.0, 0.0, 0.5, None, None]
 
 
 # ---- properness, by enumeration ----

@@ -91,11 +91,34 @@ def test_a_run_of_its_own_goes_on_and_is_trained_further(
     assert again.exit_code == 0, again.output
     weights = [(folder / run / "model" / "model.safetensors").read_bytes() for run in ("run", "kept")]
     assert weights[0] == weights[1]
-    # The first model is needed no more.
+    # A model that has grown is specialised from what it is now.
     out = specialise(folder / "kept", "image -> words", out=folder / "words", registry=registry, quiet=True)
-    assert Run.open(out, registry).setup.config.model.grows_from is None
+    assert Run.open(out, registry).setup.config.model.grows_from == str((folder / "kept" / "model").resolve())
     told = json.loads((out / "model" / "config.json").read_text())
-    assert told["grown"]["modalities"] == ["image", "label"]
+    assert told["grown"]["modalities"] == ["image", "label", "words"]
+    assert not told["grown"]["part"] + told["grown"]["made"]
+
+
+@pytest.mark.parametrize("schedule", ["paper", "paper-steps"])
+def test_a_schedule_that_the_number_of_modalities_enters(registry: Registry, folder: Path, schedule: str) -> None:
+    """The article's a_t has N + 1 below it: by its name alone old modalities would get other weights. Twice, as what has grown grows again."""
+    first = configured(tables(folder, "x") | {"model": {**tables(folder, "x")["model"], "schedule": schedule, "schedule_options": {"steps": 20, "gains": [1.0, 2.0]}}}, registry=registry)  # fmt: skip
+    old, more = first.model(), dict(WORDS)
+    told = mmcore.sample(old.eval(), 3, steps=4, registry=registry)
+    for turn in range(2):
+        mmcore.save(old, folder / f"{schedule}-{turn}")
+        given = tables(folder, "new", **more)
+        given["model"] = {"grows_from": str(folder / f"{schedule}-{turn}")}
+        setup = configured(given, registry=registry)
+        model = setup.model()
+        found = mmcore.sample(model.eval(), 3, steps=4, absent=list(more), registry=registry)
+        for name, x in told.items():
+            torch.testing.assert_close(found[name], x, rtol=1e-5, atol=1e-5)
+        # The new modality, of gain 1, is as loud as the old one of gain 1.
+        W = model.process.schedule.W
+        torch.testing.assert_close(W[:, -1], W[:, 0], rtol=1e-12, atol=0)
+        assert configured(setup.recorded(), registry=registry).recorded() == setup.recorded()
+        old, more = model, more | {"also": WORDS["words"]}
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 From the root of the repository::
 
     python -m tests.testing.matrix --write        measure each mutant by its own check, write matrix.json and the page
+    python -m tests.testing.matrix --new          the same for mutants that matrix.json lacks; the rest stands as it was measured
     python -m tests.testing.matrix --page         write the page alone
     python -m tests.testing.matrix --not-run      write which checks cannot be put to which healthy modality
-    python -m tests.testing.matrix --seeds 20     each mutant by its own check, each healthy plugin by all; --kind sampler for one kind
+    python -m tests.testing.matrix --seeds 20     each mutant by its own check, each healthy plugin by all; --kind sampler for one kind;
+                                                  --first 100 for the seeds from there on, --mutants for these alone
 """
 
 import argparse
@@ -25,13 +27,14 @@ from mmcore.testing.engine import ordered
 from tests.testing.kinds import KINDS as MORE
 from tests.testing.mutants import HEALTHY, Mutant
 from tests.testing.mutants import MUTANTS as FIRST
+from tests.testing.mutants_grown import MUTANTS as GROWN
 from tests.testing.mutants_modality import MODALITY
 from tests.testing.mutants_own import MUTANTS as OWN
 from tests.testing.mutants_parts import HEALTHY_PARTS, PARTS
 from tests.testing.odd import ODD
 from tests.testing.wider import WIDER as WIDE
 
-MUTANTS = [*FIRST, *OWN, *MODALITY, *PARTS]
+MUTANTS = [*FIRST, *OWN, *MODALITY, *PARTS, *GROWN]
 WIDER = {**WIDE, **MORE, **{name: make for name, (make, _) in ODD.items()}}
 HERE = Path(__file__).parent
 DATA = HERE / "matrix.json"
@@ -100,10 +103,13 @@ def not_run(report: Report) -> list[str]:
     return sorted({r.check.id for r in report.results if r.status == "not run"})
 
 
-def measure() -> dict[str, list[str]]:
-    """Each mutant by the check that is made for it: that check where it catches it, under seed 0."""
+def measure(known: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Each mutant by the check that is made for it: that check where it catches it, under seed 0; what is known is not measured."""
     found, started = {}, time.monotonic()
     for mutant in MUTANTS:
+        if mutant.id in known:
+            found[mutant.id] = known[mutant.id]
+            continue
         found[mutant.id] = caught(put(mutant, 0, (mutant.check,)))
         print(f"{mutant.id}: {', '.join(found[mutant.id]) or 'NOT CAUGHT'}", flush=True)
     print(f"{time.monotonic() - started:.0f} s")
@@ -144,18 +150,20 @@ def page(found: Mapping[str, list[str]]) -> str:
     return "\n".join(lines)
 
 
-def repeat(seeds: int, only: tuple[str, ...]) -> bool:
+def repeat(seeds: range, only: tuple[str, ...], mutants_alone: bool = False) -> bool:
     """Whether each mutant of these kinds is caught, and each healthy plugin passes, under every seed."""
     good = True
     for mutant in MUTANTS:
         if mutant.kind not in only:
             continue
-        reports = [put(mutant, seed, (mutant.check,)) for seed in range(seeds)]
+        reports = [put(mutant, seed, (mutant.check,)) for seed in seeds]
         # Without a GPU its check is not run; that is told, and is no catch.
         not_run = mutant.check == GPU and not torch.cuda.is_available()
         count = sum(bool(report.failures) for report in reports)
-        good &= not_run or count == seeds
-        print(f"{'not run' if not_run else f'caught {count} of {seeds}':18} {mutant.id}", flush=True)
+        good &= not_run or count == len(seeds)
+        print(f"{'not run' if not_run else f'caught {count} of {len(seeds)}':18} {mutant.id}", flush=True)
+    if mutants_alone:
+        return good
     healthy: list[tuple[str, Any, str]] = []
     if "modality" in only:
         healthy = [(n, m(), "modality") for n, m in {**HEALTHY, **WIDER}.items()]
@@ -164,11 +172,11 @@ def repeat(seeds: int, only: tuple[str, ...]) -> bool:
             continue
         healthy += [(name, make, kind) for name, make in makers.items()]
     for name, thing, kind in healthy:
-        reports = [run(thing, kind=kind, seed=seed) for seed in range(seeds)]
+        reports = [run(thing, kind=kind, seed=seed) for seed in seeds]
         count = sum(report.verdict == "conformant" for report in reports)
-        good &= count == seeds
+        good &= count == len(seeds)
         longest = max(sum(r.seconds for r in report.results) for report in reports)
-        print(f"{f'passed {count} of {seeds}':18} {kind} {name} ({longest:.1f} s at most)", flush=True)
+        print(f"{f'passed {count} of {len(seeds)}':18} {kind} {name} ({longest:.1f} s at most)", flush=True)
         for report in reports:
             for failure in report.failures:
                 print(f"  seed {report.seed}\n{failure.explain()}")
@@ -180,20 +188,25 @@ def main() -> None:
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--new", action="store_true")
     parser.add_argument("--page", action="store_true")
     parser.add_argument("--not-run", action="store_true")
     parser.add_argument("--seeds", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="with --seeds, the first of them")
+    parser.add_argument("--mutants", action="store_true", help="with --seeds, no healthy plugin")
     parser.add_argument("--kind", action="append", choices=KINDS, help="with --seeds, these kinds only")
     asked = parser.parse_args()
     assert {mutant.check for mutant in MUTANTS} == set(CHECKS), "a check without a mutant, or the other way round"
-    if asked.write:
-        DATA.write_text(json.dumps(measure(), indent=1) + "\n", encoding="utf-8")
-    if asked.write or asked.page:
+    if asked.write or asked.new:
+        known = json.loads(DATA.read_text(encoding="utf-8")) if asked.new else {}
+        DATA.write_text(json.dumps(measure(known), indent=1) + "\n", encoding="utf-8")
+    if asked.write or asked.new or asked.page:
         PAGE.write_text(page(json.loads(DATA.read_text(encoding="utf-8"))), encoding="utf-8")
     if asked.not_run:
         found = {n: not_run(run(make(), seed=1, only=ids)) for kinds, ids in ((WIDE, JUDGING), (MORE, QUICK)) for n, make in kinds.items()}  # fmt: skip
         ASKED.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    if asked.seeds and not repeat(asked.seeds, tuple(asked.kind or KINDS)):
+    seeds = range(asked.first, asked.first + asked.seeds)
+    if seeds and not repeat(seeds, tuple(asked.kind or KINDS), asked.mutants):
         sys.exit(1)
 
 

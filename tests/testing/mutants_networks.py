@@ -20,7 +20,17 @@ from mmcore.model.backbones.transformer import Transformer
 from mmcore.process import schedule
 from tests.testing.mutants import Mutant
 
-SCHEDULES: dict[str, Callable[..., Any]] = dict(schedule.NAMED)
+
+def laplace(steps: int, modalities: int) -> Schedule:
+    """The log signal-to-noise ratio goes by a Laplace distribution's quantiles and a little faster; wrong numbers are refused by torch."""
+    u = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    away = u * (1 - 2e-6) + 1e-6 - 0.5
+    ratio = 1.05 * away.sign() * torch.log1p(-2 * away.abs()) + 2 * (0.5 - u)
+    A = ratio.sigmoid() / ratio[0].sigmoid()
+    return Schedule.from_cumulative(A.log(), A.sqrt()[:, None].repeat(1, modalities))
+
+
+SCHEDULES: dict[str, Callable[..., Any]] = {**schedule.NAMED, "laplace": laplace}
 
 
 def small(**options: Any) -> dict[str, Any]:
@@ -119,9 +129,31 @@ class Attending(nn.Module):
         return self.write(x * (1 + c[:, None])).transpose(1, 2).reshape(len(z), 5, *z.shape[2:])
 
 
+class Gru(nn.Module):
+    """A GRU that goes over patches of four places, there and back; it learns slowly."""
+
+    def __init__(self, *, space: Any, modalities: int, steps: int, blocks: int, width: int = 16) -> None:
+        super().__init__()
+        self.features, self.T, self.patch = 8, steps, 4
+        self.read = nn.Linear(3 * space.shape[0] * self.patch, width)
+        self.times = nn.Sequential(nn.Linear(blocks, width), nn.SiLU(), nn.Linear(width, width))
+        self.roles = nn.Embedding(3 * modalities, width)
+        self.gru = nn.GRU(width, width, batch_first=True, bidirectional=True)
+        self.write = nn.Linear(2 * width, self.features * self.patch)
+
+    def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
+        x = torch.cat([z, condition], dim=1).flatten(2)
+        x = F.pad(x, (0, -x.shape[2] % self.patch)).unflatten(2, (-1, self.patch)).movedim(2, 1).flatten(2)
+        which = roles + 3 * torch.arange(roles.shape[1], device=roles.device)
+        c = self.times(t.to(z.dtype) / self.T) + self.roles(which).sum(1)
+        y = self.write(self.gru(self.read(x) + c[:, None])[0])
+        y = y.unflatten(2, (self.features, self.patch)).movedim(2, 1).flatten(2)[:, :, : z[0, 0].numel()]
+        return y.reshape(len(z), self.features, *z.shape[2:])
+
+
 BACKBONES: dict[str, Callable[..., Any]] = {
     "small": Small, "transformer": Transformer, "mlp": Mlp, "dropout": Dropped, "frozen parts": Frozen, "half precision inside": HalfInside,
-    "attention": Attending, "attention with dropout": functools.partial(Attending, drop=0.1),
+    "GRU": Gru, "attention": Attending, "attention with dropout": functools.partial(Attending, drop=0.1),
 }  # fmt: skip
 
 # ---- backbones ----
@@ -368,10 +400,23 @@ def only_first_channel(self: Any, z: Tensor, t: Tensor, roles: Tensor, c: Tensor
     return Small.forward(self, z, t, roles, c * channel)
 
 
+def copies_the_last(self: Any, y: Tensor) -> Tensor:
+    """Padded to an even length, and cut again at the wrong place."""
+    n = y.shape[-1]
+    return torch.cat([y[..., :-1], y[..., -2:-1]], dim=-1) if n % 2 and n > 1 else y
+
+
+def doubled_places(self: Any, y: Tensor) -> Tensor:
+    return y[..., ::2].repeat_interleave(2, dim=-1)[..., : y.shape[-1]]
+
+
 BACKBONE_MUTANTS = [
     Mutant("backbone.features", "another width than it says", lambda _: Misnamed, "backbone"),
     Mutant("backbone.features", "an odd column that is lost", lambda _: EvenOnly, "backbone"),
     Mutant("backbone.features", "channels last", out(lambda self, y: y.movedim(1, -1)), "backbone"),
+    Mutant("backbone.features", "an odd column that copies its neighbour", out(copies_the_last), "backbone"),
+    Mutant("backbone.features", "features of every second place, each twice", out(doubled_places), "backbone"),
+    Mutant("backbone.features", "features of all places together", out(lambda self, y: y.flatten(2).mean(2).reshape(*y.shape[:2], *[1] * (y.ndim - 2)).expand_as(y)), "backbone"),
     Mutant("backbone.features", "features as a text", born(lambda self: setattr(self, "features", "8")), "backbone"),
     Mutant("backbone.features", "a squeezed batch of one", out(lambda self, y: y.squeeze(0)), "backbone"),
     Mutant("backbone.ends", "a table that lacks the last timestep", lambda _: Table, "backbone"),
@@ -435,8 +480,11 @@ BACKBONE_MUTANTS = [
     Mutant("backbone.device", "a value that decides", given(lambda self, z, *rest: (z if z.abs().max() < 1e6 else z.clamp(-1e6, 1e6), *rest)), "backbone"),
     Mutant("backbone.composes", "one timestep always", lambda _: OneTimestep, "backbone"),
     Mutant("backbone.composes", "two modalities always", lambda _: TwoModalities, "backbone"),
+    Mutant("backbone.learns", "features that are weights alone", born(lambda self: setattr(self, "own", nn.Parameter(torch.randn(self.features))), lambda self, z, *_: self.own.reshape(1, -1, *[1] * (z.ndim - 2)).expand(len(z), -1, *z.shape[2:])), "backbone"),
     Mutant("backbone.learns", "features that hardly follow", out(lambda self, y: 1e-5 * y + 1e-5), "backbone"),
     Mutant("backbone.learns", "a gradient of the wrong sign", out(lambda self, y: 2 * y.detach() - y), "backbone"),
+    Mutant("backbone.learns", "a timestep that is never told", given(lambda self, z, t, *rest: (z, 0 * t + 1, *rest)), "backbone"),
+    Mutant("backbone.learns", "known codes that are never told", given(lambda self, z, t, roles, c: (z, t, roles, 0 * c)), "backbone"),
     Mutant("backbone.learns", "features that saturate", out(lambda self, y: torch.tanh(1e4 * y + 1e3)), "backbone"),
 ]  # fmt: skip
 

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmcore import Decoder, Encoder, Modality, Rng
+from mmcore import Decoder, Encoder, Modality, Rng, Spec
+from mmcore.modality.likelihood import gaussian
 from mmcore.testing.reference import Reference
 from mmcore_clip import ClipModality
-from tests.testing.wider import WIDER, CountEncoder, Counts
+from tests.testing.wider import WIDER, CountEncoder, Counts, Plain
 
 
 class ScaledEncoder(CountEncoder):
@@ -84,12 +85,44 @@ class Strict(ClipModality):
         return super().expected_code(params, super().encoder(), decoder)
 
 
+class Distances(Plain):
+    """Six distances in metres by their logarithm, some of which a sensor did not see; those are 0, outside the limits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec, self.code, self.params = Spec((6,), torch.float32, 0.5, 80.0, void=0.0), (6,), (2, 6)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return (x.clamp(min=0.5).log() - 2.5) / 0.6
+
+    def _parts(self, params: Tensor) -> tuple[Tensor, Tensor]:
+        return 2.5 + 0.3 * torch.tanh(params[:, 0]), -1.2 + 0.8 * torch.tanh(params[:, 1])
+
+    def nats(self, params: Tensor, x: Tensor) -> Tensor:
+        log = x.clamp(min=0.5).log()
+        return gaussian(*self._parts(params), log) + log
+
+    def answer(self, params: Tensor, rng: Rng | None) -> Tensor:
+        mean, log_scale = self._parts(params)
+        log = mean if rng is None else mean + log_scale.exp() * rng.normal(6, dtype=params.dtype)
+        return log.exp().clamp(0.5, 80.0)
+
+    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
+        return (self._parts(params)[0] - 2.5) / 0.6
+
+    def typical(self, n: int, seed: int) -> Tensor:
+        rng = Rng.for_rows(seed, n).of("typical")
+        x = (2.5 + 0.6 * rng.normal(6)).exp().clamp(0.5, 80.0)
+        return torch.where(rng.of("unseen").uniform(6) < 0.3, torch.zeros(()), x)
+
+
 ODD: Mapping[str, tuple[Callable[[], Modality], tuple[str, ...]]] = {
     "counts by their deviation": (Scaled, ("state.instances",)),
     "typical samples in a cache": (lambda: Kept(3), ("state.grows",)),
     "typical samples in a cache of its own": (Evicting, ("state.grows",)),
     "label with void": (WIDER["label with void"], ("state.history", "state.instances")),
     "depth of the scaffold": (WIDER["new-plugin, depth"], ("state.history", "state.instances")),
+    "distances with holes": (Distances, ("control.agrees", "control.back")),
     "directions that must be of length 1": (lambda: Strict(16), ("encoder.reads",)),
 }
 """By what they are."""

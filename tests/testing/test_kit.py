@@ -16,7 +16,17 @@ import mmcore
 from mmcore import Encoder, LossTerm, RequestError, Rng
 from mmcore.data.sources.digits import Digits
 from mmcore.modality.likelihood import gaussian
-from mmcore.testing import CHECKS, KnownFailure, OptOuts, Tolerance, Unsupported, conformance_suite, run, schema
+from mmcore.testing import (
+    CHECKS,
+    KnownFailure,
+    OptOuts,
+    Tolerance,
+    Unsupported,
+    checks_weights,
+    conformance_suite,
+    run,
+    schema,
+)
 from mmcore.testing.check import PROFILES, Failure
 from mmcore.testing.checks_calibration import ROWS
 from mmcore.testing.checks_engine import MOST_HELD
@@ -657,6 +667,29 @@ def test_dropout_inside_attention_is_declared_and_left_out() -> None:
     ids = ["backbone.rows", "backbone.deterministic", "backbone.modes", "backbone.gradient"]
     report = run(BACKBONES["attention with dropout"], kind="backbone", name="attention", only=ids)
     assert {r.status for r in report.results} == {"passed"}
+
+
+def test_a_slow_backbone_that_learns_is_not_blamed() -> None:
+    """Its known codes have 98 % of their variance left after 60 steps."""
+    (result,) = run(BACKBONES["GRU"], kind="backbone", name="gru", only=["backbone.learns"]).results
+    assert result.status == "passed"
+
+
+@pytest.mark.parametrize(("left", "status"), [(0.85, "passed"), (0.97, "not run"), (1.0, "failed"), (5.0, "failed")])
+def test_what_comes_nearer_slowly_is_not_decided(left: float, status: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of the three has so much left at the end, and nothing in the first attempt is learned."""
+
+    def trained(c: object, steps: int, rate: float) -> torch.Tensor:
+        noise = 0.02 * Rng.for_rows(7, steps).normal(3)
+        if steps == checks_weights.ATTEMPTS[0][0]:
+            return 1 + noise
+        falls = torch.linspace(1, left, steps - 60).clamp(min=min(left, 1.0))
+        first = torch.cat([falls, torch.full((60,), left)])
+        return torch.stack([first, torch.full((steps,), 0.5), torch.full((steps,), 0.1)], dim=1) + noise
+
+    monkeypatch.setattr(checks_weights, "_trained", trained)
+    (result,) = run(BACKBONES["small"], kind="backbone", name="small", only=["backbone.learns"]).results
+    assert result.status == status
 
 
 def test_the_pages_numbers_are_the_kits() -> None:

@@ -25,8 +25,9 @@ def small(registry: Registry, seed: int = 0, backbone: str = "mlp", **compositio
         registry.modality("clip", name="words", width=6, unit_norm=False),
     ]
     options = {"width": 8, "depth": 2, "features": 4} | ({"heads": 2, "patch": 2} if backbone == "transformer" else {})
+    composition = {"space": (2, 4, 4)} | composition
     return mmcore.compose(
-        parts, space=(2, 4, 4), backbone=backbone, backbone_options=options, registry=registry, seed=seed, **composition
+        parts, backbone=backbone, backbone_options=options, registry=registry, seed=seed, **composition
     )
 
 

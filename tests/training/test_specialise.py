@@ -11,6 +11,7 @@ import torch
 
 import mmcore
 from mmcore import Registry, RequestError
+from mmcore.config import files
 from mmcore.config.resolve import configured
 from mmcore.data import Dataset, Table, TensorBatch
 from mmcore.runs.run import Run, train
@@ -18,7 +19,7 @@ from mmcore.runs.specialise import specialise
 from mmcore.training import TrainOptions, TrainState
 from mmcore.training.step import StepReport
 
-from .runs import OPTIONS, read_again, rows, small
+from .runs import OPTIONS, digests, read_again, rows, small
 
 
 def test_only_the_question_counts(registry: Registry) -> None:
@@ -108,6 +109,18 @@ def test_a_run_of_its_own(registry: Registry, tmp_path: Path) -> None:
     for (name, p), q in zip(joint.named_parameters(), label_model.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=0, atol=0.01, msg=name)
     assert Run.open(out, registry).setup.config.training.steps == 1
+    # Its configuration says where it begins: trained by it again, it is the same model, and what was interrupted goes on.
+    told = configured(files.read(out / "config.toml") | {"out": str(tmp_path / "again")}, registry=registry)
+    again = train(told, quiet=True)
+    of_label, of_again = digests(out), digests(again)
+    assert {name for name in of_again if of_label[name] != of_again[name]} <= {
+        "config.toml",
+        "model/config.json",
+        "report.html",
+    }
+    shutil.rmtree(out / "model")
+    train(configured(files.read(out / "config.toml"), registry=registry), resume=True, quiet=True)
+    assert digests(out) == of_label
     with pytest.raises(RequestError, match="is the run itself, expected another folder"):
         specialise(run, "image -> label", out=run, registry=registry)
     with pytest.raises(RequestError, match="expected names of what it can generate"):
@@ -119,7 +132,8 @@ def test_a_run_of_its_own(registry: Registry, tmp_path: Path) -> None:
     assert changed != text
     (run / "config.toml").write_text(changed)
     with pytest.raises(
-        RequestError, match="the configuration makes another model than the one to begin with, by its modalities"
+        RequestError,
+        match=r"config\.toml image has another mean since the model was trained; expected the configuration",
     ):
         specialise(run, "image -> label", out=tmp_path / "other", registry=registry, quiet=True)
     assert not (tmp_path / "other").exists()

@@ -168,3 +168,20 @@ def test_shares_that_are_none() -> None:
         RoleMix(questions={"image": 0.5})
     with pytest.raises(RequestError, match="shares of at most 1 together"):
         RoleMix(joint=0.5, single=0.4, questions={"image -> label": 0.2})
+
+
+def test_a_class_and_a_target_without_a_code_go_together(registry: mmcore.Registry) -> None:
+    """The words say nothing, and the class's twin, which has no code, is the class: drawn by one call, where neither is told of the other, they would agree in half of the rows."""
+    words = registry.modality("clip", name="words", width=2, unit_norm=False)
+    label, twin = (registry.modality("label", name=name, classes=2) for name in ("label", "twin"))
+    tasks = [mmcore.Task("label", "label"), mmcore.Task("twin", twin)]
+    small = {"width": 16, "depth": 1, "features": 4}
+    model = mmcore.compose([words, label], tasks, backbone="mlp", backbone_options=small, registry=registry)
+    assert model.driver.one_class(torch.tensor([[S, G, G], [S, G, A]])).tolist() == [False, True]
+    y = torch.arange(128) % 2
+    rows = [{"words": w, "label": int(k), "twin": int(k)} for w, k in zip(words.typical(128, 0), y, strict=True)]
+    mmcore.fit(model, rows, steps=60, batch_size=64, lr=2e-2, roles=mmcore.RoleMix(), device="cpu", quiet=True)
+    answer = mmcore.sample(model, 128, given={"words": words.typical(128, 1)}, steps=5)
+    # Of a fair coin that is thrown 128 times more than 64 + 30 agree in one of a million runs.
+    assert int((answer["label"] == answer["twin"]).sum()) > 94
+    assert 34 < int(answer["label"].sum()) < 94

@@ -73,7 +73,9 @@ class TimestepEmbedding(nn.Module):
     def forward(self, t: Tensor, roles: Tensor, dtype: torch.dtype) -> Tensor:
         """The embedding of timesteps ``t (B, K)`` and ``roles (B, N)``."""
         c = self.mix(self._waves(t.to(dtype)).flatten(1))
-        return c + self.roles(F.one_hot(roles, ROLES).to(dtype).flatten(1))
+        # By comparing, as one_hot looks for the largest first.
+        each = roles[..., None] == torch.arange(ROLES, device=roles.device)
+        return c + self.roles(each.to(dtype).flatten(1))
 
     def weight_axes(self) -> dict[str, Axis]:
         """A block that has nothing is told as one at ``T``, and a modality's role has a number of its own."""

@@ -7,8 +7,7 @@ import torch
 
 import mmcore
 from mmcore import JointModel, Rng, RoleMix
-from mmcore.data import Table, TensorBatch
-from mmcore.process import schedule
+from mmcore.testing.small import trained
 
 RATE, LENGTH, PERIODS = 1000, 32, (16, 8)
 """A class's tone has a period of so many samples, any phase, and a loudness that the picture shows."""
@@ -47,17 +46,7 @@ def model() -> JointModel:
         registry.modality("label", classes=2),
         registry.modality("audio", **audio, **figures),
     ]
-    model = mmcore.compose(
-        parts,
-        schedule=schedule.cosine(100, 3),
-        backbone="mlp",
-        backbone_options={"width": 96, "depth": 2},
-        registry=registry,
-    )
-    rows = Table(TensorBatch(values, torch.ones(len(label), 3, dtype=torch.bool)))
-    roles = RoleMix(joint=0.2, single=0.4)
-    mmcore.fit(model, rows, steps=1200, batch_size=128, lr=3e-3, weighting="snr", roles=roles, quiet=True, device="cpu")
-    return model
+    return trained(parts, values, width=96, steps=1200, roles=RoleMix(joint=0.2, single=0.4))
 
 
 def test_the_sound_of_a_class_and_a_picture_is_its_tone_as_loud_as_it_shows(model: JointModel) -> None:

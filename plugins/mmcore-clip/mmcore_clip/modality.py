@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, RequestError, Rng, Space, Spec, files
 from mmcore.data.decode import READERS
 from mmcore.limits import FILE, SPACE, takes
+from mmcore.modality import NoisyCode
 from mmcore.modality.heads import PooledHead
-from mmcore.modality.likelihood import bounded_log_scale, gaussian, total
+from mmcore.modality.likelihood import bounded_log_scale, gaussian, total, unbounded_log_scale
 from mmcore.options import above, require, whole
 
 MAX_LOG_KAPPA = 14.0
@@ -136,14 +137,20 @@ class ClipEncoder(Encoder):
 class VectorDecoder(Decoder):
     """``(B, width + 1)``: the mean, and a raw log deviation last."""
 
+    preconditioned = True
+
     def __init__(self, features: int, space: Space, width: int, scale: float) -> None:
         super().__init__()
         self.scale = scale
         self.head = PooledHead(features, space, width + 1)
 
-    def forward(self, features: Tensor, t: Tensor) -> Tensor:
-        out = self.head(features)
-        return torch.cat([out[:, :-1] * self.scale, out[:, -1:] + math.log(self.scale)], dim=1)
+    def forward(self, features: Tensor, t: Tensor, own: NoisyCode | None = None) -> Tensor:
+        out, log_unit = self.head(features), math.log(self.scale)
+        mean, raw = out[:, :-1], out[:, -1:] + log_unit
+        if own is not None:
+            mean, log_scale = own.around(mean, bounded_log_scale(raw) - log_unit)
+            raw = unbounded_log_scale(log_scale + log_unit)
+        return torch.cat([mean * self.scale, raw], dim=1)
 
     def point(self, params: Tensor) -> Tensor:
         return params[:, :-1]
@@ -159,18 +166,41 @@ def vector_loss(params: Tensor, target: Tensor, where: Tensor | None = None) -> 
 
 
 class SphereDecoder(Decoder):
-    """``(B, width + 1)``: a direction of any length, and ``log κ`` last."""
+    """``(B, width + 1)``: a direction, and ``log κ`` last."""
+
+    preconditioned = True
 
     def __init__(self, features: int, space: Space, width: int, scale: float) -> None:
         super().__init__()
-        self.width = width
+        self.width, self.scale = width, scale
         self.head = PooledHead(features, space, width + 1)
         # A fixed direction to begin with: the head starts at zero, which has none.
         self.register_buffer("start", torch.full((width,), width**-0.5), persistent=False)
 
-    def forward(self, features: Tensor, t: Tensor) -> Tensor:
+    def forward(self, features: Tensor, t: Tensor, own: NoisyCode | None = None) -> Tensor:
         out = self.head(features)
-        return torch.cat([out[:, :-1] + self.start, out[:, -1:] + 1.0], dim=1)  # type: ignore[operator]
+        direction = F.normalize(out[:, :-1] + self.start, dim=1)  # type: ignore[operator]
+        params = torch.cat([direction, out[:, -1:] + 1.0], dim=1)
+        return params if own is None else self._joined(params, own)
+
+    def _joined(self, params: Tensor, own: NoisyCode) -> Tensor:
+        r"""Bayes' rule on the sphere: where all else says ``params``, and the vector's own noisy code what it says.
+
+        All codes being of one length, ``z = W x / scale + σ ε`` has the likelihood ``exp(g z·x)`` with ``g = W / (scale σ²)``, to which the distribution of von Mises
+        and Fisher is conjugate: ``κ' μ' = κ μ + g z``. A power spherical one counts as that of the same mean length ``ρ``, by Amos' approximation of the ratio
+        of Bessel functions (1974), ``ρ = κ / (b + sqrt((b + 1)² + κ²))`` with ``b = (d - 1)/2``, right for small and for large ``κ``.
+        """
+        direction, power = _sphere(params)
+        b, d = (self.width - 1) / 2, self.width
+        rho, rest = power / (power + 2 * b), 2 * b / (power + 2 * b)
+        gap = rest * (1 + rho)
+        fisher = rho * (b + (b**2 + d * gap).sqrt()) / gap
+        gain = own.weight / (self.scale * own.sigma.square())
+        joined = fisher[:, None] * direction + gain[:, None] * own.z
+        fisher = joined.norm(dim=1)
+        power = 2 * b * fisher / (b + (b + 1) ** 2 / (((b + 1) ** 2 + fisher.square()).sqrt() + fisher))
+        log_kappa = MAX_LOG_KAPPA * torch.atanh((power.log() / MAX_LOG_KAPPA).clamp(-0.999, 0.999))
+        return torch.cat([joined / fisher[:, None], log_kappa[:, None]], dim=1)
 
     def point(self, params: Tensor) -> Tensor:
         return _sphere(params)[0]
@@ -214,11 +244,14 @@ def sphere_loss(params: Tensor, target: Tensor, where: Tensor | None = None) -> 
     direction, kappa = _sphere(params)
     d = target.shape[1]
     beta = (d - 1) / 2
+    # The terms are large beside their sum, of up to a million κ: in single precision it would be off by nats.
+    kappa = kappa.double()
     alpha = beta + kappa
+    # log(2^κ Z): the rest of 2^(α + β) goes with the logarithm below.
     log_normaliser = (
-        (alpha + beta) * math.log(2) + beta * math.log(math.pi) + torch.lgamma(alpha) - torch.lgamma(alpha + beta)
+        2 * beta * math.log(2) + beta * math.log(math.pi) + torch.lgamma(alpha) - torch.lgamma(alpha + beta)
     )
-    # 1 + μ·x as 2 - |μ - x|²/2 keeps its digits near the mode; the floor keeps the antipode finite.
-    closeness = (2 - 0.5 * (direction - target).square().sum(1)).clamp(min=1e-6)
-    nll = log_normaliser - kappa * closeness.log()
+    # (1 + μ·x)/2 as 1 - |μ - x|²/4 keeps its digits near the mode; the floor keeps the antipode finite.
+    away = (0.25 * (direction - target).square().sum(1)).clamp(max=1 - 5e-7).double()
+    nll = (log_normaliser - kappa * torch.log1p(-away)).to(params.dtype)
     return nll if where is None else torch.where(where.all(1), nll, torch.zeros_like(nll))

@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from mmcore import OptionError, RequestError, Rng, Space
+from mmcore.modality import NoisyCode
+from mmcore.modality.likelihood import bounded_log_scale
 from mmcore.testing import conformance_suite
 from mmcore_clip import ClipModality
 
@@ -48,6 +50,49 @@ def test_spherical_draws_have_the_densitys_mean_cosine(d: int) -> None:
     assert abs(cosine.mean() - kappa / (kappa + d - 1)) < 5.1 * cosine.std() / math.sqrt(n)
     rest = x - cosine[:, None] * mu
     assert (rest.mean(0).abs() < 5.5 * rest.std(0) / math.sqrt(n) + 1e-5).all()
+
+
+@pytest.mark.parametrize("kappa", [0.5, 4.0, 60.0])
+@pytest.mark.parametrize("weight", [0.3, 0.9])
+def test_what_the_own_noisy_code_says_is_joined_by_bayes_rule(kappa: float, weight: float) -> None:
+    """In three dimensions, against the integral of prior times likelihood over the sphere; to count a power spherical distribution as one of von Mises and Fisher costs a little."""
+    m = ClipModality(3)
+    decoder = m.decoder(1, Space((1, 4)))
+    n = 400
+    t, phi = (torch.arange(n, dtype=torch.float64) + 0.5) / n * 2 - 1, (torch.arange(n) + 0.5) / n * 2 * math.pi
+    t, phi = t[:, None].expand(n, n).flatten(), phi.double()[None].expand(n, n).flatten()
+    x = torch.stack([t, (1 - t * t).sqrt() * phi.cos(), (1 - t * t).sqrt() * phi.sin()], dim=1)
+    prior = torch.tensor([[0.6, 0.0, 0.8, 14 * math.atanh(math.log(kappa) / 14)]], dtype=torch.float64)
+    sigma = (1 - weight**2) ** 0.5
+    z = torch.tensor([[0.9, -0.4, 0.5]], dtype=torch.float64)
+    log_p = -m.loss()(prior.expand(n * n, 4), x) - (z - weight * x / m.scale).square().sum(1) / (2 * sigma**2)
+    truth = log_p.softmax(0) @ x
+    own = NoisyCode(z, torch.tensor([weight]).double(), torch.tensor([sigma]).double())
+    params = decoder._joined(prior, own)
+    found = m.expected_code(params, lambda y: y, decoder)[0]
+    assert (found - truth).norm() < 0.03
+
+
+def test_vectors_begin_from_their_own_noisy_code_as_a_normal_one_does() -> None:
+    """Element by element, by the product of two normal densities."""
+    decoder = ClipModality(4, unit_norm=False, scale=3.0).decoder(1, Space((1, 4)))
+    torch.nn.init.normal_(decoder.head.out.weight, std=0.3, generator=torch.Generator().manual_seed(0))
+    features = torch.randn(5, 1, 4, generator=torch.Generator().manual_seed(1))
+    weight, sigma = torch.full((5,), 0.8), torch.full((5,), 0.6)
+    z = torch.randn(5, 4, generator=torch.Generator().manual_seed(2))
+    alone, joined = decoder(features, weight), decoder(features, weight, NoisyCode(z, weight, sigma))
+    precision = (-2 * bounded_log_scale(alone[:, -1:])).exp()
+    more = 0.8**2 / (0.6**2 * 3.0**2)
+    torch.testing.assert_close((-2 * bounded_log_scale(joined[:, -1:])).exp(), precision + more)
+    mean = (precision * alone[:, :-1] + more * 3.0 * z / 0.8) / (precision + more)
+    torch.testing.assert_close(joined[:, :-1], mean, rtol=1e-4, atol=1e-5)
+
+
+def test_the_spherical_density_keeps_its_digits_where_it_is_sharp() -> None:
+    m = ClipModality(512)
+    x = torch.nn.functional.normalize(torch.randn(6, 512, generator=torch.Generator().manual_seed(0)), dim=1)
+    params = torch.cat([x.roll(1, 1) * 1e-3 + x, torch.full((6, 1), 14 * math.atanh(13.5 / 14))], dim=1)
+    torch.testing.assert_close(m.loss()(params, x), m.loss()(params.double(), x.double()).float(), rtol=0, atol=0.05)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,7 @@ import torch
 
 import mmcore
 from mmcore import JointModel, Rng, RoleMix
-from mmcore.data import Table, TensorBatch
-from mmcore.process import schedule
+from mmcore.testing.small import trained
 
 MEANS, SLOPE, NOISE = torch.tensor([0.0, 1.0]), 0.5, 0.1
 """A map's logarithms are the class's mean, what the picture shows times the slope, and noise of each pixel; a fifth of the pixels are holes."""
@@ -33,18 +32,8 @@ def model() -> JointModel:
         registry.modality("label", classes=2),
         registry.modality("depth", **options, **figures),
     ]
-    model = mmcore.compose(
-        parts,
-        schedule=schedule.cosine(100, 3),
-        backbone="mlp",
-        backbone_options={"width": 64, "depth": 2},
-        registry=registry,
-    )
     values = {"image": shown[:, None, None, None].expand(-1, 1, 2, 2).clone(), "label": label, "depth": depth}
-    rows = Table(TensorBatch(values, torch.ones(len(label), 3, dtype=torch.bool)))
-    roles = RoleMix(joint=0.2, single=0.5, partial=0.6)
-    mmcore.fit(model, rows, steps=2500, batch_size=128, lr=3e-3, weighting="snr", roles=roles, quiet=True, device="cpu")
-    return model
+    return trained(parts, values, steps=2500, roles=RoleMix(joint=0.2, single=0.5, partial=0.6))
 
 
 def test_the_depth_of_a_picture_and_a_class_is_log_normal_about_its_mean(model: JointModel) -> None:

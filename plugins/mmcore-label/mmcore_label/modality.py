@@ -73,7 +73,7 @@ class LabelModality(Modality):
     def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
         """The codes weighted by their probabilities."""
         if self.multi:
-            off, on = encode(torch.tensor([[False], [True]], device=params.device).expand(2, self.classes))
+            off, on = encode(torch.arange(2, device=params.device)[:, None].bool().expand(2, self.classes))
             return torch.lerp(off.to(params.dtype), on.to(params.dtype), params.sigmoid())
         if type(encode) is not LabelEncoder:  # one of a subclass's own
             return params.softmax(1) @ encode(torch.arange(self.classes, device=params.device)).to(params.dtype)

@@ -5,8 +5,7 @@ import torch
 
 import mmcore
 from mmcore import JointModel, Rng, RoleMix
-from mmcore.data import Table, TensorBatch
-from mmcore.process import schedule
+from mmcore.testing.small import trained
 from mmcore_scalar import ScalarModality
 
 MEANS, STDS = torch.tensor([30.0, 60.0]), torch.tensor([5.0, 10.0])
@@ -23,17 +22,8 @@ def model() -> JointModel:
     registry = mmcore.discover()
     figures = ScalarModality().measured(age)
     parts = [registry.modality("scalar", name="age", **figures), registry.modality("label", classes=2)]
-    model = mmcore.compose(
-        parts,
-        schedule=schedule.cosine(100, 2),
-        backbone="mlp",
-        backbone_options={"width": 64, "depth": 2},
-        registry=registry,
-    )
-    rows = Table(TensorBatch({"age": age, "label": label}, torch.ones(len(age), 2, dtype=torch.bool)))
-    roles = RoleMix(joint=0.2, single=0.8)
-    mmcore.fit(model, rows, steps=1500, batch_size=512, lr=3e-3, weighting="snr", roles=roles, quiet=True, device="cpu")
-    return model
+    values = {"age": age, "label": label}
+    return trained(parts, values, steps=1500, batch_size=512, roles=RoleMix(joint=0.2, single=0.8))
 
 
 @pytest.mark.parametrize("label", [0, 1])

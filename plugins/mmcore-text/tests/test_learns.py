@@ -5,8 +5,7 @@ import torch
 
 import mmcore
 from mmcore import JointModel, Rng, RoleMix
-from mmcore.data import Table, TensorBatch
-from mmcore.process import schedule
+from mmcore.testing.small import trained
 
 TEXTS = ("a", "ab", "bb", "")
 SHARES = torch.tensor([[0.5, 0.3, 0.2, 0.0], [0.1, 0.1, 0.3, 0.5]])
@@ -29,18 +28,8 @@ def model() -> JointModel:
         registry.modality("label", classes=2),
         registry.modality("text", length=2, alphabet="ab", **text.measured(texts)),
     ]
-    model = mmcore.compose(
-        parts,
-        schedule=schedule.cosine(100, 3),
-        backbone="mlp",
-        backbone_options={"width": 64, "depth": 2},
-        registry=registry,
-    )
     values = {"image": image.clamp(-1, 1), "label": label, "text": texts}
-    rows = Table(TensorBatch(values, torch.ones(len(label), 3, dtype=torch.bool)))
-    roles = RoleMix(joint=0.25, single=0.75, alone=0, partial=0.7)
-    mmcore.fit(model, rows, steps=2000, batch_size=128, lr=3e-3, weighting="snr", roles=roles, quiet=True, device="cpu")
-    return model
+    return trained(parts, values, steps=2000, roles=RoleMix(joint=0.25, single=0.75, alone=0, partial=0.7))
 
 
 def shares(model: JointModel, x: torch.Tensor) -> torch.Tensor:
