@@ -52,10 +52,20 @@ class Progress:
             return
         now = time.monotonic()
         speed = done / max(now - self.started, 1e-9)
-        note = "  ".join([*(f"{name} {value:.3f}" for name, value in figures.items()), f"{speed:.1f}/s"])
+        pace = f"{speed:.1f}/s" if speed >= 1 else f"{words(1 / max(speed, 1e-9))} each"
+        note = "  ".join([*(f"{name} {value:.3f}" for name, value in figures.items()), pace])
         if self._bar is not None:
             self._bar.update(self._task, completed=done, note=note)
         elif now - self.said >= self.every or done == self.total:
             self.said = now
             left = (self.total - done) / speed
-            print(f"{self.title}: {done}/{self.total}  {note}  {left:.0f} s left", file=sys.stderr, flush=True)
+            print(f"{self.title}: {done}/{self.total}  {note}  {words(left)} left", file=sys.stderr, flush=True)
+
+
+def words(seconds: float) -> str:
+    """A time, in the unit that fits it."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

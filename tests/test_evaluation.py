@@ -294,3 +294,15 @@ def test_a_target_without_a_code_is_scored_at_the_first_step_whatever_the_other_
         present = torch.tensor([[role == GENERATE, True, True]]).expand(n, 3)
         found = mmcore.evaluate(model, Table(TensorBatch(values, present)), draws=2)
         assert found.variables["y"].L2.nats == pytest.approx(math.log(3), rel=1e-5)
+
+
+def test_the_table_keeps_columns_apart_whatever_the_figures() -> None:
+    estimate = Estimate(27659251.1153, 330729.4311)
+    terms = Terms(12, 1920.0, Estimate(0.0, 0.0), estimate, estimate, estimate)
+    bound = Bound(12, (), terms, {"a_name_of_more_than_fourteen": terms}, 0.0)
+    head, *lines = bound.table().splitlines()
+    assert head.split() == ["L0", "L1", "L2", "nats", "±", "bits/dim", "±"]
+    bits = terms.bits_per_dimension
+    shown = [f"{x:.4f}" for x in (0.0, *[estimate.nats] * 3, estimate.error, bits.nats, bits.error)]
+    assert [line.split() for line in lines] == [[name, *shown] for name in ("a_name_of_more_than_fourteen", "all")]
+    assert len({*map(len, [head, *lines])}) == 1

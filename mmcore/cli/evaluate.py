@@ -121,7 +121,7 @@ def evaluate(
         texts = [text for text in ask if text.strip() != "joint"] if ask and figures else ask
         counts = {"draws": answers or DRAWS, "rows": limit or ROWS}
         # As many draws are always asked, whatever a run's own samples are.
-        calibrated = metrics.calibration(model, rows, texts or ask, **counts, **{**how, "draw": True})
+        calibrated = metrics.calibration(model, rows, texts or ask, quiet=as_json, **counts, **{**how, "draw": True})
         if own:
             kept_calibration.save(run, calibrated, what)
     if own and (figures or calibration) and (run / report.PAGE).exists():

@@ -75,7 +75,7 @@ def predict(
         )
     if written.cut:
         say(
-            f"of {written.cut:,} the pictures were cut by the run's transforms: beyond, the nearest answer is repeated, and the agreement is 0"
+            f"the run's transforms cut pictures of {written.cut:,} rows: beyond the cut the nearest answer is repeated, and the agreement is 0"
         )
     for problem in written.bad[:5]:
         say(f"passed over: {one_line(problem)}")

@@ -18,6 +18,7 @@ from mmcore.metrics.telling import Diagram, Told
 from mmcore.modality.base import Modality
 from mmcore.modality.calibration import LEVELS, Calibration, least
 from mmcore.model.joint import JointModel
+from mmcore.progress import Progress
 from mmcore.sampling import sample
 
 DRAWS, ROWS = 39, 200
@@ -56,6 +57,7 @@ def calibration(
     seed: int = 0,
     resamples: int | None = None,
     batch_size: int = 500,
+    quiet: bool = True,
     **sampling: Any,
 ) -> Calibrated:
     """Ask for many draws of each row's answer, and tell whether they are spread as the truth is.
@@ -72,6 +74,7 @@ def calibration(
         seed: of the samples and the intervals.
         resamples: of every interval; by default each figure's own number.
         batch_size: samples at once.
+        quiet: show no progress.
         sampling: options of :func:`mmcore.sample`, such as ``steps``.
 
     Raises:
@@ -99,11 +102,13 @@ def calibration(
     ]
     figures: dict[str, Figure] = {}
     diagrams: list[Diagram] = []
-    for given in dict.fromkeys(question.given for question in asked):
+    groups = dict.fromkeys(question.given for question in asked)
+    for number, given in enumerate(groups, 1):
         together = [question for question in asked if question.given == given]
         names = [m.name for m in model.variables if any(m.name in question.asked for question in together)]
         chosen = _chosen(model, table, given, names, rows)
-        found = _ask(model, table, given, names, chosen, draws, batch_size, sampling)
+        with Progress(f"calibration, question {number} of {len(groups)}", len(chosen), quiet=quiet) as bar:
+            found = _ask(model, table, given, names, chosen, draws, batch_size, sampling, bar)
         for question in together:
             for name in question.asked:
                 told = Told(str(question), name, draws, options)
@@ -149,10 +154,12 @@ def _ask(
     draws: int,
     batch_size: int,
     sampling: dict[str, Any],
+    bar: Progress,
 ) -> dict[str, Calibration]:
     """What each variable answers, of the chosen rows that have it."""
     columns = [m.name for m in model.variables]
     found: dict[str, list[Calibration]] = {name: [] for name in names}
+    done = 0
     for some in chosen.split(max(1, batch_size // draws)):
         values = {name: table.rows.values[name][some].repeat_interleave(draws, 0) for name in given}
         # Numbered by row, so that a row's draws do not depend on which others are asked about.
@@ -164,6 +171,8 @@ def _ask(
                 drawn = answers[name].unflatten(0, (len(some), draws)).transpose(0, 1)[:, here]
                 truth = table.rows.values[name][some][here]
                 found[name].append(_answer(model.variable(name), drawn, truth))
+        done += len(some)
+        bar.update(done)
     return {name: Calibration.join(parts) for name, parts in found.items()}
 
 

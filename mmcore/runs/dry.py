@@ -13,8 +13,9 @@ from safetensors.torch import save as to_bytes
 from mmcore.config.resolve import Setup
 from mmcore.data import Dataset, Loader, Table, TensorBatch, at_hand, open_loader
 from mmcore.model.joint import JointModel
+from mmcore.progress import words
 from mmcore.runs import pictures
-from mmcore.runs.duration import Seconds, Share, by_rows, shares, words
+from mmcore.runs.duration import Seconds, Share, by_rows, shares
 from mmcore.runs.run import rows_with, use_threads
 from mmcore.sampling.ask import sample
 from mmcore.training import TrainState, training_step

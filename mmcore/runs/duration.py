@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
+from mmcore.progress import words
 from mmcore.training import TrainOptions
 
 
@@ -113,12 +114,3 @@ def by_rows(measure: Callable[[int], float], wanted: Sequence[int], within: floa
     slope = max(0.0, (more - less) / (last - before))
     known = dict(found)
     return [known.get(n, max(0.0, more + (n - last) * slope)) for n in wanted]
-
-
-def words(seconds: float) -> str:
-    """A time, in the unit that fits it."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -273,7 +273,9 @@ class Saver:
             self.save(state, wait=stop)
         if stop:
             if ranks.first:
-                tell(f"training: stopped after step {state.step}, which is saved; resume goes on from there")
+                tell(
+                    f"training: stopped after step {state.step}, which is saved; resume=True, or mmcore train FILE --resume, goes on from there"
+                )
             if self._asked and self._asked[0] == signal.SIGINT:
                 raise KeyboardInterrupt
             raise SystemExit(128 + signal.SIGTERM)

@@ -583,7 +583,8 @@ def test_evaluate_tells_calibration_as_the_library_does_and_the_report_shows_it(
     assert kept["figures"] == json.loads(told)["calibration"]["figures"]
     assert call("report run", capsys, monkeypatch)[0] == 0
     assert (here / "report.html").read_text().count("<svg") == len(expected.diagrams) > 4
-    _, words, _ = call(asked, capsys, monkeypatch)
+    _, words, meanwhile = call(asked, capsys, monkeypatch)
+    assert re.search(r"calibration, question 1 of 1: (\d+)/\1 ", meanwhile)
     assert "3 draws of each answer beside its row" in words
     assert words.splitlines()[-1].startswith("note: image->label,vector vector:")
     (here / "calibration.json").write_text("my own")

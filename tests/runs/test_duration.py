@@ -7,8 +7,9 @@ import pytest
 
 import mmcore
 from mmcore.config import configured
+from mmcore.progress import words
 from mmcore.runs import dry
-from mmcore.runs.duration import Seconds, by_rows, checkpoints, occasions, shares, words
+from mmcore.runs.duration import Seconds, by_rows, checkpoints, occasions, shares
 from mmcore.runs.run import train
 from mmcore.training import TrainOptions
 from mmcore.training.saving import Saver

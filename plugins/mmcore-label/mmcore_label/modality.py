@@ -145,8 +145,7 @@ class LabelModality(Modality):
             if text in self.places:
                 return self.places[text]
             if isinstance(raw, str) or (self.numbered and not isinstance(raw, bool)):
-                some = ", ".join(self.names[:12]) + (f" … ({self.classes} in all)" if self.classes > 12 else "")
-                raise RequestError(f"found {raw!r}, expected one of {some}")
+                raise RequestError(f"found {raw!r}, expected one of {self._some()}")
         elif isinstance(raw, str) and raw.isascii() and raw.isdecimal():
             raw = int(raw)  # one word in a table's column makes all of it text
         if isinstance(raw, bool) and self.classes == 2 and not self.multi:
@@ -157,8 +156,13 @@ class LabelModality(Modality):
                 f"found {raw!r} ({type(raw).__name__}), expected a class index 0 … {self.classes - 1}{words}"
             )
         if not 0 <= raw < self.classes:
-            raise RequestError(f"found class {raw}, expected 0 … {self.classes - 1}")
+            named = "" if self.names is None else f" or one of {self._some()}"
+            raise RequestError(f"found class {raw}, expected 0 … {self.classes - 1}{named}")
         return raw
+
+    def _some(self) -> str:
+        """The first of the classes' names."""
+        return ", ".join((self.names or ())[:12]) + (f" … ({self.classes} in all)" if self.classes > 12 else "")
 
     def _hot(self, raw: np.ndarray) -> Any:
         """The class of a one-hot vector; what is none stays as it is."""

@@ -128,6 +128,11 @@ def test_wrong_values_are_refused(raw: object, match: str) -> None:
         LabelModality(3).read(raw)
 
 
+def test_a_number_beyond_the_classes_is_answered_with_their_names() -> None:
+    with pytest.raises(RequestError, match="found class 3, expected 0 … 1 or one of cat, dog"):
+        LabelModality(2, names=["cat", "dog"]).read(3)
+
+
 def test_wrong_options_are_refused() -> None:
     for match, options in {
         "expected a whole number of at least 2": {"classes": 1},
