@@ -16,7 +16,7 @@ from torch import Tensor
 
 import mmcore
 from benchmarks.views import __main__ as program
-from benchmarks.views import coherence, data
+from benchmarks.views import answers, coherence, data
 from benchmarks.views.data import NAMES, SIDE, VIEWS
 from mmcore.cli.program import main
 from mmcore.config import configured
@@ -80,12 +80,12 @@ def test_missing_values_are_of_the_training_alone_and_leave_nothing_behind(tmp_p
 def pictures(classes: Tensor) -> dict[str, Tensor]:
     """Views that show these classes ``(n, 5)`` to :func:`seen`."""
     return {
-        view: classes[:, k, None, None, None].expand(-1, 3, SIDE, SIDE) / 10.0 + 0.01 for k, view in enumerate(VIEWS)
+        view: classes[:, k, None, None, None].expand(-1, 3, SIDE, SIDE) / 10.0 + 0.03 for k, view in enumerate(VIEWS)
     }
 
 
 def seen(x: Tensor) -> Tensor:
-    return (10 * x[:, 0, 0, 0]).long()
+    return (10 * x[:, 0, 0, 0]).long().clamp(min=0)
 
 
 def test_coherence_counts_what_agrees() -> None:
@@ -100,6 +100,22 @@ def test_coherence_counts_what_agrees() -> None:
     # The wrong view of rows 0 … 5 is view 0, 1, 2, 3, 4, 0; views 0 and 1 are given: rows 2, 3, 4 have one wrong of three.
     given = torch.tensor([True, True, False, False, False]).expand(10, 5)
     assert coherence.conditional(found, labels, given).value == pytest.approx(1 - 3 / 30)
+
+
+def test_answers_of_other_models_are_read_as_they_were_written(tmp_path: Path) -> None:
+    labels = torch.arange(10).repeat(2)
+    made = pictures(labels[:, None].repeat(1, 5))
+    given = coherence.subsets(2, 20)
+    rows = {view: (x * 127.5 + 127.5).round().byte().numpy() for view, x in made.items()} | {"label": labels.numpy()}
+    arrays = {f"{part}/{name}": x for part in ("prior", "2") for name, x in rows.items()}
+    np.savez(tmp_path / "other.npz", allow_pickle=False, **arrays, **{"2/given": given.numpy()})
+    joint, conditional = answers.written(tmp_path / "other.npz")
+    assert list(joint) == ["prior"]
+    assert list(conditional) == [2]
+    assert coherence.agree(coherence.shown(seen, joint["prior"]), joint["prior"]["label"]).value == 1
+    found, shown = conditional[2]
+    assert torch.equal(shown, given)
+    torch.testing.assert_close(found["rings"], made["rings"], atol=0.5 / 127.5, rtol=0)
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4])

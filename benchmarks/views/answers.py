@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,7 +55,23 @@ def conditional(trained: Trained, n: int) -> dict[int, tuple[Rows, Tensor]]:
     return found
 
 
-def measure(run: Path, classify: Judge, n: int = MOST) -> dict[str, Figure | float]:
-    """All figures of a run's model."""
-    trained = Trained.of(run, n)
-    return figures(classify, joint(trained, n), conditional(trained, n), real("test", n, 2), real("train", 2000, 9))
+def written(path: Path) -> tuple[dict[str, Rows], dict[int, tuple[Rows, Tensor]]]:
+    """The answers that ``benchmarks/views/vaes.py`` wrote: joint samples, and what is answered to held-out views."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    with np.load(path) as arrays:
+        for key in arrays.files:
+            part, name = key.split("/")
+            x = torch.from_numpy(arrays[key])
+            parts.setdefault(part, {})[name] = x.float() / 127.5 - 1 if name in VIEWS else x
+    conditional = {int(part): (rows, rows.pop("given")) for part, rows in parts.items() if part.isdigit()}
+    return {part: rows for part, rows in parts.items() if not part.isdigit()}, conditional
+
+
+def measure(path: Path, classify: Judge, n: int = MOST) -> dict[str, Figure | float]:
+    """All figures of a run's model, or of answers in an ``.npz``."""
+    if path.suffix == ".npz":
+        samples, answers = written(path)
+    else:
+        trained = Trained.of(path, n)
+        samples, answers = joint(trained, n), conditional(trained, n)
+    return figures(classify, samples, answers, real("test", n, 2), real("train", 2000, 9))
