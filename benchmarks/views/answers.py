@@ -16,6 +16,9 @@ from mmcore.demo.judge import Judge
 from mmcore.metrics import Figure
 
 MOST = 400
+"""Held-out rows that are asked about, and joint samples."""
+REAL = 2000
+"""Rows of training scans that Fréchet distances are to."""
 GIVEN = (1, 2, 3, 4)
 
 
@@ -67,11 +70,13 @@ def written(path: Path) -> tuple[dict[str, Rows], dict[int, tuple[Rows, Tensor]]
     return {part: rows for part, rows in parts.items() if not part.isdigit()}, conditional
 
 
-def measure(path: Path, classify: Judge, n: int = MOST) -> dict[str, Figure | float]:
+def measure(path: Path, classify: Judge) -> dict[str, Figure | float]:
     """All figures of a run's model, or of answers in an ``.npz``."""
     if path.suffix == ".npz":
         samples, answers = written(path)
+        n = max(len(shown) for _, shown in answers.values())
     else:
-        trained = Trained.of(path, n)
+        trained = Trained.of(path, MOST)
+        n = len(trained.rows["label"])
         samples, answers = joint(trained, n), conditional(trained, n)
-    return figures(classify, samples, answers, real("test", n, 2), real("train", 2000, 9))
+    return figures(classify, samples, answers, real("test", n, 2), real("train", REAL, 9))
