@@ -66,7 +66,9 @@ def written(path: Path) -> tuple[dict[str, Rows], dict[int, tuple[Rows, Tensor]]
             part, name = key.split("/")
             x = torch.from_numpy(arrays[key])
             parts.setdefault(part, {})[name] = x.float() / 127.5 - 1 if name in VIEWS else x
-    conditional = {int(part): (rows, rows.pop("given")) for part, rows in parts.items() if part.isdigit()}
+    conditional: dict[int, tuple[Rows, Tensor]] = {
+        int(part): (rows, rows.pop("given")) for part, rows in parts.items() if part.isdigit()
+    }
     return {part: rows for part, rows in parts.items() if not part.isdigit()}, conditional
 
 

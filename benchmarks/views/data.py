@@ -46,7 +46,8 @@ def textures(view: str, rng: Rng) -> Tensor:
         away = ((x - u[:, 0] * 2 + 1).square() + (y - u[:, 1] * 2 + 1).square()).sqrt()
         wave = ((6 + 6 * u[:, 2]) * away + turn[:, 3]).sin()
     elif view == "clouds":
-        wave = sum(((1 + 3 * u[:, 3 * k]) * along(3 * k + 1) + turn[:, 3 * k + 2]).sin() for k in range(3)) / 3
+        waves = [((1 + 3 * u[:, 3 * k]) * along(3 * k + 1) + turn[:, 3 * k + 2]).sin() for k in range(3)]
+        wave = torch.stack(waves).mean(0)
     elif view == "rays":
         angle = torch.atan2(y - u[:, 0] * 2 + 1, x - u[:, 1] * 2 + 1)
         wave = ((2 + (4 * u[:, 2]).floor()) * angle + turn[:, 3]).sin()

@@ -25,7 +25,7 @@ def block(title: str, rows: Rows, given: Tensor | None = None) -> Image.Image:
         pen.text((k * step + step // 2, MARGIN), str(int(rows["label"][k])), fill="black")
         for line, view in enumerate(VIEWS):
             pixels = ((rows[view][k].clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
-            one = Image.fromarray(pixels).resize((SIDE * SCALE,) * 2, Image.Resampling.NEAREST)
+            one = Image.fromarray(pixels).resize((SIDE * SCALE, SIDE * SCALE), Image.Resampling.NEAREST)
             x, y = 4 + k * step, 2 * MARGIN + line * step
             if given is not None and given[k, line]:
                 pen.rectangle((x - 2, y - 2, x + SIDE * SCALE + 1, y + SIDE * SCALE + 1), fill="red")

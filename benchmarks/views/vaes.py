@@ -4,9 +4,11 @@
 this project: ``pip install multivae`` brings a torch and a torchvision of its own. Encoders and decoders of pictures are those that it has for PolyMNIST.
 """
 
+# pyright: reportMissingImports=false
 import argparse
 import itertools
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +55,7 @@ class LabelDecoder(BaseDecoder):
         return ModelOutput(reconstruction=self.net(z))
 
 
-def made(name: str) -> nn.Module:
+def made(name: str) -> Any:
     """A model with its authors' settings for PolyMNIST, but for fewer latent numbers."""
     latent, style = LATENT[name], STYLE if name == "MMVAEPlus" else 0
     config = BaseAEConfig(input_dim=(3, 28, 28), latent_dim=latent, style_dim=style)
@@ -96,7 +98,7 @@ def part(rows: IncompleteDataset, chosen: Tensor) -> IncompleteDataset:
     )
 
 
-def train(model: nn.Module, rows: IncompleteDataset, seconds: float, rate: float) -> int:
+def train(model: Any, rows: IncompleteDataset, seconds: float, rate: float) -> int:
     """Adam with batches of 64, until so much CPU time has gone; returns how many steps."""
     optimizer, began, step = torch.optim.Adam(model.parameters(), lr=rate), time.process_time(), 0
     model.train()
