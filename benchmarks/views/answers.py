@@ -15,7 +15,7 @@ from mmcore.data.sources.digits import Digits
 from mmcore.demo.judge import Judge
 from mmcore.metrics import Figure
 
-MOST = 400
+MOST = 200
 """Held-out rows that are asked about, and joint samples."""
 REAL = 2000
 """Rows of training scans that Fréchet distances are to."""
