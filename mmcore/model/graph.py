@@ -33,5 +33,5 @@ def one_graph(part: Callable[..., Any], mode: str, backend: str = "inductor") ->
 
 def begin(mode: str) -> None:
     """Of a step: what its graphs gave in the last one may be overwritten."""
-    if mode == RECORDED:
+    if mode == RECORDED and torch.cuda.is_available():
         torch.compiler.cudagraph_mark_step_begin()
