@@ -5,9 +5,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mmcore.data.options import PARTS, DataOptions, EmbedOptions, LoaderOptions
+from mmcore.data.options import PARTS, DataOptions, EmbedOptions, LoaderOptions, SplitOptions
 from mmcore.data.select import Named, keep, limit, part_missing, split, together
 from mmcore.data.source import Source, as_source, classes_of
+from mmcore.data.stream import Head, head_of, over
 from mmcore.errors import OptionError, RequestError, about
 from mmcore.options import by_kind
 from mmcore.plugins.metadata import one_line
@@ -15,7 +16,7 @@ from mmcore.plugins.metadata import one_line
 if TYPE_CHECKING:
     from mmcore.data.dataset import Dataset
     from mmcore.data.embed import Cache, EmbedReport
-    from mmcore.data.loader import Loader
+    from mmcore.data.batches import Batches
     from mmcore.data.table import Table
     from mmcore.data.transforms import Transform
     from mmcore.modality.base import ModalityProtocol
@@ -47,11 +48,37 @@ def open_source(registry: "Registry", options: DataOptions, part: str = "train")
         source: Source = as_source(registry.source(options.source, **given))
     if options.columns:
         source = Named(source, options.columns)
+    if (head := head_of(source)) is not None:
+        return _streamed(source, head, options, part)
     if not (parts and held_out and not named):
         source = split(source, options.split, part)
     for one in options.filters:
         source = keep(source, one)
     return limit(source, options.limit)
+
+
+def _streamed(source: Source, head: Head, options: DataOptions, part: str) -> Source:
+    """A stream's rows: those of a held-out part, and of a part with a limit, are read now.
+
+    Raises:
+        OptionError: what needs all rows by number.
+    """
+    needs = {"split": options.split != SplitOptions(), "filters": bool(options.filters), "embed": bool(options.embed)}
+    for option in (name for name, asked in needs.items() if asked):
+        raise OptionError(
+            "data",
+            option,
+            expected=f"none with {options.source}, which streams rows that have no numbers",
+            mend="divide, filter or embed the files beforehand; limit = 100000 reads so many rows into memory, and shards and datasets have numbers",
+        )
+    if options.limit is None and part == "train":
+        return source
+    assert head.stream is not None
+    held = Head(head.stream, options.limit or head.stream.head)
+    if not held.whole and options.limit is None:
+        text = f"the part {part} is the first {len(held):,} rows of a stream that has more (head of {options.source}'s options)"
+        print(f"mmcore: data: {one_line(text)}", file=sys.stderr, flush=True)
+    return over(source, held)
 
 
 def check_part(registry: "Registry", options: DataOptions, part: str) -> None:
@@ -134,14 +161,16 @@ def open_data(
 
 
 def at_hand(rows: "Dataset | Table", options: LoaderOptions) -> "Dataset | Table":
-    """Rows in memory, where the options say so or they are few; else as they are, to be read as they come.
+    """Rows in memory, where the options say so or they are few; else, and those of a stream, as they are, to be read as they come.
 
     Raises:
         RequestError: a bad row, where all are read now.
     """
     from mmcore.data.table import Table
 
-    if isinstance(rows, Table) or not (options.memory is True or (options.memory == "auto" and fits(rows))):
+    if isinstance(rows, Table) or head_of(rows.source) is not None:
+        return rows
+    if not (options.memory is True or (options.memory == "auto" and fits(rows))):
         return rows
     return Table.read(rows)
 
@@ -154,7 +183,7 @@ def open_loader(
     *,
     rank: int = 0,
     ranks: int = 1,
-) -> "Loader":
+) -> "Batches":
     """Batches as the options say: from memory or read as they come, here or by workers. All that trains opens its loader here.
 
     Args:
@@ -169,17 +198,18 @@ def open_loader(
         RequestError: a bad row, where all are read now; sizes that cannot be.
     """
     from mmcore.data.loader import Loader
+    from mmcore.data.streaming import StreamLoader
+    from mmcore.data.table import Table
 
-    return Loader(
-        at_hand(rows, options),
-        batch_size,
-        seed,
-        rank=rank,
-        ranks=ranks,
-        workers=options.workers,
-        pin=options.pin,
-        prefetch=options.prefetch,
-    )
+    how: dict[str, Any] = {"rank": rank, "ranks": ranks}
+    how |= {"workers": options.workers, "pin": options.pin, "prefetch": options.prefetch}
+    if not isinstance(rows, Table) and head_of(rows.source) is not None:
+        if options.memory is True:
+            mend = "limit = 100000 reads so many rows, which are then kept"
+            expected = "false or auto with a stream, which has no length and may have no end"
+            raise OptionError("data", "memory", True, expected, mend=mend, beside=("limit",))
+        return StreamLoader(rows, batch_size, seed, **how)
+    return Loader(at_hand(rows, options), batch_size, seed, **how)
 
 
 def fits(dataset: "Dataset") -> bool:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save as to_bytes
 
 from mmcore.config.resolve import Setup
-from mmcore.data import Dataset, Loader, Table, TensorBatch, at_hand, open_loader
+from mmcore.data import Batches, Dataset, Table, TensorBatch, at_hand, open_loader
 from mmcore.model.joint import JointModel
 from mmcore.runs import pictures
 from mmcore.runs.duration import Seconds, Share, by_rows, shares, words
@@ -147,7 +147,7 @@ def dry_run(setup: Setup, before: float = 0.0) -> DryRun:
     )
 
 
-def _steps(state: TrainState, loader: Loader, device: torch.device) -> tuple[list[float], float]:
+def _steps(state: TrainState, loader: Batches, device: torch.device) -> tuple[list[float], float]:
     """Seconds of the first step and of some after it, and the first one's loss."""
     batches, times, loss = iter(loader), [], float("nan")
     while len(times) < 2 or (len(times) <= MOST and sum(times[1:]) < LONG):
@@ -182,7 +182,7 @@ def _validation(state: TrainState, held: Dataset | Table, device: torch.device) 
     return one * -(-len(held) // size)
 
 
-def _checkpoint(state: TrainState, loader: Loader) -> None:
+def _checkpoint(state: TrainState, loader: Batches) -> None:
     """What a checkpoint takes but for the disk: a copy, and its bytes."""
     for content in snapshot(state, loader, {}).values():
         if all(isinstance(x, torch.Tensor) for x in content.values()):

@@ -82,13 +82,13 @@ class Saved(Source):
 
     def __getitem__(self, index: int) -> Row:
         row = self.rows[index]
-        return LazyRow(self.names, lambda name: _value(row.column(name)[0], self.features[name]))
+        return LazyRow(self.names, lambda name: value_of(row.column(name)[0], self.features[name]))
 
     def column(self, name: str) -> Sequence[Any]:
         if name not in self.names:
             return [None] * len(self)
         return (
-            [_value(value, self.features[name]) for value in self.rows.data.column(name)]
+            [value_of(value, self.features[name]) for value in self.rows.data.column(name)]
             if self.rows._indices is None
             else super().column(name)
         )
@@ -108,7 +108,8 @@ def _splits(path: Path, names: list[str], part: str) -> list[str]:
     return found
 
 
-def _value(value: Any, feature: Any) -> Any:
+def value_of(value: Any, feature: Any) -> Any:
+    """An Arrow value as a raw value, by the library's feature of its column, or by its own type where that is None."""
     kind = type(feature).__name__
     if not value.is_valid:
         return None
