@@ -214,7 +214,9 @@ class StreamLoader(Batches):
         super().__init__(dataset, batch_size, seed, **options)
         head = head_of(dataset.source)
         if head is None or head.stream is None:
-            raise RequestError("data: found rows of no stream, expected a data set of one; mmcore.data.Loader reads others")
+            raise RequestError(
+                "data: found rows of no stream, expected a data set of one; mmcore.data.Loader reads others"
+            )
         self._head, self._stream = head, head.stream
         if self._stream.buffer < 1:
             raise RequestError(f"data: {head.title}: buffer = {self._stream.buffer}, expected at least 1")
@@ -240,7 +242,9 @@ class StreamLoader(Batches):
             RequestError: it is of another batch size, seed, buffer or number of ranks, or of rows that were no stream.
         """
         if "places" not in state:
-            raise RequestError(f"data: found the stream {self._head.title}, expected rows by number as in the run that is resumed")
+            raise RequestError(
+                f"data: found the stream {self._head.title}, expected rows by number as in the run that is resumed"
+            )
         super().load_state_dict(state)
         for name, here in (("ranks", self.ranks), ("buffer", self._stream.buffer)):
             if state[name] != here:

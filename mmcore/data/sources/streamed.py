@@ -154,14 +154,23 @@ def files(
     try:
         builder = getattr(importlib.import_module(f"datasets.packaged_modules.{module}"), name)
         with tempfile.TemporaryDirectory() as cache:
-            rows = builder(cache_dir=cache, data_files={"train": [str(file) for file in found]}).as_streaming_dataset("train")
+            rows = builder(cache_dir=cache, data_files={"train": [str(file) for file in found]}).as_streaming_dataset(
+                "train"
+            )
         return Streamed(
-            rows, buffer=buffer, head=head, fingerprint=_fingerprint(found, folder), title=Path(path).name, folder=folder
+            rows,
+            buffer=buffer,
+            head=head,
+            fingerprint=_fingerprint(found, folder),
+            title=Path(path).name,
+            folder=folder,
         )
     except MmcoreError:
         raise
     except Exception as error:  # the library raises many kinds
-        raise RequestError(f"datasets-stream: found {path} unreadable ({brief(error)}), expected {format} files") from error
+        raise RequestError(
+            f"datasets-stream: found {path} unreadable ({brief(error)}), expected {format} files"
+        ) from error
 
 
 def _files_parts(path: str | Path, *, format: str | None = None, **_: Any) -> tuple[str, ...]:  # noqa: A002
