@@ -20,8 +20,8 @@ from mmcore.data.stream import Stream
 
 if TYPE_CHECKING:
     from mmcore.data.batch import BadRow, TensorBatch
-    from mmcore.data.dataset import Dataset
     from mmcore.data.batches import Batches
+    from mmcore.data.dataset import Dataset
     from mmcore.data.loader import Loader
     from mmcore.data.streaming import StreamLoader
     from mmcore.data.table import Table

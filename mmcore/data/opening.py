@@ -14,9 +14,9 @@ from mmcore.options import by_kind
 from mmcore.plugins.metadata import one_line
 
 if TYPE_CHECKING:
+    from mmcore.data.batches import Batches
     from mmcore.data.dataset import Dataset
     from mmcore.data.embed import Cache, EmbedReport
-    from mmcore.data.batches import Batches
     from mmcore.data.table import Table
     from mmcore.data.transforms import Transform
     from mmcore.modality.base import ModalityProtocol
@@ -29,7 +29,8 @@ MEMORY = 1 << 29
 def open_source(registry: "Registry", options: DataOptions, part: str = "train") -> Source:
     """The raw rows of a part, under the variables' names, filtered, and at most ``limit``.
 
-    What ``options.split`` holds out is taken from the source's training part; a part that it does not name is asked of the source.
+    What ``options.split`` holds out is taken from the source's training part; a part that it does not name is asked of the source. A
+    stream (:class:`mmcore.data.Stream`) is its first rows here, of which a training reads on; with a limit it is so many rows and no stream.
 
     Raises:
         RequestError: no such source, options that it does not take, or a part that neither has.
@@ -48,8 +49,10 @@ def open_source(registry: "Registry", options: DataOptions, part: str = "train")
         source: Source = as_source(registry.source(options.source, **given))
     if options.columns:
         source = Named(source, options.columns)
-    if (head := head_of(source)) is not None:
-        return _streamed(source, head, options, part)
+    if (head := head_of(source)) is not None and head.stream is not None:
+        if options.limit is None:
+            return _streamed(source, head, options, part)
+        source = over(source, Head(head.stream, options.limit))
     if not (parts and held_out and not named):
         source = split(source, options.split, part)
     for one in options.filters:
@@ -58,27 +61,23 @@ def open_source(registry: "Registry", options: DataOptions, part: str = "train")
 
 
 def _streamed(source: Source, head: Head, options: DataOptions, part: str) -> Source:
-    """A stream's rows: those of a held-out part, and of a part with a limit, are read now.
+    """A stream's rows, to be read as they come; of a held-out part its first ones, which is told.
 
     Raises:
-        OptionError: what needs all rows by number.
+        RequestError: what needs rows by number.
     """
-    needs = {"split": options.split != SplitOptions(), "filters": bool(options.filters), "embed": bool(options.embed)}
-    for option in (name for name, asked in needs.items() if asked):
-        raise OptionError(
-            "data",
-            option,
-            expected=f"none with {options.source}, which streams rows that have no numbers",
-            mend="divide, filter or embed the files beforehand; limit = 100000 reads so many rows into memory, and shards and datasets have numbers",
+    needs = {"split": options.split != SplitOptions(), "filters": options.filters, "embed": options.embed}
+    if asked := [name for name, given in needs.items() if given]:
+        raise RequestError(
+            f"data: {', '.join(asked)}: found {options.source}, which streams rows that have no numbers; expected files that are divided, filtered and "
+            "embedded beforehand, or limit = 100000, which reads so many rows into memory"
         )
-    if options.limit is None and part == "train":
+    if part == "train":
         return source
-    assert head.stream is not None
-    held = Head(head.stream, options.limit or head.stream.head)
-    if not held.whole and options.limit is None:
-        text = f"the part {part} is the first {len(held):,} rows of a stream that has more (head of {options.source}'s options)"
+    if not head.whole:
+        text = f"the part {part} is the first {len(head):,} rows of a stream that has more (head of {options.source}'s options)"
         print(f"mmcore: data: {one_line(text)}", file=sys.stderr, flush=True)
-    return over(source, held)
+    return over(source, head.kept())
 
 
 def check_part(registry: "Registry", options: DataOptions, part: str) -> None:

@@ -88,6 +88,12 @@ class Head(Source):
         if not rows:
             raise RequestError("data: found a stream without a row, expected one at least")
 
+    def kept(self) -> "Head":
+        """The same rows as all that there are, without the stream."""
+        made = copy.copy(self)
+        made.stream = None
+        return made
+
     def __len__(self) -> int:
         return len(self.rows)
 

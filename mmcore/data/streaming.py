@@ -26,7 +26,6 @@ from mmcore.errors import MmcoreError, RequestError
 from mmcore.plugins.loading import brief
 from mmcore.rng import Rng
 
-
 _IN_ORDER = 256
 """Rows of a block that keeps its order."""
 

@@ -124,8 +124,8 @@ class Streamed(Stream):
 
 
 def files(
-    path: str | Path, *, format: str | None = None, part: str = "train", buffer: int = 4096, head: int = 1024
-) -> Streamed:  # noqa: A002 (the option's name)
+    path: str | Path, *, kind: str | None = None, part: str = "train", buffer: int = 4096, head: int = 1024
+) -> Streamed:
     """Rows of local files, read one after the other: Parquet, JSON lines, CSV, Arrow, or a folder of images for each class.
 
     Files called ``train-000.parquet`` and ``val-000.parquet``, or in folders of such names, are parts. The files of an image folder come in an order that
@@ -133,7 +133,7 @@ def files(
 
     Args:
         path: a folder, one file, or a pattern such as ``"data/train-*.parquet"``.
-        format: ``"parquet"``, ``"json"``, ``"csv"``, ``"arrow"`` or ``"imagefolder"``; by default that of most files, by their suffixes.
+        kind: ``"parquet"``, ``"json"``, ``"csv"``, ``"arrow"`` or ``"imagefolder"``; by default that of most files, by their suffixes.
         part: ``"train"``, ``"validation"`` or ``"test"``, where the files say which; ``"all"`` for one after the other.
         buffer: how many rows are shuffled together; 1 keeps the order of files and rows.
         head: how many of the first rows are looked at where rows are asked for by number, as of a held-out part.
@@ -141,16 +141,16 @@ def files(
     Raises:
         RequestError: the library is not installed (extra ``mmcore-diffusion[datasets]``), there is no such file, or one that cannot be read.
     """
-    require("datasets-stream", format=(format, one_of(*_FORMATS, None)))
+    require("datasets-stream", kind=(kind, one_of(*_FORMATS, None)))
     folder, found = _find(path)
-    format, found = _of_one_format(found, format, path)
+    kind, found = _of_one_kind(found, kind, path)
     parts = _parts(found, folder)
     asked = asked_parts(Path(path), parts, part, "datasets-stream", "files called train-… and val-…")
     found = [file for name in asked for file in (parts[name] if name else found)]
-    if format == "imagefolder":
+    if kind == "imagefolder":
         found.sort(key=lambda file: hashlib.blake2b(str(file.relative_to(folder)).encode()).digest())
     _library()
-    module, _, name = _FORMATS[format][0].partition(":")
+    module, _, name = _FORMATS[kind][0].partition(":")
     try:
         builder = getattr(importlib.import_module(f"datasets.packaged_modules.{module}"), name)
         with tempfile.TemporaryDirectory() as cache:
@@ -169,14 +169,14 @@ def files(
         raise
     except Exception as error:  # the library raises many kinds
         raise RequestError(
-            f"datasets-stream: found {path} unreadable ({brief(error)}), expected {format} files"
+            f"datasets-stream: found {path} unreadable ({brief(error)}), expected {kind} files"
         ) from error
 
 
-def _files_parts(path: str | Path, *, format: str | None = None, **_: Any) -> tuple[str, ...]:  # noqa: A002
+def _files_parts(path: str | Path, *, kind: str | None = None, **_: Any) -> tuple[str, ...]:
     """The parts that the files' names say."""
     folder, found = _find(path)
-    return tuple(_parts(_of_one_format(found, format, path)[1], folder))
+    return tuple(_parts(_of_one_kind(found, kind, path)[1], folder))
 
 
 files.parts = _files_parts  # type: ignore[attr-defined]
@@ -222,11 +222,11 @@ def _find(path: str | Path) -> tuple[Path, list[Path]]:
     return folder, found
 
 
-def _of_one_format(found: Sequence[Path], format: str | None, path: str | Path) -> tuple[str, list[Path]]:  # noqa: A002
+def _of_one_kind(found: Sequence[Path], kind: str | None, path: str | Path) -> tuple[str, list[Path]]:
     suffixes = {suffix: name for name, (_, some) in _FORMATS.items() for suffix in some}
     formats = [suffixes.get(suffix_of(file.name), "") for file in found]
     counts = Counter(filter(None, formats))
-    chosen = format or (counts.most_common(1)[0][0] if counts else "")
+    chosen = kind or (counts.most_common(1)[0][0] if counts else "")
     if not counts.get(chosen):
         raise OptionError("datasets-stream", "path", str(path), f"files of {chosen or ', '.join(_FORMATS)}, found none")
     return chosen, [file for file, its in zip(found, formats, strict=True) if its == chosen]
