@@ -126,6 +126,11 @@ def streaming(registry: Registry, path: Path, out: Path, workers: int = 0, **cha
     fit(registry, out, model=model, rows=Dataset(files(path, buffer=32, head=16), model.variables), **(how | changes))
 
 
+def places(out: Path) -> dict[str, Any]:
+    """Where the shares of a finished run are."""
+    return json.loads((out / "checkpoints" / "step-00000020" / "state.json").read_text())["loader"]["places"]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_killed_run_goes_on_to_the_same_bytes(registry: Registry, tmp_path: Path, workers: int) -> None:
     path = parquet(tmp_path / "rows")
@@ -141,8 +146,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(registry: Registry, tmp_path: Pa
     assert digests(tmp_path / "cut") == whole
     assert "model/model.safetensors" in whole
     # The stream is gone on with, and not begun again: the order of the files is another one in epoch 1.
-    (told,) = {x for x in (tmp_path / "cut" / "checkpoints").glob("step-00000020/state.json")}
-    assert json.loads(told.read_text())["loader"]["places"]["0"]["epoch"] == 1
+    assert places(tmp_path / "cut")["0"]["epoch"] == 1
 
 
 def test_killed_ranks_go_on_to_the_same_bytes(registry: Registry, tmp_path: Path) -> None:
@@ -156,11 +160,9 @@ def test_killed_ranks_go_on_to_the_same_bytes(registry: Registry, tmp_path: Path
     assert -signal.SIGKILL in ranks(2, works["cut"])
     assert ranks(2, works["on"]) == [0, 0]
     assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
-    places = json.loads((tmp_path / "cut" / "checkpoints" / "step-00000020" / "state.json").read_text())["loader"][
-        "places"
-    ]
-    assert places.keys() == {"0", "1"}
-    assert places["0"] != places["1"]
+    found = places(tmp_path / "cut")
+    assert found.keys() == {"0", "1"}
+    assert found["0"] != found["1"]
     with pytest.raises(RequestError, match="ranks = 1, expected 2 as in the run that is resumed"):
         streaming(registry, path, tmp_path / "cut", steps=21, resume=True, accept_changes=True)
 
@@ -207,7 +209,7 @@ def test_parts_are_those_that_the_names_say(tmp_path: Path) -> None:
     counts = {part: sum(1 for _ in files(tmp_path / "rows", part=part)) for part in ("train", "validation", "all")}
     assert counts == {"train": 90, "validation": 20, "all": 110}
     assert sum(1 for _ in files(tmp_path / "rows" / "val-*.parquet")) == 20
-    with pytest.raises(OptionError, match="one of the parts in .*: train, validation"):
+    with pytest.raises(OptionError, match=r"one of the parts in .*: train, validation"):
         files(tmp_path / "rows", part="test")
 
 
@@ -239,7 +241,7 @@ def test_damaged_files_and_a_file_outside_are_told_in_one_line(tmp_path: Path) -
     told = datasets.Dataset.from_dict({"image": [{"bytes": None, "path": "/etc/hostname"}]}, features=features)
     told.to_parquet(at / "a.parquet")
     (row,) = files(at)
-    with pytest.raises(RequestError, match="found a file outside .*rows, expected one in it, or its bytes"):
+    with pytest.raises(RequestError, match=r"found a file outside .*rows, expected one in it, or its bytes"):
         row["image"]
 
 

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ class Streamed(Stream):
             rows.load_state_dict(state)
         if self._tables:
             for table in rows.iter(_CHUNK):
-                yield [self._row(table, k) for k in range(len(table))], rows.state_dict()
+                yield self._of_table(table), rows.state_dict()
             return
         some: list[Row] = []
         for row in rows:
@@ -113,14 +114,20 @@ class Streamed(Stream):
                 some = []
         yield some, rows.state_dict()
 
-    def _row(self, table: Any, index: int) -> Row:
-        def read(name: str) -> Any:
-            value = value_of(table.column(name)[index], self.features.get(name))
+    def _of_table(self, table: Any) -> list[Row]:
+        """A table's rows, whose values are read as they are asked for."""
+        columns: dict[str, Any] = {}
+
+        def read(name: str, index: int) -> Any:
+            if name not in columns:
+                columns[name] = table.column(name).combine_chunks()
+            value = value_of(columns[name][index], self.features.get(name))
             if isinstance(value, Path) and self._folder is not None and not _within(value, self._folder):
                 raise RequestError(f"found a file outside {self._folder}, expected one in it, or its bytes")
             return value
 
-        return LazyRow(table.column_names, read)
+        names = table.column_names
+        return [LazyRow(names, partial(read, index=k)) for k in range(len(table))]
 
 
 def files(
