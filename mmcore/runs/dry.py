@@ -12,6 +12,7 @@ from safetensors.torch import save as to_bytes
 
 from mmcore.config.resolve import Setup
 from mmcore.data import Batches, Dataset, Table, TensorBatch, at_hand, open_loader
+from mmcore.data.stream import head_of
 from mmcore.model.joint import JointModel
 from mmcore.runs import pictures
 from mmcore.runs.duration import Seconds, Share, by_rows, shares, words
@@ -47,6 +48,7 @@ class DryRun:
         memory: peak bytes, of the process or of the GPU.
         device: where it ran.
         threads: of the CPU.
+        stream: whether the rows are the first ones of a stream.
     """
 
     rows: int
@@ -61,6 +63,7 @@ class DryRun:
     memory: int
     device: str
     threads: int
+    stream: bool = False
 
     @property
     def training(self) -> float:
@@ -74,7 +77,7 @@ class DryRun:
         learns, fixed = (sum(column) for column in zip(*self.parameters.values(), strict=True))
         lines += [f"{'all':24}{learns:>12,}{fixed:>12,}", ""]
         values = {
-            "data": f"{self.rows:,} rows",
+            "data": f"a stream, {self.rows:,} rows of it looked at" if self.stream else f"{self.rows:,} rows",
             "space": " × ".join(map(str, self.space)),
             "device": f"{self.device}, {self.threads} CPU thread{'s' * (self.threads > 1)}",
             "first step": f"{self.first_step * 1000:.0f} ms, loss {self.loss:.3f}",
@@ -144,6 +147,7 @@ def dry_run(setup: Setup, before: float = 0.0) -> DryRun:
         peak_memory(device),
         str(device),
         torch.get_num_threads(),
+        head_of(rows.source) is not None,
     )
 
 

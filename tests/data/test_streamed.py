@@ -16,6 +16,7 @@ from PIL import Image
 
 from mmcore import OptionError, Registry, RequestError
 from mmcore.data import DataOptions, Dataset, LoaderOptions, Rows, StreamLoader, open_data
+from mmcore.data.show import summarize
 from mmcore.data.sources.streamed import Streamed, files
 from mmcore.store.checkpoint import folders
 from mmcore.testing import run
@@ -87,6 +88,7 @@ def test_the_values_are_those_of_the_files(tmp_path: Path, registry: Registry) -
     assert stream.classes == {"label": ("cat", "dog")}
     variables = [registry.modality("image", channels=3, size=4), registry.modality("label", classes=2)]
     data = open_data(registry, DataOptions("datasets-stream", {"path": str(tmp_path / "pictures")}), variables)
+    assert "rows: 24 train, the first of a stream;" in summarize({"train": data}).text()
     (batch,) = itertools.islice(StreamLoader(data, 24, 0), 1)
     grey = ((batch.values["image"][:, 0, 0, 0] + 1) * 127.5).round().long()
     assert sorted(grey.tolist()) == list(range(24))
