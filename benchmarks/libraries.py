@@ -8,6 +8,7 @@ whatever else the machine does slows both; the ratio is that of the medians. ``s
 
 import argparse
 import gc
+import importlib
 import io
 import itertools
 import statistics
@@ -87,10 +88,9 @@ def stream_theirs(at: Path, workers: int) -> Iterable[Any]:
 
 def shards_theirs(at: Path, workers: int) -> Iterable[Any]:
     """Tar files, by webdataset."""
-    import webdataset as wds
-
+    wds: Any = importlib.import_module("webdataset")
     urls = sorted(map(str, (at / "tars").glob("*.tar")))
-    stream: Any = wds.WebDataset(urls, shardshuffle=FILES).repeat().shuffle(BUFFER).to_tuple("png", "cls")
+    stream = wds.WebDataset(urls, shardshuffle=FILES).repeat().shuffle(BUFFER).to_tuple("png", "cls")
     return wds.WebLoader(stream, batch_size=BATCH, collate_fn=collated, **loading(workers))
 
 
