@@ -130,7 +130,7 @@ def mmcore_schedules() -> Iterable[Offer]:
 
 
 def mmcore_sources() -> Iterable[Offer]:
-    """Raw data. A factory returns a :class:`mmcore.data.Source`, or else a sequence or an iterable of rows, mappings from name to raw value.
+    """Raw data. A factory returns a :class:`mmcore.data.Source`, a :class:`mmcore.data.Stream`, or else a sequence or an iterable of rows, mappings from name to raw value.
 
     The engine gives ``part`` (``"train"``, ``"validation"``, ``"test"`` or ``"all"``) to a factory that has an argument of this name; the others'
     rows are divided by ``[data.split]``. All else are the user's options, ``[data] options``. A factory may say by an attribute ``disjoint``, as

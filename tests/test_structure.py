@@ -189,6 +189,7 @@ BESIDES = {
     "cli/ending.py: tempfile.mkstemp": "the report of an error nobody has foreseen",
     "cli/ending.py: os.fdopen": "the same",
     "hub/push.py: tempfile.TemporaryDirectory": "what is about to be uploaded",
+    "data/sources/streamed.py: tempfile.TemporaryDirectory": "a library's cache, which stays empty",
     "plugins/probe.py: tempfile.TemporaryDirectory": "what a probing process is asked, and answers",
     "plugins/probe.py: part.write_text": "the same",
     "plugins/probe.py: Path(folder, 'request.json').read_text": "the same",

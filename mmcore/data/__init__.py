@@ -16,18 +16,23 @@ from mmcore.data.options import (
     SplitOptions,
 )
 from mmcore.data.source import Row, Rows, Source, as_source
+from mmcore.data.stream import Stream
 
 if TYPE_CHECKING:
     from mmcore.data.batch import BadRow, TensorBatch
+    from mmcore.data.batches import Batches
     from mmcore.data.dataset import Dataset
     from mmcore.data.loader import Loader
+    from mmcore.data.streaming import StreamLoader
     from mmcore.data.table import Table
     from mmcore.data.transforms import Transform
 
 _WHERE = {
     "BadRow": "batch",
+    "Batches": "batches",
     "Dataset": "dataset",
     "Loader": "loader",
+    "StreamLoader": "streaming",
     "Table": "table",
     "TensorBatch": "batch",
     "Transform": "transforms",
@@ -35,6 +40,7 @@ _WHERE = {
 
 __all__ = [
     "BadRow",
+    "Batches",
     "ColumnOptions",
     "DataOptions",
     "Dataset",
@@ -46,6 +52,8 @@ __all__ = [
     "Rows",
     "Source",
     "SplitOptions",
+    "Stream",
+    "StreamLoader",
     "Table",
     "TensorBatch",
     "Transform",

@@ -4,7 +4,7 @@ import hashlib
 
 import torch
 
-from mmcore.data.loader import Readable
+from mmcore.data.batches import Readable
 
 
 def digest(rows: Readable, most: int) -> str:

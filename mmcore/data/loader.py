@@ -4,28 +4,15 @@ Batch ``n`` holds the places ``n B … n B + B - 1`` of one endless row of epoch
 is one number, whatever the workers have fetched ahead, and resuming with other workers or ranks gives the same rows.
 """
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Any
 
-import attrs
 import numpy as np
-import torch
 from torch.utils.data import Sampler
-from torchdata.stateful_dataloader import StatefulDataLoader
 
-from mmcore.data.batch import BadRow, TensorBatch, tell
+from mmcore.data.batches import Batches, Readable
 from mmcore.data.table import Table
-from mmcore.errors import MmcoreError, PluginError, RequestError
-from mmcore.plugins.loading import brief
 from mmcore.rng import Rng
-
-
-class Readable(Protocol):
-    """What a loader reads: a :class:`Table` or a :class:`Dataset`."""
-
-    def __len__(self) -> int: ...
-    def __getitems__(self, indices: Sequence[int], /) -> TensorBatch: ...
 
 
 def permutation(seed: int, epoch: int, count: int) -> np.ndarray:
@@ -57,175 +44,31 @@ class _Places(Sampler[np.ndarray]):
             place += self.batch_size
 
 
-@attrs.frozen
-class _Failed:
-    """An error met in a worker: torch would wrap its message in a traceback."""
-
-    kind: type[MmcoreError]
-    problem: str
-
-
-class _Guarded:
-    """A data set whose errors come back as values."""
-
-    def __init__(self, dataset: Readable) -> None:
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitems__(self, indices: Sequence[int]) -> TensorBatch | _Failed:
-        try:
-            return self.dataset.__getitems__(indices)
-        except MmcoreError as error:
-            # Of a kind that is made of its message alone, so that it can be raised again on the other side.
-            kind = next(one for one in (RequestError, PluginError, MmcoreError) if isinstance(error, one))
-            return _Failed(kind, str(error))
-
-
-class Loader:
+class Loader(Batches):
     """Endless shuffled batches of a table or data set; iterating goes on from its state.
 
-    Epoch ``e`` is a permutation of the rows by ``(seed, e)`` alone; its rest begins the next one's first batch.
+    Epoch ``e`` is a permutation of the rows by ``(seed, e)`` alone; its rest begins the next one's first batch. Ranks may differ from
+    those of the loader whose state is gone on with.
 
     Args:
-        dataset: the rows.
+        dataset: the rows; a :class:`mmcore.data.Table` is read in this process, whatever ``workers`` says: its rows are at hand, and to send them
+            between processes takes ten times as long as to take them.
         batch_size: of every batch over all ranks; this rank has rows ``rank · B / ranks …`` of it.
         seed: of the order.
-        rank: which share of every batch is read here.
-        ranks: how many shares there are; they divide ``batch_size``.
-        workers: processes that read ahead; 0 reads in this one, as rows of a :class:`mmcore.data.Table` always are: they are at hand, and to
-            send them between processes takes ten times as long as to take them.
-        pin: put batches into pinned memory, for a faster way to a GPU.
-        prefetch: batches that each worker reads ahead.
-        timeout: seconds to wait for a worker's batch before giving up; 0 waits for ever.
-        tell: called with every bad row when it is first skipped; by default it is told on stderr.
-
-    Attributes:
-        batches: how many were handed out since the start of training.
-        bad: the different rows skipped so far, by index.
+        options: the others of :class:`mmcore.data.batches.Batches`.
 
     Raises:
         RequestError: a size, share or number that cannot be.
     """
 
-    def __init__(
-        self,
-        dataset: Readable,
-        batch_size: int,
-        seed: int,
-        *,
-        rank: int = 0,
-        ranks: int = 1,
-        workers: int = 0,
-        pin: bool = False,
-        prefetch: int = 2,
-        timeout: float = 600.0,
-        tell: Callable[[BadRow], None] = tell,
-    ) -> None:
-        if batch_size < 1:
-            raise RequestError(f"data: batch size {batch_size}, expected at least 1")
-        if ranks < 1 or not 0 <= rank < ranks:
-            raise RequestError(f"data: rank {rank} of {ranks}, expected 0 … ranks - 1")
-        if batch_size % ranks:
-            raise RequestError(f"data: batch size {batch_size} over {ranks} ranks, expected a multiple of {ranks}")
-        if workers < 0 or prefetch < 1:
-            raise RequestError(f"data: workers = {workers}, prefetch = {prefetch}, expected ≥ 0 and ≥ 1")
-        self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
-        self.rank, self.ranks = rank, ranks
-        self.workers = 0 if isinstance(dataset, Table) else workers
-        self.pin, self.prefetch, self.timeout = pin, prefetch, timeout
-        self.tell = tell
-        self.batches = 0
-        self.bad: dict[int, str] = {}
+    def __init__(self, dataset: Readable, batch_size: int, seed: int, **options: Any) -> None:
+        super().__init__(dataset, batch_size, seed, **options)
+        if isinstance(dataset, Table):
+            self.workers = 0
 
-    def state_dict(self) -> dict[str, Any]:
-        """Where the loader is, fit for JSON: after the last batch handed out, whatever was read ahead."""
-        return {
-            "batches": self.batches,
-            "batch_size": self.batch_size,
-            "seed": self.seed,
-            "rows": len(self.dataset),
-            "bad": {str(index): problem for index, problem in sorted(self.bad.items())},
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go to a state; ranks and workers may differ from the loader's that it is of.
-
-        Raises:
-            RequestError: it is of another batch size, seed or number of rows.
-        """
-        here = self.state_dict()
-        for name in ("batch_size", "seed", "rows"):
-            if state[name] != here[name]:
-                raise RequestError(f"data: {name} = {here[name]}, expected {state[name]} as in the run that is resumed")
-        self.batches = state["batches"]
-        self.bad = {int(index): problem for index, problem in state["bad"].items()}
-
-    def __iter__(self) -> Iterator[TensorBatch]:
-        """Batches from the state on.
-
-        Raises:
-            RequestError: a bad row, or more of them than the data set's limit.
-            MmcoreError: a worker died, or gave nothing for ``timeout`` seconds.
-        """
-        batches = iter(self._loader())
-        try:
-            while True:
-                batch = self._next(batches)
-                self._count(batch.bad)
-                self.batches += 1
-                yield batch
-        finally:
-            # Not left to the collector, which a kept traceback holds off: torch raises again for a dead worker it still knows.
-            try:  # noqa: SIM105 (contextlib may be gone when the interpreter ends)
-                getattr(batches, "_shutdown_workers", lambda: None)()
-            except RuntimeError:
-                pass  # torch's signal handler, of the dead worker once more
-
-    def _next(self, batches: Iterator[Any]) -> TensorBatch:
-        try:
-            batch = next(batches)
-        except (RuntimeError, OSError, EOFError) as error:
-            # A worker's own exceptions are "Caught …"; a dead one shows by torch's, or by its broken connection.
-            lost = str(error).startswith("DataLoader") or not isinstance(error, RuntimeError)
-            if not self.workers or not lost or str(error).startswith("Caught"):
-                raise
-            raise MmcoreError(
-                f"data: a worker is gone: {brief(error)} (out of memory? try fewer workers, or workers = 0)"
-            ) from error
-        if isinstance(batch, _Failed):
-            raise batch.kind(batch.problem)
-        return batch
-
-    def _loader(self) -> StatefulDataLoader[Any]:
+    def _reading(self) -> tuple[Readable, _Places]:
         places = _Places(len(self.dataset), self.batch_size, self.seed, self.rank, self.ranks, self.batches)
-        with warnings.catch_warnings():
-            # torchdata 0.11, its newest release, calls this under torch 2.13; a user could mend nothing.
-            warnings.filterwarnings("ignore", message=".*set_vital.*")
-            return StatefulDataLoader(
-                _Guarded(self.dataset),  # type: ignore[arg-type]
-                batch_sampler=places,  # type: ignore[arg-type]
-                collate_fn=_same,  # type: ignore[arg-type]
-                # Its own generator: the loader's start would otherwise draw from the global one.
-                generator=torch.Generator(),
-                num_workers=self.workers,
-                prefetch_factor=self.prefetch if self.workers else None,
-                timeout=self.timeout if self.workers else 0,
-                pin_memory=self.pin and torch.cuda.is_available(),
-            )
+        return self.dataset, places
 
-    def _count(self, bad: Sequence[BadRow]) -> None:
-        for row in bad:
-            if row.index not in self.bad:
-                self.bad[row.index] = row.problem
-                limit = getattr(self.dataset, "bad_row_limit", 0)
-                if len(self.bad) > limit:
-                    raise RequestError(
-                        f"data: {len(self.bad)} bad rows, more than bad_row_limit = {limit}; the last: {row.problem}"
-                    )
-                self.tell(row)
-
-
-def _same(batch: TensorBatch) -> TensorBatch:
-    return batch
+    def _handed_out(self) -> None:
+        """The number of batches says all."""

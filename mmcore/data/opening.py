@@ -5,17 +5,18 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mmcore.data.options import PARTS, DataOptions, EmbedOptions, LoaderOptions
+from mmcore.data.options import PARTS, DataOptions, EmbedOptions, LoaderOptions, SplitOptions
 from mmcore.data.select import Named, keep, limit, part_missing, split, together
 from mmcore.data.source import Source, as_source, classes_of
+from mmcore.data.stream import Head, head_of, over
 from mmcore.errors import OptionError, RequestError, about
 from mmcore.options import by_kind
 from mmcore.plugins.metadata import one_line
 
 if TYPE_CHECKING:
+    from mmcore.data.batches import Batches
     from mmcore.data.dataset import Dataset
     from mmcore.data.embed import Cache, EmbedReport
-    from mmcore.data.loader import Loader
     from mmcore.data.table import Table
     from mmcore.data.transforms import Transform
     from mmcore.modality.base import ModalityProtocol
@@ -28,7 +29,8 @@ MEMORY = 1 << 29
 def open_source(registry: "Registry", options: DataOptions, part: str = "train") -> Source:
     """The raw rows of a part, under the variables' names, filtered, and at most ``limit``.
 
-    What ``options.split`` holds out is taken from the source's training part; a part that it does not name is asked of the source.
+    What ``options.split`` holds out is taken from the source's training part; a part that it does not name is asked of the source. A
+    stream (:class:`mmcore.data.Stream`) is its first rows here, of which a training reads on; with a limit it is so many rows and no stream.
 
     Raises:
         RequestError: no such source, options that it does not take, or a part that neither has.
@@ -47,11 +49,35 @@ def open_source(registry: "Registry", options: DataOptions, part: str = "train")
         source: Source = as_source(registry.source(options.source, **given))
     if options.columns:
         source = Named(source, options.columns)
+    if (head := head_of(source)) is not None and head.stream is not None:
+        if options.limit is None:
+            return _streamed(source, head, options, part)
+        source = over(source, Head(head.stream, options.limit))
     if not (parts and held_out and not named):
         source = split(source, options.split, part)
     for one in options.filters:
         source = keep(source, one)
     return limit(source, options.limit)
+
+
+def _streamed(source: Source, head: Head, options: DataOptions, part: str) -> Source:
+    """A stream's rows, to be read as they come; of a held-out part its first ones, which is told.
+
+    Raises:
+        RequestError: what needs rows by number.
+    """
+    needs = {"split": options.split != SplitOptions(), "filters": options.filters, "embed": options.embed}
+    if asked := [name for name, given in needs.items() if given]:
+        raise RequestError(
+            f"data: {', '.join(asked)}: found {options.source}, which streams rows that have no numbers; expected files that are divided, filtered and "
+            "embedded beforehand, or limit = 100000, which reads so many rows into memory"
+        )
+    if part == "train":
+        return source
+    if not head.whole:
+        text = f"the part {part} is the first {len(head):,} rows of a stream that has more (head of {options.source}'s options)"
+        print(f"mmcore: data: {one_line(text)}", file=sys.stderr, flush=True)
+    return over(source, head.kept())
 
 
 def check_part(registry: "Registry", options: DataOptions, part: str) -> None:
@@ -134,14 +160,16 @@ def open_data(
 
 
 def at_hand(rows: "Dataset | Table", options: LoaderOptions) -> "Dataset | Table":
-    """Rows in memory, where the options say so or they are few; else as they are, to be read as they come.
+    """Rows in memory, where the options say so or they are few; else, and those of a stream, as they are, to be read as they come.
 
     Raises:
         RequestError: a bad row, where all are read now.
     """
     from mmcore.data.table import Table
 
-    if isinstance(rows, Table) or not (options.memory is True or (options.memory == "auto" and fits(rows))):
+    if isinstance(rows, Table) or head_of(rows.source) is not None:
+        return rows
+    if not (options.memory is True or (options.memory == "auto" and fits(rows))):
         return rows
     return Table.read(rows)
 
@@ -154,7 +182,7 @@ def open_loader(
     *,
     rank: int = 0,
     ranks: int = 1,
-) -> "Loader":
+) -> "Batches":
     """Batches as the options say: from memory or read as they come, here or by workers. All that trains opens its loader here.
 
     Args:
@@ -169,17 +197,18 @@ def open_loader(
         RequestError: a bad row, where all are read now; sizes that cannot be.
     """
     from mmcore.data.loader import Loader
+    from mmcore.data.streaming import StreamLoader
+    from mmcore.data.table import Table
 
-    return Loader(
-        at_hand(rows, options),
-        batch_size,
-        seed,
-        rank=rank,
-        ranks=ranks,
-        workers=options.workers,
-        pin=options.pin,
-        prefetch=options.prefetch,
-    )
+    how: dict[str, Any] = {"rank": rank, "ranks": ranks}
+    how |= {"workers": options.workers, "pin": options.pin, "prefetch": options.prefetch}
+    if not isinstance(rows, Table) and head_of(rows.source) is not None:
+        if options.memory is True:
+            mend = "limit = 100000 reads so many rows, which are then kept"
+            expected = "false or auto with a stream, which has no length and may have no end"
+            raise OptionError("data", "memory", True, expected, mend=mend, beside=("limit",))
+        return StreamLoader(rows, batch_size, seed, **how)
+    return Loader(at_hand(rows, options), batch_size, seed, **how)
 
 
 def fits(dataset: "Dataset") -> bool:

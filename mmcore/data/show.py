@@ -10,6 +10,7 @@ from torch import Tensor
 from mmcore.data.dataset import Dataset
 from mmcore.data.disk import OnDisk, escaped, listed, looked, spread
 from mmcore.data.source import classes_of
+from mmcore.data.stream import head_of
 from mmcore.modality.base import ModalityProtocol
 from mmcore.modality.holes import code_there, encoded
 
@@ -269,7 +270,7 @@ def summarize(datasets: Mapping[str, Dataset], rows: int = 2048) -> Summary:
         one = _seen(m, batch.values[m.name][here], where, dataset)
         seen.append(attrs.evolve(one, present=float(here.double().mean()), disk=disk[m.name]))
     return Summary(
-        {part: len(one) for part, one in datasets.items()},
+        {f"{part}, the first of a stream" if head_of(one.source) else part: len(one) for part, one in datasets.items()},
         len(batch),
         float(batch.present.all(1).double().mean()),
         tuple(seen),

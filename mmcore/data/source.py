@@ -120,7 +120,7 @@ class Rows(Source):
         if "__len__" in lacking and limit is None:
             raise RequestError(
                 f"data: found a {type(rows).__name__}, which has no length and may have no end, expected rows: list(rows) reads all of it, "
-                "mmcore.data.Rows(rows, limit=1000) its first 1,000"
+                "mmcore.data.Rows(rows, limit=1000) its first 1,000, and a stream (mmcore.data.Stream) is trained on as it comes"
             )
         self.rows: Any = list(itertools.islice(iter(rows), limit)) if lacking or limit is not None else rows
         if not len(self.rows):
@@ -179,7 +179,11 @@ def classes_of(source: Source) -> Mapping[str, Sequence[str]]:
 
 
 def as_source(rows: Iterable[Row]) -> Source:
-    """``rows`` if it is a source, else one of them."""
+    """``rows`` if it is a source, else one of them; of a stream its first rows, with the stream behind them."""
+    from mmcore.data.stream import Head, Stream
+
+    if isinstance(rows, Stream):
+        return Head(rows)
     return rows if isinstance(rows, Source) else Rows(rows)
 
 

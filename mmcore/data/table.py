@@ -11,6 +11,8 @@ from torch.utils import data
 
 from mmcore.data.batch import TensorBatch, tell
 from mmcore.data.dataset import Dataset
+from mmcore.data.source import Source
+from mmcore.data.stream import Stream, head_of
 from mmcore.errors import RequestError
 from mmcore.modality.base import ModalityProtocol
 
@@ -40,6 +42,11 @@ class Table(data.Dataset[TensorBatch]):
                 than the data set's limit.
         """
         dataset = rows if isinstance(rows, Dataset) else Dataset(rows, variables)
+        if (head := head_of(dataset.source)) is not None:
+            raise RequestError(
+                f"data: found {head.title}, a stream, which has no length and may have no end; expected rows by number: "
+                "mmcore.data.Rows(stream, limit=1000) reads its first 1,000"
+            )
         batch = dataset.take(range(len(dataset)))
         if len(batch.bad) > dataset.bad_row_limit:
             raise RequestError(
@@ -92,11 +99,13 @@ def _check_spelling(dataset: Dataset, batch: TensorBatch) -> None:
 def rows_for(
     rows: Iterable[Mapping[str, Any]] | Dataset | Table, variables: Sequence[ModalityProtocol]
 ) -> Dataset | Table:
-    """Rows that batches for these variables come from; raw ones are read into memory.
+    """Rows that batches for these variables come from; raw ones are read into memory, but for those of a stream.
 
     Raises:
         RequestError: they were read for other variables, or for these in another order; raw rows as :meth:`Table.read`.
     """
+    if isinstance(rows, Stream) or (isinstance(rows, Source) and head_of(rows) is not None):
+        return Dataset(rows, variables)
     if not isinstance(rows, Table | Dataset):
         return Table.read(rows, variables)
     names = tuple(m.name for m in variables)

@@ -54,6 +54,11 @@ def mmcore_sources() -> list[Offer]:
         ),
         Offer("shards", f"{files}.shards:Shards", "tar files in WebDataset's layout"),
         Offer("datasets", f"{files}.saved:Saved", "Hugging Face datasets saved on disk"),
+        Offer(
+            "datasets-stream",
+            f"{files}.streamed:files",
+            "a stream of Parquet, JSON, CSV or image files, by Hugging Face datasets",
+        ),
     ]
 
 

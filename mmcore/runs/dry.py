@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save as to_bytes
 
 from mmcore.config.resolve import Setup
-from mmcore.data import Dataset, Loader, Table, TensorBatch, at_hand, open_loader
+from mmcore.data import Batches, Dataset, Table, TensorBatch, at_hand, open_loader
+from mmcore.data.stream import head_of
 from mmcore.model.joint import JointModel
 from mmcore.progress import words
 from mmcore.runs import pictures
@@ -48,6 +49,7 @@ class DryRun:
         memory: peak bytes, of the process or of the GPU.
         device: where it ran.
         threads: of the CPU.
+        stream: whether the rows are the first ones of a stream.
     """
 
     rows: int
@@ -62,6 +64,7 @@ class DryRun:
     memory: int
     device: str
     threads: int
+    stream: bool = False
 
     @property
     def training(self) -> float:
@@ -75,7 +78,7 @@ class DryRun:
         learns, fixed = (sum(column) for column in zip(*self.parameters.values(), strict=True))
         lines += [f"{'all':24}{learns:>12,}{fixed:>12,}", ""]
         values = {
-            "data": f"{self.rows:,} rows",
+            "data": f"a stream, {self.rows:,} rows of it looked at" if self.stream else f"{self.rows:,} rows",
             "space": " × ".join(map(str, self.space)),
             "device": f"{self.device}, {self.threads} CPU thread{'s' * (self.threads > 1)}",
             "first step": f"{self.first_step * 1000:.0f} ms, loss {self.loss:.3f}",
@@ -145,10 +148,11 @@ def dry_run(setup: Setup, before: float = 0.0) -> DryRun:
         peak_memory(device),
         str(device),
         torch.get_num_threads(),
+        head_of(rows.source) is not None,
     )
 
 
-def _steps(state: TrainState, loader: Loader, device: torch.device) -> tuple[list[float], float]:
+def _steps(state: TrainState, loader: Batches, device: torch.device) -> tuple[list[float], float]:
     """Seconds of the first step and of some after it, and the first one's loss."""
     batches, times, loss = iter(loader), [], float("nan")
     while len(times) < 2 or (len(times) <= MOST and sum(times[1:]) < LONG):
@@ -183,7 +187,7 @@ def _validation(state: TrainState, held: Dataset | Table, device: torch.device) 
     return one * -(-len(held) // size)
 
 
-def _checkpoint(state: TrainState, loader: Loader) -> None:
+def _checkpoint(state: TrainState, loader: Batches) -> None:
     """What a checkpoint takes but for the disk: a copy, and its bytes."""
     for content in snapshot(state, loader, {}).values():
         if all(isinstance(x, torch.Tensor) for x in content.values()):

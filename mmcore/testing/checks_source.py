@@ -218,7 +218,7 @@ def processes(c: Context) -> None:
 
 def digest(source: Any) -> str:
     """Of the content of a source's first rows, in their order."""
-    return hashlib.blake2b(b"\1".join(_content(row) for row in _some(source))).hexdigest()
+    return hashlib.blake2b(b"\1".join(content_of(row) for row in _some(source))).hexdigest()
 
 
 @check(
@@ -310,7 +310,7 @@ def parts(c: Context) -> None:
     for part in PARTS:
         with contextlib.suppress(TypeError, ValueError, MmcoreError, FileNotFoundError):
             rows = _some(c.thing(**{**disjoint, "part": part}), 20_000)
-            found[part] = Counter(_content(row) for row in rows)
+            found[part] = Counter(content_of(row) for row in rows)
     if not found or "train" not in found:
         c.fail("no part 'train'", "one at least: it is what a training reads")
     for part, rows in found.items():
@@ -338,7 +338,7 @@ def parts(c: Context) -> None:
         c.fail(f"a part 'no such part' of {len(made)} rows", "a refusal")
 
 
-def _content(row: Any) -> bytes:
+def content_of(row: Any) -> bytes:
     """Bytes that two rows share just if they are equal."""
     if not isinstance(row, Mapping):
         return repr(row).encode()

@@ -40,6 +40,7 @@ from mmcore.testing import (  # noqa: F401  (importing them fills the table)
     checks_schedule,
     checks_source,
     checks_state,
+    checks_stream,
     checks_tracked,
     checks_tracker,
     checks_transform,

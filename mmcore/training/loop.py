@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import torch
 
-from mmcore.data import Dataset, Loader, LoaderOptions, Table, at_hand, open_loader
+from mmcore.data import Batches, Dataset, LoaderOptions, Table, at_hand, open_loader
 from mmcore.data.pairing import check_asked, check_together
 from mmcore.data.table import rows_for
 from mmcore.errors import MmcoreError, OptionError, RequestError
@@ -197,7 +197,7 @@ def _usable(state: TrainState, configuration: Mapping[str, Any], checkpoint: Che
     return checkpoint
 
 
-def _loop(state: TrainState, loader: Loader, watchers: Iterable[Watcher], *, quiet: bool) -> None:
+def _loop(state: TrainState, loader: Batches, watchers: Iterable[Watcher], *, quiet: bool) -> None:
     """Batches to steps, until all are done."""
     options, batches, device = state.options, iter(loader), state.model.device
     with Progress("training", options.steps, quiet=quiet) as progress:

@@ -12,8 +12,9 @@ import torch
 from mmcore import files
 from mmcore._version import __version__
 from mmcore.data import LoaderOptions
+from mmcore.data.batches import Readable
 from mmcore.data.digest import digest
-from mmcore.data.loader import Readable
+from mmcore.data.stream import head_of
 from mmcore.errors import MmcoreError, RequestError
 from mmcore.store.checkpoint import Checkpoint
 from mmcore.store.reading import DamagedError
@@ -34,8 +35,10 @@ def deciding(configuration: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def known_by(rows: Readable, compared: int) -> dict[str, Any]:
-    """What data are known by: how many rows there are, and a digest of some."""
-    return {"rows": len(rows), "compared": compared, "digest": digest(rows, compared)}
+    """What data are known by: how many rows there are, and a digest of some; of a stream those at its head, and what it is known by itself."""
+    known = {"rows": len(rows), "compared": compared, "digest": digest(rows, compared)}
+    head = head_of(getattr(rows, "source", None))
+    return known if head is None or head.stream is None else {**known, "stream": head.stream.fingerprint}
 
 
 def sound(checkpoint: Checkpoint) -> Checkpoint:
@@ -55,7 +58,7 @@ def sound(checkpoint: Checkpoint) -> Checkpoint:
     told = checkpoint.files.get(path.name, {})
     scaler, loader, configuration = (_table(told.get(name)) for name in ("scaler", "loader", "configuration"))
     logs, versions, best = _table(told.get("logs")), _table(told.get("versions")), told.get("best")
-    bad, idle = loader.get("bad"), told.get("idle", [])
+    bad, idle, places = loader.get("bad"), told.get("idle", []), loader.get("places")
     right = {
         "format": told.get("format") == FORMAT,
         "step": _whole(told.get("step")) and told["step"] == checkpoint.step,
@@ -64,6 +67,7 @@ def sound(checkpoint: Checkpoint) -> Checkpoint:
         "loader": all(_whole(loader.get(name)) for name in ("batches", "batch_size", "rows"))
         and loader["batches"] == checkpoint.step
         and isinstance(loader.get("seed"), int)
+        and (places is None or _shares(loader))
         and isinstance(bad, dict)
         and all(re.fullmatch(r"\d{1,18}", key) and isinstance(text, str) for key, text in bad.items()),
         "ranks": _whole(told.get("ranks")) and told["ranks"] > 0,
@@ -79,6 +83,19 @@ def sound(checkpoint: Checkpoint) -> Checkpoint:
     if wrong := [name for name, holds in right.items() if not holds]:
         raise DamagedError(f"{path}: lacks or misstates {', '.join(wrong)}")
     return checkpoint
+
+
+def _shares(loader: Mapping[str, Any]) -> bool:
+    """Whether a stream's loader tells the place of every share."""
+    places, ranks = _table(loader.get("places")), loader.get("ranks")
+    numbers = ("epoch", "before", "taken", "skip")
+    return (
+        _whole(ranks)
+        and _whole(loader.get("buffer"))
+        and places.keys() == {str(rank) for rank in range(min(int(ranks or 0), 1 << 20))}
+        and all(_table(place).keys() == {*numbers, "state"} for place in places.values())
+        and all(_whole(place[name]) for place in places.values() for name in numbers)
+    )
 
 
 def _table(value: Any) -> dict[str, Any]:
@@ -183,4 +200,6 @@ def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
         ]
     if prefix == "data.digest" and old != new:
         return ["the rows' values are not what they were: files were changed, or are read otherwise"]
+    if prefix == "data.stream" and isinstance(old, str) and isinstance(new, str) and old != new:
+        return ["the stream's files are not what they were: some were added, removed or changed"]
     return [] if old == new else [f"{prefix}: {old!r} before, {new!r} now"]

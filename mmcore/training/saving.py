@@ -56,7 +56,7 @@ def snapshot(state: TrainState, loader: Stateful, facts: Mapping[str, Any]) -> F
     scaler = {"scale": state.scaler.scale, "good": state.scaler.good}
     best = state.best if state.best < float("inf") else None
     versions = {"mmcore": __version__, "torch": str(torch.__version__)}
-    told = {"format": FORMAT, "step": state.step, "best": best, "scaler": scaler, "loader": loader.state_dict()}
+    told = {"format": FORMAT, "step": state.step, "best": best, "scaler": scaler, "loader": _loader(state, loader)}
     if state.step and (idle := [name for name, p in state.named().items() if not state.optimizer.state[p]]):
         # No gradient has reached these yet: a network of one's own may leave some unused.
         told["idle"] = idle
@@ -71,6 +71,14 @@ def snapshot(state: TrainState, loader: Stateful, facts: Mapping[str, Any]) -> F
             **facts,
         }
     }
+
+
+def _loader(state: TrainState, loader: Stateful) -> dict[str, Any]:
+    """The loader's state; of a stream, in which each rank has its own place, the places of all."""
+    told = loader.state_dict()
+    if "places" in told:
+        told["places"] = {rank: place for one in state.ranks.each(told["places"]) for rank, place in one.items()}
+    return told
 
 
 def upgraded(checkpoint: Checkpoint) -> Checkpoint:

@@ -9,7 +9,7 @@ import attrs
 import torch
 
 from mmcore import files
-from mmcore.data.loader import Readable
+from mmcore.data.batches import Readable
 from mmcore.errors import MmcoreError, OptionError, RequestError
 from mmcore.model.joint import JointModel
 from mmcore.rng import Rng

@@ -27,6 +27,8 @@ from mmcore.data.sources.npz import Npz
 from mmcore.data.sources.shards import Shards
 from mmcore.data.transforms import Crop, Flip, Resize, Threshold, Transform
 from tests.testing.mutants import Mutant
+from tests.testing.mutants_streams import MUTANTS as STREAM_MUTANTS
+from tests.testing.mutants_streams import STREAMS
 
 # ---- sources ----
 
@@ -143,6 +145,7 @@ def of_files(make: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 
 SOURCES: dict[str, Callable[..., Any]] = {
+    **STREAMS,
     "digits": Digits, "waves": Waves, "streamed": Streamed, "read when asked": Lazy, "listed": Listed,
     "npz": of_files(Npz, "plain.npz"), "npz in parts": of_files(Npz, "parts.npz"), "table": of_files(Manifest, "table/table.csv"),
     "folder": of_files(Folder, "folder"), "imagefolder": of_files(ImageFolder, "classes"), "shards": of_files(Shards, "shards"),
@@ -803,4 +806,4 @@ EMBEDDER_MUTANTS = [
     Mutant("embedder.fingerprint", "one that changes once it has worked", embedder(fingerprint=property(lambda self: f"projection {self.size} {self.scale} {len(vars(self))}"), __call__=lambda self, values: (self.__dict__.setdefault("worked", 1), Projection.__call__(self, values))[1]), "embedder"),
 ]  # fmt: skip
 
-MUTANTS = [*SOURCE_MUTANTS, *TRANSFORM_MUTANTS, *EMBEDDER_MUTANTS]
+MUTANTS = [*SOURCE_MUTANTS, *STREAM_MUTANTS, *TRANSFORM_MUTANTS, *EMBEDDER_MUTANTS]

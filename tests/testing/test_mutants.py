@@ -32,7 +32,7 @@ from tests.testing.odd import ODD
 FEW = {
     "backbone": 1,
     "schedule": 2,
-    "source": 4,
+    "source": 5,
     "sampler": 1,
     "guidance": 2,
     "transform": 4,
