@@ -44,6 +44,10 @@ def test_the_commands_of_a_page_work(kind: str, tmp_path: Path, monkeypatch: pyt
             monkeypatch.setattr(sys, "argv", words[1:])
             program.main()
             continue
+        if name == "pip":
+            assert words[0] == "install"
+            assert all((ROOT / word.partition("[")[0] / "pyproject.toml").is_file() for word in words[1:])
+            continue
         assert name == "mmcore"
         if words[0] == "train":
             for small in (

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 import mmcore
-from mmcore import JointModel, Registry, Rng
+from mmcore import Decoder, JointModel, Registry, Rng, Space
 from mmcore.data import Table, TensorBatch
 from mmcore.process import schedule
+from mmcore_clip import ClipModality
 
 from .oracle import Network, shown
 
@@ -76,11 +77,24 @@ class Part(nn.Module):
         return features.flatten(2)[:, self.part, 0]
 
 
+class Point(ClipModality):
+    """Whose head tells what the network says, and joins nothing with it: the network knows all there is."""
+
+    def __init__(self) -> None:
+        super().__init__(2, unit_norm=False)
+        self.name = "point"
+
+    def decoder(self, width: int, space: Space) -> Decoder:
+        head = super().decoder(width, space)
+        head.preconditioned = False  # type: ignore[misc]
+        return head
+
+
 @pytest.fixture(scope="module", params=["shared", "separate"])
 def model(request: pytest.FixtureRequest, registry: Registry) -> JointModel:
     network = Mixture()
     label = registry.modality("label", classes=3, frequencies=SHARE.tolist())
-    point = registry.modality("clip", name="point", width=2, unit_norm=False)
+    point = Point()
     model = mmcore.compose(
         [label, point], layout=request.param, schedule=schedule.cosine(1000, 2), backbone=network, registry=registry
     )

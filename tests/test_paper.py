@@ -367,6 +367,8 @@ def test_all_recipes_are_here() -> None:
         "latent-image-label",
         "chords",
         "shapes",
+        "views",
+        "views-latents",
     }
 
 

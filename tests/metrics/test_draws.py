@@ -12,6 +12,7 @@ from mmcore.data import Table, TensorBatch
 from mmcore.metrics import calibration
 from mmcore.metrics import draws as module
 from mmcore.modality import Calibration
+from mmcore.progress import Progress
 from mmcore.testing.reference import Reference
 
 SMALL: dict[str, Any] = {"backbone": "mlp", "backbone_options": {"width": 8, "depth": 1}}
@@ -141,9 +142,9 @@ def test_the_default_asks_each_from_all_others_of_a_real_sampler(model: JointMod
     want = model.variable("reference").calibration(drawn["reference"][:, None], truth)
     chosen = module._chosen(model, table, ("image", "label"), ["reference"], 5)
     assert int(chosen[0]) == row
-    asked = module._ask(
-        model, table, ("image", "label"), ["reference"], chosen, 3, 500, {"steps": 2, "seed": 4, "draw": True}
-    )
+    how = {"steps": 2, "seed": 4, "draw": True}
+    with Progress("asking", 1, quiet=True) as bar:
+        asked = module._ask(model, table, ("image", "label"), ["reference"], chosen, 3, 500, how, bar)
     torch.testing.assert_close(asked["reference"].scores["crps"][:1], want.scores["crps"], rtol=1e-4, atol=1e-5)
 
 

@@ -9,7 +9,7 @@ import torch
 
 import mmcore
 from mmcore.config import configured
-from mmcore.data import Dataset, LoaderOptions, Table, at_hand, loader, open_loader
+from mmcore.data import Dataset, LoaderOptions, Table, at_hand, batches, open_loader
 from mmcore.runs.dry import dry_run
 from mmcore.runs.run import train
 
@@ -34,7 +34,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any
     """What torch's loader is asked for, each time one is opened."""
     monkeypatch.chdir(tmp_path)
     made: list[dict[str, Any]] = []
-    before = loader.StatefulDataLoader
+    before = batches.StatefulDataLoader
 
     def opened(rows: Any, **options: Any) -> Any:
         places = options["batch_sampler"]
@@ -44,10 +44,10 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any
         made[-1]["batches"] = (places.count, places.batch_size, places.seed, places.rank, places.ranks)
         return before(rows, **{**options, "pin_memory": False})
 
-    monkeypatch.setattr(loader, "StatefulDataLoader", opened)
+    monkeypatch.setattr(batches, "StatefulDataLoader", opened)
     # So that pinned memory is asked for where there is no GPU.
     shim = SimpleNamespace(Generator=torch.Generator, cuda=SimpleNamespace(is_available=lambda: True))
-    monkeypatch.setattr(loader, "torch", shim)
+    monkeypatch.setattr(batches, "torch", shim)
     return made
 
 

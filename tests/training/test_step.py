@@ -7,22 +7,33 @@ import torch
 from torch import Tensor
 
 import mmcore
-from mmcore import JointModel, Registry, Rng, Role, RoleMix, Task
+from mmcore import Decoder, JointModel, Registry, Rng, Role, RoleMix, Space, Task
 from mmcore.data import TensorBatch
 from mmcore.testing.reference import Reference
 from mmcore.training import TrainOptions, TrainState, training_step
 from mmcore.training.timesteps import Timesteps
+from mmcore_clip import ClipModality
 
 from .runs import rows
 
 WEIGHTS = {"label": 0.7, "words": 2.5}
 
 
+class Words(ClipModality):
+    """Whose head does not begin from its own noisy code, so that its loss has the factor of such heads."""
+
+    def __init__(self) -> None:
+        super().__init__(6, unit_norm=False)
+        self.name = "words"
+
+    def decoder(self, width: int, space: Space) -> Decoder:
+        head = super().decoder(width, space)
+        head.preconditioned = False  # type: ignore[misc]
+        return head
+
+
 def weighed(registry: Registry, layout: str) -> JointModel:
-    parts = [
-        registry.modality("label", classes=4),
-        registry.modality("clip", name="words", width=6, unit_norm=False),
-    ]
+    parts = [registry.modality("label", classes=4), Words()]
     return mmcore.compose(
         parts,
         [Task(name, name, weight=weight) for name, weight in WEIGHTS.items()],
