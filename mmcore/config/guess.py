@@ -96,4 +96,5 @@ def _assumed(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _installed(registry: Registry) -> list[str]:
-    return [entry.name for entry in registry.entries if entry.kind == "modality"]
+    """The modalities that can be used here: what is shut out, or cannot be used, reads nothing."""
+    return [e.name for e in registry.entries if e.kind == "modality" and not e.blocked and not e.fault]
