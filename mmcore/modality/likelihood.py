@@ -20,8 +20,10 @@ def bounded_log_scale(raw: Tensor) -> Tensor:
 def unbounded_log_scale(log_scale: Tensor) -> Tensor:
     """The raw output that :func:`bounded_log_scale` makes this of; of what is at the bounds or beyond them, what makes 0.999 of the bound."""
     low, high = LOG_SCALE
-    below, above = (end * torch.atanh((log_scale / end).clamp(-0.999, 0.999)) for end in (low, high))
-    return torch.where(log_scale < 0, below, above)
+    # bfloat16 has no number between 0.998 and 1, of which this would be infinite.
+    wide = log_scale.to(torch.promote_types(log_scale.dtype, torch.float32))
+    below, above = (end * torch.atanh((wide / end).clamp(-0.999, 0.999)) for end in (low, high))
+    return torch.where(wide < 0, below, above).to(log_scale.dtype)
 
 
 def total(terms: Tensor, where: Tensor | None = None) -> Tensor:

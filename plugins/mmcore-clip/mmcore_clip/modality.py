@@ -57,7 +57,7 @@ class ClipModality(Modality):
             return encode(params[:, :-1])
         direction, kappa = _sphere(params)
         beta = (self.width - 1) / 2
-        return encode(direction * (kappa / (kappa + 2 * beta))[:, None])
+        return encode(direction * (kappa / (kappa + 2 * beta))[:, None].to(direction.dtype))
 
     def read(self, raw: Any) -> Tensor:
         """A vector ``(width,)`` or ``(1, width)``, or the path of a ``.npy`` or ``.safetensors`` file that holds just one."""
@@ -190,17 +190,18 @@ class SphereDecoder(Decoder):
         and Fisher is conjugate: ``κ' μ' = κ μ + g z``. A power spherical one counts as that of the same mean length ``ρ``, by Amos' approximation of the ratio
         of Bessel functions (1974), ``ρ = κ / (b + sqrt((b + 1)² + κ²))`` with ``b = (d - 1)/2``, right for small and for large ``κ``.
         """
+        dtype = torch.result_type(params, own.z)
         direction, power = _sphere(params)
         b, d = (self.width - 1) / 2, self.width
         rho, rest = power / (power + 2 * b), 2 * b / (power + 2 * b)
         gap = rest * (1 + rho)
         fisher = rho * (b + (b**2 + d * gap).sqrt()) / gap
-        gain = own.weight / (self.scale * own.sigma.square())
+        gain = own.weight.to(power.dtype) / (self.scale * own.sigma.to(power.dtype).square())
         joined = fisher[:, None] * direction + gain[:, None] * own.z
         fisher = joined.norm(dim=1)
         power = 2 * b * fisher / (b + (b + 1) ** 2 / (((b + 1) ** 2 + fisher.square()).sqrt() + fisher))
         log_kappa = MAX_LOG_KAPPA * torch.atanh((power.log() / MAX_LOG_KAPPA).clamp(-0.999, 0.999))
-        return torch.cat([joined / fisher[:, None], log_kappa[:, None]], dim=1)
+        return torch.cat([joined / fisher[:, None], log_kappa[:, None]], dim=1).to(dtype)
 
     def point(self, params: Tensor) -> Tensor:
         return _sphere(params)[0]
@@ -231,8 +232,9 @@ def _first_axis(like: Tensor) -> Tensor:
 
 
 def _sphere(params: Tensor) -> tuple[Tensor, Tensor]:
-    """The unit direction ``(B, d)`` and the concentration ``κ (B,)``."""
-    log_kappa = MAX_LOG_KAPPA * torch.tanh(params[:, -1] / MAX_LOG_KAPPA)
+    """The unit direction ``(B, d)`` and the concentration ``κ (B,)``, in float32 at least: half precision ends before ``κ`` does."""
+    raw = params[:, -1].to(torch.promote_types(params.dtype, torch.float32))
+    log_kappa = MAX_LOG_KAPPA * torch.tanh(raw / MAX_LOG_KAPPA)
     return F.normalize(params[:, :-1], dim=1), log_kappa.exp()
 
 
