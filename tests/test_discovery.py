@@ -460,12 +460,12 @@ def test_trying_plugins_cuts_off_what_hangs_and_survives_what_crashes(
     for name, code in codes.items():
         install(site, f"mmcore-{name}", {f"modality.{name}": f"plugin_{name}"}, {f"plugin_{name}": code})
     started = time.monotonic()
-    trials = {e.name: t for e, t in probe([e for e in installed() if e.name in codes], limit=2.5).items()}
-    assert time.monotonic() - started < 20
+    trials = {e.name: t for e, t in probe([e for e in installed() if e.name in codes], limit=6).items()}
+    assert time.monotonic() - started < 40
     problems = {name: trial.fault.problem if trial.fault else "" for name, trial in trials.items()}
     assert problems == {
-        "hangs": "importing plugin_hangs took more than 2.5 s and was cut off",
-        "forks": "importing plugin_forks took more than 2.5 s and was cut off",
+        "hangs": "importing plugin_hangs took more than 6 s and was cut off",
+        "forks": "importing plugin_forks took more than 6 s and was cut off",
         "crashes": "importing plugin_crashes ended the process with status 7",
         "aborts": "importing plugin_aborts ended the process with status -6",
         "interrupts": "importing plugin_interrupts gave KeyboardInterrupt",

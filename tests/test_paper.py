@@ -313,6 +313,8 @@ def test_a_table_has_the_mean_over_seeds_and_the_intervals_hull() -> None:
 PAGES = Path(__file__).parents[1] / "docs" / "recipes"
 
 
+# Random pictures have masks that are the same everywhere.
+@pytest.mark.filterwarnings("ignore:training. over the first:UserWarning")
 @pytest.mark.parametrize("page", [*DATA, "modalities"])
 def test_the_commands_of_a_recipes_page_work(
     page: str, data: dict[str, Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

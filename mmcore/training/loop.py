@@ -29,6 +29,7 @@ from mmcore.training.precision import backbone_execution
 from mmcore.training.ranks import Ranks, full_cpu_copies
 from mmcore.training.resuming import compare, compared_rows, deciding, known_by, sound
 from mmcore.training.saving import Saver, check_fit, restore, tell
+from mmcore.training.scale import CodeScale
 from mmcore.training.state import TrainState
 from mmcore.training.step import StepReport, training_step
 from mmcore.training.trackers import Tracker, Trackers, trackers_for
@@ -178,7 +179,10 @@ def fit(
                 # So that there is something to resume from the first step on, and a full disk is known of now.
                 saver.save(state, wait=True)
             watchers.append(saver)
-        _loop(state, loader, watchers, quiet=quiet)
+        # A run that goes on was looked at when it began; sharded weights only all ranks together can use.
+        looks = state.step == 0 and ranks.first and not state.sharded
+        scale = CodeScale(model, options.steps) if looks else None
+        _loop(state, loader, watchers, scale, quiet=quiet)
         if saver is not None:
             saver.save(state, wait=True)
         state.use_average()
@@ -197,12 +201,17 @@ def _usable(state: TrainState, configuration: Mapping[str, Any], checkpoint: Che
     return checkpoint
 
 
-def _loop(state: TrainState, loader: Batches, watchers: Iterable[Watcher], *, quiet: bool) -> None:
+def _loop(
+    state: TrainState, loader: Batches, watchers: Iterable[Watcher], scale: CodeScale | None, *, quiet: bool
+) -> None:
     """Batches to steps, until all are done."""
     options, batches, device = state.options, iter(loader), state.model.device
     with Progress("training", options.steps, quiet=quiet) as progress:
         while state.step < options.steps:
-            report = training_step(state, next(batches).to(device), wait=False)
+            batch = next(batches).to(device)
+            report = training_step(state, batch, wait=False)
+            if scale is not None and scale.looking:
+                scale.see(batch)
             if _told(state):
                 state.settle()
                 progress.update(state.step, loss=total(report))
