@@ -11,7 +11,7 @@ from safetensors.torch import save as to_bytes
 
 from mmcore import files
 from mmcore.errors import MmcoreError, RequestError
-from mmcore.model.adapters import Adapters, adapt, base_digest
+from mmcore.model.adapters import Adapters, adapt, base_digest, own_names, plain
 from mmcore.model.joint import JointModel
 from mmcore.store.parts import unlike
 from mmcore.store.reading import DamagedError, read_json, read_tensors
@@ -28,12 +28,18 @@ def save_adapters(model: JointModel, folder: str | Path, *, base: str) -> Path:
         base: what the base is called, for people.
 
     Raises:
-        RequestError: the model has no adapters.
+        RequestError: the model has no adapters, or has grown beside them, so that no file holds its base.
         MmcoreError: the folder cannot be written.
     """
     folder, told = Path(folder), None if model.config is None else model.config.adapters
     if told is None:
         raise RequestError("adapters: the model has none, expected one that was composed with adapters")
+    grown = model.grown
+    inside = {f"backbone.{plain(name)}" for name in own_names(model.backbone)}
+    if grown is not None and not inside.isdisjoint({*grown.part, *grown.made}):
+        raise RequestError(
+            "adapters: the model has grown, and what is new in its network learned beside them, so that no file holds their base; save it as a whole, mmcore.save"
+        )
     chosen = Adapters.of(told)
     record = {
         "peft_type": "LORA",
