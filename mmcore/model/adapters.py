@@ -5,6 +5,7 @@ what it was.
 """
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -44,6 +45,8 @@ class Adapters:
 
     def __attrs_post_init__(self) -> None:
         check(self, "adapters")
+        if self.alpha == math.inf:
+            raise OptionError("adapters", "alpha", self.alpha, "a number above 0, and finite")
         listed = isinstance(self.modules, list | tuple) and all(isinstance(one, str) for one in self.modules)
         if not (listed and self.modules) and self.modules not in SETS:
             raise OptionError("adapters", "modules", self.modules, "a list of names that layers end in", choices=SETS)
