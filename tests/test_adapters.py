@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import mmcore
@@ -139,6 +140,52 @@ def test_a_folder_of_adapters_belongs_to_its_base(registry: Registry, tmp_path: 
         save_adapters(other, tmp_path / "none", base="x")
     with pytest.raises(RequestError, match=r"adapter_config\.json"):
         load_adapters(other, tmp_path)
+
+
+def of(folder: Path, at: Path, changes: Any, tensors: dict[str, Tensor] | None = None) -> Path:
+    """A folder of adapters of which something was changed."""
+    record = json.loads((folder / "adapter_config.json").read_text())
+    record["adapters"] = record["adapters"] | changes if isinstance(changes, dict) else changes
+    at.mkdir()
+    (at / "adapter_config.json").write_text(json.dumps(record))
+    save_file(load_file(folder / "adapter_model.safetensors") | (tensors or {}), at / "adapter_model.safetensors")
+    return at
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"rank": 10**9}, r"backbone.blocks.0.qkv.lora_A.default.weight: float32 \(2, 8\) there, float32 \(1000000000, 8\) here"),
+        ({"rank": -1}, "adapter_config.json: adapters: rank = -1"),
+        ({"alpha": float("inf")}, "alpha = inf, expected a number above 0, and finite"),
+        ({"modules": ["x\n\x1b[31m"]}, "name no linear layer"),
+        ({"rank": 3}, "does not fit the model: .*lora_A"),
+        ([1], "adapter_config.json lacks or misstates adapters"),
+        ({}, "evil�.*none here"),
+    ],
+)  # fmt: skip
+def test_a_strangers_folder_is_refused_before_anything_is_made_of_it(
+    changes: Any, told: str, registry: Registry, tmp_path: Path
+) -> None:
+    model = composed(registry, adapters={"rank": 2})
+    folder = save_adapters(model, tmp_path / "own", base="base")
+    more = {"evil\x1b[31m": torch.zeros(2)} if changes == {} else None
+    strange, plain = of(folder, tmp_path / "strange", changes, more), composed(registry)
+    before = {name: (p.requires_grad, p.data_ptr()) for name, p in plain.named_parameters()}
+    with pytest.raises(RequestError, match=told) as error:
+        load_adapters(plain, strange)
+    assert str(error.value).isprintable()
+    # The model is what it was: no adapter lies in it, and all of it learns.
+    assert {name: (p.requires_grad, p.data_ptr()) for name, p in plain.named_parameters()} == before
+    assert plain.config is not None
+    assert plain.config.adapters is None
+
+
+def test_adapters_that_count_otherwise_are_refused(registry: Registry, tmp_path: Path) -> None:
+    """Of the same shapes, but another alpha: no shape shows it."""
+    folder = save_adapters(composed(registry, adapters={"rank": 2, "alpha": 4.0}), tmp_path / "a", base="base")
+    with pytest.raises(RequestError, match=r"has .*'alpha': 4.0.*, expected those of the model, .*'alpha': None"):
+        load_adapters(composed(registry, adapters={"rank": 2}), folder)
 
 
 @pytest.mark.parametrize(

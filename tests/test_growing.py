@@ -11,13 +11,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import mmcore
 from mmcore import JointModel, Modality, Registry, RequestError, Rng, Role, Task
+from mmcore.model.adapters import plain
 from mmcore.model.growing import carry, changes
+from mmcore.store.adapters import save_adapters
 
-from .training.runs import rows
+from .training.runs import fit, rows
+from .training.test_resume import StopError, stop_at
 
 MAKE: dict[str, Callable[[Registry, str], Modality]] = {
     "image": lambda reg, name: reg.modality("image", name=name, channels=1, size=4),
@@ -355,6 +359,59 @@ def test_adapters_learn_beside_the_new_parts(registry: Registry) -> None:
     assert larger.grown is not None
     assert {name for name in changed if "lora" not in name} <= {*larger.grown.part, *larger.grown.made}
     assert "backbone.read.weight" in changed
+
+
+@pytest.mark.parametrize("modules", ["attention", "all"])
+def test_beside_adapters_what_is_new_is_read(registry: Registry, tmp_path: Path, modules: str) -> None:
+    """Old weights of the network keep their bytes, new columns, adapters and heads learn; at first old answers are as they were."""
+    model = shaken(small(registry, backbone="transformer", backbone_options=BACKBONES["transformer"]), 0)
+    words, adapters = [MAKE["words"](registry, "words")], {"rank": 2, "modules": modules}
+    larger = mmcore.extend(model, words, adapters=adapters, registry=registry)
+    assert larger.grown is not None
+    assert not larger.grown.unfit + larger.grown.left
+    for number, asked in enumerate(questions(model, 1)):
+        same(predicted(larger, asked, number), predicted(model, asked, number))
+    larger = larger.float()
+    before = {plain(name): x.clone() for name, x in larger.state_dict().items()}
+    learned = {name: p.requires_grad for name, p in larger.named_parameters()}
+    mmcore.fit(larger, rows(larger, 40), steps=4, batch_size=8, lr=1e-2, weight_decay=1.0, quiet=True, device="cpu")
+    assert {name: p.requires_grad for name, p in larger.named_parameters()} == learned
+    fresh, after = larger.grown.fresh, {plain(name): x for name, x in larger.state_dict().items()}
+    assert fresh is not None
+    for name, x in after.items():
+        changed = x != before[name]
+        if name.startswith("backbone.") and "lora" not in name:
+            new = fresh.get(name, torch.zeros_like(changed))
+            assert not changed[~new].any(), name
+            # What is observed in a block of its own lies in the space itself, and is not told beside it.
+            assert changed[new].any() or not new.any() or name == "backbone.observe.weight", name
+        elif "lora_B" in name and "observe" not in name:
+            assert changed.any(), name
+    folder = mmcore.save(larger.eval(), tmp_path / "m")
+    again = mmcore.load(folder, registry=registry)
+    told, found = (mmcore.sample(m, 3, steps=2, registry=registry) for m in (larger, again))
+    assert all(torch.equal(found[name], x) for name, x in told.items())
+    # Its base is in no file, and beside adapters nothing new would learn twice.
+    with pytest.raises(RequestError, match=r"adapters: the model has grown.* mmcore.save"):
+        save_adapters(larger, tmp_path / "a", base="base")
+    for change in (lambda: mmcore.extend(again, words), lambda: mmcore.without(again, ["words"])):
+        with pytest.raises(RequestError, match=r"the model has adapters, .* mmcore merge MODEL -o merged"):
+            change()
+
+
+def test_cut_off_beside_adapters_it_goes_on_to_the_same_bytes(registry: Registry, tmp_path: Path) -> None:
+    old = shaken(small(registry, backbone="transformer", backbone_options=BACKBONES["transformer"]), 0).float()
+
+    def larger() -> JointModel:
+        return mmcore.extend(old, [MAKE["words"](registry, "words")], adapters={"rank": 2}, registry=registry)
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    fit(registry, whole, model=larger())
+    with pytest.raises(StopError):
+        fit(registry, cut, model=larger(), save_steps=1, watch=[stop_at(4)])
+    fit(registry, cut, model=larger(), save_steps=1, resume=True)
+    found, told = (load_file(at / "model" / "model.safetensors") for at in (cut, whole))
+    assert all(torch.equal(found[name], x) for name, x in told.items())
 
 
 @pytest.mark.parametrize("read", [False, True])

@@ -81,6 +81,21 @@ def test_it_is_its_parts_side_by_side(names: list[str], seed: int) -> None:
         assert torch.equal(told, drawn if part.discrete else point)
 
 
+def test_where_codes_are_drawn_its_classes_are_and_its_numbers_are_not() -> None:
+    """`codes="draw"`: each part enters a step as it would alone; with `"draw-all"` all are drawn."""
+    m = mixed("age", "group", "vector", "traits")
+    model = mmcore.compose([m], backbone="mlp", backbone_options={"width": 8, "depth": 1})
+    decoder, encoder = model.heads.decoder("row"), model.encoders["row"]
+    params, rng = torch.randn(5, sum(math.prod(s) for s in m.shapes)), Rng.for_rows(3, 5)
+    drawn, mean = encoder(decoder.sample(params, rng.of("row"))), model.heads.expected_codes({"row": params})
+    wide = [math.prod(part.code) for part in m.parts.values()]
+    classes = torch.tensor([part.discrete for part in m.parts.values()]).repeat_interleave(torch.tensor(wide))
+    found = model.heads.expected_codes({"row": params}, rng)
+    torch.testing.assert_close(found, torch.where(classes, drawn, mean))
+    assert not torch.allclose(found[:, classes], mean[:, classes])
+    torch.testing.assert_close(model.heads.expected_codes({"row": params}, rng, draw_all=True), drawn)
+
+
 @settings(max_examples=25)
 @given(some, st.integers(0, 99))
 def test_masks_are_the_parts_masks(names: list[str], seed: int) -> None:

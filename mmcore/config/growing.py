@@ -7,6 +7,7 @@ its own. Where the configuration says otherwise, so that old answers would chang
 import json
 import math
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -138,6 +139,7 @@ def said_of(model: JointModel, modalities: int) -> dict[str, Any]:
         "overlap": config.overlap,
         "trained_encoders": config.trained_encoders,
         "reading": config.reading,
+        **({} if config.adapters is None else {"adapters": config.adapters}),
         "backbone": _name(network),
         "backbone_options": network.options,
         "schedule": name if isinstance(name, str) else model.process.schedule.name,
@@ -198,12 +200,13 @@ def begin(model: JointModel, base: JointModel, path: str) -> None:
         OptionError: old answers would change, though all of the old modalities are what they were; or other adapters than the model has.
     """
     folder = model_folder(path)
-    adapters = [None if one.config is None else one.config.adapters for one in (base, model)]
-    if adapters[0] != adapters[1]:
-        expected = f"{'none' if adapters[0] is None else adapters[0]}, as in {folder}"
-        mend = "leave them out, or put others into the loaded model from Python before mmcore.fit: mmcore.model.adapters.adapt(model.backbone, Adapters(rank=16))"
-        raise OptionError("compose", "adapters", adapters[1], expected, mend=mend)
+    theirs, own = (None if one.config is None else one.config.adapters for one in (base, model))
     grown = carry(base, model)
+    if theirs is not None and (own != theirs or grown.part or grown.unfit or grown.left):
+        expected = f"{theirs}, as in {folder}, and nothing new beside them"
+        merged = f"mmcore merge {shlex.quote(str(folder))} -o merged"
+        mend = f"add those to the weights first, {merged}, and train --from merged, with other adapters or none"
+        raise OptionError("compose", "adapters", own, expected, mend=mend)
     here = {m.name: m for m in model.modalities}
     told = changes(base, model, grown)
     if not any(name.startswith("backbone.") for name in (*grown.over, *grown.part)):

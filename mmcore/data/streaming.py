@@ -247,7 +247,10 @@ class StreamLoader(Batches):
         super().load_state_dict(state)
         for name, here in (("ranks", self.ranks), ("buffer", self._stream.buffer)):
             if state[name] != here:
+                mend = (
+                    f"; start {state[name]} processes again" if name == "ranks" else f"; set it to {state[name]} again"
+                )
                 raise RequestError(
-                    f"data: {name} = {here}, expected {state[name]} as in the run that is resumed: a stream's state is of its shares and blocks"
+                    f"data: {name} = {here}, expected {state[name]} as in the run that is resumed: a stream's state is of its shares and blocks{mend}"
                 )
         self.place = Place(**state["places"][str(self.rank)])

@@ -9,14 +9,16 @@ from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import attrs
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 OVER = ("channels", "modalities", "blocks")
 
 
 @attrs.frozen(eq=False)
 class Inputs:
-    """The last axis of a linear layer's weight reads something of each channel, modality or block: ``(…, parts · n · inner)``.
+    """An axis of a weight reads something of each channel, modality or block: ``parts · n · inner`` numbers, the last axis of a linear layer.
 
     Attributes:
         over: ``"channels"`` of the space, ``"modalities"`` or ``"blocks"``, of which there are ``n``.
@@ -24,6 +26,9 @@ class Inputs:
         parts: how often all of them are read, one after the other, as codes and then their flags.
         idle: ``(inner,)``, what is read of one that is absent; None for zeros.
         bias: the name of the layer's bias, to which what is read of an absent one adds.
+        axis: of the weight; 1 of a convolution's.
+        skip: how many channels, modalities or blocks the first part lacks at its beginning.
+        tail: how many numbers are read after all parts, which are of something else.
     """
 
     over: str
@@ -31,6 +36,26 @@ class Inputs:
     parts: int = 1
     idle: Tensor | None = None
     bias: str = ""
+    axis: int = -1
+    skip: int = 0
+    tail: int = 0
+
+    def count(self, length: int) -> int:
+        """``n`` of an axis of this length; -1 where it is none."""
+        whole, size = length - self.tail + self.skip * self.inner, self.parts * self.inner
+        return whole // size if size > 0 and whole % size == 0 else -1
+
+    def split(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """What a weight reads of each, ``(…, parts, n, inner)``, zeros of those that are skipped; and what else it reads, ``(…, tail)``."""
+        x = weight.movedim(self.axis, -1)
+        size = x.shape[-1] - self.tail
+        each = F.pad(x[..., :size], (self.skip * self.inner, 0))
+        return each.unflatten(-1, (self.parts, -1, self.inner)), x[..., size:]
+
+    def join(self, each: Tensor, rest: Tensor) -> Tensor:
+        """The way back."""
+        x = torch.cat([each.flatten(-3)[..., self.skip * self.inner :], rest], dim=-1)
+        return x.movedim(-1, self.axis)
 
 
 @attrs.frozen

@@ -331,6 +331,21 @@ class MixedDecoder(Decoder):
         ]
         return self.mixed.packed.join(read, params.dtype)
 
+    def codes(self, params: Tensor, encode: Callable[[Tensor], Tensor], rng: Rng) -> Tensor:
+        """Codes of draws of the parts that are classes, expected codes of the others: ``(B, D)``."""
+        rows = zip(
+            self.mixed.parts.items(),
+            self.mixed.params(params),
+            cast(MixedEncoder, encode).parts,
+            self.parts,
+            strict=True,
+        )
+        found = [
+            drawn_code(part, p, cast(Encoder, encoder), cast(Decoder, own), rng.of(name)).flatten(1)
+            for (name, part), p, encoder, own in rows
+        ]
+        return torch.cat(found, dim=1)
+
     def sample(self, params: Tensor, rng: Rng) -> Tensor:
         rows = zip(self.mixed.parts, self.parts, self.mixed.params(params), strict=True)
         draws = [cast(Decoder, decoder).sample(p, rng.of(name)) for name, decoder, p in rows]
@@ -342,6 +357,15 @@ def final(decoder: Decoder, params: Tensor, rng: Rng, *, drawn: bool) -> Tensor:
     if isinstance(decoder, MixedDecoder):
         return decoder.final(params, rng, drawn=drawn)
     return decoder.sample(params, rng) if drawn else decoder.point(params)
+
+
+def drawn_code(m: Modality, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder, rng: Rng) -> Tensor:
+    """The code of a draw where a modality is of classes, else the expected code; of several modalities in one each as it would be alone."""
+    if m.discrete:
+        return encode(decoder.sample(params, rng))
+    if isinstance(decoder, MixedDecoder):
+        return decoder.codes(params, encode, rng)
+    return m.expected_code(params, encode, decoder)
 
 
 class MixedLoss:

@@ -5,13 +5,14 @@ what it was.
 """
 
 import hashlib
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import attrs
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mmcore.errors import OptionError, RequestError
 from mmcore.limits import TENSORS
@@ -44,6 +45,8 @@ class Adapters:
 
     def __attrs_post_init__(self) -> None:
         check(self, "adapters")
+        if self.alpha == math.inf:
+            raise OptionError("adapters", "alpha", self.alpha, "a number above 0, and finite")
         listed = isinstance(self.modules, list | tuple) and all(isinstance(one, str) for one in self.modules)
         if not (listed and self.modules) and self.modules not in SETS:
             raise OptionError("adapters", "modules", self.modules, "a list of names that layers end in", choices=SETS)
@@ -138,6 +141,17 @@ def merge(network: nn.Module) -> None:
         mark(network, made)
 
 
+_WRAPPED = ("base_model.model.", "base_layer.")
+"""What peft puts into the names of weights that it wraps."""
+
+
+def plain(name: str) -> str:
+    """The name that a weight has without adapters beside it."""
+    for part in _WRAPPED:
+        name = name.replace(part, "")
+    return name
+
+
 def is_adapter(name: str) -> bool:
     """Whether a weight of this name is an adapter's."""
     return ".lora_" in name
@@ -145,14 +159,18 @@ def is_adapter(name: str) -> bool:
 
 def base_digest(network: nn.Module) -> str:
     """Of the weights that adapters are beside: SHA-256 of their names and bytes, without the adapters and what is new beside them."""
-    fresh, whole = {id(p) for p in _fresh(network)}, hashlib.sha256()
-    named: Iterable[tuple[str, Tensor]] = sorted(network.named_parameters())
-    for name, x in named:
-        if not is_adapter(name) and id(x) not in fresh:
-            plain = name.replace(".base_layer", "")
-            whole.update(f"{plain} {x.dtype} {tuple(x.shape)}\0".encode())
-            whole.update(x.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    whole, named = hashlib.sha256(), dict(network.named_parameters())
+    for name in own_names(network):
+        x = named[name]
+        whole.update(f"{plain(name)} {x.dtype} {tuple(x.shape)}\0".encode())
+        whole.update(x.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return whole.hexdigest()
+
+
+def own_names(network: nn.Module) -> list[str]:
+    """The weights that adapters are beside, in order of their names: neither the adapters nor what is new beside them."""
+    fresh = {id(p) for p in _fresh(network)}
+    return sorted(name for name, p in network.named_parameters() if not is_adapter(name) and id(p) not in fresh)
 
 
 def _fresh(network: nn.Module) -> list[nn.Parameter]:

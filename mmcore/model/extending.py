@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -30,6 +30,7 @@ def extend(
     gains: Sequence[float] | None = None,
     depth: int | None = None,
     backbone: nn.Module | None = None,
+    adapters: Mapping[str, Any] | None = None,
     seed: int = 0,
     registry: Registry | None = None,
 ) -> JointModel:
@@ -55,6 +56,7 @@ def extend(
         depth: of the backbone, at least the old one.
         backbone: a network of the new sizes, where the model's was given as an object; of the same class, with
             :meth:`~mmcore.modality.axes.Growing.weight_axes`.
+        adapters: LoRA beside the old weights, as of :func:`mmcore.compose`: they, what is new and the heads then learn, and the old weights of the network stay.
         seed: of the new parts' weights.
         registry: where the schedule and the backbone are looked up; by default a new :func:`mmcore.discover`.
 
@@ -63,9 +65,10 @@ def extend(
 
     Raises:
         OptionError: a name that is taken, or an option that cannot be.
-        RequestError: nothing is new; a backbone that does not say how it grows, or an extension that would change an old answer.
+        RequestError: nothing is new; a model with adapters; a backbone that does not say how it grows, or an extension that would change an old answer.
         PluginError: a plugin that is broken.
     """
+    _check_merged(model, "extend")
     added = _objects("modalities", modalities, Modality, "mmcore.Modality objects")
     own = {m.name: m for m in model.variables}
     for m in added:
@@ -106,6 +109,7 @@ def extend(
         gains=[1.0] * len(added) if gains is None else list(gains),
         depth=depth,
         backbone=backbone,
+        adapters=adapters,
         seed=seed,
         registry=registry,
     )
@@ -127,8 +131,9 @@ def without(model: JointModel, names: Collection[str], *, registry: Registry | N
     Raises:
         OptionError: a name that the model has not, or of a modality that shares a block with one that stays.
         RequestError: nothing would stay; a model that reads the space as it is (``reading="space"``) and was trained since, as its network sees the noise
-            of blocks that are absent.
+            of blocks that are absent; or a model with adapters.
     """
+    _check_merged(model, "without")
     if isinstance(names, str) or not isinstance(names, Collection):
         raise OptionError("without", "names", names, "a list of names")
     known = [m.name for m in model.modalities]
@@ -172,6 +177,7 @@ def _made_like(
     gains: Sequence[float] = (),
     depth: int | None = None,
     backbone: nn.Module | None = None,
+    adapters: Mapping[str, Any] | None = None,
     seed: int = 0,
     registry: Registry | None = None,
 ) -> JointModel:
@@ -194,6 +200,7 @@ def _made_like(
             overlap=composition.overlap,
             trained_encoders=[name for name in composition.trained_encoders if name in names],
             reading=composition.reading,
+            adapters=adapters,
             seed=seed,
             registry=registry,
             **_network(model, backbone, depth, shape, len(modalities), len(groups)),
@@ -285,9 +292,15 @@ def _unseen(model: JointModel, names: Collection[str]) -> bool:
         for name, axis in axes_of(model).items()
         if isinstance(axis, Inputs) and axis.over == "channels"
     ]
-    return not any(
-        w.unflatten(-1, (axis.parts, -1, axis.inner))[..., columns.to(w.device), :].any() for w, axis in read
-    )
+    return not any(axis.split(w)[0][..., columns.to(w.device), :].any() for w, axis in read)
+
+
+def _check_merged(model: JointModel, what: str) -> None:
+    """Refuse a model with adapters: beside them a network's own weights do not learn, and their sizes are those of its layers."""
+    if model.config is not None and model.config.adapters is not None:
+        raise RequestError(
+            f"{what}: the model has adapters, expected one whose own weights say all: add them to the weights first, mmcore merge MODEL -o merged"
+        )
 
 
 def _composed(model: JointModel) -> Composition:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from mmcore.modality.axes import OVER, Axis, Inputs, Places, Rows, Still, axes_of
 from mmcore.modality.base import Modality
+from mmcore.model.adapters import is_adapter, plain
 from mmcore.model.joint import JointModel
 from mmcore.plugins.metadata import one_line
 
@@ -103,8 +104,11 @@ def carry(old: JointModel, new: JointModel) -> Grown:
 
     Of a weight whose axis runs over channels, modalities or blocks, those of the same names go over; what is new is zero, and what is taken away adds what it
     read where it was absent to the bias. Places of another grid are interpolated, classes go by name, and blocks that are added to the network's depth begin as the identity.
+    Weights beside which the new model has adapters are those of the same names without.
     """
     before, after = old.state_dict(), new.state_dict()
+    if not any(map(is_adapter, before)):
+        after = {plain(name): x for name, x in after.items()}
     axes, axes_before, tables = axes_of(new), axes_of(old), _tables(old, new)
     found: dict[str, list[str]] = {name: [] for name in ("over", "part", "made", "unfit")}
     fresh: dict[str, Tensor] = {}
@@ -168,17 +172,21 @@ def _moved(
 ) -> tuple[Tensor, Tensor] | None:
     """A weight as the new model has it, and which of its elements are new; None where it does not fit."""
     if isinstance(axis, Inputs) and isinstance(before, Inputs):
-        alike = (axis.over, axis.inner, axis.parts) == (before.over, before.inner, before.parts)
-        table, size = tables[axis.over].to(source.device), axis.inner * axis.parts
-        fits = source.shape[:-1] == target.shape[:-1] and target.shape[-1] == size * len(table)
-        if not (alike and fits) or source.shape[-1] % size:
+        alike = all(
+            getattr(axis, key) == getattr(before, key) for key in ("over", "inner", "parts", "axis", "skip", "tail")
+        )
+        table = tables[axis.over].to(source.device)
+        n = axis.count(target.shape[axis.axis])
+        if not alike or n != len(table) or before.count(source.shape[axis.axis]) < 0:
             return None
-        there = source.unflatten(-1, (axis.parts, -1, axis.inner))
-        value = source.new_zeros(*target.shape[:-1], axis.parts, len(table), axis.inner)
+        there, rest = before.split(source)
+        value = axis.split(torch.zeros_like(target))[0]
+        if value.shape[:-2] != there.shape[:-2]:
+            return None
         known = table >= 0
         value[..., known, :] = there[..., table[known], :]
         fresh = (~known)[:, None].expand(value.shape)
-        return value.flatten(-3), fresh.flatten(-3)
+        return axis.join(value, rest), axis.join(fresh, torch.zeros_like(rest, dtype=torch.bool))
     if isinstance(axis, Places) and isinstance(before, Places):
         fits = source.shape[1:] == target.shape[1:] and len(axis.grid) == len(before.grid)
         sizes = (len(source), len(target)) == (math.prod(before.grid), math.prod(axis.grid))
@@ -212,7 +220,7 @@ def _at_places(before: Places, axis: Places, source: Tensor) -> tuple[Tensor, Te
 def _idle(axis: Inputs, source: Tensor, table: Tensor) -> Tensor:
     """What a layer read of those that are taken away, where they were absent."""
     assert axis.idle is not None
-    there = source.unflatten(-1, (axis.parts, -1, axis.inner))
+    there = axis.split(source)[0]
     gone = torch.ones(there.shape[-2], dtype=torch.bool, device=source.device)
     gone[table[table >= 0].to(source.device)] = False
     return (there[..., gone, :] * axis.idle.to(source)).sum((-3, -2, -1))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmcore.modality.base import Decoder, LossTerm, Modality, Task
 from mmcore.modality.holes import code_there, nats
+from mmcore.modality.mixed import MixedDecoder
 from mmcore.modality.noisy import NoisyCode
 from mmcore.modality.orthogonal import Turned
 from mmcore.rng import Rng
@@ -121,6 +122,8 @@ class Heads:
             decoder, params = cast(Decoder, self.decoders[task.name]), predictions[task.name]
             if rng is not None and (m.discrete or draw_all):
                 code = encode(decoder.sample(params, rng.of(m.name)))
+            elif rng is not None and isinstance(decoder, MixedDecoder):
+                code = decoder.codes(params, encode, rng.of(m.name))
             elif task.decoder is None:
                 code = m.expected_code(params, encode, decoder)
             else:

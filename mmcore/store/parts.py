@@ -22,6 +22,7 @@ from mmcore.model.backbones.base import maker
 from mmcore.model.compose import compose
 from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry
+from mmcore.plugins.metadata import one_line
 from mmcore.process import Schedule
 
 BESIDE = "MMCORE_BESIDE"
@@ -281,7 +282,7 @@ def unlike(saved: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
     # A file is read in an order of no meaning.
     names = [*own, *sorted(saved.keys() - own.keys())]
     pairs = [(name, words(saved.get(name)), words(own.get(name))) for name in names]
-    lines = [f"{name}: {old} there, {new} here" for name, old, new in pairs if old != new]
+    lines = [f"{one_line(name)[:200]}: {old} there, {new} here" for name, old, new in pairs if old != new]
     more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
     return "; ".join(lines[:_SHOWN]) + more
 

@@ -43,13 +43,16 @@ def _check_axis(c: Context, what: str, axis: Any, part: nn.Module, name: str, sp
     if isinstance(axis, Inputs):
         if axis.over not in OVER:
             c.fail(f"{what} over {axis.over!r}", f"one of {', '.join(OVER)}")
-        n = counts.get(axis.over, shape[-1] // max(1, axis.parts * axis.inner))
-        if shape[-1] != axis.parts * n * axis.inner:
-            c.fail(f"{what} of shape {shape} as {axis.parts} parts of {n} {axis.over} of {axis.inner}", f"a last axis of {axis.parts * n * axis.inner}")  # fmt: skip
+        if not -len(shape) <= axis.axis < len(shape):
+            c.fail(f"{what} of shape {shape} on its axis {axis.axis}", "an axis that it has")
+        length, n = shape[axis.axis], axis.count(shape[axis.axis])
+        want, others = counts.get(axis.over, n), tuple(x for k, x in enumerate(shape) if k != axis.axis % len(shape))
+        if n < 0 or n != want:
+            c.fail(f"{what} of shape {shape} as {axis.parts} parts of {want} {axis.over} of {axis.inner}, without {axis.skip} and with {axis.tail} more", f"an axis {axis.axis} of {axis.parts * want * axis.inner - axis.skip * axis.inner + axis.tail}, not {length}")  # fmt: skip
         if axis.idle is not None and (axis.idle.shape != (axis.inner,) or not axis.idle.isfinite().all()):
             c.fail(f"{what} with an idle reading of shape {tuple(axis.idle.shape)}", f"({axis.inner},), finite")
-        if axis.idle is not None and (axis.bias not in weights or weights[axis.bias].shape != shape[:-1]):
-            c.fail(f"{what} with {axis.bias!r} as the bias to which an idle reading adds", f"a weight of shape {shape[:-1]}")  # fmt: skip
+        if axis.idle is not None and (axis.bias not in weights or weights[axis.bias].shape != others):
+            c.fail(f"{what} with {axis.bias!r} as the bias to which an idle reading adds", f"a weight of shape {others}")  # fmt: skip
     elif isinstance(axis, Places):
         if shape[0] != math.prod(axis.grid) or len(axis.grid) != len(space.grid):
             c.fail(f"{what} of shape {shape} over the places {axis.grid} in {space}", "a first axis of as many places, on as many axes")  # fmt: skip

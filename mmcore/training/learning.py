@@ -6,20 +6,19 @@ from contextlib import contextmanager
 from torch import Tensor
 
 from mmcore.errors import RequestError
+from mmcore.model.adapters import own_names, plain
 from mmcore.model.joint import JointModel
 
 LEARNS = ("all", "new")
-_WRAPPED = ("base_model.model.", "base_layer.")
-"""What peft puts into the names of weights that it wraps."""
 
 
 def fresh_columns(model: JointModel, learns: str) -> Mapping[str, Tensor]:
-    """Of weights that are new in part, which elements are, by the parameter's name; nothing where all learn.
+    """Of weights that are new in part and do not learn as a whole, which elements are new, by the parameter's name; nothing where all learn.
 
     Raises:
-        RequestError: the model has grown from none, or was read from a folder since.
+        RequestError: ``"new"``, and the model has grown from none, or was read from a folder since.
     """
-    if learns == "all":
+    if learns == "all" and not _grown_beside_adapters(model):
         return {}
     if model.grown is None or model.grown.fresh is None:
         fault = (
@@ -31,12 +30,17 @@ def fresh_columns(model: JointModel, learns: str) -> Mapping[str, Tensor]:
             f"training: learns = 'new', but the model {fault}; extend a model, mmcore.extend(model, [modality]), or train --from MODEL"
         )
     fresh = {name: mask for name, mask in model.grown.fresh.items() if mask.any()}
-    return {name: fresh[_plain(name)] for name, _ in model.named_parameters() if _plain(name) in fresh}
+    whole = _learn_anyway(model) if learns == "all" else set()
+    return {
+        name: fresh[plain(name)] for name, _ in model.named_parameters() if plain(name) in fresh and name not in whole
+    }
 
 
 @contextmanager
 def learning(model: JointModel, learns: str) -> Iterator[None]:
     """Within, with ``"new"``, what went over from another model does not learn; adapters that were put in since do.
+
+    With ``"all"`` and adapters the network's own weights do not learn, but for those that an extension added.
 
     Of a weight that is new in part, the rest has no gradient, and as it has no decay either (:meth:`TrainState.start`) its bytes stay.
 
@@ -44,7 +48,7 @@ def learning(model: JointModel, learns: str) -> Iterator[None]:
         RequestError: as :func:`fresh_columns`.
     """
     fresh = fresh_columns(model, learns)
-    if learns == "all":
+    if learns == "all" and not _grown_beside_adapters(model):
         yield
         return
     assert model.grown is not None
@@ -57,9 +61,9 @@ def learning(model: JointModel, learns: str) -> Iterator[None]:
             p.requires_grad_(True)
             mask = fresh[name].to(p.device)
             hooks.append(p.register_hook(lambda grad, mask=mask: grad * mask))
-        elif _plain(name) in old:
+        elif plain(name) in old and learns == "new":
             p.requires_grad_(False)
-        elif _plain(name) in own and name.startswith("backbone."):
+        elif plain(name) in own and name.startswith("backbone."):
             p.requires_grad_(True)
     try:
         yield
@@ -70,7 +74,13 @@ def learning(model: JointModel, learns: str) -> Iterator[None]:
             p.requires_grad_(before[name])
 
 
-def _plain(name: str) -> str:
-    for part in _WRAPPED:
-        name = name.replace(part, "")
-    return name
+def _grown_beside_adapters(model: JointModel) -> bool:
+    """Whether an extension added to a network whose own weights do not learn."""
+    adapted = model.config is not None and model.config.adapters is not None
+    return adapted and model.grown is not None and model.grown.fresh is not None
+
+
+def _learn_anyway(model: JointModel) -> set[str]:
+    """What learns as a whole beside adapters: all but the network's own weights."""
+    inside = {f"backbone.{name}" for name in own_names(model.backbone)}
+    return {name for name, _ in model.named_parameters() if name not in inside}

@@ -243,9 +243,10 @@ def _check(
     asked = options.roles.asked(model.variables, model.driver.generable, model.driver.encoded)
     check_asked(rows, dict(zip(options.roles.questions, map(partial(_sides, model), asked), strict=True)))
     if fresh_columns(model, options.learns) and options.parallel == "fsdp" and ranks.count > 1:
-        raise OptionError(
-            "training", "learns", options.learns, "all with parallel = 'fsdp', or 'ddp'", beside=("parallel",)
+        expected = (
+            "ddp, or weights that learn as a whole: learns = 'all', and no adapters in a model that has just grown"
         )
+        raise OptionError("training", "parallel", options.parallel, expected, beside=("learns",))
     for option, available, missing in (
         ("validate_every", held, "validation"),
         ("pictures_every", pictures, "pictures"),

@@ -193,7 +193,7 @@ def test_a_bad_row_is_told_with_its_place_and_counted_once() -> None:
         ({"batch_size": 8}, "batch_size = 6, expected 8"),
         (
             {"ranks": 2},
-            "ranks = 1, expected 2 as in the run that is resumed: a stream's state is of its shares and blocks",
+            "ranks = 1, expected 2 as in the run that is resumed: a stream's state is of its shares and blocks; start 2 processes again",
         ),
         ({"buffer": 9}, "buffer = 4, expected 9"),
         ({"places": None}, "found the stream counting, expected rows by number"),

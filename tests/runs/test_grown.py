@@ -16,6 +16,7 @@ from mmcore import Registry, RequestError
 from mmcore.cli.program import app
 from mmcore.config import files
 from mmcore.config.resolve import configured
+from mmcore.model.adapters import plain
 from mmcore.runs.run import Run, train
 from mmcore.runs.specialise import specialise
 
@@ -165,3 +166,34 @@ def test_another_size_and_other_classes_are_told_of(registry: Registry, folder: 
     assert "decoders.label.head.out.weight" in grown.part
     assert any(line.startswith("backbone.read.weight (8, 32) there, (8,") for line in grown.unfit)
     assert len(setup.config.modalities["label"].options["frequencies"]) == 4
+
+
+ADAPTERS = {"rank": 2, "modules": "all"}
+
+
+def test_adapters_are_put_beside_an_old_model_and_are_merged_before_the_next(registry: Registry, folder: Path) -> None:
+    """From a configuration: old weights of the network stay, and what is new is read."""
+    given = larger(folder, "adapted", adapters=ADAPTERS)
+    train(configured(given, registry=registry), quiet=True)
+    old, new = (Run.open(folder / name, registry).model("cpu").state_dict() for name in ("old", "adapted"))
+    new = {plain(name): x for name, x in new.items()}
+    read, before = new["backbone.read.weight"], old["backbone.read.weight"]
+    assert torch.equal(read[:, : before.shape[1]], before)
+    assert read[:, before.shape[1] :].any()
+    assert all(torch.equal(new[name], x) for name, x in old.items() if name.startswith("backbone.blocks"))
+    # It is specialised with its adapters, and grows once they are in the weights.
+    specialise(folder / "adapted", "image -> label", out=folder / "one", registry=registry, quiet=True)
+    more = tables(folder, "more", **WORDS, also=WORDS["words"])
+    more["data"]["columns"] = {"also": "words"}
+    for own in ({}, {"adapters": ADAPTERS}, {"adapters": {**ADAPTERS, "rank": 3}}):
+        wanted = {**more, "model": {**more["model"], "grows_from": str(folder / "adapted"), **own}}
+        with pytest.raises(RequestError, match=r"model.adapters = .* mmcore merge .*adapted/model -o merged") as told:
+            configured(wanted, registry=registry).model()
+        assert len(str(told.value).splitlines()) == 1
+    done = CliRunner().invoke(app, ["merge", str(folder / "adapted"), "-o", str(folder / "merged")])
+    assert done.exit_code == 0, done.output
+    wanted = {
+        **more,
+        "model": {**more["model"], "grows_from": str(folder / "merged"), "adapters": {**ADAPTERS, "rank": 3}},
+    }
+    assert configured(wanted, registry=registry).model().grown is not None

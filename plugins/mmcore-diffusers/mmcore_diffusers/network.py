@@ -17,13 +17,14 @@ from torch.nn import functional as F
 
 from mmcore import RequestError, Space
 from mmcore.errors import OptionError
+from mmcore.modality.axes import Axis, Inputs
 from mmcore.modality.pretrained import Pretrained
 from mmcore.model.backbones.parts import Local, TimestepEmbedding, wrong_sizes
 from mmcore.model.drive import DROWNED
 from mmcore.model.roles import Role
 from mmcore_diffusers.folder import Folder, class_of, make
 from mmcore_diffusers.levels import Levels, scheduler_of
-from mmcore_diffusers.widen import on_meta, widen
+from mmcore_diffusers.widen import WiderIn, on_meta, widen
 
 if TYPE_CHECKING:
     from mmcore import JointModel
@@ -101,11 +102,14 @@ class Network(nn.Module):
         else:
             ends = {"in_channels": inputs, "out_channels": features, "sample_size": self.sides[0]}
             self.net = self._quiet(make(kind, {**config, **ends}, "diffusers"))
-            shape, _ = self._asked(inputs)
+            shape, called = self._asked(inputs)
             if shape != (1, features, *self.sides):
                 raise RequestError(
                     f"diffusers: a {kind} returns {shape} for {(1, inputs, *self.sides)}, expected {features} channels of the same size"
                 )
+            first = next((one for one in called if isinstance(one, nn.Conv2d)), None)
+            reads = first is not None and (first.in_channels, first.groups) == (inputs, 1)
+            self.entry = self._place(first) if reads else ""
         self.features = self.predicted + features
         self.timestep = TimestepEmbedding(_EMBEDDED, steps, modalities, blocks)
         self.local = Local(space, features)
@@ -145,7 +149,12 @@ class Network(nn.Module):
         shape, _ = self._asked(inputs)
         if shape != (1, self.predicted + features, *self.sides):
             raise RequestError(f"diffusers: a {kind} cannot be widened: it then returns {shape}")
+        self.entry = self._place(next(one.more for one in net.modules() if isinstance(one, WiderIn)))
         return net
+
+    def _place(self, layer: nn.Module | None) -> str:
+        """Where the weight of a layer of the network lies."""
+        return next(f"net.{name}.weight" for name, one in self.net.named_modules() if one is layer)
 
     def _quiet(self, net: nn.Module) -> nn.Module:
         """Class labels are another modality's affair: the network is told none, and drops none at random."""
@@ -197,6 +206,11 @@ class Network(nn.Module):
         if self.levels is None:
             return []
         return [p for name, p in self.named_parameters() if not name.startswith("net.") or ".more." in name]
+
+    def weight_axes(self) -> dict[str, Axis]:
+        """Of each channel the noisy code, the known code and its flag, then timesteps and roles; what a pretrained network knows is read by its own layer."""
+        read = Inputs("channels", parts=3, axis=1, skip=self.known, tail=_EMBEDDED)
+        return {self.entry: read} if self.entry else {}
 
     # ---- as it is called ----
 

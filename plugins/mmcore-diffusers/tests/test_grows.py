@@ -1,0 +1,113 @@
+"""Models around networks of diffusers grow: old answers stay, what is new is read, and what is taken away again leaves the old model."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import mmcore
+from mmcore import JointModel, Registry, Rng
+
+diffusers = pytest.importorskip("diffusers")
+
+AUTOENCODER: dict[str, Any] = {
+    "in_channels": 1,
+    "out_channels": 1,
+    "encoder_block_out_channels": [4, 4],
+    "decoder_block_out_channels": [4, 4],
+    "num_encoder_blocks": [1, 1],
+    "num_decoder_blocks": [1, 1],
+    "latent_channels": 2,
+}
+NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "diffusers-unet": (
+        "UNet2DModel",
+        {
+            "block_out_channels": [8, 8],
+            "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
+            "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
+            "layers_per_block": 1,
+            "norm_num_groups": 4,
+            "attention_head_dim": 4,
+        },
+    ),
+    "diffusers-dit": (
+        "DiTTransformer2DModel",
+        {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 8, "num_embeds_ada_norm": 3},
+    ),
+}
+ENDS = {"in_channels": 2, "out_channels": 2, "sample_size": 4}
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return mmcore.discover()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random autoencoder and networks of the real classes, with the noise that they would have been trained on."""
+    at = tmp_path_factory.mktemp("parts")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        diffusers.AutoencoderTiny(**AUTOENCODER).save_pretrained(at / "autoencoder")
+        for name, (kind, config) in NETWORKS.items():
+            getattr(diffusers, kind)(**config, **ENDS).save_pretrained(at / name / "network")
+            diffusers.DDPMScheduler(beta_schedule="scaled_linear").save_pretrained(at / name / "scheduler")
+    return at
+
+
+def trained(registry: Registry, folder: Path, name: str, kind: str, layout: str = "shared") -> JointModel:
+    """Of an image's latent and a label, as if trained: no weight is where it began."""
+    parts = [
+        registry.modality("latent", autoencoder=str(folder / "autoencoder"), size=8, statistics="own"),
+        registry.modality("label", classes=3),
+    ]
+    made: dict[str, Any] = {"config": NETWORKS[name][1]} if kind == "new" else {"folder": str(folder / name / "network")}  # fmt: skip
+    options = {**made, "features": 4}
+    model = mmcore.compose(parts, backbone=name, backbone_options=options, layout=layout, registry=registry)
+    with torch.no_grad():
+        for k, p in enumerate(model.parameters()):
+            p += 0.05 * Rng.for_rows(k, 1).normal(*p.shape)[0] if p.ndim else 0
+    return model.eval()
+
+
+def answers(model: JointModel, *absent: str) -> list[dict[str, Tensor]]:
+    how: dict[str, Any] = {"steps": 3, "seed": 2, "absent": absent}
+    given = {"label": torch.tensor([0, 1, 2])}
+    return [mmcore.sample(model, 3, given=given, **how), mmcore.sample(model, 3, **how)]
+
+
+def same(found: list[dict[str, Tensor]], told: list[dict[str, Tensor]]) -> None:
+    for one, other in zip(found, told, strict=True):
+        for name, x in other.items():
+            torch.testing.assert_close(one[name], x, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("kind", "layout"), [("new", "shared"), ("pretrained", "shared"), ("pretrained", "separate"), ("adapted", "shared")]
+)
+def test_old_answers_stay_and_the_new_modality_is_read(
+    name: str, kind: str, layout: str, registry: Registry, folder: Path
+) -> None:
+    model = trained(registry, folder, name, kind, layout)
+    # More channels than one, so that their order counts.
+    more = registry.modality("latent", name="more", autoencoder=str(folder / "autoencoder"), size=8)
+    adapters = {"rank": 2} if kind == "adapted" else None
+    larger = mmcore.extend(model, [more], adapters=adapters, registry=registry)
+    assert larger.grown is not None
+    assert not larger.grown.unfit + larger.grown.left
+    same(answers(larger, "more"), answers(model))
+    if adapters is None:
+        again = mmcore.without(larger, ["more"], registry=registry)
+        assert again.state_dict().keys() == model.state_dict().keys()
+        assert all(torch.equal(again.state_dict()[key], x) for key, x in model.state_dict().items())
+    rows = [{"label": k % 3, "latent": x, "more": x} for k, x in enumerate(more.typical(12, 0).numpy())]
+    before = {key: x.clone() for key, x in larger.state_dict().items()}
+    mmcore.fit(larger, rows, steps=3, batch_size=6, lr=1e-2, device="cpu", quiet=True)
+    after = larger.state_dict()
+    for key, new in (larger.grown.fresh or {}).items():
+        assert not torch.equal(after[key][new], before[key][new]), f"{key} learned nothing of what is new"
