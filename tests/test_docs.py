@@ -5,6 +5,7 @@ import importlib.util
 import inspect
 import pkgutil
 import re
+import statistics
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -222,3 +223,32 @@ LINK = re.compile(r"\]\((?!https?:|#|mailto:)<?([^)#>]*)[^)]*\)")
 def test_every_link_leads_to_a_file(page: Path) -> None:
     links = LINK.findall(SPAN.sub("", FENCE.sub("", page.read_text())))
     assert not [link for link in links if not (page.parent / link).exists()]
+
+
+LISTED = "".join(re.findall(r":caption: (?:Start|Guides)\n\n(.*?)```", (ROOT / "docs/index.md").read_text(), re.S))
+GUIDES = {ROOT / f"docs/{name}.md" for name in re.findall(r"([\w/-]+)>?$", LISTED, re.M)} | {
+    *ROOT.glob("docs/recipes/*.md")
+}
+GUIDES |= {ROOT / name for name in ("README.md", "AGENTS.md", "docs/index.md")}
+
+
+def _sentences(text: str) -> Iterator[str]:
+    """Those of a page's paragraphs and lists: no tables, headings, programs, or what a directive is told."""
+    text = re.sub(r"^(`{3,}|:{3,}).*?^\1$", "", text, flags=re.M | re.S)
+    text = re.sub(r"^(?:[|#<(].*|!\[.*)$", "", text, flags=re.M)
+    # An item of a list is a paragraph of its own; code and formulas are a word, links the words that are seen.
+    for paragraph in re.split(r"\n\s*\n|\n(?=\s*(?:[-*]|\d+\.) )", text):
+        plain = names.REFERENCE.sub("Name", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", paragraph))
+        plain = re.sub(r"^\s*(?:[-*]|\d+\.) ", "", re.sub(r"`[^`]+`|\$[^$]+\$", "Name", plain)).replace("*", "")
+        yield from (one for one in re.split(r"(?<=[.!?])[\")]*\s+(?=[A-Z0-9\"(])", plain) if len(one.split()) > 1)
+
+
+@pytest.mark.parametrize("page", sorted(GUIDES), ids=_relative)
+def test_half_of_a_guides_sentences_have_fifteen_words_or_fewer(page: Path) -> None:
+    words = [len(one.split()) for one in _sentences(page.read_text())]
+    assert statistics.median(words) <= 15
+
+
+def test_sentences_are_counted_as_a_reader_sees_them() -> None:
+    page = "# A title\n\nOne `two words` three. `Four four` [five six](x.md) seven!\n\n| a | table |\n\n- An item, of\n  five words.\n- Two words\n\n```python\nno.sentence()\n```\n"
+    assert [len(one.split()) for one in _sentences(page)] == [3, 4, 5, 2]

@@ -1,5 +1,6 @@
 """How the page is laid out: a question on one side, its answers on the other."""
 
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr  # pyright: ignore[reportMissingImports]
@@ -10,6 +11,7 @@ from mmcore.play.controls import control_of
 from mmcore.play.page import Page
 from mmcore.play.question import GIVEN, LEFT_OUT, MOST_DRAWS, WANTED, allowed
 from mmcore.play.widgets import as_sent, widget
+from mmcore.play.work import VISITORS
 from mmcore.sampling.samplers import SAMPLERS
 
 DRAWS = 9
@@ -25,6 +27,8 @@ _TO_ANSWERS = """(...found) => {
 def build(page: Page) -> gr.Blocks:
     """Lay the page out."""
     with gr.Blocks(title=f"{TITLE}: {page.place}", analytics_enabled=False) as blocks:
+        # Of each session Gradio holds all that its page has shown and sent, by default of ten thousand.
+        blocks.state_session_capacity = VISITORS
         gr.HTML(markup.head(page.place, page.names, page.held), elem_id="head")
         with gr.Row(equal_height=False, elem_id="sides"):
             with gr.Column(scale=5, min_width=330, elem_id="question"):
@@ -62,10 +66,21 @@ def build(page: Page) -> gr.Blocks:
             another.click(page.another, roles, [status, row, *roles, *fields], **at_once)
         outputs = [status, *([] if row is None else [row]), *roles, *fields]
         surprised.click(page.surprise, None, outputs, **at_once).then(page.ask, asked, shown, **asking)
-        blocks.unload(page.leave)
+        blocks.unload(_leaving(page, blocks))
         for note in page.notes:
             gr.HTML(markup.message(note, "note"))
     return blocks
+
+
+def _leaving(page: Page, blocks: gr.Blocks) -> Callable[[gr.Request], None]:
+    """What is done where somebody has closed the page: nothing of them is held any longer, here or by Gradio."""
+
+    def leave(request: gr.Request) -> None:
+        page.leave(request)
+        blocks.state_holder.session_data.pop(str(request.session_hash), None)
+        blocks.state_holder.time_last_used.pop(str(request.session_hash), None)
+
+    return leave
 
 
 def _begin(page: Page) -> tuple[Any, Any, Any, Any]:

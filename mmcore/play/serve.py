@@ -35,6 +35,8 @@ def prepare() -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_OFFLINE"] = os.environ.get("HF_HUB_OFFLINE", "1")
     os.environ["GRADIO_MCP_SERVER"] = "False"
+    # It sums up its last events anew after each, by default the last ten thousand.
+    os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1"
     try:
         import gradio  # noqa: F401
     except ImportError as error:
