@@ -51,6 +51,7 @@ class Column:
         told: what else there is to say.
         numbers: how many elements one value and its code have, where a modality says it; None where the options do.
         key: whether its values may say which rows belong together.
+        closed: whether it is offered to no modality that is not called as it is, such as days to one of texts.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Column:
     told: tuple[str, ...] = ()
     numbers: tuple[int, int] | None = None
     key: bool = False
+    closed: bool = False
 
 
 @attrs.frozen

@@ -87,7 +87,7 @@ def _assumed(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
         if not equals or not column or not text:
             raise RequestError(f"init: --assume {pair!r}, expected COLUMN=MODALITY or COLUMN.OPTION=VALUE")
         value: Any = text if not option else value_of(text)
-        if isinstance(value, str) and "," in value and option not in ("missing",):
+        if isinstance(value, str) and "," in value and option not in ("missing", "decimal", "delimiter"):
             value = listed if isinstance(listed := value_of(f"[{text}]"), list) else text.split(",")
         if option in ("ignore", "values", "colours", "names") and not isinstance(value, list):
             value = [value]

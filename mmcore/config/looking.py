@@ -139,6 +139,8 @@ class Looked:
                     value = self._value(index, row, name)
                     if value is None:
                         continue
+                    if kind == "vectors" and isinstance(value, list) and len(value) < 2:
+                        value = np.asarray(value, dtype=np.int64)  # of lists of several lengths a short one
                     if (other := _kind(value)) != kind:
                         self.bad.append(
                             f"{self.source.where(index)}, {name}: found {_called(value, other)} among {kind}"
@@ -210,6 +212,8 @@ class Looked:
             values = [_plain(decode(value)) for value in self.source.column(name)]
         except RequestError as error:
             return Question(name, f"{name} cannot be read: {error}", {f"{name}=none": "left out"})
+        if any(isinstance(value, list) for value in values):
+            values = [value.tolist() if isinstance(value, np.ndarray) else value for value in values]
         if name in self.flags:
             values = [
                 value if flag else None

@@ -26,10 +26,15 @@ from mmcore.limits import LINE
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _WHOLE = re.compile(r"[+-]?(?:0|[1-9][0-9]*)(?:\.0*)?")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?inf(?:inity)?", re.I)
+_GROUPED = re.compile(r"[+-]?[0-9]{1,3}(?:\.[0-9]{3})+(?:,[0-9]+)?")
+"""Thousands parted by dots, where a comma is before the fraction."""
 _CODE = re.compile(r"[+-]?0[0-9]+")
 """Digits after a zero, such as 0007: what a table writes so is a name, as a number it would lose them."""
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
-_NOTHING = frozenset(("nan", "na", "n/a", "#n/a", "<na>", "null", "none", "-", "--", "?"))
+_NOTHING = frozenset((
+    "nan", "na", "n/a", "#n/a", "n.a.", "n.a", "<na>", "nat", "null", "nil", "none", "missing", "unknown", "not available", "-", "--", "?", ".",
+    "#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!",
+))  # fmt: skip
 """What stands for a missing value among numbers, in small letters; among words it may be a word."""
 _SAMPLED = 200
 
@@ -153,7 +158,8 @@ class _Column:
 
     def __init__(self, head: str) -> None:
         self.head = head
-        self.filled = self.nothing = self.repeated = 0
+        self.filled = self.nothing = self.repeated = self.grouped = 0
+        self.none = self.group = ""
         self.whole = self.number = self.comma = True
 
     def see(self, cell: str, decimal: str) -> None:
@@ -164,13 +170,15 @@ class _Column:
         if not self.number:
             self.comma = self.comma and bool(_DECIMAL_COMMA.fullmatch(cell))
             return
-        plain = cell.replace(decimal, ".") if decimal != "." else cell
+        plain = _plainly(cell, decimal)
+        if decimal != "." and _GROUPED.fullmatch(cell):
+            self.grouped, self.group = self.grouped + 1, self.group or cell
         if _WHOLE.fullmatch(plain):
             self.comma = False
         elif _NUMBER.fullmatch(plain) and not _CODE.fullmatch(plain):
             self.whole = self.comma = False
         elif cell.casefold() in _NOTHING:
-            self.nothing += 1
+            self.nothing, self.none = self.nothing + 1, self.none or cell
         else:
             self.number = False
             self.comma = self.comma and bool(_DECIMAL_COMMA.fullmatch(cell))
@@ -180,6 +188,17 @@ class _Column:
         if not self.number or self.filled == self.nothing:
             return "text"
         return "whole" if self.whole else "number"
+
+
+def _plainly(cell: str, decimal: str) -> str:
+    """A cell with a point before its fraction, and no marks between thousands; text that is no number where it could be read otherwise."""
+    if decimal == ".":
+        return cell
+    if "." in cell:
+        if not _GROUPED.fullmatch(cell):
+            return "no number"
+        cell = cell.replace(".", "")
+    return cell.replace(decimal, ".")
 
 
 def _is_row(columns: "Sequence[_Column]") -> str:
@@ -342,7 +361,11 @@ class Csv(Lines):
             names.append(given)
             self.kinds[given] = column.kind
             if column.nothing and column.kind != "text":
-                self.notes.append(f"{given}: {column.nothing} cells such as NaN among numbers are read as missing")
+                self.notes.append(
+                    f"{given}: {column.nothing} cells such as {column.none} among numbers are read as missing"
+                )
+            if column.grouped and column.kind != "text":
+                self.notes.append(f"{given}: dots part thousands where commas are decimal, as in {column.group}")
             if column.comma and column.filled and column.kind == "text":
                 self.notes.append(
                     f'{given}: numbers with a comma are read as text; decimal = "," reads them as numbers'
@@ -379,7 +402,7 @@ class Csv(Lines):
             return cell
         if cell.casefold() in _NOTHING:
             return None
-        plain = cell.replace(self.decimal, ".") if self.decimal != "." else cell
+        plain = _plainly(cell, self.decimal)
         if self.kinds[name] == "whole":
             return int(plain.partition(".")[0])
         return int(plain) if _WHOLE.fullmatch(plain) and "." not in plain else float(plain)
