@@ -70,7 +70,20 @@ def configuration(path: Path, registry: Registry, *, out: str = "", assume: Sequ
             "class maps, labels or vectors; write the configuration by hand, or a plugin that reads them"
         )
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", path.absolute().name.split(".")[0]).strip("-") or "data"
-    text = map(printable, lines(out or f"runs/{stem}", name, options, columns, used, source, parts, shares))
+    text = map(
+        printable,
+        lines(
+            out or f"runs/{stem}",
+            name,
+            options,
+            columns,
+            used,
+            source,
+            parts,
+            shares,
+            apart=bool(looked.apart) and looked.alike,
+        ),
+    )
     return Guess("\n".join(text) + "\n", tuple(map(printable, told(path, surveyed, looked, columns, shares))))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmcore.config import labels
-from mmcore.config.evidence import Column
+from mmcore.config.column import Column
 from mmcore.data import Source
 from mmcore.data.sources.files import part_of
 from mmcore.errors import RequestError

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mmcore.config.evidence import Column, Question, words
+from mmcore.config.column import Column, Question
+from mmcore.config.evidence import words
 from mmcore.config.written import doubts, number
 
 CLASSES = 256

@@ -12,7 +12,8 @@ import attrs
 import numpy as np
 
 from mmcore.config import labels
-from mmcore.config.evidence import Column, Question, pixels, size_of
+from mmcore.config.column import Column, Question
+from mmcore.config.evidence import pixels, size_of
 from mmcore.config.holding import own_parts
 from mmcore.config.offered import CORE, Propose, advised, offered
 from mmcore.data import Source
@@ -45,6 +46,7 @@ class Looked:
         read: of how many rows pictures and vectors were read.
         bad: rows that cannot be read, each with its place.
         apart: rows whose pictures and maps are not of one size.
+        alike: whether these have one ratio of their sides, so that each can be resized by itself.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class Looked:
             name: kind for name, kind in self.kinds.items() if kind in ("pixels", "vectors") and name != self.split
         }
         self.apart: list[str] = []
+        self.alike, together = True, 0
         self._seen = {name: Pixels() if kind == "pixels" else [] for name, kind in wanted.items()}
         if not wanted:
             return len(order)
@@ -147,16 +150,23 @@ class Looked:
                         )
                     elif kind == "pixels":
                         size = self._asked(index, name, lambda name=name, value=value: self._seen[name].add(value))
-                        sizes |= {} if size is None else {name: size}
+                        left = self.said.get(name, {}).get("") == "none"
+                        sizes |= {} if size is None or left else {name: size}
                     else:
                         self._seen[name].append(np.asarray(value).reshape(-1))
+                together += len(sizes) > 1
                 if len(set(sizes.values())) > 1:
                     shown = ", ".join(f"{name} of {h} × {w}" for name, (h, w) in sizes.items())
                     self.apart.append(f"{self.source.where(index)}: {shown}")
+                    self.alike = self.alike and _one_ratio(list(sizes.values()))
                 done += 1
                 bar.update(done)
                 if time.monotonic() - began > SECONDS:
                     break
+        if self.apart and len(self.apart) == together and not self.alike:
+            text = f"the sides of pictures and maps have other ratios in all of {together} rows that have both ({self.apart[0]})"
+            seen = [name for name, kind in wanted.items() if kind == "pixels"]
+            self.questions.append(Question(seen[0], text, {f"{name}=none": f"{name} left out" for name in seen}))
         return done
 
     def shares(self) -> dict[str, float]:
@@ -237,6 +247,13 @@ class Looked:
             if found is not None:
                 return found
         return Column(name, note=f"vectors of {len(lengths)} lengths, which no first-party modality reads")
+
+
+def _one_ratio(sizes: Sequence[tuple[int, int]]) -> bool:
+    """Whether heights and widths have one ratio, but for what rounding to a pixel makes of it."""
+    return all(
+        abs(h * width - w * height) <= max(h, w, height, width) for (h, w), (height, width) in itertools.pairwise(sizes)
+    )
 
 
 def _drawn(count: int) -> list[int]:

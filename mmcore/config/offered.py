@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from mmcore.config.evidence import Column, Question
+from mmcore.config.column import Column, Question
 from mmcore.hooks import Proposal
 from mmcore.plugins import Registry
 from mmcore.plugins.catalog import FIRST_PARTY

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mmcore.config.evidence import Column
+from mmcore.config.column import Column
 from mmcore.config.looking import Looked
 from mmcore.config.naming import variables
 from mmcore.data.sources.survey import Survey
@@ -37,7 +37,9 @@ def told(
         yield "left out:"
         yield from (f"  {column.name}: {column.note}" for column in left)
     yield from (f"note: {one}" for one in looked.source.notes)
-    if looked.apart:
+    if looked.apart and looked.alike:
+        yield f"sizes differ inside {len(looked.apart)} rows, but not the ratio of the sides: each variable is resized by itself; {looked.apart[0]}"
+    elif looked.apart:
         turned = any(seen.turned for seen in looked.seen)
         why = (
             " (files that say how to turn a picture are turned upright: were the masks drawn on the stored one?)"
