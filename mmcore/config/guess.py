@@ -15,6 +15,7 @@ from mmcore.config.offered import proposals
 from mmcore.config.telling import told
 from mmcore.config.writing import lines
 from mmcore.data import as_source
+from mmcore.data.sources.manifest import CELLS
 from mmcore.data.sources.survey import survey
 from mmcore.errors import ConfigError, Problem, RequestError
 from mmcore.plugins import Registry
@@ -50,10 +51,11 @@ def configuration(path: Path, registry: Registry, *, out: str = "", assume: Sequ
         ConfigError: the evidence does not decide; each question with what to assume.
     """
     said = _assumed(assume)
-    surveyed = survey(path, said.pop("layout", {}).get("", ""))
+    layout, asked = said.pop("layout", {}).get("", ""), said.pop("options", {})
+    surveyed = survey(path, layout, {key: value for key, value in asked.items() if key in CELLS})
     if surveyed.question:
         raise ConfigError("init", [Problem("", surveyed.question)])
-    name, options = surveyed.source, surveyed.options | said.pop("options", {})
+    name, options = surveyed.source, surveyed.options | asked
     parts = parts_of(registry, name, options)
     source = as_source(registry.source(name, **options, **({"part": "all"} if parts else {})))
     looked = Looked(source, said, _installed(registry), proposals(registry))

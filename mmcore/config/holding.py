@@ -65,13 +65,15 @@ def _parts(values: Sequence[Any]) -> dict[str, list[str]]:
 
 
 def groups(columns: Sequence[Column], source: Source) -> str:
-    """The column whose values say which rows belong together, being many and repeated; empty where there is none."""
+    """The column whose values say which rows belong together, being many and repeated, or files; empty where there is none."""
     best = ("", math.inf)
     for column in columns:
-        if column.plugin or not column.key:
+        if not column.key:
             continue
         values = [v for v in source.column(column.name) if v is not None]
         distinct = len(set(values))
-        if labels.CLASSES < distinct <= 0.8 * len(source) and distinct < best[1]:
+        # Of files every one that comes again counts.
+        most, least = (len(values) - 1, 1) if column.plugin else (0.8 * len(source), labels.CLASSES)
+        if least < distinct <= most and distinct < best[1]:
             best = (column.name, distinct)
     return best[0]

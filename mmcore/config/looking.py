@@ -4,6 +4,7 @@ import itertools
 import math
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from mmcore.config.offered import CORE, Propose, advised, offered
 from mmcore.data import Source
 from mmcore.data.census import Pixels
 from mmcore.data.decode import decode
+from mmcore.data.sources.unread import here
 from mmcore.errors import MmcoreError, RequestError, nearest
 from mmcore.progress import Progress
 
@@ -82,6 +84,7 @@ class Looked:
                 self.questions.append(found)
             else:
                 self.columns.append(attrs.evolve(found, present=self.flags.get(name, "")))
+        self.bad = list(dict.fromkeys(self.bad))  # a row may have been read twice
 
     def _asked(self, index: int, name: str, read: Callable[[], Any]) -> Any:
         """A row or value, or None where it cannot be read, which is remembered."""
@@ -118,9 +121,32 @@ class Looked:
         if len(self.bad) > bad and self.said.get(name, {}).get("") != "none":
             raise RequestError(
                 f"init: {name}: none of the {looked} values looked at can be read, expected at least one; {self.bad[bad]}; "
-                f"--assume {name}=none leaves it out"
+                f"{self._elsewhere(name, first)}--assume {name}=none leaves it out"
             )
         return "plain"
+
+    def _elsewhere(self, name: str, first: Sequence[tuple[int, Mapping[str, Any]]]) -> str:
+        """Where the files of a table's column lie, if they are below its folder though not where it says."""
+        root = getattr(self.source, "root", None)
+        path = next(
+            (
+                value
+                for _, row in first
+                if isinstance(value := self._asked(0, name, lambda row=row: row.get(name)), Path)
+            ),
+            None,
+        )
+        found = here(root, path) if root is not None and path is not None else ""
+        if not found:
+            return ""
+        inner = path.relative_to(root).as_posix() if path is not None and path.is_relative_to(root) else ""
+        start = found.removesuffix(inner).rstrip("/") if inner and found.endswith(inner) else ""
+        mend = (
+            f"--assume options.root={Path(root) / start} begins there"
+            if start
+            else "write the paths relative to the table, or to options.root"
+        )
+        return f"a file of that name is here as {found}: {mend}; "
 
     def _count(self, order: Sequence[int]) -> int:
         """Read the pictures and vectors of rows, until the time is over."""
@@ -169,6 +195,17 @@ class Looked:
             self.questions.append(Question(seen[0], text, {f"{name}=none": f"{name} left out" for name in seen}))
         return done
 
+    def _shared(self, found: Column) -> Column:
+        """A column of files with a word of those that several rows name."""
+        if found.name not in getattr(self.source, "paths", ()):
+            return found
+        counts = Counter(value for value in self.source.column(found.name) if value is not None)
+        shared = sum(count for count in counts.values() if count > 1)
+        if not shared:
+            return found
+        told = f"{shared} of {len(self.source)} rows name a file of {found.name} that another row names too: these are held out together"
+        return attrs.evolve(found, key=True, told=(*found.told, told))
+
     def shares(self) -> dict[str, float]:
         """The share of rows that have a value, by column, rounded down; of pictures and vectors among those read."""
         found = {}
@@ -205,6 +242,7 @@ class Looked:
         if kind == "pixels":
             seen = self._seen[name]
             found = pixels(name, seen, said) if seen.count else Column(name, note="no value that can be read")
+            found = self._shared(found) if isinstance(found, Column) and found.plugin == "image" else found
         elif kind == "vectors":
             found = self._vectors(name, self._seen[name], said)
         else:

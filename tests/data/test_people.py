@@ -1,6 +1,7 @@
 """Files as people make them, with programs of all kinds: the right values, or one line that asks or refuses; never a wrong value without a word."""
 
 import json
+import os
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -539,9 +540,11 @@ def test_paths_of_another_machine_are_told_with_the_one_that_is_here(tmp_path: P
     photos(tmp_path)
     for start in ("C:\\Users\\me\\images\\", "/data/upload/1/"):
         path = table(tmp_path, ["image,label", *(f"{start}{i:02}.png,{i % 2}" for i in range(ROWS))])
-        line = asked(path, registry)
-        assert "is here as images/" in line
-        assert "options.root" in line
+        assert "is here as images/" in asked(path, registry)
+    path = table(tmp_path, ["image,label", *(f"{i:02}.png,{i % 2}" for i in range(ROWS))])
+    assert f"--assume options.root={tmp_path / 'images'} begins there" in asked(path, registry)
+    values, _, _ = read(path, registry, [f"options.root={tmp_path / 'images'}"])
+    assert np.allclose(values["image"], np.moveaxis(PHOTOS, 3, 1) / 127.5 - 1, atol=1e-6)
 
 
 def test_rows_that_share_a_file_are_held_out_together(tmp_path: Path, registry: Registry) -> None:

@@ -178,11 +178,16 @@ class Layout:
 
     def _listed(self, folder: str) -> list[str]:
         """The files of a folder, or where it has none of the folders in it; without what is no data."""
+        lost: list[str] = []
         files = [
             file
-            for file in files_below(self.path / folder)
+            for file in files_below(self.path / folder, lost)
             if not any(fnmatch(file, mask) or fnmatch(file.rpartition("/")[2], mask) for mask in self.ignore)
         ]
+        if lost:
+            self.notes.append(
+                f"{shown(folder)}: {len(lost)} links lead nowhere and are left out, such as {shown(lost[0])}"
+            )
         taken, left = data_files(files)
         flat = [file for file in taken if "/" not in file]
         if flat and len(flat) < len(taken):

@@ -9,6 +9,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ class Lines(ABC):
                 "encoding",
                 self.encoding,
                 f"that of {self.path}, whose line {number} has the byte {line[error.start]:#04x}",
-                mend='save it as UTF-8, or encoding = "cp1252" reads what Excel writes',
+                mend='save it as UTF-8, or encoding = "cp1252" reads what Excel writes (for init: --assume options.encoding=cp1252)',
             ) from error
 
     def __len__(self) -> int:
@@ -274,6 +275,7 @@ class Csv(Lines):
         head: list[str] | None = None
         names_line: list[str] | None = None
         again: list[int] = []
+        counts = Counter[int]()
         columns: list[_Column] = []
         while True:
             raw.clear()
@@ -297,6 +299,11 @@ class Csv(Lines):
                     expected = f"{len(cells)} names, as the first line of {self.path} has so many cells"
                     raise OptionError("table", "header", head, expected)
                 columns = [_Column(name) for name in head]
+                if self.header is None and re.match(r"#.*\w", head[0]):
+                    raise RequestError(
+                        f"table: found a first line of {self.path} that begins with # ({head[0]}), expected names of columns; take the comment out, or "
+                        "the option header = true reads it as names"
+                    )
                 if not named:
                     names_line = cells
                     continue
@@ -306,12 +313,18 @@ class Csv(Lines):
                 _check_lines(self.path, self._style, raw, cells, len(head))
             starts.append(raw[0][1])
             numbers.append(raw[0][0])
+            counts[len(cells)] += 1
             if len(cells) == len(head):
                 for column, cell in zip(columns, cells, strict=True):
                     column.see(cell.strip(), self.decimal)
         if head is None:
             raise RequestError(f"table: found no line in {self.path}, expected names of columns in the first")
         starts.append(end)
+        if len(counts) == 1 and len(head) not in counts and self.header is None:
+            raise RequestError(
+                f"table: found {len(head)} {'cell' if len(head) == 1 else 'cells'} in the first line of {self.path} ({', '.join(head[:4])}), and "
+                f"{min(counts)} in all others, expected names of columns in the first line; take out what stands above them"
+            )
         if self.header is None and len(again) == 1 and any(0 < one.repeated < one.filled for one in columns):
             raise RequestError(
                 f"table: found the names of the columns again in line {again[0]} of {self.path}, expected them in the first line only; take that "
