@@ -195,17 +195,6 @@ class Looked:
             self.questions.append(Question(seen[0], text, {f"{name}=none": f"{name} left out" for name in seen}))
         return done
 
-    def _shared(self, found: Column) -> Column:
-        """A column of files with a word of those that several rows name."""
-        if found.name not in getattr(self.source, "paths", ()):
-            return found
-        counts = Counter(value for value in self.source.column(found.name) if value is not None)
-        shared = sum(count for count in counts.values() if count > 1)
-        if not shared:
-            return found
-        told = f"{shared} of {len(self.source)} rows name a file of {found.name} that another row names too: these are held out together"
-        return attrs.evolve(found, key=True, told=(*found.told, told))
-
     def shares(self) -> dict[str, float]:
         """The share of rows that have a value, by column, rounded down; of pictures and vectors among those read."""
         found = {}
@@ -242,7 +231,7 @@ class Looked:
         if kind == "pixels":
             seen = self._seen[name]
             found = pixels(name, seen, said) if seen.count else Column(name, note="no value that can be read")
-            found = self._shared(found) if isinstance(found, Column) and found.plugin == "image" else found
+            found = _shared(found, self.source) if isinstance(found, Column) and found.plugin == "image" else found
         elif kind == "vectors":
             found = self._vectors(name, self._seen[name], said)
         else:
@@ -285,6 +274,18 @@ class Looked:
             if found is not None:
                 return found
         return Column(name, note=f"vectors of {len(lengths)} lengths, which no first-party modality reads")
+
+
+def _shared(found: Column, source: Source) -> Column:
+    """A column of files with a word of those that several rows name."""
+    if found.name not in getattr(source, "paths", ()):
+        return found
+    counts = Counter(value for value in source.column(found.name) if value is not None)
+    shared = sum(count for count in counts.values() if count > 1)
+    if not shared:
+        return found
+    told = f"{shared} of {len(source)} rows name a file of {found.name} that another row names too: these are held out together"
+    return attrs.evolve(found, key=True, told=(*found.told, told))
 
 
 def _one_ratio(sizes: Sequence[tuple[int, int]]) -> bool:
