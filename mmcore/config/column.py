@@ -1,5 +1,7 @@
 """What a column was found to be, and what is asked where the evidence does not decide."""
 
+import re
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,5 +60,10 @@ class Question:
     choices: Mapping[str, str]
 
     def __str__(self) -> str:
-        choices = "; ".join(f"--assume {key} ({meaning})" for key, meaning in self.choices.items())
+        choices = "; ".join(f"--assume {_typed(key)} ({meaning})" for key, meaning in self.choices.items())
         return f"{self.text}; say which: {choices}"
+
+
+def _typed(key: str) -> str:
+    """An assumption as it is typed in a shell."""
+    return shlex.quote(key) if re.search(r"[\s'\"$&|;<>*?()#`\\]", key) else key

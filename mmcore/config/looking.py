@@ -20,7 +20,7 @@ from mmcore.config.offered import CORE, Propose, advised, offered
 from mmcore.data import Source
 from mmcore.data.census import Pixels
 from mmcore.data.decode import decode
-from mmcore.data.sources.unread import here
+from mmcore.data.sources.unread import here, mend_of
 from mmcore.errors import MmcoreError, RequestError, nearest
 from mmcore.progress import Progress
 
@@ -330,7 +330,8 @@ def _kind(value: Any) -> str:
             "pixels" if value.ndim in (2, 3) else f"arrays of shape {value.shape}, which no first-party modality reads"
         )
     if isinstance(value, Path):
-        return f"files of {value.suffix or 'no suffix'}, which no first-party modality reads"
+        mend = f": {found}" if (found := mend_of(value.name)) else ""
+        return f"files of {value.suffix or 'no suffix'}, which no first-party modality reads{mend}"
     if isinstance(value, bytes):
         return "bytes that begin as no image or array does"
     return "plain"

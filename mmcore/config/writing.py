@@ -9,6 +9,7 @@ from mmcore.config.files import escaped
 from mmcore.config.holding import groups, own_parts
 from mmcore.config.naming import variables
 from mmcore.config.sizing import SIDE, Size, elements, picture_size, rounded
+from mmcore.config.telling import left_out
 from mmcore.data import Source
 
 
@@ -106,7 +107,7 @@ def lines(
     if left:
         yield ""
         yield "# Left out:"
-        yield from (f"#   {column.name}: {column.note}" for column in left)
+        yield from (f"#   {one}" for one in left_out(left))
     yield ""
     model = Size.of(used, size, len(source))
     yield "[tasks]  # weights below 1 for pictures, so that their many pixels do not drown what is told in few numbers"

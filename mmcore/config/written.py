@@ -1,5 +1,6 @@
 """Words that are hardly classes: numbers in another writing, days, rows of numbers, and one word written in two ways."""
 
+import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -11,6 +12,7 @@ from mmcore.config.column import Column, Question
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+|[+-]?[0-9]{1,3}(?:\.[0-9]{3})+,[0-9]+")
 """A number with a decimal comma, of which dots may part the thousands."""
+_PARTED = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+")
 _AMOUNT = re.compile(
     r"(?P<before>[^\w\s.,'\"#\[\](){}-]{0,2})\s?[+-]?[0-9]{1,3}(?:[0-9]*|(?:[ ,.'\u00a0\u202f][0-9]{3})+)(?:[.,][0-9]+)?\s?(?P<after>[%‰°a-zA-Zµ€$£¥]{0,4})"
 )
@@ -28,6 +30,8 @@ def number(text: str) -> float | int | None:
     if not _NUMBER.fullmatch(text):
         return None
     value = float(text)
+    if math.isinf(value):
+        return None
     return int(text) if re.fullmatch(r"[+-]?[0-9]+", text) else value
 
 
@@ -55,7 +59,7 @@ def doubts(
         None where nothing speaks against classes.
     """
     texts = list(counts)
-    some = min(texts, key=lambda text: (len(text), text))
+    some = min(texts, key=lambda text: (number(text) is not None, len(text), text))
     classes, left = (f"{name}=label", f"{len(counts)} classes"), (f"{name}=none", "left out")
     if all(map(is_row, texts)) and any(len(re.findall(r"[0-9.]+", text)) > 2 for text in texts):
         return Column(
@@ -74,9 +78,11 @@ def doubts(
         return alike(name, counts)
     if all(map(_COMMA.fullmatch, texts)) and len(counts) > 1:
         value = some.replace(".", "").replace(",", ".")
+        parted = all(map(_PARTED.fullmatch, texts))
         return Question(
             name,
-            f"{name} has numbers in another writing, such as {some!r}",
+            f"{name} has numbers in another writing, such as {some!r}"
+            + (f": if the comma parts thousands, write {some.replace(',', '')}" if parted else ""),
             {"options.decimal=,": f"{some} is {value}", **dict([classes, left])},
         )
     found = [match for text in texts if (match := _AMOUNT.fullmatch(text.strip()))]

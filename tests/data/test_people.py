@@ -109,7 +109,7 @@ def test_numbers_with_a_sign_or_a_unit_are_no_classes_without_a_word(
     path = column(tmp_path, name, cell)
     line = asked(path, registry)
     assert f"{name} has numbers in another writing, such as {some!r}" in line
-    assert f"--assume {name}=label" in line
+    assert f"{name}=label" in line
     values, _, _ = read(path, registry, [f"{name}=none"])
     assert list(values) == ["kind"]
 
@@ -568,3 +568,51 @@ def test_what_cannot_be_read_is_counted_once(tmp_path: Path, registry: Registry)
     said = "\n".join(configuration(tmp_path, registry).said)
     assert said.count("x, image:") == 1
     assert "more" not in said
+
+
+def test_lists_in_pythons_writing_are_lists(tmp_path: Path, registry: Registry) -> None:
+    """As pandas writes a column of lists."""
+    cells = ["['a', 'b']", '["b"]', "[]", "['c', \"d's\"]"]
+    path = column(tmp_path, "tags", lambda i: cells[i % 4], ";")
+    values, _, options = read(path, registry)
+    assert options["tags"]["names"] == ["a", "b", "c", "d's"]
+    right = [[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1]]
+    assert np.array_equal(values["tags"], [right[i % 4] for i in range(ROWS)])
+
+
+def test_many_numbered_columns_are_told_in_one_line(tmp_path: Path, registry: Registry) -> None:
+    """MNIST as a table."""
+    rng = numbers(3)
+    head = ",".join(["label", *(f"pixel{k}" for k in range(64))])
+    lines = [head, *(",".join(map(str, [i % 3, *rng.integers(0, 256, 64)])) for i in range(ROWS))]
+    values, said, _ = read(table(tmp_path, lines), registry)
+    assert list(values) == ["label"]
+    assert "pixel0 … pixel63, 64 columns: " in said
+    assert "pixel7" not in said
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\0\0\0\x18ftypheic" + bytes(40), "it is HEIC"),
+        (b"<!DOCTYPE html><html>404</html>", "a page of the web"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        (b"", "it is empty"),
+    ],
+)
+def test_a_picture_that_is_none_is_told_by_what_it_is(
+    data: bytes, words: str, tmp_path: Path, registry: Registry
+) -> None:
+    photos(tmp_path)
+    (tmp_path / "images" / "x.jpg").write_bytes(data)
+    assert words in "\n".join(configuration(tmp_path, registry).said)
+
+
+def test_what_is_typed_is_quoted_where_a_shell_needs_it(tmp_path: Path, registry: Registry) -> None:
+    path = column(tmp_path, "Patient's age (years)", lambda i: f"{30 + i % 8}y")
+    line = asked(path, registry)
+    choice = line.partition("--assume ")[2].partition(" (8 classes)")[0]
+    import shlex
+
+    assert len(shlex.split(choice)) == 1
+    assert len(read(path, registry, shlex.split(choice))[0]) == 2

@@ -1,5 +1,6 @@
 """Records of text files, indexed once and read when they are asked for: CSV and JSON lines. Imports no torch."""
 
+import ast
 import contextlib
 import csv
 import io
@@ -7,6 +8,7 @@ import itertools
 import json
 import os
 import re
+import warnings
 from abc import ABC, abstractmethod
 from array import array
 from collections import Counter
@@ -38,6 +40,8 @@ _NOTHING = frozenset((
 ))  # fmt: skip
 """What stands for a missing value among numbers, in small letters; among words it may be a word."""
 _SAMPLED = 200
+_LONG = 100_000
+"""Letters up to which a cell may be a list in Python's writing."""
 
 
 class Lines(ABC):
@@ -189,6 +193,20 @@ class _Column:
         if not self.number or self.filled == self.nothing:
             return "text"
         return "whole" if self.whole else "number"
+
+
+def listed(cell: str) -> Any:
+    """The list that a cell holds in JSON's writing, or in Python's, as pandas writes it; what is none stays text."""
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(cell)
+    if len(cell) > _LONG or not cell.endswith("]"):
+        return cell
+    with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd letters after a backslash
+        found = ast.literal_eval(cell)  # literals alone: nothing is run
+        if isinstance(found, list) and all(isinstance(one, str | int | float) for one in found):
+            return found
+    return cell
 
 
 def _plainly(cell: str, decimal: str) -> str:
@@ -409,10 +427,7 @@ class Csv(Lines):
         if not cell:
             return None
         if self.kinds[name] == "text":
-            if cell[0] == "[":
-                with contextlib.suppress(ValueError, RecursionError):
-                    return json.loads(cell)
-            return cell
+            return listed(cell) if cell[0] == "[" else cell
         if cell.casefold() in _NOTHING:
             return None
         plain = _plainly(cell, self.decimal)

@@ -115,7 +115,11 @@ def nearest_pair(a: Collection[str], b: Collection[str]) -> tuple[str, str]:
     second = sorted(set(b) - set(a)) or sorted(b)
     two = second[0]
     same = [one for one in first if one.isdecimal() and two.isdecimal() and int(one) == int(two)]
-    near = same or difflib.get_close_matches(two, first, 1, 0.0)
+    near = (
+        same
+        or [one for one in first if one.startswith(two) or two.startswith(one)]
+        or difflib.get_close_matches(two, first, 1, 0.0)
+    )
     return (near[0] if near else first[0]), two
 
 

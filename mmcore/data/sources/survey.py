@@ -74,7 +74,8 @@ def survey(path: Path, layout: str = "", cells: Mapping[str, Any] | None = None)
     """
     at = path.expanduser().absolute()
     if not at.exists():
-        raise RequestError(f"init: there is nothing at {shown(str(path))}, expected a file or folder of data")
+        pattern = "; patterns are not read: name the folder" if set(str(path)) & set("{*?") else ""
+        raise RequestError(f"init: there is nothing at {shown(str(path))}, expected a file or folder of data{pattern}")
     if layout not in ("", *_LAYOUTS):
         raise RequestError(f"init: layout = {layout!r}, expected one of {', '.join(_LAYOUTS)}")
     for find in (_file,) if at.is_file() else (_known, _images_with_metadata, _folders, _flat):
