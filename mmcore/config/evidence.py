@@ -7,6 +7,8 @@ from typing import Any
 
 import attrs
 
+from mmcore.config import drawn
+from mmcore.config.column import Column, Question
 from mmcore.data.census import Pixels, Tally, unpack
 from mmcore.data.contract import hex_of
 
@@ -33,60 +35,6 @@ IMAGE = frozenset((
 ))  # fmt: skip
 
 
-@attrs.frozen
-class Column:
-    """What a column was found to be.
-
-    Attributes:
-        name: of the column.
-        plugin: the modality's; empty for a column that is left out.
-        options: the modality's.
-        note: what was found, for a comment and the terminal.
-        change: what to change where another reading is meant.
-        size: height and width of its pictures; None where there are none or they differ.
-        pictures: whether it holds pictures.
-        missing: a value that stands for a missing one.
-        present: a column that says whether there is a value.
-        transforms: that its values need.
-        told: what else there is to say.
-        numbers: how many elements one value and its code have, where a modality says it; None where the options do.
-        key: whether its values may say which rows belong together.
-    """
-
-    name: str
-    plugin: str = ""
-    options: Mapping[str, Any] = attrs.field(factory=dict)
-    note: str = ""
-    change: str = ""
-    size: tuple[int, int] | None = None
-    pictures: bool = False
-    missing: Any = None
-    present: str = ""
-    transforms: tuple[Mapping[str, Any], ...] = ()
-    told: tuple[str, ...] = ()
-    numbers: tuple[int, int] | None = None
-    key: bool = False
-
-
-@attrs.frozen
-class Question:
-    """What the evidence does not decide.
-
-    Attributes:
-        name: of the column.
-        text: what was found, and the readings that are possible.
-        choices: what to assume, with what it means.
-    """
-
-    name: str
-    text: str
-    choices: Mapping[str, str]
-
-    def __str__(self) -> str:
-        choices = "; ".join(f"--assume {key} ({meaning})" for key, meaning in self.choices.items())
-        return f"{self.text}; say which: {choices}"
-
-
 def words(name: str) -> set[str]:
     """The words of a column's name, in small letters: ``gtFine_labelIds`` is gt, fine, label, ids."""
     return {word.lower() for word in _WORDS.findall(name)} | {name.lower()}
@@ -102,6 +50,10 @@ def pixels(name: str, c: Pixels, given: Mapping[str, Any]) -> Column | Question:
     """
     if not any(height * width for height, width in c.sizes):
         return Column(name, note="pictures without a pixel")
+    if c.hot.total() == c.count and not given:
+        (classes, axis), _ = c.hot.most_common(1)[0]
+        note = f"one-hot maps of {classes} classes; save the classes' numbers, x.argmax({axis})"
+        return Column(name, note=note, closed=True)
     kind = given.get("") or _kind(name, c, given)
     if isinstance(kind, Question):
         return kind
@@ -208,6 +160,8 @@ def _map(name: str, c: Pixels, given: dict[str, Any], why: str) -> Column | Ques
         shares = f"{c.alpha.share(255):.1%} opaque" if plain else "soft, from 128 on opaque"
         merged = {"classes": 2, **options, **said}
         return Column(name, "mask", merged, f"two classes of {' '.join(notes) or 'the alpha'}: {shares}", "channel")
+    if c.bits and set(c.channels) != {1}:
+        return Column(name, note=f"bits of shape {next(iter(c.shapes), '')}, which are no class maps")
     if c.bits:
         return Column(name, "mask", {"classes": 2, **options, **said}, f"bits, {why}")
     if c.deep and not (c.whole and c.finite):
@@ -271,13 +225,18 @@ def _graded(
             128,
             f"{why}: {ends:.1%} of the pixels are 0 or 255, and {len(middle)} values between them are soft edges",
         )
+    if not said:
+        doubted = _doubted(name, c, tally, options, why)
+        if doubted is not None:
+            return doubted
     if tally.many or len(tally.pixels) > REGIONS:
         found = f"more than {len(tally.pixels) if not tally.many else 1000} different values"
         return Question(
             name,
             f"{name} has {found} in {c.low:.6g} … {c.high:.6g}, more than {REGIONS} classes",
             {
-                f"{name}.threshold=128": "two classes, 1 from that value on",
+                f"{name}.threshold={128 if c.high <= 255 else 1}": "two classes, 1 from that value on"
+                + ("" if c.high <= 255 else ": a thing, or none"),
                 f"{name}=image": "pictures",
                 f"{name}=none": "left out",
             },
@@ -296,6 +255,17 @@ def _graded(
         note,
         "values, void or ignore" if "values" in merged or "void" in merged else "values or ignore",
     )
+
+
+def _doubted(name: str, c: Pixels, tally: Tally, options: dict[str, Any], why: str) -> Column | Question | None:
+    """What else values may be than classes, where anything speaks for it."""
+    if (share := drawn.noisy(tally)) >= 0.95:
+        found = f"{share:.1%} of the pixels are within 48 of 0 or 255: noise about 0 and 255, as JPEG leaves it"
+        return _thresholded(name, options, 128, f"{why}: {found}")
+    found = drawn.edges(name, tally)
+    if isinstance(found, tuple):
+        return _thresholded(name, options, found[0], f"{why}: {found[1]}")
+    return found or drawn.numbered(name, tally, bool(words(name) & drawn.INSTANCES))
 
 
 def _thresholded(name: str, options: dict[str, Any], level: float, note: str) -> Column:
@@ -426,6 +396,8 @@ def _coloured(name: str, c: Pixels, options: dict[str, Any], why: str) -> Column
             f"{name} has {count} different colours{blurred}, expected 2 … {REGIONS} that are classes",
             {f"{name}=image": "pictures", f"{name}=none": "left out"},
         )
+    if not options.get("ignore") and (doubted := drawn.coloured(name, c.colours)) is not None:
+        return doubted
     reason = "black first"
     order = sorted(found)
     voc = [_voc(k) for k in range(21)]

@@ -15,6 +15,7 @@ from mmcore.config.offered import proposals
 from mmcore.config.telling import told
 from mmcore.config.writing import lines
 from mmcore.data import as_source
+from mmcore.data.sources.manifest import CELLS
 from mmcore.data.sources.survey import survey
 from mmcore.errors import ConfigError, Problem, RequestError
 from mmcore.plugins import Registry
@@ -50,10 +51,11 @@ def configuration(path: Path, registry: Registry, *, out: str = "", assume: Sequ
         ConfigError: the evidence does not decide; each question with what to assume.
     """
     said = _assumed(assume)
-    surveyed = survey(path, said.pop("layout", {}).get("", ""))
+    layout, asked = said.pop("layout", {}).get("", ""), said.pop("options", {})
+    surveyed = survey(path, layout, {key: value for key, value in asked.items() if key in CELLS})
     if surveyed.question:
         raise ConfigError("init", [Problem("", surveyed.question)])
-    name, options = surveyed.source, surveyed.options | said.pop("options", {})
+    name, options = surveyed.source, surveyed.options | asked
     parts = parts_of(registry, name, options)
     source = as_source(registry.source(name, **options, **({"part": "all"} if parts else {})))
     looked = Looked(source, said, _installed(registry), proposals(registry))
@@ -70,7 +72,20 @@ def configuration(path: Path, registry: Registry, *, out: str = "", assume: Sequ
             "class maps, labels or vectors; write the configuration by hand, or a plugin that reads them"
         )
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", path.absolute().name.split(".")[0]).strip("-") or "data"
-    text = map(printable, lines(out or f"runs/{stem}", name, options, columns, used, source, parts, shares))
+    text = map(
+        printable,
+        lines(
+            out or f"runs/{stem}",
+            name,
+            options,
+            columns,
+            used,
+            source,
+            parts,
+            shares,
+            apart=bool(looked.apart) and looked.alike,
+        ),
+    )
     return Guess("\n".join(text) + "\n", tuple(map(printable, told(path, surveyed, looked, columns, shares))))
 
 
@@ -87,7 +102,7 @@ def _assumed(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
         if not equals or not column or not text:
             raise RequestError(f"init: --assume {pair!r}, expected COLUMN=MODALITY or COLUMN.OPTION=VALUE")
         value: Any = text if not option else value_of(text)
-        if isinstance(value, str) and "," in value and option not in ("missing",):
+        if isinstance(value, str) and "," in value and option not in ("missing", "decimal", "delimiter"):
             value = listed if isinstance(listed := value_of(f"[{text}]"), list) else text.split(",")
         if option in ("ignore", "values", "colours", "names") and not isinstance(value, list):
             value = [value]

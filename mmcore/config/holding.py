@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmcore.config import labels
-from mmcore.config.evidence import Column
+from mmcore.config.column import Column
 from mmcore.data import Source
 from mmcore.data.sources.files import part_of
 from mmcore.errors import RequestError
 from mmcore.plugins import Registry
+
+_LOOKED = 16
 
 
 def parts_of(registry: Registry, name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
@@ -31,26 +33,47 @@ def parts_of(registry: Registry, name: str, options: Mapping[str, Any]) -> tuple
 
 
 def own_parts(source: Source, names: Sequence[str]) -> tuple[str, dict[str, list[str]]]:
-    """The column called split, if each of its values is a part's name, and those of each held-out part; empty where there is none."""
-    name = next((name for name in names if name.lower() == "split"), "")
-    values = source.column(name) if name else []
-    words = sorted({value for value in values if isinstance(value, str)})
-    found: dict[str, list[str]] = {}
-    for word in words:
-        found.setdefault(part_of(word), []).append(word)
-    if not all(isinstance(value, str) for value in values) or "" in found or not {"train"} < found.keys():
+    """The column each of whose values is a part's name, and those of each held-out part; empty where there is none, or of several none is called split."""
+    likely = [name for name in names if part_of(str(_first(source, name)))]
+    found = {name: parts for name in likely if (parts := _parts(source.column(name)))}
+    name = next((name for name in found if name.lower() == "split"), next(iter(found)) if len(found) == 1 else "")
+    if not name:
         return "", {}
-    return name, {part: found[part] for part in ("validation", "test") if part in found}
+    return name, {part: found[name][part] for part in ("validation", "test") if part in found[name]}
+
+
+def _first(source: Source, name: str) -> Any:
+    """The first text of a column in its first rows, so that no column of pictures is read for it."""
+    for index in range(min(len(source), _LOOKED)):
+        with contextlib.suppress(Exception):  # a row that cannot be read is told when all are
+            if isinstance(value := source[index].get(name), str):
+                return value
+    return ""
+
+
+def _parts(values: Sequence[Any]) -> dict[str, list[str]]:
+    """The names of each part among a column's values; none where they name anything else, or training alone."""
+    words: set[str] = set()
+    for value in values:
+        if not isinstance(value, str) or (value not in words and not part_of(value)):
+            return {}
+        words.add(value)
+    found: dict[str, list[str]] = {}
+    for word in sorted(words):
+        found.setdefault(part_of(word), []).append(word)
+    return found if {"train"} < found.keys() else {}
 
 
 def groups(columns: Sequence[Column], source: Source) -> str:
-    """The column whose values say which rows belong together, being many and repeated; empty where there is none."""
+    """The column whose values say which rows belong together, being many and repeated, or files; empty where there is none."""
     best = ("", math.inf)
     for column in columns:
-        if column.plugin or not column.key:
+        if not column.key:
             continue
         values = [v for v in source.column(column.name) if v is not None]
         distinct = len(set(values))
-        if labels.CLASSES < distinct <= 0.8 * len(source) and distinct < best[1]:
+        # Of files every one that comes again counts.
+        most, least = (len(values) - 1, 1) if column.plugin else (0.8 * len(source), labels.CLASSES)
+        if least < distinct <= most and distinct < best[1]:
             best = (column.name, distinct)
     return best[0]

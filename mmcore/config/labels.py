@@ -1,13 +1,16 @@
 """What a column of numbers, words or lists is: a label, a scalar, a vector, or a question where the evidence does not decide."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from mmcore.config.evidence import Column, Question, words
+from mmcore.config.column import Column, Question
+from mmcore.config.evidence import words
+from mmcore.config.written import doubts, number
 
 CLASSES = 256
 """Most classes of a label by its values alone; a column whose name says so may have more."""
@@ -29,6 +32,9 @@ REAL = frozenset((
     "temp", "temperature", "time", "value", "volume", "weight", "width", "year", "years",
 ))  # fmt: skip
 COUNT = frozenset(["count", "counts", "num", "number", "n"])
+INDEX = re.compile(r"unnamed: ?\d+(?:\.\d+)*|level_\d+|__index_level_\d+__", re.I)
+"""How pandas calls an index that it has written as a column."""
+FOLD = frozenset(("fold", "folds", "kfold"))
 KEY = frozenset((
     "filename", "file", "id", "idx", "index", "key", "patient", "path", "row", "seq", "serial", "stem", "subject",
     "uid", "url", "uuid",
@@ -56,8 +62,20 @@ def column(
         return Column(name, note="no value in any row")
     if given.get("") not in (None, "label", "scalar"):
         return Column(name, given[""], options, f"{len(here)} values, as you say")
+    if not given and INDEX.fullmatch(name):
+        return Column(
+            name,
+            note=f"the index of a pandas table by its name; --assume {name}=label takes it for a label",
+            closed=True,
+        )
+    if not given and words(name) & FOLD:
+        return Column(
+            name,
+            note=f"the fold of a cross-validation by its name; --assume {name}=label takes it for a label",
+            closed=True,
+        )
     if any(isinstance(value, str) for value in here) and all(isinstance(value, str | int | float) for value in here):
-        return _words(name, here, given, options)
+        return _words(name, here, given, options, installed)
     if all(isinstance(value, bool) for value in here):
         found = {"classes": 2, "names": ["false", "true"], **options}
         return Column(name, "label", found, f"{sum(here)} of {len(here)} true: two classes", key=False)
@@ -68,7 +86,9 @@ def column(
     return None
 
 
-def _words(name: str, here: list[Any], given: Mapping[str, Any], options: dict[str, Any]) -> Column | Question:
+def _words(
+    name: str, here: list[Any], given: Mapping[str, Any], options: dict[str, Any], installed: Collection[str]
+) -> Column | Question:
     counts = Counter(map(_text, here))
     names = sorted(
         counts, key=lambda word: (not word.lstrip("-").isdigit(), int(word) if word.lstrip("-").isdigit() else 0, word)
@@ -77,7 +97,16 @@ def _words(name: str, here: list[Any], given: Mapping[str, Any], options: dict[s
     if missing is not None:
         names = [word for word in names if word != missing]
     mine, distinct = words(name), len(names)
-    said = given.get("") == "label"
+    said = given.get("") == "label" or "names" in given
+    if missing is not None and not said and names and None not in (others := [number(word) for word in names]):
+        values = [value for value, word in zip(others, names, strict=True) for _ in range(counts[word])]
+        return _numbers(name, values, given, options, installed)
+    if not said:
+        real, named = bool(mine & REAL), bool(mine & LABEL)
+        kept = Counter({word: counts[word] for word in names})
+        doubtful = doubts(name, here, kept, named=named, real=real, installed=installed) if kept else None
+        if doubtful is not None:
+            return doubtful
     several = [word for word in names if "|" in word or ";" in word]
     repeated = 2 <= distinct <= CLASSES and len(here) >= 2 * distinct
     if said or (
@@ -134,6 +163,9 @@ def _numbers(
                 told.append(f"-1 ({counts[-1]} rows) is taken for missing, being below the classes")
                 counts.pop(-1)
                 low, distinct = rest[0], distinct - 1
+            elif rest == [1] and not real:
+                told.append("two numbers, -1 and 1, so two classes: were -1 missing, one class would be left")
+                return _label(name, counts, {"names": [-1, 1], **options}, None, told, "as they are two")
             elif len(rest) <= ASKED and not real:
                 return Question(
                     name,

@@ -4,6 +4,7 @@ import itertools
 import math
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ import attrs
 import numpy as np
 
 from mmcore.config import labels
-from mmcore.config.evidence import Column, Question, pixels, size_of
+from mmcore.config.column import Column, Question
+from mmcore.config.evidence import pixels, size_of
 from mmcore.config.holding import own_parts
 from mmcore.config.offered import CORE, Propose, advised, offered
 from mmcore.data import Source
 from mmcore.data.census import Pixels
 from mmcore.data.decode import decode
+from mmcore.data.sources.unread import here, mend_of
 from mmcore.errors import MmcoreError, RequestError, nearest
 from mmcore.progress import Progress
 
@@ -45,6 +48,7 @@ class Looked:
         read: of how many rows pictures and vectors were read.
         bad: rows that cannot be read, each with its place.
         apart: rows whose pictures and maps are not of one size.
+        alike: whether these have one ratio of their sides, so that each can be resized by itself.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class Looked:
                 self.questions.append(found)
             else:
                 self.columns.append(attrs.evolve(found, present=self.flags.get(name, "")))
+        self.bad = list(dict.fromkeys(self.bad))  # a row may have been read twice
 
     def _asked(self, index: int, name: str, read: Callable[[], Any]) -> Any:
         """A row or value, or None where it cannot be read, which is remembered."""
@@ -116,9 +121,32 @@ class Looked:
         if len(self.bad) > bad and self.said.get(name, {}).get("") != "none":
             raise RequestError(
                 f"init: {name}: none of the {looked} values looked at can be read, expected at least one; {self.bad[bad]}; "
-                f"--assume {name}=none leaves it out"
+                f"{self._elsewhere(name, first)}--assume {name}=none leaves it out"
             )
         return "plain"
+
+    def _elsewhere(self, name: str, first: Sequence[tuple[int, Mapping[str, Any]]]) -> str:
+        """Where the files of a table's column lie, if they are below its folder though not where it says."""
+        root = getattr(self.source, "root", None)
+        path = next(
+            (
+                value
+                for _, row in first
+                if isinstance(value := self._asked(0, name, lambda row=row: row.get(name)), Path)
+            ),
+            None,
+        )
+        found = here(root, path) if root is not None and path is not None else ""
+        if not found:
+            return ""
+        inner = path.relative_to(root).as_posix() if path is not None and path.is_relative_to(root) else ""
+        start = found.removesuffix(inner).rstrip("/") if inner and found.endswith(inner) else ""
+        mend = (
+            f"--assume options.root={Path(root) / start} begins there"
+            if start
+            else "write the paths relative to the table, or to options.root"
+        )
+        return f"a file of that name is here as {found}: {mend}; "
 
     def _count(self, order: Sequence[int]) -> int:
         """Read the pictures and vectors of rows, until the time is over."""
@@ -126,6 +154,7 @@ class Looked:
             name: kind for name, kind in self.kinds.items() if kind in ("pixels", "vectors") and name != self.split
         }
         self.apart: list[str] = []
+        self.alike, together = True, 0
         self._seen = {name: Pixels() if kind == "pixels" else [] for name, kind in wanted.items()}
         if not wanted:
             return len(order)
@@ -139,22 +168,31 @@ class Looked:
                     value = self._value(index, row, name)
                     if value is None:
                         continue
+                    if kind == "vectors" and isinstance(value, list) and len(value) < 2:
+                        value = np.asarray(value, dtype=np.int64)  # of lists of several lengths a short one
                     if (other := _kind(value)) != kind:
                         self.bad.append(
                             f"{self.source.where(index)}, {name}: found {_called(value, other)} among {kind}"
                         )
                     elif kind == "pixels":
                         size = self._asked(index, name, lambda name=name, value=value: self._seen[name].add(value))
-                        sizes |= {} if size is None else {name: size}
+                        left = self.said.get(name, {}).get("") == "none"
+                        sizes |= {} if size is None or left else {name: size}
                     else:
                         self._seen[name].append(np.asarray(value).reshape(-1))
+                together += len(sizes) > 1
                 if len(set(sizes.values())) > 1:
                     shown = ", ".join(f"{name} of {h} × {w}" for name, (h, w) in sizes.items())
                     self.apart.append(f"{self.source.where(index)}: {shown}")
+                    self.alike = self.alike and _one_ratio(list(sizes.values()))
                 done += 1
                 bar.update(done)
                 if time.monotonic() - began > SECONDS:
                     break
+        if self.apart and len(self.apart) == together and not self.alike:
+            text = f"the sides of pictures and maps have other ratios in all of {together} rows that have both ({self.apart[0]})"
+            seen = [name for name, kind in wanted.items() if kind == "pixels"]
+            self.questions.append(Question(seen[0], text, {f"{name}=none": f"{name} left out" for name in seen}))
         return done
 
     def shares(self) -> dict[str, float]:
@@ -193,6 +231,7 @@ class Looked:
         if kind == "pixels":
             seen = self._seen[name]
             found = pixels(name, seen, said) if seen.count else Column(name, note="no value that can be read")
+            found = _shared(found, self.source) if isinstance(found, Column) and found.plugin == "image" else found
         elif kind == "vectors":
             found = self._vectors(name, self._seen[name], said)
         else:
@@ -210,6 +249,8 @@ class Looked:
             values = [_plain(decode(value)) for value in self.source.column(name)]
         except RequestError as error:
             return Question(name, f"{name} cannot be read: {error}", {f"{name}=none": "left out"})
+        if any(isinstance(value, list) for value in values):
+            values = [value.tolist() if isinstance(value, np.ndarray) else value for value in values]
         if name in self.flags:
             values = [
                 value if flag else None
@@ -233,6 +274,25 @@ class Looked:
             if found is not None:
                 return found
         return Column(name, note=f"vectors of {len(lengths)} lengths, which no first-party modality reads")
+
+
+def _shared(found: Column, source: Source) -> Column:
+    """A column of files with a word of those that several rows name."""
+    if found.name not in getattr(source, "paths", ()):
+        return found
+    counts = Counter(value for value in source.column(found.name) if value is not None)
+    shared = sum(count for count in counts.values() if count > 1)
+    if not shared:
+        return found
+    told = f"{shared} of {len(source)} rows name a file of {found.name} that another row names too: these are held out together"
+    return attrs.evolve(found, key=True, told=(*found.told, told))
+
+
+def _one_ratio(sizes: Sequence[tuple[int, int]]) -> bool:
+    """Whether heights and widths have one ratio, but for what rounding to a pixel makes of it."""
+    return all(
+        abs(h * width - w * height) <= max(h, w, height, width) for (h, w), (height, width) in itertools.pairwise(sizes)
+    )
 
 
 def _drawn(count: int) -> list[int]:
@@ -270,7 +330,8 @@ def _kind(value: Any) -> str:
             "pixels" if value.ndim in (2, 3) else f"arrays of shape {value.shape}, which no first-party modality reads"
         )
     if isinstance(value, Path):
-        return f"files of {value.suffix or 'no suffix'}, which no first-party modality reads"
+        mend = f": {found}" if (found := mend_of(value.name)) else ""
+        return f"files of {value.suffix or 'no suffix'}, which no first-party modality reads{mend}"
     if isinstance(value, bytes):
         return "bytes that begin as no image or array does"
     return "plain"

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from mmcore.config.evidence import Column
+from mmcore.config.column import Column
 from mmcore.data import Source
 from mmcore.data.sources.npz import words_of
 

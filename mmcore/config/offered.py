@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from mmcore.config.evidence import Column, Question
+from mmcore.config.column import Column, Question
 from mmcore.hooks import Proposal
 from mmcore.plugins import Registry
 from mmcore.plugins.catalog import FIRST_PARTY
@@ -62,7 +62,7 @@ def offered(
         pictures: whether it is one.
     """
     chosen, options = said.get("", ""), {key: value for key, value in said.items() if key and key != "missing"}
-    left = isinstance(found, Column) and not found.plugin
+    left = isinstance(found, Column) and not found.plugin and not found.closed
     if chosen:
         able = {chosen: proposed[chosen]} if chosen in proposed else {}
     else:
@@ -113,7 +113,7 @@ def advised(found: Column | Question, values: Sequence[Any], installed: Collecti
             found,
             note=f"{files} that have several rates, or cannot be read; --assume {found.name}=audio with its options, such as rate, reads them",
         )
-    if all(isinstance(one, str) for one in values) and "text" not in installed:
+    if all(isinstance(one, str) for one in values) and "text" not in installed and not found.closed:
         return attrs.evolve(found, note=f"{found.note}; as texts they are read by {_package('text')}")
     return found
 

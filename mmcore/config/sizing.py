@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from mmcore.config.evidence import Column
+from mmcore.config.column import Column
 
 SIDE = 32
 """Pixels that pictures are at most wide and high in a configuration to begin with; larger ones are made smaller."""
@@ -27,7 +27,9 @@ def picture_size(used: Sequence[Column]) -> tuple[tuple[int, int] | None, bool]:
     sizes = {column.size for column in pictures}
     if len(sizes) == 1 and (size := next(iter(sizes))) is not None and max(size) <= SIDE:
         return size, False
-    known = [size for size in sizes if size is not None]
+    known = [
+        column.size for column in sorted(pictures, key=lambda one: one.plugin != "image") if column.size is not None
+    ]
     height, width = known[0] if known else (SIDE, SIDE)
     scale = min(1.0, SIDE / max(height, width))
     return (_multiple(height * scale), _multiple(width * scale)), True

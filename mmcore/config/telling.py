@@ -1,12 +1,17 @@
 """What is said on the terminal of a first configuration: what each column was taken for, on what evidence, and what was left out."""
 
+import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mmcore.config.evidence import Column
+from mmcore.config.column import Column
 from mmcore.config.looking import Looked
 from mmcore.config.naming import variables
 from mmcore.data.sources.survey import Survey
+
+_RUN = 8
+"""Numbered columns from which on they are told together."""
 
 
 def told(
@@ -35,9 +40,11 @@ def told(
     left = [column for column in columns if not column.plugin]
     if left:
         yield "left out:"
-        yield from (f"  {column.name}: {column.note}" for column in left)
+        yield from (f"  {one}" for one in left_out(left))
     yield from (f"note: {one}" for one in looked.source.notes)
-    if looked.apart:
+    if looked.apart and looked.alike:
+        yield f"sizes differ inside {len(looked.apart)} rows, but not the ratio of the sides: each variable is resized by itself; {looked.apart[0]}"
+    elif looked.apart:
         turned = any(seen.turned for seen in looked.seen)
         why = (
             " (files that say how to turn a picture are turned upright: were the masks drawn on the stored one?)"
@@ -48,3 +55,16 @@ def told(
     if looked.bad:
         more = f", and {len(looked.bad) - 3} more" if len(looked.bad) > 3 else ""
         yield f'cannot be read: {"; ".join(looked.bad[:3])}{more}. Training stops at such a row; data.on_bad_row = "skip" passes over it'
+
+
+def left_out(columns: Sequence[Column]) -> Iterator[str]:
+    """A line for each column that is left out; one for many that are numbered, such as the pixels of a picture."""
+    for prefix, some in itertools.groupby(columns, lambda column: re.sub(r"\d+$", "", column.name)):
+        run = list(some)
+        if len(run) < _RUN or prefix == run[0].name:
+            yield from (f"{column.name}: {column.note}" for column in run)
+        else:
+            yield (
+                f"{run[0].name} … {run[-1].name}, {len(run)} columns: {run[0].note}; …; if they are one vector or picture, make an array of them (.npz), "
+                "or one column of lists"
+            )

@@ -4,11 +4,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mmcore.config.evidence import Column
+from mmcore.config.column import Column
 from mmcore.config.files import escaped
 from mmcore.config.holding import groups, own_parts
 from mmcore.config.naming import variables
 from mmcore.config.sizing import SIDE, Size, elements, picture_size, rounded
+from mmcore.config.telling import left_out
 from mmcore.data import Source
 
 
@@ -21,6 +22,8 @@ def lines(
     source: Source,
     own: Sequence[str],
     shares: Mapping[str, float],
+    *,
+    apart: bool = False,
 ) -> Iterator[str]:
     """A configuration's text, line by line.
 
@@ -33,6 +36,7 @@ def lines(
         source: of all rows.
         own: the parts that the data have themselves, by the source.
         shares: of the rows that have a value, by column.
+        apart: whether pictures and maps of a row have several sizes, so that each is resized by itself.
     """
     called = variables(used)
     size, resized = picture_size(used)
@@ -75,12 +79,15 @@ def lines(
         yield from (f"{part} = {share}" for part in kept)
     else:
         yield f"# The data's own parts are used: {', '.join(own)}."
-    if resized and size:
+    pictures = [called[column.name] for column in used if column.pictures]
+    for mine in ([[one] for one in pictures] if apart else [[]]) if resized and size else ():
         yield ""
         yield f"[[data.transforms]]  # {SIDE} pixels at most are for a CPU: more on a GPU; masks are resized to the nearest pixel"
         yield 'kind = "resize"'
         yield f"size = {_toml(list(size))}"
         yield 'fit = "cover"  # or "stretch"'
+        if mine:
+            yield f"variables = {_toml(mine)}  # by itself, as the files of a row have several sizes"
     for column in used:
         for transform in column.transforms:
             yield ""
@@ -100,7 +107,7 @@ def lines(
     if left:
         yield ""
         yield "# Left out:"
-        yield from (f"#   {column.name}: {column.note}" for column in left)
+        yield from (f"#   {one}" for one in left_out(left))
     yield ""
     model = Size.of(used, size, len(source))
     yield "[tasks]  # weights below 1 for pictures, so that their many pixels do not drown what is told in few numbers"

@@ -9,6 +9,8 @@ import numpy as np
 
 from mmcore.data.contract import native
 
+MIDDLE = 512
+"""The side of the middle of a map in which it is looked for what lies on edges alone."""
 MOST = 1024
 """Different values, or colours, up to which each is counted."""
 
@@ -21,29 +23,31 @@ class Tally:
         pixels: of each value.
         sets: how many pictures have just these values.
         many: whether there were more different ones; then the counts are worth nothing.
+        seen: pixels of each value in the middles of the pictures.
+        solid: those of them that lie in a square of 2 × 2 of the value: what is no line, and no single pixel.
     """
 
     pixels: Counter[int] = attrs.field(factory=Counter)
     sets: Counter[frozenset[int]] = attrs.field(factory=Counter)
     many: bool = False
+    seen: Counter[int] = attrs.field(factory=Counter)
+    solid: Counter[int] = attrs.field(factory=Counter)
 
     def add(self, plane: np.ndarray) -> None:
         """Count one picture's values ``(H, W)``."""
         if self.many:
             return
-        if plane.dtype == np.uint8:
-            counts = np.bincount(plane.ravel(), minlength=256)
-            values = np.flatnonzero(counts)
-            counts = counts[values]
-        else:
-            values, counts = np.unique(plane, return_counts=True)
-        if len(values) > MOST:
+        here = _counts(plane)
+        if len(here) > MOST:
             self.many = True
             return
-        here = dict(zip(map(int, values), map(int, counts), strict=True))
         self.pixels.update(here)
         self.sets[frozenset(here)] += 1
         self.many = len(self.pixels) > MOST
+        top, left = (max(0, side - MIDDLE) // 2 for side in plane.shape)
+        middle = plane[top : top + MIDDLE, left : left + MIDDLE]
+        self.seen.update(_counts(middle))
+        self.solid.update(_counts(middle[_squares(middle)]))
 
     @property
     def values(self) -> list[int]:
@@ -57,6 +61,29 @@ class Tally:
     def together(self, a: int, b: int) -> bool:
         """Whether any picture has both."""
         return any(a in some and b in some for some in self.sets)
+
+
+def _counts(numbers: np.ndarray) -> dict[int, int]:
+    if numbers.dtype == np.uint8:
+        counts = np.bincount(numbers.ravel(), minlength=256)
+        values = np.flatnonzero(counts)
+        counts = counts[values]
+    else:
+        values, counts = np.unique(numbers, return_counts=True)
+    return dict(zip(map(int, values), map(int, counts), strict=True))
+
+
+def _squares(plane: np.ndarray) -> np.ndarray:
+    """Which pixels ``(H, W)`` lie in a square of 2 × 2 of one value."""
+    found = np.zeros(plane.shape, dtype=bool)
+    if min(plane.shape) < 2:
+        return found
+    first = plane[:-1, :-1]
+    same = (first == plane[1:, :-1]) & (first == plane[:-1, 1:]) & (first == plane[1:, 1:])
+    for rows in (slice(None, -1), slice(1, None)):
+        for columns in (slice(None, -1), slice(1, None)):
+            found[rows, columns] |= same
+    return found
 
 
 @attrs.define
@@ -86,6 +113,7 @@ class Pixels:
         high: the largest.
         whole: whether all numbers are whole.
         finite: whether none is NaN or infinite.
+        hot: of how many arrays just one of so many channels is 1 in every place, the first of all axes or the last.
     """
 
     count: int = 0
@@ -110,12 +138,13 @@ class Pixels:
     high: float = -np.inf
     whole: bool = True
     finite: bool = True
+    hot: Counter[tuple[int, int]] = attrs.field(factory=Counter)
 
-    def add(self, value: Any) -> tuple[int, int]:
+    def add(self, value: Any) -> tuple[int, int] | None:
         """Count one picture: a PIL image, or an array of two or three axes.
 
         Returns:
-            its height and width.
+            its height and width; None for a shape that is no picture's.
         """
         self.count += 1
         if hasattr(value, "mode"):
@@ -166,8 +195,10 @@ class Pixels:
             if len(seen) < MOST:
                 seen.add(red << 16 | green << 8 | blue)
 
-    def _array(self, array: np.ndarray) -> tuple[int, int]:
+    def _array(self, array: np.ndarray) -> tuple[int, int] | None:
         self.shapes[array.shape] += 1
+        if (axis := _hot(array)) is not None:
+            self.hot[array.shape[axis], axis] += 1
         if array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4) and array.shape[0] in (1, 3, 4):
             array = np.moveaxis(array, 0, 2)
         height, width, *rest = array.shape
@@ -184,7 +215,7 @@ class Pixels:
             self._extremes(array)
             if channels == 3:
                 self.unequal += not bool((array[..., :1] == array).all())
-        return height, width
+        return (height, width) if channels in (1, 3, 4) else None
 
     def _plane(self, plane: np.ndarray, unit: int) -> None:
         self.channels[1] += 1
@@ -227,6 +258,17 @@ class Pixels:
                 return
             self.whole = self.whole and bool((numbers == np.round(numbers)).all())
         self.low, self.high = min(self.low, low), max(self.high, high)
+
+
+def _hot(array: np.ndarray) -> int | None:
+    """The axis of channels of which just one is 1 in every place, and the others 0; None where there is none such."""
+    if array.ndim != 3 or not array.size or array.max() != 1 or array.min() != 0:
+        return None
+    ones = array == 1
+    if not (ones | (array == 0)).all():
+        return None
+    axes = [axis for axis in (2, 0) if array.shape[axis] > 1 and (ones.sum(axis) == 1).all()]
+    return min(axes, key=lambda axis: array.shape[axis]) if axes else None
 
 
 _BYTES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA", "RGBa", "La", "CMYK", "YCbCr", "LAB", "HSV", "uint8", "bool")

@@ -187,7 +187,24 @@ def _held(raw: "Path | Encoded", expected: str, read: Callable[[bytes], Any]) ->
     # Damaged files make Pillow and numpy raise nearly anything.
     except Exception as error:
         what = str(raw) if isinstance(raw, Path) else f"{len(raw.data)} bytes"
-        raise RequestError(f"found {what} unreadable ({_brief(error)}), expected {expected}") from error
+        raise RequestError(f"found {what} unreadable ({_brief(error)}{_begun(raw)}), expected {expected}") from error
+
+
+def _begun(raw: Any) -> str:
+    """What a file of a wrong suffix likely is, by how it begins."""
+    try:
+        begin = raw.data[:64] if isinstance(raw, Encoded) else files.read(raw, FILE)[:64]
+    except Exception:  # told already
+        return ""
+    if not begin:
+        return "; it is empty"
+    if begin[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"):
+        return "; it is HEIC: make it JPEG or PNG"
+    if begin.lstrip()[:5].lower() in (b"<html", b"<!doc", b"<?xml"):
+        return "; it is a page of the web, not a picture"
+    if begin.startswith(b"version https://git-lfs"):
+        return "; it only tells where Git LFS has the file: git lfs pull fetches it"
+    return ""
 
 
 def _brief(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -160,8 +161,10 @@ class Subset(Source):
         return [values[i] for i in self.indices]
 
 
-def _plain(value: Any) -> Any:
-    """A value as Python's own, to compare with what a configuration says."""
+def _plain(value: Any, root: Path | None = None) -> Any:
+    """A value as Python's own, to compare with what a configuration says; a file by its path from the folder of the data."""
+    if isinstance(value, Path):
+        return value.relative_to(root).as_posix() if root and value.is_relative_to(root) else value.as_posix()
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
         return value.item()
     return value if isinstance(value, str | int | float | bool) else None
@@ -173,7 +176,11 @@ def column_of(source: Source, name: str, option: str) -> list[Any]:
     Raises:
         OptionError: it is nowhere; ``option``, of the data, names it.
     """
-    values = [_plain(value) for value in source.column(name)]
+    inner: Any = source
+    while not hasattr(inner, "root") and hasattr(inner, "source"):
+        inner = inner.source
+    root = getattr(inner, "root", None)
+    values = [_plain(value, root) for value in source.column(name)]
     if all(value is None for value in values):
         names = getattr(source, "names", None) or list(source[0])
         expected = f"a column that has texts or numbers, such as {', '.join(map(str, names))}"

@@ -143,6 +143,8 @@ class Registry(Catalog):
             # What imports nothing of mmcore can tell of an option by attributes of the same names.
             if all(hasattr(error, name) for name in ("option", "value", "expected")):
                 raise OptionError(plugin, error.option, error.value, error.expected) from error  # type: ignore[union-attr]
+            if isinstance(error, RequestError):
+                raise  # a whole line, which names the thing
             raise RequestError(f"{kind} {plugin!r} with options {options}: {error}") from error
         with loading.blamed(what):
             problem = misfit(kind, thing)

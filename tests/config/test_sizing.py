@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmcore.config.evidence import Column
+from mmcore.config.column import Column
 from mmcore.config.sizing import FEW, PASSES, WORK, Size, codes, elements, picture_size
 
 IMAGE = Column("image", "image", {"channels": 3}, pictures=True, size=(96, 96))

@@ -86,8 +86,12 @@ def folders_in(folder: Path) -> list[Path]:
     return [at for at in inside(folder) if at.is_dir() and any(True for _ in files_below(at))]
 
 
-def files_below(folder: Path) -> Iterator[str]:
+def files_below(folder: Path, lost: list[str] | None = None) -> Iterator[str]:
     """The user's files in a folder and the folders in it, as paths relative to it with ``/``; links are followed, once.
+
+    Args:
+        folder: to look in.
+        lost: takes the links that lead nowhere.
 
     Raises:
         RequestError: a folder cannot be read.
@@ -115,6 +119,8 @@ def files_below(folder: Path) -> Iterator[str]:
                 below.append(relative)
             elif entry.is_file():  # no pipe, which would wait for ever
                 yield relative
+            elif lost is not None and entry.is_symlink():
+                lost.append(relative)
         waiting += reversed(below)
 
 
@@ -137,7 +143,7 @@ def data_files(names: Iterable[str]) -> tuple[list[str], list[str]]:
     # A text or JSON file beside the picture of its own name tells of it, and is no second one.
     stems = {without_suffix(name) for name in pictures}
     left = {name for name in known - pictures if without_suffix(name) in stems}
-    unknown = set(names) - known
+    left |= {name for name in set(names) - known if name.rpartition(".")[0] in stems}
     if 2 * len(pictures) > len(names) - len(left):
-        left |= unknown
+        left |= set(names) - pictures
     return [name for name in names if name not in left], sorted(left)

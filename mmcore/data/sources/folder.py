@@ -13,7 +13,7 @@ from mmcore.data.source import Row, Source, existing
 from mmcore.data.sources.files import inside, natural, part_of, shown
 from mmcore.data.sources.layout import Layout, asked_parts, find_places, parts_of
 from mmcore.data.sources.manifest import TABLES, Manifest
-from mmcore.data.sources.pairs import Affixes, check_pairs, join
+from mmcore.data.sources.pairs import Affixes, check_pairs, check_zeros, join, unmet
 from mmcore.errors import OptionError, RequestError
 
 
@@ -73,6 +73,9 @@ class Folder(Source):
         suffixes: what follows the stem in a variable's files, such as ``{mask = "_mask"}``; a file without it is left out.
         prefixes: what goes before it.
         ignore: patterns of files that are left out, such as ``["*_superpixels.png"]``.
+        delimiter: between the cells of CSV tables; by default what a table's first line has.
+        decimal: what is before a number's fraction in them.
+        encoding: of them, such as ``"cp1252"``.
         unpaired: whether stems need not meet, so that rows may have one variable each.
 
     Attributes:
@@ -93,6 +96,9 @@ class Folder(Source):
         suffixes: Mapping[str, str] | None = None,
         prefixes: Mapping[str, str] | None = None,
         ignore: Sequence[str] = (),
+        delimiter: str | None = None,
+        decimal: str = ".",
+        encoding: str = "utf-8",
         unpaired: bool = False,
     ) -> None:
         self.path = existing(path, "folder", folder=True)
@@ -107,7 +113,8 @@ class Folder(Source):
         layout = Layout(self.path, places, affixes, tuple(ignore), self.notes)
         if tables is None:
             tables = _tables(self.path, parts_of(places))
-        self.tables = [Manifest(existing(self.path / table, "folder", "tables")) for table in tables]
+        cells: dict[str, Any] = {"delimiter": delimiter, "decimal": decimal, "encoding": encoding}
+        self.tables = [Manifest(existing(self.path / table, "folder", "tables"), **cells) for table in tables]
         # Which part a line means can be told only with all parts at hand.
         names = parts_of(places) or ("",)
         files = {name: layout.files(name) for name in (names if tables else asked)}
@@ -139,6 +146,13 @@ class Folder(Source):
             lines = {table.path.name: some for table, some in zip(self.tables, one.lines, strict=True)}
             where = f"{shown(str(self.path))}{f' ({one.name})' if one.name else ''}"
             check_pairs({**one.files, **lines}, where, lines)
+            check_zeros(one.files, lines, where)
+        for one in self._parts:
+            self.notes += [
+                note
+                for table, some in zip(self.tables, one.lines, strict=True)
+                if some and (note := unmet(one.files, some, table.path.name))
+            ]
 
     @classmethod
     def parts(cls, path: str | Path, folders: Any = None, **_: Any) -> tuple[str, ...]:

@@ -54,6 +54,9 @@ class ImageFolder(Source):
         part: ``"train"``, ``"validation"`` or ``"test"``, where folders say which; ``"all"`` for one after the other.
         classes: the folders that are classes, in the classes' order; by default all.
         ignore: patterns of files that are left out, such as ``["*_small.png"]``.
+        delimiter: between the cells of CSV metadata; by default what their first line has.
+        decimal: what is before a number's fraction in them.
+        encoding: of them, such as ``"cp1252"``.
 
     Attributes:
         classes: the names of the classes in their order, by variable.
@@ -70,12 +73,16 @@ class ImageFolder(Source):
         part: str = "train",
         classes: Sequence[str] | None = None,
         ignore: Sequence[str] = (),
+        delimiter: str | None = None,
+        decimal: str = ".",
+        encoding: str = "utf-8",
     ) -> None:
         self.path = existing(path, "imagefolder", folder=True)
         self.notes: list[str] = []
         tops = part_folders(self.path)
         asked = asked_parts(self.path, tops, part, "imagefolder")
-        told = {top: table for top in ("", *tops.values()) if (table := _metadata(self.path / top))}
+        cells: dict[str, Any] = {"delimiter": delimiter, "decimal": decimal, "encoding": encoding}
+        told = {top: table for top in ("", *tops.values()) if (table := _metadata(self.path / top, cells))}
         self.classes: Mapping[str, Sequence[str]] = {}
         if not told:
             self.classes = self._named(class_folders(self.path, tops.values()), classes)
@@ -126,12 +133,17 @@ class ImageFolder(Source):
     def _images(self, top: Path, ignore: Sequence[str]) -> list[str]:
         left = getattr(self, "_left", frozenset())
         files, others = [], []
-        for file in files_below(top):
+        lost: list[str] = []
+        for file in files_below(top, lost):
             folder, slash, name = file.partition("/")
             if (slash and normal(folder) in left) or any(fnmatch(file, m) or fnmatch(name or file, m) for m in ignore):
                 continue
             (files if is_image(file) else others).append(file)
         others = [file for file in others if file not in METADATA]
+        if lost:
+            self.notes.append(
+                f"{shown(top.name)}: {len(lost)} links lead nowhere and are left out, such as {shown(lost[0])}"
+            )
         if others:
             self.notes.append(
                 f"{shown(top.name)}: {len(others)} files that are no images are left out, such as {shown(others[0])}"
@@ -212,7 +224,7 @@ def class_folders(path: Path, tops: "Sequence[str] | Any") -> list[str]:
     return sorted(found, key=natural)
 
 
-def _metadata(folder: Path) -> Manifest | None:
+def _metadata(folder: Path, cells: Mapping[str, Any]) -> Manifest | None:
     """The table that tells of a folder's images.
 
     Raises:
@@ -221,7 +233,7 @@ def _metadata(folder: Path) -> Manifest | None:
     at = next((folder / name for name in METADATA if (folder / name).is_file()), None)
     if at is None:
         return None
-    table = Manifest(at, paths=())
+    table = Manifest(at, paths=(), **cells)
     if FILE not in table.names:
         raise RequestError(
             f"imagefolder: found the columns {', '.join(table.names)} in {at}, expected {FILE}, which names the image; the source table reads others"

@@ -19,7 +19,9 @@ from mmcore.data.sources.files import (
     part_of,
     shown,
     singular,
+    suffix_of,
 )
+from mmcore.data.sources.manifest import TABLES
 from mmcore.data.sources.pairs import Affixes
 from mmcore.errors import OptionError, RequestError
 
@@ -151,13 +153,17 @@ class Layout:
 
     def _stems(self, name: str, folder: str) -> dict[str, str]:
         mine, others = self.affixes[name], self._others(name, folder)
+        sharing = [
+            self.affixes[other] for other, here in self.places.items() if other != name and folder in here.values()
+        ]
         stems: dict[str, str] = {}
         without: list[str] = []
         for file in self._listed(folder):
             whole = normal(stem_of(file))
             stem = mine.strip(whole)
             if stem is None or any(other.strip(whole) is not None for other in others):
-                without.append(file)
+                if not any(one.strip(whole) is not None for one in sharing):
+                    without.append(file)
                 continue
             if stem in stems:
                 raise RequestError(
@@ -178,11 +184,16 @@ class Layout:
 
     def _listed(self, folder: str) -> list[str]:
         """The files of a folder, or where it has none of the folders in it; without what is no data."""
+        lost: list[str] = []
         files = [
             file
-            for file in files_below(self.path / folder)
+            for file in files_below(self.path / folder, lost)
             if not any(fnmatch(file, mask) or fnmatch(file.rpartition("/")[2], mask) for mask in self.ignore)
         ]
+        if lost:
+            self.notes.append(
+                f"{shown(folder)}: {len(lost)} links lead nowhere and are left out, such as {shown(lost[0])}"
+            )
         taken, left = data_files(files)
         flat = [file for file in taken if "/" not in file]
         if flat and len(flat) < len(taken):
@@ -193,7 +204,12 @@ class Layout:
         return flat or taken
 
     def _left(self, folder: str, files: list[str], why: str) -> None:
-        self.notes.append(f"{shown(folder)}: {len(files)} files {why} are left out, such as {shown(files[0])}")
+        files = [
+            file for file in files if not (part_of(folder) and suffix_of(file) in TABLES)
+        ]  # of a part, which are read
+        note = f"{shown(folder)}: {len(files)} files {why} are left out, such as {shown(files[0])}" if files else ""
+        if note and note not in self.notes:
+            self.notes.append(note)
 
 
 def stem_of(file: str) -> str:

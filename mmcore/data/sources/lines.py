@@ -1,5 +1,6 @@
 """Records of text files, indexed once and read when they are asked for: CSV and JSON lines. Imports no torch."""
 
+import ast
 import contextlib
 import csv
 import io
@@ -7,8 +8,10 @@ import itertools
 import json
 import os
 import re
+import warnings
 from abc import ABC, abstractmethod
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,12 +29,19 @@ from mmcore.limits import LINE
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _WHOLE = re.compile(r"[+-]?(?:0|[1-9][0-9]*)(?:\.0*)?")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?inf(?:inity)?", re.I)
+_GROUPED = re.compile(r"[+-]?[0-9]{1,3}(?:\.[0-9]{3})+(?:,[0-9]+)?")
+"""Thousands parted by dots, where a comma is before the fraction."""
 _CODE = re.compile(r"[+-]?0[0-9]+")
 """Digits after a zero, such as 0007: what a table writes so is a name, as a number it would lose them."""
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
-_NOTHING = frozenset(("nan", "na", "n/a", "#n/a", "<na>", "null", "none", "-", "--", "?"))
+_NOTHING = frozenset((
+    "nan", "na", "n/a", "#n/a", "n.a.", "n.a", "<na>", "nat", "null", "nil", "none", "missing", "unknown", "not available", "-", "--", "?", ".",
+    "#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!",
+))  # fmt: skip
 """What stands for a missing value among numbers, in small letters; among words it may be a word."""
 _SAMPLED = 200
+_LONG = 100_000
+"""Letters up to which a cell may be a list in Python's writing."""
 
 
 class Lines(ABC):
@@ -76,7 +86,7 @@ class Lines(ABC):
                 "encoding",
                 self.encoding,
                 f"that of {self.path}, whose line {number} has the byte {line[error.start]:#04x}",
-                mend='save it as UTF-8, or encoding = "cp1252" reads what Excel writes',
+                mend='save it as UTF-8, or encoding = "cp1252" reads what Excel writes (for init: --assume options.encoding=cp1252)',
             ) from error
 
     def __len__(self) -> int:
@@ -153,7 +163,8 @@ class _Column:
 
     def __init__(self, head: str) -> None:
         self.head = head
-        self.filled = self.nothing = self.repeated = 0
+        self.filled = self.nothing = self.repeated = self.grouped = 0
+        self.none = self.group = ""
         self.whole = self.number = self.comma = True
 
     def see(self, cell: str, decimal: str) -> None:
@@ -164,13 +175,15 @@ class _Column:
         if not self.number:
             self.comma = self.comma and bool(_DECIMAL_COMMA.fullmatch(cell))
             return
-        plain = cell.replace(decimal, ".") if decimal != "." else cell
+        plain = _plainly(cell, decimal)
+        if decimal != "." and _GROUPED.fullmatch(cell):
+            self.grouped, self.group = self.grouped + 1, self.group or cell
         if _WHOLE.fullmatch(plain):
             self.comma = False
         elif _NUMBER.fullmatch(plain) and not _CODE.fullmatch(plain):
             self.whole = self.comma = False
         elif cell.casefold() in _NOTHING:
-            self.nothing += 1
+            self.nothing, self.none = self.nothing + 1, self.none or cell
         else:
             self.number = False
             self.comma = self.comma and bool(_DECIMAL_COMMA.fullmatch(cell))
@@ -180,6 +193,31 @@ class _Column:
         if not self.number or self.filled == self.nothing:
             return "text"
         return "whole" if self.whole else "number"
+
+
+def listed(cell: str) -> Any:
+    """The list that a cell holds in JSON's writing, or in Python's, as pandas writes it; what is none stays text."""
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(cell)
+    if len(cell) > _LONG or not cell.endswith("]"):
+        return cell
+    with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd letters after a backslash
+        found = ast.literal_eval(cell)  # literals alone: nothing is run
+        if isinstance(found, list) and all(isinstance(one, str | int | float) for one in found):
+            return found
+    return cell
+
+
+def _plainly(cell: str, decimal: str) -> str:
+    """A cell with a point before its fraction, and no marks between thousands; text that is no number where it could be read otherwise."""
+    if decimal == ".":
+        return cell
+    if "." in cell:
+        if not _GROUPED.fullmatch(cell):
+            return "no number"
+        cell = cell.replace(".", "")
+    return cell.replace(decimal, ".")
 
 
 def _is_row(columns: "Sequence[_Column]") -> str:
@@ -255,6 +293,7 @@ class Csv(Lines):
         head: list[str] | None = None
         names_line: list[str] | None = None
         again: list[int] = []
+        counts = Counter[int]()
         columns: list[_Column] = []
         while True:
             raw.clear()
@@ -278,6 +317,11 @@ class Csv(Lines):
                     expected = f"{len(cells)} names, as the first line of {self.path} has so many cells"
                     raise OptionError("table", "header", head, expected)
                 columns = [_Column(name) for name in head]
+                if self.header is None and re.match(r"#.*\w", head[0]):
+                    raise RequestError(
+                        f"table: found a first line of {self.path} that begins with # ({head[0]}), expected names of columns; take the comment out, or "
+                        "the option header = true reads it as names"
+                    )
                 if not named:
                     names_line = cells
                     continue
@@ -287,12 +331,18 @@ class Csv(Lines):
                 _check_lines(self.path, self._style, raw, cells, len(head))
             starts.append(raw[0][1])
             numbers.append(raw[0][0])
+            counts[len(cells)] += 1
             if len(cells) == len(head):
                 for column, cell in zip(columns, cells, strict=True):
                     column.see(cell.strip(), self.decimal)
         if head is None:
             raise RequestError(f"table: found no line in {self.path}, expected names of columns in the first")
         starts.append(end)
+        if len(counts) == 1 and len(head) not in counts and self.header is None:
+            raise RequestError(
+                f"table: found {len(head)} {'cell' if len(head) == 1 else 'cells'} in the first line of {self.path} ({', '.join(head[:4])}), and "
+                f"{min(counts)} in all others, expected names of columns in the first line; take out what stands above them"
+            )
         if self.header is None and len(again) == 1 and any(0 < one.repeated < one.filled for one in columns):
             raise RequestError(
                 f"table: found the names of the columns again in line {again[0]} of {self.path}, expected them in the first line only; take that "
@@ -342,7 +392,11 @@ class Csv(Lines):
             names.append(given)
             self.kinds[given] = column.kind
             if column.nothing and column.kind != "text":
-                self.notes.append(f"{given}: {column.nothing} cells such as NaN among numbers are read as missing")
+                self.notes.append(
+                    f"{given}: {column.nothing} cells such as {column.none} among numbers are read as missing"
+                )
+            if column.grouped and column.kind != "text":
+                self.notes.append(f"{given}: dots part thousands where commas are decimal, as in {column.group}")
             if column.comma and column.filled and column.kind == "text":
                 self.notes.append(
                     f'{given}: numbers with a comma are read as text; decimal = "," reads them as numbers'
@@ -373,13 +427,10 @@ class Csv(Lines):
         if not cell:
             return None
         if self.kinds[name] == "text":
-            if cell[0] == "[":
-                with contextlib.suppress(ValueError, RecursionError):
-                    return json.loads(cell)
-            return cell
+            return listed(cell) if cell[0] == "[" else cell
         if cell.casefold() in _NOTHING:
             return None
-        plain = cell.replace(self.decimal, ".") if self.decimal != "." else cell
+        plain = _plainly(cell, self.decimal)
         if self.kinds[name] == "whole":
             return int(plain.partition(".")[0])
         return int(plain) if _WHOLE.fullmatch(plain) and "." not in plain else float(plain)

@@ -1,6 +1,7 @@
 """A table with a line for each row: CSV, JSON lines or Parquet."""
 
 import contextlib
+import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,9 @@ from mmcore.data.sources.lines import DELIMITERS, Csv, JsonLines
 from mmcore.errors import OptionError, RequestError
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+CELLS = ("delimiter", "decimal", "encoding")
+"""Options of how a table is read that every source with tables takes."""
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.I)
 _FILES = {*VALUES, ".safetensors", ".npz"}
 
 
@@ -129,6 +133,10 @@ class Manifest(Source):
         if name in self.paths and value is not None:
             if not isinstance(value, str):
                 raise RequestError(f"{name}: found {value!r}, expected the path of a file")
+            if _ADDRESS.match(value):
+                raise RequestError(
+                    f"found the address {value!r}, expected a file's path: nothing is fetched from the web"
+                )
             return written_path(self.root, value)
         return value
 

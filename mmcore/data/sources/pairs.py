@@ -13,6 +13,7 @@ from mmcore.errors import RequestError
 
 _SOME = 2000
 _TRIED = 16
+_COUNTED = re.compile(r"[\W_]*\d+[\W_]*")
 
 
 @attrs.frozen
@@ -70,13 +71,55 @@ def check_pairs(stems: Mapping[str, Collection[str]], where: str, tables: Collec
         )
 
 
+def _apart(files: Mapping[str, Collection[str]], lines: Collection[str]) -> tuple[list[str], list[str]]:
+    """A table's names that meet no file, and the files' stems that meet no name."""
+    stems = {stem for some in files.values() for stem in some}
+    return sorted(set(lines) - stems), sorted(stems - set(lines))
+
+
+def check_zeros(files: Mapping[str, Collection[str]], tables: Mapping[str, Collection[str]], where: str) -> None:
+    """Refuse a table some of whose names are numbers that have lost the zeros which the files' names begin with.
+
+    Args:
+        files: the stems of every variable's folder.
+        tables: the stems that each table names.
+        where: they lie.
+
+    Raises:
+        RequestError: with one of the names, and the file that it is of.
+    """
+    for name, lines in tables.items():
+        alone, left = _apart(files, lines)
+        numbers = {int(stem): stem for stem in left if stem.isdecimal()}
+        cut = [stem for stem in alone if stem.isdecimal() and int(stem) in numbers]
+        if cut:
+            raise RequestError(
+                f"folder: {len(cut)} of {len(lines)} names of {name} are numbers of files without their zeros, such as {cut[0]!r} of "
+                f"{numbers[int(cut[0])]!r} in {where}, expected the files' own names; options.unpaired = true takes them for other rows"
+            )
+
+
+def unmet(files: Mapping[str, Collection[str]], lines: Collection[str], name: str) -> str:
+    """What of a table and of the files beside it meets nothing, in words; empty where all meet."""
+    stems = {stem for some in files.values() for stem in some}
+    alone, left = _apart(files, lines)
+    if not stems or not alone:
+        return ""
+    less = f"; {len(left)} of {len(stems)} files no name, such as {left[0]!r}" if left else ""
+    return f"{name}: {len(alone)} of {len(lines)} names meet no file, such as {alone[0]!r}{less}"
+
+
 def nearest_pair(a: Collection[str], b: Collection[str]) -> tuple[str, str]:
     """Two names, one of each, that are nearest among those without a partner."""
     first = sorted(set(a) - set(b))[:_SOME] or sorted(a)
     second = sorted(set(b) - set(a)) or sorted(b)
     two = second[0]
     same = [one for one in first if one.isdecimal() and two.isdecimal() and int(one) == int(two)]
-    near = same or difflib.get_close_matches(two, first, 1, 0.0)
+    near = (
+        same
+        or [one for one in first if one.startswith(two) or two.startswith(one)]
+        or difflib.get_close_matches(two, first, 1, 0.0)
+    )
     return (near[0] if near else first[0]), two
 
 
@@ -105,8 +148,12 @@ def guess_affixes(a: Collection[str], b: Collection[str]) -> tuple[Affixes, Affi
     if not a or not b:
         return None
     for one, two in _candidates(sorted(a), sorted(b)):
-        if any(text.isdecimal() for affix in (one, two) for text in (affix.prefix, affix.suffix)):
+        digits = [affix for affix in (one, two) if any(map(_COUNTED.fullmatch, (affix.prefix, affix.suffix)))]
+        if any(text.isdecimal() for affix in digits for text in (affix.prefix, affix.suffix)):
             continue  # digits count
+        # What numbers the files of one row, of which there may be several, is no part of all names.
+        if any(affix.strip(stem) is None for affix in digits for stem in (a if affix is one else b)):
+            continue
         left = {one.strip(stem) for stem in a} - {None}
         right = {two.strip(stem) for stem in b} - {None}
         if 2 * len(left & right) >= min(len(a), len(b)) and left & right:

@@ -52,12 +52,16 @@ class Parquet:
             self.names = tuple(name for name in self.names if name not in index)
             self.notes.append(f"{', '.join(index)}: the index of a pandas table, left out")
         self.classes = _classes(self.table.schema.metadata or {})
+        self._ragged = frozenset(name for name in self.names if _ragged(self.table.column(name)))
 
     def __len__(self) -> int:
         return self.table.num_rows
 
     def __getitem__(self, index: int) -> Row:
-        return LazyRow(self.names, lambda name: plain(self.table.column(name)[index], classes=name in self.classes))
+        return LazyRow(self.names, lambda name: self._plain(name, self.table.column(name)[index]))
+
+    def _plain(self, name: str, value: Any) -> Any:
+        return value.as_py() if name in self._ragged else plain(value, classes=name in self.classes)
 
     def column(self, name: str) -> Sequence[Any]:
         if name not in self.names:
@@ -65,7 +69,7 @@ class Parquet:
         values = []
         for index, value in enumerate(self.table.column(name)):
             try:
-                values.append(plain(value, classes=name in self.classes))
+                values.append(self._plain(name, value))
             except RequestError as error:
                 raise RequestError(f"{self.where(index)}, {name}: {error}") from error
         return values
@@ -102,6 +106,17 @@ def plain(value: Any, *, classes: bool = False) -> Any:
     if isinstance(raw, float) and raw != raw:
         return None
     return None if classes and raw == -1 else raw
+
+
+def _ragged(column: Any) -> bool:
+    """Whether a column holds lists of whole numbers of several lengths: indices, and no vectors."""
+    import pyarrow.types as types
+
+    kind = column.type
+    if not (types.is_list(kind) or types.is_large_list(kind)) or not types.is_integer(kind.value_type):
+        return False
+    lengths = {length for chunk in column.chunks for length in set(chunk.value_lengths().to_pylist())} - {None}
+    return len(lengths) > 1
 
 
 def _array(value: Any) -> Any:

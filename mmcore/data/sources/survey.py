@@ -25,6 +25,8 @@ from mmcore.data.sources.imagefolder import FILE, METADATA, class_folders, part_
 from mmcore.data.sources.layout import find_places, stem_of
 from mmcore.data.sources.manifest import TABLES, Manifest
 from mmcore.data.sources.pairs import Affixes, common_affixes, guess_affixes
+from mmcore.data.sources.unread import mend_of
+from mmcore.data.sources.unread import told as unread
 from mmcore.errors import RequestError
 
 _MODALITY = re.compile(
@@ -59,35 +61,43 @@ class Survey:
     question: str = ""
 
 
-def survey(path: Path, layout: str = "") -> Survey:
+def survey(path: Path, layout: str = "", cells: Mapping[str, Any] | None = None) -> Survey:
     """The source that reads what is at a path.
 
     Args:
         path: a file or folder.
         layout: ``"classes"`` or ``"modalities"``, where it is known what the folders in a folder are.
+        cells: how tables are read: options of :class:`Manifest`.
 
     Raises:
         RequestError: nothing there, or nothing that a source reads.
     """
     at = path.expanduser().absolute()
     if not at.exists():
-        raise RequestError(f"init: there is nothing at {shown(str(path))}, expected a file or folder of data")
+        pattern = "; patterns are not read: name the folder" if set(str(path)) & set("{*?") else ""
+        raise RequestError(f"init: there is nothing at {shown(str(path))}, expected a file or folder of data{pattern}")
     if layout not in ("", *_LAYOUTS):
         raise RequestError(f"init: layout = {layout!r}, expected one of {', '.join(_LAYOUTS)}")
     for find in (_file,) if at.is_file() else (_known, _images_with_metadata, _folders, _flat):
-        if (found := find(at, layout)) is not None:
-            return attrs.evolve(found, evidence=(*found.evidence, *_beside(at, found)))
-    there = ", ".join(shown(one.name) for one in inside(at)[:6]) if at.is_dir() else ""
+        if (found := find(at, layout, cells or {})) is not None:
+            return attrs.evolve(found, evidence=(*found.evidence, *_beside(at, found, cells or {})))
+    names = [one.name for one in inside(at)] if at.is_dir() else [at.name]
+    there = f" holds {', '.join(map(shown, names[:6]))}, which" if at.is_dir() and names else ""
+    mend = next(filter(None, map(mend_of, names)), "")
     raise RequestError(
-        f"init: {shown(str(path))} {f'holds {there}, which' if there else ''} is nothing that a source reads; expected an .npz file, IDX files (…-ubyte), "
+        f"init: {shown(str(path))}{there} is nothing that a source reads{f': {mend}' if mend else ''}; expected an .npz file, IDX files (…-ubyte), "
         f"a table ({', '.join(TABLES)}), .tar shards, a folder saved by datasets, a folder of images for each class, or a folder of "
         "folders such as images/ and masks/"
     )
 
 
-def _beside(at: Path, found: Survey) -> Iterator[str]:
+def _beside(at: Path, found: Survey, cells: Mapping[str, Any]) -> Iterator[str]:
     """What lies in a folder and is not read, a line each."""
-    if not at.is_dir() or "." in found.options.get("folders", {}).values():
+    if (
+        not at.is_dir()
+        or "." in found.options.get("folders", {}).values()
+        or found.options["path"] not in map(str, (at, *at.glob("*.*")))
+    ):
         return
     loose = (
         sum(one.is_file() and is_image(one.name) for one in inside(at))
@@ -96,9 +106,15 @@ def _beside(at: Path, found: Survey) -> Iterator[str]:
     )
     if loose and found.source == "folder":
         yield f"left out: {loose} images that lie beside the folders; move them into one, such as images/"
+    if found.source in ("folder", "imagefolder", "table"):
+        images = [one.name for one in inside(at) if is_image(one.name)]
+        read = {"folder": [one.name for one in inside(at) if suffix_of(one.name) in TABLES], "imagefolder": METADATA}
+        used = read.get(found.source, (Path(found.options["path"]).name,))
+        if left := unread(at, (*images, *used)):
+            yield f"left out: {left}"
     if found.source == "table" and Path(found.options["path"]).parent == at:
         try:
-            table = Manifest(Path(found.options["path"]))
+            table = Manifest(Path(found.options["path"]), **cells)
         except RequestError:  # told when it is read
             return
         named = {
@@ -114,7 +130,7 @@ def _beside(at: Path, found: Survey) -> Iterator[str]:
                 yield f"left out: the folder {shown(folder.name)}, whose pictures no column of {found.options['path'].rpartition('/')[2]} names"
 
 
-def _file(at: Path, _: str) -> Survey | None:
+def _file(at: Path, *_: Any) -> Survey | None:
     suffix = suffix_of(at.name)
     if suffix == ".npz":
         return Survey("npz", {"path": str(at)})
@@ -127,7 +143,7 @@ def _file(at: Path, _: str) -> Survey | None:
     return None
 
 
-def _known(at: Path, _: str) -> Survey | None:
+def _known(at: Path, *_: Any) -> Survey | None:
     """What tells by the names of its files what it is."""
     names = [one.name for one in inside(at)]
     if any("ubyte" in name for name in names):
@@ -140,16 +156,16 @@ def _known(at: Path, _: str) -> Survey | None:
     return None
 
 
-def _images_with_metadata(at: Path, _: str) -> Survey | None:
+def _images_with_metadata(at: Path, _: str, cells: Mapping[str, Any]) -> Survey | None:
     for top in ("", *part_folders(at).values()):
         for name in METADATA:
             file = at / top / name
-            if file.is_file() and FILE in Manifest(file, paths=()).names:
+            if file.is_file() and FILE in Manifest(file, paths=(), **cells).names:
                 return Survey("imagefolder", {"path": str(at)}, (f"{file.relative_to(at)} names its images in {FILE}",))
     return None
 
 
-def _folders(at: Path, layout: str) -> Survey | None:
+def _folders(at: Path, layout: str, cells: Mapping[str, Any]) -> Survey | None:
     """A folder of folders: of variables, of classes, or of parts with either in them."""
     found = folders_in(at)
     if not found:
@@ -157,8 +173,20 @@ def _folders(at: Path, layout: str) -> Survey | None:
     tables = [one for one in inside(at) if one.is_file() and suffix_of(one.name) in TABLES]
     only = found[0].name if len(found) == 1 else ""
     if only and not tables and folders_in(found[0]) and not _says(only) and not part_of(only):
-        return survey(found[0], layout)  # as archives unpack
-    naming = [table for table in tables if _names_files(table, len(found))]
+        return survey(found[0], layout, cells)  # as archives unpack
+    if only and not tables and _says(only) and layout != "modalities":
+        tops = part_folders(found[0]).values() or ("",)
+        inner = {normal(one.name): one for top in tops for one in folders_in(found[0] / top)}
+        if len(inner) > 1 and layout == "classes":
+            return survey(found[0], layout, cells)
+        if len(inner) > 1 and not any(map(_says, inner)) and _classes_reason(inner):
+            some = ", ".join(map(shown, sorted(inner)[:5])) + (" …" if len(inner) > 5 else "")
+            question = (
+                f"the folder {shown(only)} holds {len(inner)} folders of images ({some}): they are classes, or parts of one whole; "
+                "--assume layout=classes or --assume layout=modalities"
+            )
+            return Survey("imagefolder", {"path": str(found[0])}, question=question)
+    naming = [table for table in tables if _names_files(table, len(found), cells)]
     if len(naming) == 1:
         return Survey("table", {"path": str(naming[0])}, (f"{naming[0].name} names the files in the folders",))
     parts = part_folders(at)
@@ -176,6 +204,8 @@ def _folders(at: Path, layout: str) -> Survey | None:
             "--assume layout=classes or --assume layout=modalities"
         )
         return Survey("imagefolder", {"path": str(at)}, question=question)
+    if reason and not layout:
+        _check_rows(list(below.values()))
     if reason:
         classes = class_folders(at, parts.values())
         some = ", ".join(map(shown, classes[:5])) + (" …" if len(classes) > 5 else "")
@@ -194,6 +224,28 @@ def _some(folder: Path, most: int = 200) -> list[str]:
     return [file for file, _ in zip(files_below(folder), range(most), strict=False)]
 
 
+def _check_rows(folders: list[Path]) -> None:
+    """Refuse folders that hold a row each, its image and mask.
+
+    Raises:
+        RequestError: all hold folders, or files, of the same names, which are those of modalities.
+    """
+    some = folders[:50]
+    inner = [frozenset(normal(one.name) for one in folders_in(folder)) for folder in some]
+    kinds = "folders"
+    if not all(inner):
+        inner = [frozenset(normal(stem_of(file)) for file in _some(folder)) for folder in some]
+        kinds = "files"
+    names = sorted(name for name in inner[0] if _says(name)) if inner else []
+    if len(set(inner)) != 1 or len(inner[0]) < 2 or not names or len(inner) < 2:
+        return
+    called = ", ".join(shown(folder.name) for folder in folders[:5]) + (" …" if len(folders) > 5 else "")
+    raise RequestError(
+        f"init: each of the {len(folders)} folders ({called}) holds {' and '.join(map(shown, sorted(inner[0])[:4]))}, {kinds} of a row rather than of a class; "
+        f"expected {' and '.join(f'{shown(name)}/' for name in sorted(inner[0])[:4])} with a file for each row; --assume layout=classes takes the folders for classes"
+    )
+
+
 def _classes_reason(folders: Mapping[str, Path]) -> str:
     """Why folders that are not called as modalities are classes: ``"ask"`` where that is open, empty where they are variables."""
     if not all(is_image(file) for folder in list(folders.values())[:50] for file in _some(folder)):
@@ -202,9 +254,9 @@ def _classes_reason(folders: Mapping[str, Path]) -> str:
         return ""
     if len(folders) > _FEW:
         return "none is called as a modality is"
-    stems = [{normal(stem_of(file)) for file in _some(folder, _MANY)} for folder in folders.values()]
-    for k, one in enumerate(stems):
-        for two in stems[k + 1 :]:
+    stems = {name: {normal(stem_of(file)) for file in _some(folder, _MANY)} for name, folder in folders.items()}
+    for k, (first, one) in enumerate(stems.items()):
+        for second, two in list(stems.items())[k + 1 :]:
             if one == two:
                 return "ask"
             affixes = guess_affixes(one, two)
@@ -213,6 +265,11 @@ def _classes_reason(folders: Mapping[str, Path]) -> str:
             shared = {affixes[0].strip(stem) for stem in one} & {affixes[1].strip(stem) for stem in two} - {None}
             # Numbers alone meet by chance.
             if any(re.search(r"[^\W\d_]|\d{6}", stem or "") for stem in shared):
+                if all(
+                    name.casefold() in f"{affix.prefix}{affix.suffix}".casefold()
+                    for name, affix in zip((first, second), affixes, strict=True)
+                ):
+                    return "ask"  # files called as their folders are, as those of classes often are
                 return "" if 2 * len(shared) >= max(len(one), len(two)) else "ask"
     return "none is called as a modality is, and their files have other names"
 
@@ -250,6 +307,14 @@ def _parallel(at: Path) -> Survey | None:
     named = [name for name in read if _IMAGE.fullmatch(name)]
     first = min(named or read, key=lambda name: len(stems[name]))
     extra = {name: mark for name in read if (mark := _variants(stems[name]))}
+    if (
+        len(read) == 1
+        and "mask" not in places
+        and re.fullmatch(_MASK_SUFFIX.pattern, mark := extra.get(first, ""), re.I)
+    ):
+        both = {name: _option(places[first]) for name in ("image", "mask")}
+        evidence = f"files of {_place(places[first])} that end in {mark!r} are masks of those called so without it"
+        return Survey("folder", {"path": str(at), "folders": both, "suffixes": {"mask": mark}}, (evidence,))
     for name, mark in extra.items():
         stems[name] = {stem for stem in stems[name] if not stem.endswith(mark)}
     affixes: dict[str, Affixes] = {}
@@ -329,10 +394,10 @@ def _ends(stem: str) -> list[int]:
     return [match.start() for match in re.finditer(r"[_\-. ]", stem)]
 
 
-def _names_files(table: Path, folders: int) -> bool:
+def _names_files(table: Path, folders: int, cells: Mapping[str, Any]) -> bool:
     """Whether a table names the files of as many variables as there are folders."""
     try:
-        manifest = Manifest(table)
+        manifest = Manifest(table, **cells)
         rows = [manifest[k * len(manifest) // 8] for k in range(8)]
     except RequestError:
         return False
@@ -342,7 +407,7 @@ def _names_files(table: Path, folders: int) -> bool:
     return len(there) >= folders
 
 
-def _flat(at: Path, _: str) -> Survey | None:
+def _flat(at: Path, *_: Any) -> Survey | None:
     """A folder of files."""
     names = [one.name for one in inside(at) if one.is_file()]
     images = [name for name in names if is_image(name)]
