@@ -115,6 +115,16 @@ def test_a_folder_holds_them_and_merged_they_need_no_peft(
         main()
     assert ended.value.code == 2
     assert "has no adapters, expected a model that was trained with some" in capsys.readouterr().err
+    # A model that is there is not lost by a name that is typed twice.
+    there = (tmp_path / "merged" / "model.safetensors").read_bytes()
+    line = ["mmcore", "merge", str(folder), "-o", str(tmp_path / "merged")]
+    for more, status in (([], 2), (["--replace"], 0)):
+        monkeypatch.setattr(sys, "argv", [*line, *more])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == status
+        assert (tmp_path / "merged" / "model.safetensors").read_bytes() == there
+    assert "merged holds a model already; name another folder by -o" in capsys.readouterr().err
 
 
 def test_a_folder_of_adapters_belongs_to_its_base(registry: Registry, tmp_path: Path) -> None:

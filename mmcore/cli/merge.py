@@ -19,6 +19,7 @@ def merge(
         Path | None,
         typer.Option(readable=False, help="A folder of adapters of this model, to put in first."),
     ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Write over the model that --out holds.")] = False,
 ) -> None:
     """Add a model's adapters to its own weights: a model folder that needs no peft, with the same answers."""
     registry = registry_of(context)
@@ -29,6 +30,14 @@ def merge(
     from mmcore.store.adapters import load_adapters
     from mmcore.store.model import load, save
 
+    if (out / CONFIG).exists():
+        raise RequestError(
+            f"merge: {out} holds a run, expected a folder for the merged model alone; name another by -o"
+        )
+    if (out / "config.json").exists() and not replace:
+        raise RequestError(
+            f"merge: {out} holds a model already; name another folder by -o, or write over it by --replace"
+        )
     run = (model / CONFIG).exists() and not (model / "config.json").exists()
     opened = Run.open(model, registry).model("cpu") if run else load(model, registry=registry)
     if adapters is not None:

@@ -57,7 +57,9 @@ def push_to_hub(
             f"push_to_hub: licence is {licence!r}, expected one as the Hub writes it, such as 'apache-2.0', 'cc-by-nc-4.0' or 'other'; none is assumed"
         )
     if not is_name(name):
-        raise RequestError(f"push_to_hub: {name!r} is no name on the Hub, expected such as 'user/model'")
+        raise RequestError(
+            f"push_to_hub: {name!r} is no name on the Hub, expected such as 'user/model'; mmcore.save writes a folder"
+        )
     library = hub("push_to_hub")
     with tempfile.TemporaryDirectory(prefix="mmcore-hub-") as place:
         folder = save(model, place)

@@ -103,19 +103,22 @@ class Pretrained(nn.Module):
     Args:
         make: makes the network, without an argument; its initial weights are put away.
         file: the weights. One without a path leaves them to the model's own, which are loaded next; with None the network keeps its initial ones.
+        today: of a name of the file that the network has not, what it calls that weight now.
 
     Raises:
         RequestError: the file's weights are not those of the network.
     """
 
-    def __init__(self, make: Callable[[], nn.Module], file: WeightsFile | None) -> None:
+    def __init__(
+        self, make: Callable[[], nn.Module], file: WeightsFile | None, today: Callable[[str], str] = str
+    ) -> None:
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             net = make()
         beside = file is not None and file.keep == "beside"
         if file is not None and (beside or file.path is not None):
-            _put(net, file)
+            _put(net, file, today)
         net.requires_grad_(False).eval()
         # In a tuple torch does not see it: it has no part in the state, and follows to another device by _apply.
         self._beside = (net,) if beside else ()
@@ -141,8 +144,9 @@ class Pretrained(nn.Module):
         return super()._apply(fn, recurse)
 
 
-def _put(net: nn.Module, file: WeightsFile) -> None:
-    tensors, own = file.tensors(), net.state_dict()
+def _put(net: nn.Module, file: WeightsFile, today: Callable[[str], str]) -> None:
+    own = net.state_dict()
+    tensors = {name if name in own else today(name): x for name, x in file.tensors().items()}
     unlike = [name for name in sorted({*tensors, *own}) if name not in own or name not in tensors or tensors[name].shape != own[name].shape]  # fmt: skip
     if unlike:
         name = unlike[0]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcore import RequestError
-from mmcore.modality.pretrained import Pretrained, WeightsFile
+from mmcore.modality.pretrained import WeightsFile
 from mmcore_diffusers.folder import Folder
 
 CLASSES = ("AutoencoderKL", "AutoencoderTiny", "AutoencoderDC")
@@ -55,12 +55,12 @@ class Autoencoder:
     @property
     def scaling(self) -> tuple[list[float], list[float]]:
         """Mean and deviation of each of a latent's channels, as the autoencoder's own configuration has them for networks trained on it."""
-        config, n = self.folder.config, self.shape[0]
-        mean, std = config.get("latents_mean"), config.get("latents_std")
+        config, n = self.folder.settings, self.shape[0]
+        mean, std, factor = config.get("latents_mean"), config.get("latents_std"), config.get("scaling_factor") or 1.0
         if mean is None or std is None:
-            shift, factor = config.get("shift_factor") or 0.0, config.get("scaling_factor") or 1.0
-            mean, std = [shift] * n, [1 / factor] * n
-        return [float(x) for x in mean], [float(x) for x in std]
+            mean, std = [config.get("shift_factor") or 0.0] * n, [1.0] * n
+        # As diffusers' pipelines do, who multiply by the factor in either case.
+        return [float(x) for x in mean], [float(x) / factor for x in std]
 
     def encode(self, pictures: Tensor) -> Tensor:
         """Pictures ``(B, channels, H, W)`` in -1 … 1 to latents ``(B, *shape)``, of a distribution its mode."""
@@ -102,7 +102,7 @@ def _network(folder: Folder, place: str) -> Any:
     if key not in _networks:
         while len(_networks) >= _KEPT:
             _networks.pop(next(iter(_networks)))
-        _networks[key] = Pretrained(lambda: folder.make("latent"), folder.weights).to(place).network
+        _networks[key] = folder.load("latent").to(place)
     return _networks[key]
 
 

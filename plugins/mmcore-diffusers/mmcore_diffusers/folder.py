@@ -16,10 +16,14 @@ from torch import nn
 
 from mmcore import RequestError
 from mmcore.errors import nearest
-from mmcore.modality.pretrained import WeightsFile
+from mmcore.modality.pretrained import Pretrained, WeightsFile
 from mmcore.store.reading import DamagedError, read_json
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+_LEGACY = {("Transformer2DModel", "ada_norm_zero"): "DiTTransformer2DModel"}
+"""Classes that had another name, by that name and their norm."""
+_FORMER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+"""Layers of attention, by what diffusers called them before its version 0.17: most autoencoders that are published have these names."""
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -74,6 +78,21 @@ class Folder:
         told = json.dumps([self.model, self.config, self.weights.sha256], sort_keys=True)
         return hashlib.sha256(told.encode()).hexdigest()
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments of its constructor, with the defaults of those that the configuration leaves out; nothing of what is None by default."""
+        own = defaults(self.model, "diffusers")
+        found = {key: list(x) if isinstance(x, tuple) else x for key, x in {**own, **self.config}.items()}
+        return {key: x for key, x in found.items() if x is not None or own.get(key) is not None}
+
+    def load(self, subject: str) -> nn.Module:
+        """The model with its weights, frozen.
+
+        Raises:
+            RequestError: a configuration that its class refuses, or weights of another network.
+        """
+        return Pretrained(lambda: self.make(subject), self.weights, _today).network
+
     def make(self, subject: str) -> nn.Module:
         """The model with initial weights.
 
@@ -99,7 +118,15 @@ def _described(path: Path, subject: str) -> tuple[str, dict[str, Any]]:
     name = config.get("_class_name")
     if not isinstance(name, str):
         raise RequestError(f"{subject}: {path / 'config.json'} names no _class_name, expected a model of diffusers")
+    name = _LEGACY.get((name, str(config.get("norm_type"))), name)
     return name, {key: value for key, value in config.items() if not key.startswith("_")}
+
+
+def _today(name: str) -> str:
+    """What a weight is called now."""
+    place, _, rest = name.rpartition(".")
+    parent, _, layer = place.rpartition(".")
+    return f"{parent}.{_FORMER[layer]}.{rest}" if layer in _FORMER else name
 
 
 def _weights(path: Path, subject: str) -> Path:
@@ -109,7 +136,10 @@ def _weights(path: Path, subject: str) -> Path:
     if len(there) == 1:
         return there[0]
     if there:
-        raise RequestError(f"{subject}: found {len(there)} files of weights in {path}, expected one, {WEIGHTS}")
+        raise RequestError(
+            f"{subject}: found {len(there)} files of weights in {path}, expected one, {WEIGHTS}; diffusers joins them: load the model and "
+            'save it elsewhere, save_pretrained(…, max_shard_size="99GB")'
+        )
     pickles = sorted(one.name for one in path.iterdir() if one.suffix in _PICKLES)
     hint = f"; {pickles[0]} there may be a pickle, which is never read" if pickles else ""
     raise RequestError(f"{subject}: found no {WEIGHTS} in {path}, expected weights as safetensors{hint}")
@@ -128,6 +158,16 @@ def class_of(name: str, subject: str) -> type[nn.Module]:
     if not (isinstance(found, type) and issubclass(found, ModelMixin)):
         raise RequestError(f"{subject}: diffusers {diffusers.__version__} has no model {name!r}")
     return found
+
+
+def defaults(name: str, subject: str) -> dict[str, Any]:
+    """What the constructor of one of diffusers' models takes where nothing is said.
+
+    Raises:
+        RequestError: there is no such class.
+    """
+    parameters = inspect.signature(class_of(name, subject).__init__).parameters
+    return {key: p.default for key, p in parameters.items() if p.default is not p.empty}
 
 
 def make(name: str, config: Mapping[str, Any], subject: str) -> nn.Module:

@@ -18,7 +18,6 @@ from torch.nn import functional as F
 from mmcore import RequestError, Space
 from mmcore.errors import OptionError
 from mmcore.modality.axes import Axis, Inputs
-from mmcore.modality.pretrained import Pretrained
 from mmcore.model.backbones.parts import Local, TimestepEmbedding, wrong_sizes
 from mmcore.model.drive import DROWNED
 from mmcore.model.roles import Role
@@ -81,7 +80,7 @@ class Network(nn.Module):
                 raise OptionError("diffusers", "config", config, "none beside a folder, which has its own")
             weights = Folder.read(folder, "diffusers", [kind])
             told = scheduler_of(scheduler, weights.path)
-            config, pretrained = weights.config, {"sha256": weights.weights.sha256, "scheduler": told}
+            config, pretrained = weights.settings, {"sha256": weights.weights.sha256, "scheduler": told}
         config = {**({} if pretrained else self.defaults), **(config or {})}
         self.square = "patch_size" in config
         self.unit = int(config.get("patch_size") or 2 ** (len(config.get("block_out_channels") or [0]) - 1))
@@ -131,7 +130,7 @@ class Network(nn.Module):
         self, kind: str, config: Mapping[str, Any], folder: Folder | None, inputs: int, channels: int, features: int
     ) -> nn.Module:
         """The widened network; without a folder its weights are loaded later."""
-        net = make(kind, config, "diffusers") if folder is None else Pretrained(lambda: folder.make("diffusers"), folder.weights).network  # fmt: skip
+        net = make(kind, config, "diffusers") if folder is None else folder.load("diffusers")
         net = self._quiet(net).requires_grad_(True)
         self.known = int(config.get("in_channels") or 0)
         if not 1 <= self.known <= channels:

@@ -1,14 +1,18 @@
 """Models around networks of diffusers grow: old answers stay, what is new is read, and what is taken away again leaves the old model."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import mmcore
 from mmcore import JointModel, Registry, Rng
+from mmcore.config import configured, files
+from mmcore.runs.run import Run, train
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -111,3 +115,43 @@ def test_old_answers_stay_and_the_new_modality_is_read(
     after = larger.state_dict()
     for key, new in (larger.grown.fresh or {}).items():
         assert not torch.equal(after[key][new], before[key][new]), f"{key} learned nothing of what is new"
+
+
+def test_a_run_grows_by_its_configuration_and_needs_the_networks_folder_no_more(
+    registry: Registry, folder: Path, tmp_path: Path
+) -> None:
+    """What the configuration of the larger run keeps of the network is whole: no path, and nothing that a file cannot say."""
+    x = (Rng(0, torch.arange(16)).uniform(8, 8) * 255).byte().numpy()
+    np.savez(tmp_path / "rows.npz", image=x, label=np.arange(16) % 3, words=np.ones((16, 4), np.float32))
+    network = tmp_path / "network"
+    shutil.copytree(folder / "diffusers-unet", network)
+    tables: dict[str, Any] = {
+        "out": str(tmp_path / "run"),
+        "device": "cpu",
+        "data": {"source": "npz", "options": {"path": str(tmp_path / "rows.npz")}},
+        "modalities": {
+            "image": {"plugin": "latent", "autoencoder": str(folder / "autoencoder"), "size": 8, "statistics": "own"},
+            "label": {"classes": 3},
+        },
+        "model": {
+            "backbone": "diffusers-unet",
+            "backbone_options": {"folder": str(network / "network"), "features": 4},
+        },
+        "training": {"steps": 2, "batch_size": 4},
+        "sampling": {"steps": 2, "n": 2},
+    }
+    train(configured(tables, registry=registry), quiet=True)
+    shutil.rmtree(network)
+    words = {"words": {"plugin": "clip", "width": 4, "unit_norm": False}}
+    larger = {
+        **tables,
+        "out": str(tmp_path / "larger"),
+        "modalities": tables["modalities"] | words,
+        "model": {"grows_from": str(tmp_path / "run"), "adapters": {"rank": 2}},
+    }
+    file = tmp_path / "larger.toml"
+    file.write_text(files.text(configured(larger, registry=registry).recorded()))
+    train(configured(files.read(file), registry=registry), quiet=True)
+    model = Run.open(tmp_path / "larger", registry).model("cpu")
+    assert sorted(mmcore.sample(model, 2, given={"label": torch.tensor([0, 1])}, steps=2)) == ["image", "label", "words"]  # fmt: skip
+    assert str(network) not in (tmp_path / "larger" / "config.toml").read_text()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import mmcore
@@ -113,6 +114,36 @@ def test_a_picture_becomes_the_autoencoders_own_latent_and_is_shown_as_it_decode
     torch.testing.assert_close(code.mean(1), torch.zeros(len(code)), atol=1e-3, rtol=0)
     torch.testing.assert_close(code.std(1, correction=0), torch.ones(len(code)), atol=1e-3, rtol=0)
     assert twin.floors()["autoencoder_mse"] == (pytest.approx(float((back - x).square().mean()), rel=1e-3), 3)
+
+
+NAMED = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+"""Layers of attention, and what they were called in most files that are published."""
+
+
+def test_an_autoencoder_of_the_first_years_is_read_as_diffusers_reads_it(tmp_path: Path) -> None:
+    """As `stabilityai/sd-vae-ft-mse` is: attention under its old names, and a configuration that leaves out what is a default, the scaling factor too."""
+    new, old = saved(tmp_path / "new", "AutoencoderKL"), tmp_path / "old"
+    old.mkdir()
+    tensors = load_file(new / "diffusion_pytorch_model.safetensors")
+    for today, then in NAMED.items():
+        tensors = {name.replace(f".{today}.", f".{then}."): x for name, x in tensors.items()}
+    assert sum(".proj_attn." in name for name in tensors) == 4
+    save_file(tensors, old / "diffusion_pytorch_model.safetensors", {"format": "pt"})
+    config = json.loads((new / "config.json").read_text())
+    config = {key: config[key] for key in ("_class_name", *KL, "in_channels", "out_channels")}
+    (old / "config.json").write_text(json.dumps(config))
+    net: Any = diffusers.AutoencoderKL.from_pretrained(old).eval()
+    m = LatentModality(old, 16, statistics="own")
+    x = m.read_many(list(pictures(2, 16, 16, 3)))
+    torch.testing.assert_close(x, LatentModality(new, 16).read_many(list(pictures(2, 16, 16, 3))), rtol=0, atol=0)
+    assert net.config.scaling_factor == 0.18215
+    torch.testing.assert_close(m.encoder()(x), x * net.config.scaling_factor, rtol=1e-5, atol=1e-6)
+    # With statistics of each channel, as some later ones have them, the factor counts as well.
+    told = {"latents_mean": [0.1, 0.2, 0.3], "latents_std": [1.0, 2.0, 4.0], "scaling_factor": 0.5}
+    (old / "config.json").write_text(json.dumps(config | told))
+    mean, std = (torch.tensor(told[key])[:, None, None] for key in ("latents_mean", "latents_std"))
+    codes = LatentModality(old, 16, statistics="own").encoder()(x)
+    torch.testing.assert_close(codes, (x - mean) * 0.5 / std, rtol=1e-5, atol=1e-6)
 
 
 def test_measured_and_filled_in_it_is_a_picture(folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import mmcore
@@ -109,6 +109,31 @@ def own_samples(net: Any, scheduler: str, noise: Tensor, labels: dict[str, Any])
 def labels_of(name: str, n: int) -> dict[str, Any]:
     """No class, as DiT is told of."""
     return {"class_labels": torch.full((n,), 3)} if name == "diffusers-dit" else {}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_of_the_first_years_is_read_as_diffusers_reads_it(
+    name: str, registry: Registry, folder: Path, tmp_path: Path
+) -> None:
+    """The UNet's attention was called otherwise, and the DiT's class; its configuration left out what is a default."""
+    net = pretrained(tmp_path, name)
+    at = tmp_path / "network"
+    config, weights = at / "config.json", at / "diffusion_pytorch_model.safetensors"
+    told, tensors = json.loads(config.read_text()), load_file(weights)
+    if name == "diffusers-dit":
+        told |= {"_class_name": "Transformer2DModel", "norm_type": "ada_norm_zero"}
+        del told["patch_size"]
+    else:
+        for today, then in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
+            tensors = {key.replace(f".{today}.", f".{then}."): x for key, x in tensors.items()}
+        assert any(".proj_attn." in key for key in tensors)
+    config.write_text(json.dumps(told))
+    save_file(tensors, weights)
+    latent = registry.modality("latent", autoencoder=str(folder), size=8, statistics="own")
+    options = {"folder": str(at), "features": 4}
+    model = mmcore.compose([latent], backbone=name, backbone_options=options, registry=registry)
+    own = {key.replace(".base.", "."): x for key, x in model.backbone.state_dict().items()}
+    assert all(torch.equal(own[f"net.{key}"], x) for key, x in net.state_dict().items())
 
 
 # Stable diffusion's noise leaves a part of the code.
