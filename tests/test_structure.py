@@ -251,3 +251,9 @@ def _opening() -> Iterator[str]:
 
 def test_files_are_opened_by_one_door() -> None:
     assert {*_opening()} == {*BESIDES}
+
+
+def test_every_distribution_says_that_it_has_types() -> None:
+    packages = [CORE, *CORE.parent.glob("plugins/*/mmcore_*")]
+    assert len(packages) > 9
+    assert not [package for package in packages if package.is_dir() and not (package / "py.typed").exists()]

@@ -1,7 +1,6 @@
 """The demo's pictures."""
 
 import io
-import json
 from pathlib import Path
 
 import matplotlib as mpl
@@ -12,19 +11,16 @@ from torch import Tensor
 
 from mmcore import files
 from mmcore.demo.measure import Answers, Rows
-from mmcore.limits import FILE
-from mmcore.runs.pictures import INK, STYLE, curves
+from mmcore.runs.pictures import INK, STYLE
 
 
 def write(out: Path, answers: Answers, test: Rows) -> None:
-    """All pictures: grids from answers and test rows, and the curves of ``metrics.jsonl``."""
+    """All pictures, grids from answers and test rows: of so few columns that what is written in them can be read on a phone."""
     with mpl.rc_context(STYLE):
         _joint(out / "joint.png", answers.joint)
         _by_label(out / "by_label.png", answers.by_label)
         _masks(out / "masks.png", test, answers.by_image)
         _confusion(out / "confusion.png", test["label"], answers.by_image["label"])
-    lines = [json.loads(line) for line in files.read(out / "metrics.jsonl", FILE).splitlines()]
-    files.write(out / "curves.png", curves(lines))
 
 
 def grid(images: Tensor, path: Path, title: str) -> None:
@@ -46,38 +42,35 @@ def _keep(figure: Figure, path: Path) -> None:
 
 
 def _joint(path: Path, joint: Rows) -> None:
-    figure = Figure(figsize=(10, 5.0), layout="constrained")
-    axes = figure.subplots(4, 16)
-    for i in range(32):
-        row, column = 2 * (i // 16), i % 16
+    figure = Figure(figsize=(5, 2.9), layout="constrained")
+    axes = figure.subplots(4, 10)
+    for i in range(20):
+        row, column = 2 * (i // 10), i % 10
         _show(axes[row, column], joint["image"][i, 0], title=str(int(joint["label"][i])))
         _show(axes[row + 1, column], 2.0 * joint["mask"][i] - 1, warm=True)
-    figure.suptitle("Joint samples: image (with its generated label) above, mask below", fontsize=11)
     _keep(figure, path)
 
 
 def _by_label(path: Path, by_label: Rows) -> None:
-    figure = Figure(figsize=(8.5, 6.6), layout="constrained")
-    axes = figure.subplots(10, 14)
+    figure = Figure(figsize=(5, 4.8), layout="constrained")
+    axes = figure.subplots(10, 10)
     for digit in range(10):
         mine = by_label["image"][by_label["label"] == digit]
-        for column in range(14):
+        for column in range(10):
             _show(axes[digit, column], mine[column, 0])
-        axes[digit, 0].set_ylabel(str(digit), rotation=0, labelpad=10, va="center", fontsize=12)
-    figure.suptitle("Digits asked for by label", fontsize=11)
+        axes[digit, 0].set_ylabel(str(digit), rotation=0, labelpad=10, va="center", fontsize=11)
     _keep(figure, path)
 
 
 def _masks(path: Path, test: Rows, by_image: Rows) -> None:
-    figure = Figure(figsize=(10, 2.6), layout="constrained")
-    axes = figure.subplots(3, 20)
-    for i in range(20):
+    figure = Figure(figsize=(5, 1.6), layout="constrained")
+    axes = figure.subplots(3, 10)
+    for i in range(10):
         _show(axes[0, i], test["image"][i, 0])
         _show(axes[1, i], 2.0 * test["mask"][i] - 1, warm=True)
         _show(axes[2, i], 2.0 * by_image["mask"][i] - 1, warm=True)
-    for row, name in enumerate(("test image", "true mask", "answer")):
-        axes[row, 0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
-    figure.suptitle("Image → mask, on test digits", fontsize=11)
+    for row, name in enumerate(("image", "true mask", "answer")):
+        axes[row, 0].set_ylabel(name, rotation=0, ha="right", va="center")
     _keep(figure, path)
 
 

@@ -1,11 +1,13 @@
 """The demo's report: one page that needs no other file."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from mmcore import files
 from mmcore.limits import FILE
-from mmcore.runs.page import card, image, page, table
+from mmcore.runs.page import card, image, page, sheets, table
+from mmcore.runs.pictures import curves
 
 CARDS = [
     ("joint_coherence", "Joint coherence", "the generated image shows the generated label", "{:.1%}"),
@@ -24,8 +26,8 @@ PICTURES = [
     (
         "joint.png",
         "What it imagines",
-        "Each column is one sample of everything at once: an image, the label that came with it, "
-        "and the mask of its ink. Nothing was given.",
+        "Each is one sample of everything at once: an image, the label that came with it above, "
+        "and the mask of its ink below. Nothing was given.",
     ),
     (
         "by_label.png",
@@ -38,11 +40,6 @@ PICTURES = [
         "Only a test image was given. The mask comes from the same model, by the same sampler.",
     ),
     ("confusion.png", "How well it reads", "The label generated for each test image."),
-    (
-        "curves.png",
-        "How it learned",
-        "Each task's loss over random timesteps and roles: grey as measured, red smoothed.",
-    ),
 ]
 
 
@@ -64,6 +61,8 @@ images drawn anew, have the classes' shares by chance; the test split was divide
 for that."""
     body = f"""<div class=cards>{cards}</div>
 {pictures}
+<h2>How it learned</h2><p class=note>Each task's loss over random timesteps and roles: grey as measured, red smoothed.</p>
+{sheets(curves([json.loads(line) for line in files.read(out / "metrics.jsonl", FILE).splitlines()]))}
 {_comparison(comparison, out)}
 <h2>All figures</h2>
 <p class=note>{note}</p>

@@ -169,7 +169,7 @@ def _player() -> str:
     return ".venv/bin/tox run -e play --" if os.environ.get("TOX_ENV_NAME") else "mmcore play"
 
 
-_PICTURES = ("joint.png", "by_label.png", "masks.png", "confusion.png", "curves.png", "image-only.png")
+_PICTURES = ("joint.png", "by_label.png", "masks.png", "confusion.png", "image-only.png")
 PAGES = ("metrics.json", "report.html", "comparison.json", *_PICTURES)
 """What is written beside the run."""
 

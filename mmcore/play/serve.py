@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import OptionError, RequestError
 from mmcore.limits import UPLOAD
+from mmcore.play.memory import give_back
 from mmcore.runs.reader import Reader
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ def serve(
         RequestError: as :func:`server`.
     """
     made, at = server(reader, place, host=host, port=port)
+    give_back()
     name, number = at.getsockname()[:2]
     shown = f"[{name}]" if ":" in name else name
     say(f"open http://{'localhost' if name in ('0.0.0.0', '::') else shown}:{number} in a browser; Ctrl-C ends it")

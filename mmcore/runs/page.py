@@ -2,7 +2,7 @@
 
 import base64
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 STYLE = """
@@ -72,6 +72,13 @@ def table(rows: Iterable[Sequence[Any]], head: Sequence[str] = ()) -> str:
 def image(data: bytes, alt: str) -> str:
     """A PNG, inside the page."""
     return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{base64.b64encode(data).decode()}">'
+
+
+def sheets(pictures: Mapping[str, bytes]) -> str:
+    """PNGs by what they show: side by side where there is room, else below one another."""
+    return (
+        f"<div class=sheets>{''.join(f'<figure>{image(data, name)}</figure>' for name, data in pictures.items())}</div>"
+    )
 
 
 def _cell(value: Any) -> str:

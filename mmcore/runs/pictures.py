@@ -82,8 +82,10 @@ def png(image: "Image") -> bytes:
     return buffer.getvalue()
 
 
-def curves(lines: Sequence[Mapping[str, Any]], validation: Sequence[Mapping[str, Any]] = ()) -> bytes:
-    """Each task's loss over training, from the lines of ``metrics.jsonl`` and ``validation.jsonl``, as a PNG.
+def curves(lines: Sequence[Mapping[str, Any]], validation: Sequence[Mapping[str, Any]] = ()) -> dict[str, bytes]:
+    """Each task's loss over training, from the lines of ``metrics.jsonl`` and ``validation.jsonl``: a PNG by the task's name.
+
+    Each is a picture of its own, no wider than a phone: what is written in it can be read there.
 
     Raises:
         RequestError: matplotlib is not installed.
@@ -93,32 +95,25 @@ def curves(lines: Sequence[Mapping[str, Any]], validation: Sequence[Mapping[str,
         from matplotlib.figure import Figure
     except Exception as error:  # a broken installation fails in ways of its own, and must not end a run that is done
         raise RequestError("report: matplotlib is not installed; pip install 'mmcore-diffusion[report]'") from error
-    names = list(lines[-1]["tasks"])[:MOST_CURVES] if lines else []
-    columns = max(1, min(len(names), 4))
-    rows = max(1, math.ceil(len(names) / columns))
-    buffer = io.BytesIO()
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(10, 2.4 * rows), layout="constrained")
-        places = figure.subplots(rows, columns, squeeze=False).flatten()
-        for axes, name in zip(places, names, strict=False):
-            told = [(line["step"], line["tasks"].get(name)) for line in lines]
-            points = [(step, float(task["loss"])) for step, task in told if task and task["rows"]]
+    pictures = {}
+    for name in list(lines[-1]["tasks"])[:MOST_CURVES] if lines else []:
+        buffer = io.BytesIO()
+        with mpl.rc_context(STYLE):
+            figure = Figure(figsize=(3.6, 2.4), layout="constrained")
+            axes = figure.subplots()
             # No name is mathematics, nor has what no font shows.
-            axes.set(title=printable(name).replace("$", r"\$"), xlabel="step")
-            if not points:
-                continue
-            steps, losses = zip(*points, strict=True)
-            axes.plot(steps, losses, color=MUTED, linewidth=0.8)
-            axes.plot(steps, _smooth(losses), color=WARM, linewidth=1.6)
-            kept = [(line["step"], line["losses"].get(name)) for line in validation]
-            if held := [(step, float(loss)) for step, loss in kept if loss is not None]:
-                axes.plot(*zip(*held, strict=True), color=INK, linewidth=1.4, marker="o", markersize=3)
-        for axes in places[len(names) :]:
-            axes.set_visible(False)
-        if len(places):
-            places[0].set_ylabel("nats per sample")
-        figure.savefig(buffer, format="png", dpi=130)
-    return buffer.getvalue()
+            axes.set(title=printable(name).replace("$", r"\$"), xlabel="step", ylabel="nats per sample")
+            told = [(line["step"], line["tasks"].get(name)) for line in lines]
+            if points := [(step, float(task["loss"])) for step, task in told if task and task["rows"]]:
+                steps, losses = zip(*points, strict=True)
+                axes.plot(steps, losses, color=MUTED, linewidth=0.8)
+                axes.plot(steps, _smooth(losses), color=WARM, linewidth=1.6)
+                kept = [(line["step"], line["losses"].get(name)) for line in validation]
+                if held := [(step, float(loss)) for step, loss in kept if loss is not None]:
+                    axes.plot(*zip(*held, strict=True), color=INK, linewidth=1.4, marker="o", markersize=3)
+            figure.savefig(buffer, format="png", dpi=130)
+        pictures[name] = buffer.getvalue()
+    return pictures
 
 
 def _smooth(losses: Sequence[float]) -> list[float]:

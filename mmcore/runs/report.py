@@ -16,7 +16,7 @@ from mmcore.plugins.metadata import one_line
 from mmcore.runs import calibrated, evaluated
 from mmcore.runs.kept import Kept, is_count, is_number
 from mmcore.runs.overfit import learned_by_heart
-from mmcore.runs.page import card, image, page, table
+from mmcore.runs.page import card, image, page, sheets, table
 from mmcore.store.reading import DamagedError, parse_json, shapes
 
 PAGE = "report.html"
@@ -179,13 +179,13 @@ def _curves(lines: Sequence[dict[str, Any]], validation: Sequence[dict[str, Any]
     text = f"<h2>How it learned</h2>{table(rows, head)}"
     text += "".join(f"<p class=note>{html.escape(one_line(note))}.</p>" for note in notes)
     try:
-        picture = curves(lines, validation)
+        pictures = curves(lines, validation)
     except RequestError:
         return f"{text}<p class=note>Curves need matplotlib: pip install 'mmcore-diffusion[report]'.</p>"
     note = "Each task's loss over random timesteps and roles: grey as measured, red smoothed" + (
         ", blue on validation rows." if held else "."
     )
-    return f"{text}<p class=note>{note}</p><figure>{image(picture, 'curves')}</figure>"
+    return f"{text}<p class=note>{note}</p>{sheets(pictures)}"
 
 
 def _samples(kept: Kept) -> str:

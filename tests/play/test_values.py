@@ -11,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mmcore import Reader, RequestError
+from mmcore import Reader, Registry, RequestError
 from mmcore.data.decode import IMAGES
+from mmcore.errors import MmcoreError
 from mmcore.play import values
 from mmcore.play.rows import Held
 from mmcore.play.values import Value, fitted, png, tensor_of, uploaded, value_of
@@ -85,6 +86,14 @@ def test_data_that_are_gone_leave_the_page_without_rows(home: Path, reader: Read
         assert held.why.startswith("the run's held-out rows cannot be read: ")
     finally:
         (home / "moved").rename(home / "photos")
+
+
+def test_a_run_whose_plugin_is_gone_is_told_in_one_line(home: Path, registry: Registry) -> None:
+    left = Registry([entry for entry in registry.entries if entry.distribution != "mmcore-clip"])
+    for folder in (home / "run", home / "run" / "model"):
+        with pytest.raises(MmcoreError, match="clip") as told:
+            Reader.open(folder, registry=left, device="cpu")
+        assert "\n" not in str(told.value)
 
 
 def test_a_text_is_no_path(reader: Reader, home: Path) -> None:

@@ -1,4 +1,4 @@
-"""Serves the page of a model whose modalities no distribution offers: with a control of its own, without one, with a broken one, and a slow one.
+"""Serves the page of a model whose modalities no distribution offers: with a control of each kind, without one, with a broken one, and a slow one.
 
 python -m tests.play.browser.strange FOLDER COUNTS
 """
@@ -17,6 +17,7 @@ from mmcore.modality.control import Control, Number, Numbers
 from mmcore.modality.mixed import Mixed
 from mmcore.play.serve import serve
 from mmcore.testing.reference import Reference
+from tests.play.browser.kinds import KINDS
 
 COUNTS = Path(sys.argv[2])
 """A file that grows by a byte with each step of the sampler."""
@@ -67,9 +68,10 @@ class Table(Mixed):
 
 if __name__ == "__main__":
     registry = mmcore.discover()
-    for made in (Dial, Plain, Broken, Table):
+    strangers = (Dial, Plain, Broken, Table, *KINDS)
+    for made in strangers:
         registry.register("modality", made.__name__.lower(), made)
-    parts = [registry.modality(name) for name in ("dial", "plain", "broken", "table")]
+    parts = [registry.modality(made.__name__.lower()) for made in strangers]
     model = mmcore.compose(
         parts, backbone="mlp", backbone_options={"width": 8, "depth": 1, "features": 2}, registry=registry
     )

@@ -275,6 +275,78 @@ def test_strange_plugins_have_controls_of_their_own_or_others(page_of_strangers:
     assert page.locator("img[src=x]").count() == 0
 
 
+def linked(page: Any, name: str) -> bytes:
+    """What a file holds that the page offers beside its texts to copy."""
+    link = page.locator(f'#files a[download="{name}"]').get_attribute("href")
+    return base64.b64decode(link.partition(",")[2])
+
+
+def stroke(page: Any, name: str, row: float, size: tuple[int, int]) -> None:
+    """Draw with what is chosen over a whole row of a board of so many rows and columns."""
+    board = card(page, name).locator("canvas")
+    board.scroll_into_view_if_needed()
+    box = board.bounding_box()
+    y = box["y"] + box["height"] * (row + 0.5) / size[0]
+    page.mouse.move(box["x"] + 2, y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 2, y, steps=size[1] * 2)
+    page.mouse.up()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_strange_plugin_has_a_control_of_each_kind_and_reads_what_it_gives(
+    width: int, page_of_strangers: Server, visit: Visit
+) -> None:
+    page = visit(page_of_strangers, width)
+    given = ("tune", "gear", "lamps", "level", "still", "log", "chart")
+    for name in given:
+        role(page, name, "given")
+    card(page, "tune").locator("textarea, input[type=text]").fill("gabc")
+    assert card(page, "tune").get_by_placeholder("four of abcdefg").is_visible()
+    card(page, "gear").locator(".control label").filter(has_text="onwards").click()
+    for lamp in ("red", "blue"):
+        card(page, "lamps").locator(".control label").filter(has_text=lamp).click()
+    level = card(page, "level").locator("input[type=number]")
+    level.fill("9")
+    level.press("Tab")
+    give(page, "still", "still.png", png(np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)))
+    said(page, "still", "still.png")
+    give(page, "log", "log.json", json.dumps([0.5, 1, 0, -1, -0.5]).encode())
+    said(page, "log", "log.json")
+    card(page, "chart").get_by_role("button", name="sand").click()
+    stroke(page, "chart", 2, (5, 6))
+    steps(page, 2)
+    draws(page, 3)
+    ask(page)
+    # What was given is what was entered: it stands in the texts to copy, and in the files beside them.
+    page.locator("#elsewhere button").first.click()
+    python = page.locator("#python .cm-content").inner_text()
+    kept = {
+        name: link for name in given for link in page.locator("#files a").all_inner_texts() if link.startswith(name)
+    }
+    for name, raw in (("tune", "gabc"), ("gear", "forward"), ("level", 9), ("log", [0.5, 1, 0, -1, -0.5])):
+        written = json.dumps(raw) in python if name not in kept else json.loads(linked(page, kept[name])) == raw
+        assert written, (name, python)
+    assert np.load(io.BytesIO(linked(page, kept["lamps"]))).tolist() == [True, False, True]
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(linked(page, kept["still"]))))[:, 1], [10, 70, 130, 190])
+    painted = np.asarray(Image.open(io.BytesIO(linked(page, kept["chart"]))))
+    assert set(painted[2]) == {2}
+    assert set(painted[[0, 1, 3, 4]].reshape(-1)) == {0}
+    # And asked for, each is shown.
+    for name in given:
+        role(page, name, "wanted")
+    ask(page)
+    for name in given:
+        assert answer(page, name).count() == 1
+    assert len(pictures(page, "still")) == len(pictures(page, "chart")) == 3
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # A text that is none of the plugin's is a line of the plugin's own.
+    role(page, "tune", "given")
+    card(page, "tune").locator("textarea, input[type=text]").fill("xyz")
+    page.locator("#ask").click()
+    page.locator("#status .error").filter(has_text="found 'xyz', expected four of abcdefg").wait_for()
+
+
 def test_the_stop_button_and_a_browser_that_goes_away_end_the_work(page_of_strangers: Server, visit: Visit) -> None:
     page = visit(page_of_strangers)
     steps(page, 100)
