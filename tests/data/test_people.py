@@ -616,3 +616,11 @@ def test_what_is_typed_is_quoted_where_a_shell_needs_it(tmp_path: Path, registry
 
     assert len(shlex.split(choice)) == 1
     assert len(read(path, registry, shlex.split(choice))[0]) == 2
+
+
+def test_values_that_are_said_and_leave_some_out_are_refused(tmp_path: Path, registry: Registry) -> None:
+    path = masked(tmp_path, lambda i: BINARY[i] * 255)
+    line = asked(path, registry, ["mask.values=0,1"])
+    assert f"mask also has 255 ({BINARY.mean():.1%})" in line
+    values, _, _ = read(path, registry, ["mask.values=0,1", "mask.ignore=255"])
+    assert np.array_equal(np.asarray(values["mask"]) < 0, BINARY)
