@@ -624,3 +624,20 @@ def test_values_that_are_said_and_leave_some_out_are_refused(tmp_path: Path, reg
     assert f"mask also has 255 ({BINARY.mean():.1%})" in line
     values, _, _ = read(path, registry, ["mask.values=0,1", "mask.ignore=255"])
     assert np.array_equal(np.asarray(values["mask"]) < 0, BINARY)
+
+
+@pytest.mark.parametrize("place", ["images/{0}/{0}{1:02}.png", "{0}/images/{0}{1:02}.png"])
+def test_a_table_beside_parts_that_names_none_of_their_files_is_refused(
+    place: str, tmp_path: Path, registry: Registry
+) -> None:
+    for part in ("train", "val"):
+        for i in range(ROWS // 2):
+            save(tmp_path / place.format(part, i), PHOTOS[i])
+    table(tmp_path, ["id,label", *(f"img{i:02},{'ab'[i % 2]}" for i in range(ROWS))])
+    assert "found 0 of 24 names of rows.csv among the files" in asked(tmp_path, registry)
+    words = {"train": "x", "val": "y"}
+    lines = [f"{part}{i:02},{words[part]}" for part in words for i in range(ROWS // 2)]
+    table(tmp_path, ["id,label", *lines, "gone,x"])
+    values, said, _ = read(tmp_path, registry)
+    assert len(values["label"]) == ROWS
+    assert "rows.csv: 1 of 25 lines name no file of any part, and are left out" in said
