@@ -98,7 +98,7 @@ def check(tables: dict[str, Any], registry: Registry, rows: list[Row], values: l
 
 @pytest.mark.parametrize("write", [folder, manifest, parquet, shards, imagefolder])
 @given(data=st.data())
-@settings(max_examples=10, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=6, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 def test_any_rows_in_any_convention_are_read_right(write: Any, registry: Registry, data: st.DataObject) -> None:
     rows, values, options = data.draw(tables())
     by_key = write in (folder, shards, imagefolder)
