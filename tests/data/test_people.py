@@ -190,6 +190,27 @@ def test_a_fold_is_no_class(tmp_path: Path, registry: Registry) -> None:
     assert "--assume fold=label" in said
 
 
+@pytest.mark.parametrize("name", ["fold change", "level_1"])
+def test_what_is_only_called_alike_is_a_number(name: str, tmp_path: Path, registry: Registry) -> None:
+    values, _, _ = read(column(tmp_path, name, lambda i: i / 4 - 2), registry)
+    assert next(iter(values.values())) == [i / 4 - 2 for i in range(ROWS)]
+
+
+def test_letters_large_and_small_are_letters(tmp_path: Path, registry: Registry) -> None:
+    values, _, options = read(column(tmp_path, "letter", lambda i: "aAbB"[i % 4]), registry)
+    assert options["letter"]["names"] == ["A", "B", "a", "b"]
+    assert values["letter"] == [[2, 0, 3, 1][i % 4] for i in range(ROWS)]
+
+
+def test_a_name_that_begins_with_a_hash_is_a_name(tmp_path: Path, registry: Registry) -> None:
+    """As VGG's annotator writes its first line."""
+    photos(tmp_path)
+    path = table(tmp_path, ["#filename,kind", *(f"images/{i:02}.png,{'ab'[i % 2]}" for i in range(ROWS))])
+    values, _, _ = read(path, registry)
+    assert values["kind"] == [i % 2 for i in range(ROWS)]
+    assert len(values["filename"]) == ROWS
+
+
 @pytest.mark.parametrize("name", ["set", "Subset", "phase"])
 def test_a_column_of_parts_is_the_split_whatever_it_is_called(name: str, tmp_path: Path, registry: Registry) -> None:
     path = column(tmp_path, name, lambda i: ["train", "train", "val", "test"][i % 4])
