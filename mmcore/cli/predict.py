@@ -67,7 +67,7 @@ def predict(
     written = found.write(out, force=force)
     filled = ", ".join(f"{name} in {count:,}" for name, count in written.filled.items())
     say(
-        f"{written.rows:,} row{'s' * (written.rows != 1)}: {f'filled in {filled}' if filled else 'nothing was filled in'}"
+        f"{written.rows:,} row{'s' * (written.rows != 1)}: {f'filled in {filled}' if filled else 'none lacks anything; --again VARIABLE predicts what is there'}"
     )
     for name, count in written.left.items():
         say(

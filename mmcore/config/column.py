@@ -60,10 +60,10 @@ class Question:
     choices: Mapping[str, str]
 
     def __str__(self) -> str:
-        choices = "; ".join(f"--assume {_typed(key)} ({meaning})" for key, meaning in self.choices.items())
+        choices = "; ".join(f"--assume {typed(key)} ({meaning})" for key, meaning in self.choices.items())
         return f"{self.text}; say which: {choices}"
 
 
-def _typed(key: str) -> str:
+def typed(key: str) -> str:
     """An assumption as it is typed in a shell."""
     return shlex.quote(key) if re.search(r"[\s'\"$&|;<>*?()#`\\]", key) else key

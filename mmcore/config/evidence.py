@@ -11,6 +11,7 @@ from mmcore.config import drawn
 from mmcore.config.column import Column, Question
 from mmcore.data.census import Pixels, Tally, unpack
 from mmcore.data.contract import hex_of
+from mmcore.errors import RequestError
 
 REGIONS = 256
 """Most classes of a class map."""
@@ -152,6 +153,8 @@ def _map(name: str, c: Pixels, given: dict[str, Any], why: str) -> Column | Ques
     channel = said.get("channel", options.get("channel"))
     if threshold is not None:
         return _thresholded(name, {**options, **said}, threshold, "as you say")
+    if "values" in said:
+        _check_named(name, c, said)
     if {"values", "colours"} & said.keys() or {"classes", "void"} <= said.keys():
         merged = {**options, **said}
         return Column(name, "mask", merged, f"class maps, {why}: {_listed(merged)} as you say")
@@ -183,6 +186,23 @@ def _map(name: str, c: Pixels, given: dict[str, Any], why: str) -> Column | Ques
     if set(c.modes) == {"P"}:
         notes.append("palettes, by their indices")
     return _graded(name, c, tally, {**options}, said, why, notes)
+
+
+def _check_named(name: str, c: Pixels, said: Mapping[str, Any]) -> None:
+    """Refuse values that the user says and that leave out some of the data's, at which training would stop.
+
+    Raises:
+        RequestError: naming them.
+    """
+    tally = c.indices if set(c.modes) == {"P"} else c.grey
+    wanted = [one for value in said["values"] for one in (value if isinstance(value, list) else [value])]
+    wanted += [*said.get("ignore", ()), *([said["void"]] if "void" in said else [])]
+    left = [] if tally.many or c.unequal else [value for value in tally.values if value not in wanted]
+    if left:
+        shown = ", ".join(f"{value} ({tally.share(value):.1%})" for value in left[:6]) + (" …" if len(left) > 6 else "")
+        raise RequestError(
+            f"init: --assume {name}.values={_comma(said['values'])}: {name} also has {shown}, expected a class for each value; --assume {name}.ignore=… makes them void"
+        )
 
 
 def _by_colour(c: Pixels) -> bool:

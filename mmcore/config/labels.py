@@ -34,7 +34,8 @@ REAL = frozenset((
 COUNT = frozenset(["count", "counts", "num", "number", "n"])
 INDEX = re.compile(r"unnamed: ?\d+(?:\.\d+)*|level_\d+|__index_level_\d+__", re.I)
 """How pandas calls an index that it has written as a column."""
-FOLD = frozenset(("fold", "folds", "kfold"))
+FOLD = re.compile(r"(?:cv|k|val|test)?[_ -]?folds?(?:[_ -]?(?:id|idx|index|number|no|\d+))?", re.I)
+"""How a column is called that says which fold of a cross-validation a row is in; a fold change is another thing."""
 KEY = frozenset((
     "filename", "file", "id", "idx", "index", "key", "patient", "path", "row", "seq", "serial", "stem", "subject",
     "uid", "url", "uuid",
@@ -62,13 +63,14 @@ def column(
         return Column(name, note="no value in any row")
     if given.get("") not in (None, "label", "scalar"):
         return Column(name, given[""], options, f"{len(here)} values, as you say")
-    if not given and INDEX.fullmatch(name):
+    counts = name[0] in "uU_" or all(isinstance(value, int) and value >= 0 for value in here)
+    if not given and INDEX.fullmatch(name) and counts:
         return Column(
             name,
             note=f"the index of a pandas table by its name; --assume {name}=label takes it for a label",
             closed=True,
         )
-    if not given and words(name) & FOLD:
+    if not given and FOLD.fullmatch(name):
         return Column(
             name,
             note=f"the fold of a cross-validation by its name; --assume {name}=label takes it for a label",

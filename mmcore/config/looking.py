@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 
 from mmcore.config import labels
-from mmcore.config.column import Column, Question
+from mmcore.config.column import Column, Question, typed
 from mmcore.config.evidence import pixels, size_of
 from mmcore.config.holding import own_parts
 from mmcore.config.offered import CORE, Propose, advised, offered
@@ -127,25 +127,16 @@ class Looked:
 
     def _elsewhere(self, name: str, first: Sequence[tuple[int, Mapping[str, Any]]]) -> str:
         """Where the files of a table's column lie, if they are below its folder though not where it says."""
-        root = getattr(self.source, "root", None)
-        path = next(
-            (
-                value
-                for _, row in first
-                if isinstance(value := self._asked(0, name, lambda row=row: row.get(name)), Path)
-            ),
-            None,
-        )
-        found = here(root, path) if root is not None and path is not None else ""
-        if not found:
+        root: Path | None = getattr(self.source, "root", None)
+        values = (self._asked(0, name, lambda row=row: row.get(name)) for _, row in first)
+        path = next((value for value in values if isinstance(value, Path)), None)
+        if root is None or path is None or not (found := here(root, path)):
             return ""
-        inner = path.relative_to(root).as_posix() if path is not None and path.is_relative_to(root) else ""
+        inner = path.relative_to(root).as_posix() if path.is_relative_to(root) else ""
         start = found.removesuffix(inner).rstrip("/") if inner and found.endswith(inner) else ""
-        mend = (
-            f"--assume options.root={Path(root) / start} begins there"
-            if start
-            else "write the paths relative to the table, or to options.root"
-        )
+        mend = "write the paths relative to the table, or to options.root"
+        if start:
+            mend = f"--assume {typed(f'options.root={root / start}')} begins there"
         return f"a file of that name is here as {found}: {mend}; "
 
     def _count(self, order: Sequence[int]) -> int:

@@ -79,12 +79,12 @@ def lines(
         yield from (f"{part} = {share}" for part in kept)
     else:
         yield f"# The data's own parts are used: {', '.join(own)}."
-    pictures = [called[column.name] for column in used if column.pictures]
-    for mine in ([[one] for one in pictures] if apart else [[]]) if resized and size else ():
+    pictures = [[called[column.name]] for column in used if column.pictures]
+    for mine in (pictures if apart else [[]]) if resized else ():
         yield ""
         yield f"[[data.transforms]]  # {SIDE} pixels at most are for a CPU: more on a GPU; masks are resized to the nearest pixel"
         yield 'kind = "resize"'
-        yield f"size = {_toml(list(size))}"
+        yield f"size = {_toml(list(size or ()))}"
         yield 'fit = "cover"  # or "stretch"'
         if mine:
             yield f"variables = {_toml(mine)}  # by itself, as the files of a row have several sizes"

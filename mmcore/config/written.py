@@ -125,6 +125,8 @@ def alike(name: str, counts: Counter[str]) -> Question | None:
     groups: dict[str, list[str]] = defaultdict(list)
     for text in counts:
         groups[" ".join(unicodedata.normalize("NFKC", text).casefold().split())].append(text)
+    if all(len(text.strip()) == 1 for text in counts):
+        return None  # letters, which are what they are
     twice = [sorted(texts, key=lambda text: -counts[text]) for texts in groups.values() if len(texts) > 1]
     if not twice:
         return None

@@ -246,7 +246,7 @@ class Dataset:
     def _without(self, index: int, error: RequestError, bad: list[BadRow]) -> dict[str, Any]:
         """What a bad row becomes where bad rows are skipped: one that has nothing."""
         if self.on_bad_row == "stop":
-            raise error
+            raise RequestError(f'{error}; on_bad_row = "skip" passes over such rows') from error
         bad.append(BadRow(index, str(error)))
         return {}
 

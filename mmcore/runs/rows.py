@@ -16,6 +16,7 @@ from mmcore.data.opening import open_source
 from mmcore.data.options import PARTS, ColumnOptions, DataOptions
 from mmcore.data.source import LazyRow, Row, classes_of
 from mmcore.data.sources.files import shown, suffix_of, without_suffix
+from mmcore.data.sources.manifest import CELLS
 from mmcore.data.sources.survey import survey
 from mmcore.errors import MmcoreError, OptionError, RequestError, nearest
 from mmcore.modality.base import ModalityProtocol
@@ -79,7 +80,7 @@ def rows_at(
         except RequestError:
             pass  # of another form than the run's data
         else:
-            if (other := _nearer(registry, same, variables, at)) is not None:
+            if (other := _nearer(registry, same, variables, at, options)) is not None:
                 return other
             plain = Constructor.of(registry.factory(registry.find("source", options.source))[0]).defaults
             told = {
@@ -88,30 +89,32 @@ def rows_at(
             more = ", ".join(f"{name} = {value!r}" for name, value in told.items())
             how = f"with {one_line(more)}, " if more else ""
             return same, [f"{text}: read by the source {options.source}, {how}as the run's own data"]
-    return _surveyed(registry, at)
+    return _surveyed(registry, at, options)
 
 
-def _surveyed(registry: Registry, at: Path) -> tuple[Source, list[str]]:
-    """As ``mmcore init`` would read it."""
+def _surveyed(registry: Registry, at: Path, options: DataOptions | None) -> tuple[Source, list[str]]:
+    """As ``mmcore init`` would read it, and tables as the run's own."""
     text = one_line(shown(str(at)))
+    cells = {} if options is None else {name: value for name, value in options.options.items() if name in CELLS}
     try:
-        found = survey(at)
+        found = survey(at, cells=cells)
     except RequestError as error:
         raise RequestError(str(error).removeprefix("init: ")) from error
     if found.question:
         raise RequestError(f"{text}: {one_line(found.question.partition(';')[0])}; expected data like those of the run")
-    source = open_source(registry, DataOptions(found.source, found.options), "all")
+    read = {**found.options, **(cells if found.source in ("table", "folder", "imagefolder") else {})}
+    source = open_source(registry, DataOptions(found.source, read), "all")
     return source, [one_line(f"{text}: read by the source {'; '.join([found.source, *found.evidence])}")]
 
 
 def _nearer(
-    registry: Registry, same: Source, variables: Sequence[ModalityProtocol], at: Path
+    registry: Registry, same: Source, variables: Sequence[ModalityProtocol], at: Path, options: DataOptions
 ) -> tuple[Source, list[str]] | None:
     """The same data as ``mmcore init`` would read them, where the run's own way misses their pictures and that one finds them."""
     if not at.is_dir() or any(_is_picture(m) and m.name in _names(same) for m in variables):
         return None
     try:
-        other, said = _surveyed(registry, at)
+        other, said = _surveyed(registry, at, options)
     except MmcoreError:
         return None
     own, theirs = (sum(_holds_pictures(one, name) for name in _names(one)) for one in (same, other))

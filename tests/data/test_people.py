@@ -190,6 +190,27 @@ def test_a_fold_is_no_class(tmp_path: Path, registry: Registry) -> None:
     assert "--assume fold=label" in said
 
 
+@pytest.mark.parametrize("name", ["fold change", "level_1"])
+def test_what_is_only_called_alike_is_a_number(name: str, tmp_path: Path, registry: Registry) -> None:
+    values, _, _ = read(column(tmp_path, name, lambda i: i / 4 - 2), registry)
+    assert next(iter(values.values())) == [i / 4 - 2 for i in range(ROWS)]
+
+
+def test_letters_large_and_small_are_letters(tmp_path: Path, registry: Registry) -> None:
+    values, _, options = read(column(tmp_path, "letter", lambda i: "aAbB"[i % 4]), registry)
+    assert options["letter"]["names"] == ["A", "B", "a", "b"]
+    assert values["letter"] == [[2, 0, 3, 1][i % 4] for i in range(ROWS)]
+
+
+def test_a_name_that_begins_with_a_hash_is_a_name(tmp_path: Path, registry: Registry) -> None:
+    """As VGG's annotator writes its first line."""
+    photos(tmp_path)
+    path = table(tmp_path, ["#filename,kind", *(f"images/{i:02}.png,{'ab'[i % 2]}" for i in range(ROWS))])
+    values, _, _ = read(path, registry)
+    assert values["kind"] == [i % 2 for i in range(ROWS)]
+    assert len(values["filename"]) == ROWS
+
+
 @pytest.mark.parametrize("name", ["set", "Subset", "phase"])
 def test_a_column_of_parts_is_the_split_whatever_it_is_called(name: str, tmp_path: Path, registry: Registry) -> None:
     path = column(tmp_path, name, lambda i: ["train", "train", "val", "test"][i % 4])
@@ -616,3 +637,28 @@ def test_what_is_typed_is_quoted_where_a_shell_needs_it(tmp_path: Path, registry
 
     assert len(shlex.split(choice)) == 1
     assert len(read(path, registry, shlex.split(choice))[0]) == 2
+
+
+def test_values_that_are_said_and_leave_some_out_are_refused(tmp_path: Path, registry: Registry) -> None:
+    path = masked(tmp_path, lambda i: BINARY[i] * 255)
+    line = asked(path, registry, ["mask.values=0,1"])
+    assert f"mask also has 255 ({BINARY.mean():.1%})" in line
+    values, _, _ = read(path, registry, ["mask.values=0,1", "mask.ignore=255"])
+    assert np.array_equal(np.asarray(values["mask"]) < 0, BINARY)
+
+
+@pytest.mark.parametrize("place", ["images/{0}/{0}{1:02}.png", "{0}/images/{0}{1:02}.png"])
+def test_a_table_beside_parts_that_names_none_of_their_files_is_refused(
+    place: str, tmp_path: Path, registry: Registry
+) -> None:
+    for part in ("train", "val"):
+        for i in range(ROWS // 2):
+            save(tmp_path / place.format(part, i), PHOTOS[i])
+    table(tmp_path, ["id,label", *(f"img{i:02},{'ab'[i % 2]}" for i in range(ROWS))])
+    assert "found 0 of 24 names of rows.csv among the files" in asked(tmp_path, registry)
+    words = {"train": "x", "val": "y"}
+    lines = [f"{part}{i:02},{words[part]}" for part in words for i in range(ROWS // 2)]
+    table(tmp_path, ["id,label", *lines, "gone,x"])
+    values, said, _ = read(tmp_path, registry)
+    assert len(values["label"]) == ROWS
+    assert "rows.csv: 1 of 25 lines name no file of any part, and are left out" in said

@@ -13,7 +13,7 @@ from mmcore.data.source import Row, Source, existing
 from mmcore.data.sources.files import inside, natural, part_of, shown
 from mmcore.data.sources.layout import Layout, asked_parts, find_places, parts_of
 from mmcore.data.sources.manifest import TABLES, Manifest
-from mmcore.data.sources.pairs import Affixes, check_pairs, check_zeros, join, unmet
+from mmcore.data.sources.pairs import Affixes, check_pairs, check_zeros, join, told_of, unmet
 from mmcore.errors import OptionError, RequestError
 
 
@@ -119,6 +119,11 @@ class Folder(Source):
         names = parts_of(places) or ("",)
         files = {name: layout.files(name) for name in (names if tables else asked)}
         joined = [self._join(table, name, files) for table, name in zip(self.tables, tables, strict=True)]
+        if names != ("",) and not unpaired:
+            stems = [stem for part in files.values() for some in part.values() for stem in some]
+            for table, (key, lines) in zip(self.tables, joined, strict=True):
+                met = sum(map(len, lines.values()))
+                self.notes += told_of(self.path, table, key, met, stems)
         self._columns = [
             tuple(name for name in table.names if name != key)
             for table, (key, _) in zip(self.tables, joined, strict=True)

@@ -316,6 +316,8 @@ class Csv(Lines):
                 if len(head) != len(cells):
                     expected = f"{len(cells)} names, as the first line of {self.path} has so many cells"
                     raise OptionError("table", "header", head, expected)
+                if self.header is None and len(head) > 1 and re.fullmatch(r"#\w+", head[0]):
+                    head[0] = head[0][1:]  # as VGG's annotator writes its names
                 columns = [_Column(name) for name in head]
                 if self.header is None and re.match(r"#.*\w", head[0]):
                     raise RequestError(

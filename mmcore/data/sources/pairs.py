@@ -4,11 +4,12 @@ import difflib
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
 
-from mmcore.data.sources.files import normal, part_of, without_suffix
+from mmcore.data.sources.files import normal, part_of, shown, without_suffix
 from mmcore.errors import RequestError
 
 _SOME = 2000
@@ -97,6 +98,31 @@ def check_zeros(files: Mapping[str, Collection[str]], tables: Mapping[str, Colle
                 f"folder: {len(cut)} of {len(lines)} names of {name} are numbers of files without their zeros, such as {cut[0]!r} of "
                 f"{numbers[int(cut[0])]!r} in {where}, expected the files' own names; options.unpaired = true takes them for other rows"
             )
+
+
+def told_of(path: Path, table: Any, key: str, met: int, stems: Sequence[str]) -> list[str]:
+    """What is to be said of a table beside parts, of which a line that meets no file is in none.
+
+    Args:
+        path: of the folder.
+        table: a manifest.
+        key: its column that names the files.
+        met: how many of its lines meet one.
+        stems: of the files.
+
+    Raises:
+        RequestError: none does, though there are as many lines as there might be of the files.
+    """
+    cells = [cell for cell in table.lines.texts_of(key) if cell is not None]
+    if met == len(cells):
+        return []
+    if not met and 2 * len(cells) >= len(set(stems)) > 0:
+        raise RequestError(
+            f"folder: found 0 of {len(cells)} names of {table.path.name} among the files in {shown(str(path))} (these have {min(stems)!r}, its column {key} has "
+            f"{cells[0]!r}), expected stems that meet; write the files' names into the table, say what stands around them (options.prefixes, options.suffixes), "
+            "or leave it out of options.tables"
+        )
+    return [f"{table.path.name}: {len(cells) - met} of {len(cells)} lines name no file of any part, and are left out"]
 
 
 def unmet(files: Mapping[str, Collection[str]], lines: Collection[str], name: str) -> str:
