@@ -443,7 +443,38 @@ class Rare(Plain):
         return self.answer(torch.zeros(n, 1, 3), Rng.for_rows(seed, n).of("typical"))
 
 
+class Incomes(Plain):
+    """Three incomes, log-normal, whose code is no logarithm: the point is the median, the expected code that of the mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec, self.code, self.params = Spec((3,), torch.float32, 1e-6, None), (3,), (2, 3)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return (x - 1.13) / 0.6
+
+    @staticmethod
+    def parts(params: Tensor) -> tuple[Tensor, Tensor]:
+        return 2 * torch.tanh(params[:, 0] / 2), 0.5 * torch.tanh(params[:, 1]) - 0.7
+
+    def nats(self, params: Tensor, x: Tensor) -> Tensor:
+        return gaussian(*self.parts(params), x.log()) + x.log()
+
+    def answer(self, params: Tensor, rng: Rng | None) -> Tensor:
+        mean, log_scale = self.parts(params)
+        log = mean if rng is None else mean + log_scale.exp() * rng.normal(3, dtype=params.dtype)
+        return log.clamp(-13, 13).exp()
+
+    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
+        mean, log_scale = self.parts(params)
+        return encode((mean + 0.5 * (2 * log_scale).exp()).exp())
+
+    def typical(self, n: int, seed: int) -> Tensor:
+        return (0.5 * Rng.for_rows(seed, n).of("typical").normal(3)).exp()
+
+
 KINDS: Mapping[str, Callable[[], Modality]] = {
+    "incomes": Incomes,
     "rare events": Rare,
     "angles": Angle,
     "correlated numbers": Correlated,

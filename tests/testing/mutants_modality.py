@@ -22,7 +22,7 @@ from mmcore.testing.reference import Reference
 from mmcore_image import ImageModality
 from mmcore_mask import MaskModality
 from mmcore_scalar import ScalarModality
-from tests.testing.kinds import Angle, Correlated, Mixture, Pair, Points, Rain, Rare, Rating, Rounded
+from tests.testing.kinds import Angle, Correlated, Incomes, Mixture, Pair, Points, Rain, Rare, Rating, Rounded
 from tests.testing.mutants import Mutant, broken
 from tests.testing.odd import Logarithms
 from tests.testing.series import Depth, Series
@@ -592,6 +592,7 @@ MODALITY = [
     Mutant("loss.normalised", "a log-normal as if its logarithm were observed", broken(Positive, nats=no_slope)),
     Mutant("loss.slopes", "logarithms of probabilities with a weight of three", broken(Logarithms, nats=lambda m, p, x: 3 * F.nll_loss(p, x, reduction="none"))),
     Mutant("loss.proper", "logarithms of probabilities with a focal loss", broken(Logarithms, nats=lambda m, p, x: (1 - p.gather(1, x[:, None])[:, 0].exp()).square() * F.nll_loss(p, x, reduction="none"))),
+    Mutant("expected_code.draws", "the code of incomes' median", broken(Incomes, expected_code=lambda m, p, encode, decoder: encode(decoder.point(p)))),
     Mutant("loss.normalised", "rare events whose factorial is Stirling's", lambda folder: Rare(stirling)),
     Mutant("state.history", "codes kept by where the tensor lies", broken("image", encode=by_identity)),
     Mutant("state.history", "a loss that looks for void once for each shape of batch", lambda folder: _own_loss(MaskModality, loss_by_shape)(8)),
