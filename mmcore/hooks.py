@@ -158,7 +158,7 @@ def mmcore_samplers() -> Iterable[Offer]:
 def mmcore_guidances() -> Iterable[Offer]:
     """Ways to follow a condition more closely. A factory returns a :class:`mmcore.sampling.Guidance`.
 
-    The engine gives ``scales``, a number for each observed modality, as ``--guidance`` says them; all other arguments are the user's options.
+    The engine gives ``scales``, a finite number for each observed modality, as ``--guidance`` says them; all other arguments are the user's options.
     """
     return ()
 

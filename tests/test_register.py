@@ -66,6 +66,15 @@ def mine() -> mmcore.Registry:
     return registry
 
 
+@pytest.mark.parametrize("scale", [float("nan"), float("inf"), "strong", True, None])
+def test_a_plugins_guidance_is_given_finite_scales_only(mine: mmcore.Registry, scale: Any) -> None:
+    given: list[Any] = []
+    mine.register("guidance", "mine", lambda scales: given.append(scales))
+    with pytest.raises(mmcore.OptionError, match=r"guidance\.label.*a finite number"):
+        mine.guidance("mine", scales={"image": 2.0, "label": scale})
+    assert given == []
+
+
 # ---- what is found ----
 
 

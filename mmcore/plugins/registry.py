@@ -1,7 +1,9 @@
 """The registry: what plugins offer, made by name."""
 
+import math
 import os
 from collections.abc import Collection
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from mmcore.errors import MmcoreError, OptionError, RequestError
@@ -108,7 +110,14 @@ class Registry(Catalog):
         return self.make("sampler", plugin, options)[1]
 
     def guidance(self, plugin: str, /, **options: Any) -> Any:
-        """Make a guidance (:class:`mmcore.sampling.Guidance`); errors as :meth:`modality`."""
+        """Make a guidance (:class:`mmcore.sampling.Guidance`).
+
+        Raises:
+            OptionError: one of the ``scales`` is no finite number; else as :meth:`modality`.
+        """
+        for name, scale in dict(options.get("scales") or {}).items():
+            if not isinstance(scale, Real) or isinstance(scale, bool) or not math.isfinite(scale):
+                raise OptionError("sample", f"guidance.{name}", scale, "a finite number")
         return self.make("guidance", plugin, options)[1]
 
     def transform(self, plugin: str, /, **options: Any) -> Any:

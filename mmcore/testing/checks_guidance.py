@@ -220,9 +220,9 @@ def pure(c: Context) -> None:
         c.fail("a guidance that holds more after every call", "one that keeps nothing")
 
 
-@check("guidance.refuses", kind="guidance", fault="a scale that is no number taken in silence", core=False)
+@check("guidance.refuses", kind="guidance", fault="a scale that is no number taken in silence", level="provisional", core=False)  # fmt: skip
 def refuses(c: Context) -> None:
-    """A scale that is no finite number is refused as it is made."""
+    """A scale that is no finite number is refused as it is made, in a script too: the engine gives none by name."""
     _guided(c)
     for wrong in (float("nan"), float("inf"), "strong", None):
         try:

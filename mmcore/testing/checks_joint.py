@@ -1,16 +1,18 @@
 """Draws against the likelihood of whole samples, of losses that are no sum over elements; and the loss's slopes, element by element."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from mmcore.rng import Rng
-from mmcore.testing.check import NotRun, check
+from mmcore.testing.check import Failure, NotRun, check
 from mmcore.testing.checks_loss import is_sum, recur
 from mmcore.testing.context import Context, surest_and_least
 from mmcore.testing.marginals import element_gap
+from mmcore.testing.reached import Reached, restricted
 from mmcore.testing.statistics import Moments, mean_bound, rare, sigmas
 
 BINS = 50
@@ -278,16 +280,27 @@ def slopes(c: Context) -> None:
     """Over draws the loss's slope is 0 on average, and the mean square of each slope is the mean curvature there, for every parameter.
 
     Both hold of every likelihood at its own parameters (Bartlett 1953); a loss with a factor has the square of it on one side. Not decided where
-    single draws make up the squares of nearly all slopes.
+    single draws make up the squares of nearly all slopes. Where not all numbers are parameters, such as logarithms of probabilities, slopes
+    are those by the features that the decoder reads.
     """
-    p = c.settled_params(2)
+    try:
+        _slopes(c, c.settled_params(2), lambda p: p)
+    except Failure:
+        if not restricted(c):
+            raise
+        reached = Reached(c)
+        _slopes(c, reached.start(2), reached)
+
+
+def _slopes(c: Context, p: Tensor, to: Callable[[Tensor], Tensor]) -> None:
+    """Ask of two rows of numbers that stand for parameters."""
     size = max(1, p[0].numel())
     # Of fewer than some thousands a single draw makes up most squared slopes.
     n = max(200, min(8000, max(4000, 2**21 // size), 2**25 // size))
     decided = asked = 0
     for k in range(len(p)):
         own = p[k : k + 1]
-        found = _Slopes(c, own, k)
+        found = _Slopes(c, own, k, to)
         part = max(200, 2**21 // size)
         for start in range(0, n, part):
             found.add(min(part, n - start), start)
@@ -303,7 +316,7 @@ def slopes(c: Context) -> None:
                 c.fault(
                     f"a mean {what} of {float(mean[e]):.3g} of its size at parameter {e}, over {n} draws",
                     f"0 (± {float(bound[e]):.2g})",
-                    params=own,
+                    params=to(own).detach(),
                 )
         there = scale > 1e-6
         asked, decided = asked + int(there.sum()), decided + int((there & common & ~gap.heavy()).sum())
@@ -322,21 +335,21 @@ class _Slopes:
         most: the largest squared slope of all, of values that come again; else 0.
     """
 
-    def __init__(self, c: Context, own: Tensor, k: int) -> None:
-        self.c, self.own, self.k = c, own, k
+    def __init__(self, c: Context, own: Tensor, k: int, to: Callable[[Tensor], Tensor]) -> None:
+        self.c, self.own, self.k, self.to = c, own, k, to
         self.moments: dict[str, Moments] = {}
         self.step = torch.zeros(())
         self.recur, self.most = False, 0.0
 
     def _at(self, rows: Tensor, x: Tensor) -> Tensor:
         rows = rows.detach().requires_grad_()
-        (found,) = torch.autograd.grad(self.c.loss(rows, x).sum(), rows, allow_unused=True)
+        (found,) = torch.autograd.grad(self.c.loss(self.to(rows), x).sum(), rows, allow_unused=True)
         return torch.zeros_like(rows) if found is None else found
 
     def add(self, n: int, start: int) -> None:
         """Of ``n`` draws more, the ones from ``start`` on."""
         c, own = self.c, self.own
-        x = c.draws(own, n, f"row {self.k} {start}")
+        x = c.draws(self.to(own).detach(), n, f"row {self.k} {start}")
         way = (c.rng(n, f"way {self.k} {start}").uniform(*own.shape[1:]) < 0.5).to(own.dtype) * 2 - 1
         rows = own.expand(n, *own.shape[1:])
         at = self._at(rows, x)

@@ -1,6 +1,7 @@
 """Loss terms: nats per sample of a likelihood that is one."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from mmcore.testing.checks_decoder import SCALES, SEEDS
 from mmcore.testing.context import Context, descend
 from mmcore.testing.marginals import element_gap
 from mmcore.testing.masses import Sums, on_the_sphere
+from mmcore.testing.reached import Reached, restricted
 from mmcore.testing.statistics import ALPHA, sigmas
 from mmcore.testing.strategies import samples
 
@@ -139,33 +141,49 @@ def gradient(c: Context) -> None:
 def proper(c: Context) -> None:
     """In expectation over draws from p no other parameters have a lower loss than p's own: a proper scoring rule.
 
-    The tolerance, in nats per element, is only for real values on a grid, whose likelihood may be a bound.
+    The tolerance, in nats per element, is only for real values on a grid, whose likelihood may be a bound. Where not all numbers are
+    parameters, such as logarithms of probabilities, others are those that the decoder reaches by other features.
     """
     p, n = c.settled_params(2), min(c.profile.draws, 4000)
     size = math.prod(c.modality.spec.shape)
     more = max(n, min(8 * n, 2**24 // size))
     slack = c.tolerance * size if _grid(c) is not None else 1e-4
-    for k in range(2):
-        gain, doubt = _gain(c, p[k : k + 1], n, k)
+
+    def worse(start: Tensor, k: int, to: Callable[[Tensor], Tensor], lr: float) -> tuple[float, float] | None:
+        """What is gained beyond doubt by other parameters, and the most that may be; None if nothing is."""
+        gain, doubt = _gain(c, start, n, k, to, lr)
         if gain - doubt <= slack:
-            continue
+            return None
         # Once more by more draws: of what is rare there may have been none, and other parameters gain by denying it.
-        gain, doubt = _gain(c, p[k : k + 1], more, k)
-        unseen = -math.log(ALPHA) / more if recur(c.draws(p[k : k + 1], 1000)) else 0.0
-        if gain - doubt > slack + unseen:
+        gain, doubt = _gain(c, start, more, k, to, lr)
+        unseen = -math.log(ALPHA) / more if recur(c.draws(to(start), 1000)) else 0.0
+        return (gain, slack + unseen) if gain - doubt > slack + unseen else None
+
+    for k in range(2):
+        found = worse(p[k : k + 1], k, lambda q: q, 0.03)
+        if found is not None and restricted(c):
+            reached = Reached(c)
+            found = worse(reached.start(2)[k : k + 1], k, reached, 0.1)
+        if found is not None:
             c.fault(
-                f"parameters with a loss lower by {gain:.4g} nats, over {more} fresh draws from p",
-                f"none lower than p's own by more than {slack + unseen:.2g}",
+                f"parameters with a loss lower by {found[0]:.4g} nats, over {more} fresh draws from p",
+                f"none lower than p's own by more than {found[1]:.2g}",
             )
 
 
-def _gain(c: Context, own: Tensor, n: int, k: int) -> tuple[float, float]:
-    """What parameters fitted to ``n`` draws gain over their own on fresh ones, nats, and how far that may be off."""
+def _gain(c: Context, start: Tensor, n: int, k: int, to: Callable[[Tensor], Tensor], lr: float) -> tuple[float, float]:
+    """What parameters fitted to ``n`` draws gain over those that ``start`` stands for, on fresh ones, nats; and how far that may be off."""
+    own = to(start).detach()
     seen, fresh = c.draws(own, n, f"seen {k}"), c.draws(own, n, f"fresh {k}")
-    other = own.clone().requires_grad_()
-    descend(other, lambda q: c.loss(q.expand(n, *q.shape[1:]), seen).mean(), steps=40, lr=0.03)
+    other = start.clone().requires_grad_()
+
+    def loss(q: Tensor, x: Tensor) -> Tensor:
+        p = to(q)
+        return c.loss(p.expand(n, *p.shape[1:]), x)
+
+    descend(other, lambda q: loss(q, seen).mean(), steps=40, lr=lr)
     with torch.no_grad():
-        gain = (c.loss(own.expand(n, *own.shape[1:]), fresh) - c.loss(other.expand(n, *own.shape[1:]), fresh)).double()
+        gain = (loss(start, fresh) - loss(other, fresh)).double()
     return float(gain.mean()), sigmas() * float(gain.std()) / math.sqrt(n)
 
 
@@ -248,7 +266,9 @@ def normalised(c: Context) -> None:
             if not any(low <= total <= high for total, low, high in sums.judged):
                 total, low, high = sums.judged[0]
                 values = sums.values
-                c.fault(
+                # What lies beyond the limits, and is clipped, can only be lacking.
+                more = all(total > high for total, _, high in sums.judged)
+                (c.fail if more else c.fault)(
                     f"probabilities that sum to {total:.4g} over {len(values)} values of element {e}",
                     f"1 (- {1 - low:.2g}, + {high - 1:g})",
                     code="print((-modality.loss()(params, x)).exp().sum())" if size == 1 else "",

@@ -211,7 +211,7 @@ def powers(c: Context) -> None:
 )
 def refuses(c: Context) -> None:
     """What cannot be is refused: no step, a fraction of one, gains or powers of another number or not above 0; in whatever words."""
-    wrong: list[dict[str, Any]] = [{"steps": 0}, {"steps": -5}, {"steps": 2.5}, {"modalities": -1}]
+    wrong: list[dict[str, Any]] = [{"steps": 0}, {"steps": -5}, {"steps": 2.5}]
     for option in ("gains", "powers"):
         if takes(c.thing, option):
             wrong += [

@@ -83,7 +83,12 @@ def _whole(step: int) -> list[bytes]:
     return [str(step).encode(), varint + bytes([rest]), step.to_bytes(3, "big"), *forms]
 
 
-@check("tracker.names", kind="tracker", fault="figures under each other's names, or of another step", core=False)
+@check(
+    "tracker.names",
+    kind="tracker",
+    fault="figures under each other's names, of another step, or under none",
+    core=False,
+)
 def names(c: Context) -> None:
     """Of one that keeps JSON lines or CSV: each record has a figure under its own name, and beside the step that it is of."""
     steps = range(100_003, 100_003 + 12 * 37, 37)
@@ -94,6 +99,11 @@ def names(c: Context) -> None:
         known = {name for figures in told.values() for name in figures}
         compared = 0
         for record in _records(folder):
+            # What a table's reader gives of cells beyond its head.
+            unnamed = [number for cell in record.pop(None, ()) if (number := _number(cell)) in owner]
+            if unnamed:
+                step, name = owner[unnamed[0]]
+                c.fail(f"the figure of {name!r} at step {step} in a column without a name", "under its own name")
             flat = {**record, **{k: v for x in record.values() if isinstance(x, dict) for k, v in x.items()}}
             named = {str(x) for pair in flat.items() for x in pair if str(x) in known}
             for key, value in flat.items():
@@ -116,7 +126,7 @@ def names(c: Context) -> None:
             raise NotRun("not decided: it keeps no JSON lines and no CSV with figures in the run's folder")
 
 
-def _records(folder: Path) -> Iterator[dict[str, Any]]:
+def _records(folder: Path) -> Iterator[dict[str | None, Any]]:
     """The records of files with JSON in every line, and of CSV tables."""
     for path in sorted(folder.rglob("*")):
         if not path.is_file():

@@ -11,6 +11,9 @@ from mmcore.testing.context import Context
 from mmcore.testing.marginals import FEW, element_gap, nats_of
 from mmcore.testing.statistics import ALPHA, sigmas
 
+EXACT = 1e-3
+"""So much may probabilities of single values sum to more than 1, by rounding."""
+
 
 class Sums:
     """The probabilities of one element's values, the others being hidden, and what they may sum to.
@@ -89,7 +92,8 @@ class Sums:
     def _judge(self, values: Tensor, lost: float, gap: float | None = None) -> None:
         """By the sum over these values, or by their densities times their distance."""
         self.values, total = values, float(self.probabilities(values).sum())
-        self.judged.append((total, 1 - lost, 1 + self.c.tolerance))
+        # Single values have probabilities, of which no more is to be had than 1; numbers on a grid may have densities.
+        self.judged.append((total, 1 - lost, 1 + (EXACT if gap is None else self.c.tolerance)))
         if gap is not None:
             self.judged.append((total * gap, 1 - self.c.tolerance, 1 + self.c.tolerance))
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, RequestError, Rng, Spec
+from mmcore.modality.control import Control, Number, Numbers
 from mmcore.modality.likelihood import bounded_log_scale, gaussian
 from mmcore_clip import ClipModality
 from mmcore_image import ImageModality
@@ -397,7 +398,84 @@ class UnseenEncoder(Encoder):
         return self.two * x.to(self.two.dtype) - 1  # type: ignore[arg-type]
 
 
+class Rare(Plain):
+    """Three numbers of rare events, Poisson, as real numbers from 0 on.
+
+    Args:
+        factorial: the logarithm of ``x!``.
+    """
+
+    most = 60
+
+    def __init__(self, factorial: Callable[[Tensor], Tensor] = lambda x: torch.lgamma(x + 1)) -> None:
+        super().__init__()
+        self.spec, self.code, self.params = Spec((3,), torch.float32, 0.0, None), (3,), (1, 3)
+        self.factorial = factorial
+
+    def encode(self, x: Tensor) -> Tensor:
+        return (x - 3) / 3**0.5
+
+    @staticmethod
+    def rate(params: Tensor) -> Tensor:
+        return 3 * torch.tanh(params[:, 0]).exp()
+
+    def nats(self, params: Tensor, x: Tensor) -> Tensor:
+        rate = self.rate(params)
+        return rate - x * rate.log() + self.factorial(x)
+
+    def answer(self, params: Tensor, rng: Rng | None) -> Tensor:
+        rate = self.rate(params)
+        if rng is None:
+            return rate.round()
+        k = torch.arange(self.most, dtype=torch.float64, device=params.device)
+        wide = rate.double()[..., None]
+        below = (k * wide.log() - wide - torch.lgamma(k + 1)).exp().cumsum(-1)
+        u = rng.uniform(3, dtype=torch.float64)
+        return (u[..., None] > below).sum(-1).to(params.dtype)
+
+    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
+        return encode(self.rate(params))
+
+    def control(self) -> Control:
+        return Numbers(tuple(Number(low=0, span=(0, 10), whole=True, name=str(k)) for k in range(3)))
+
+    def typical(self, n: int, seed: int) -> Tensor:
+        return self.answer(torch.zeros(n, 1, 3), Rng.for_rows(seed, n).of("typical"))
+
+
+class Incomes(Plain):
+    """Three incomes, log-normal, whose code is no logarithm: the point is the median, the expected code that of the mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec, self.code, self.params = Spec((3,), torch.float32, 1e-6, None), (3,), (2, 3)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return (x - 1.13) / 0.6
+
+    @staticmethod
+    def parts(params: Tensor) -> tuple[Tensor, Tensor]:
+        return 2 * torch.tanh(params[:, 0] / 2), 0.5 * torch.tanh(params[:, 1]) - 0.7
+
+    def nats(self, params: Tensor, x: Tensor) -> Tensor:
+        return gaussian(*self.parts(params), x.log()) + x.log()
+
+    def answer(self, params: Tensor, rng: Rng | None) -> Tensor:
+        mean, log_scale = self.parts(params)
+        log = mean if rng is None else mean + log_scale.exp() * rng.normal(3, dtype=params.dtype)
+        return log.clamp(-13, 13).exp()
+
+    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
+        mean, log_scale = self.parts(params)
+        return encode((mean + 0.5 * (2 * log_scale).exp()).exp())
+
+    def typical(self, n: int, seed: int) -> Tensor:
+        return (0.5 * Rng.for_rows(seed, n).of("typical").normal(3)).exp()
+
+
 KINDS: Mapping[str, Callable[[], Modality]] = {
+    "incomes": Incomes,
+    "rare events": Rare,
     "angles": Angle,
     "correlated numbers": Correlated,
     "pair of classes": Pair,

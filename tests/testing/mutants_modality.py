@@ -22,8 +22,9 @@ from mmcore.testing.reference import Reference
 from mmcore_image import ImageModality
 from mmcore_mask import MaskModality
 from mmcore_scalar import ScalarModality
-from tests.testing.kinds import Angle, Correlated, Mixture, Pair, Points, Rain, Rating, Rounded
+from tests.testing.kinds import Angle, Correlated, Incomes, Mixture, Pair, Points, Rain, Rare, Rating, Rounded
 from tests.testing.mutants import Mutant, broken
+from tests.testing.odd import Logarithms
 from tests.testing.series import Depth, Series
 from tests.testing.wider import Audio, Columns, Counts, Positive
 
@@ -122,6 +123,11 @@ def no_determinant(healthy: Any, params: Tensor, target: Tensor, where: Tensor |
     nats = healthy(params, target, where)
     log_det = (2 * bounded_log_scale(params[:, 1:].diagonal(dim1=1, dim2=2)).exp()).log().sum(1)
     return nats - log_det if where is None else torch.where(where.all(1), nats - log_det, 0.0)
+
+
+def stirling(x: Tensor) -> Tensor:
+    """Of ``log x!`` the formula that torch's Poisson loss has, which of small numbers is a little less."""
+    return torch.where(x > 1, x * x.clamp(min=1).log() - x + 0.5 * (2 * math.pi * x.clamp(min=1)).log(), 0.0)
 
 
 def no_slope(self: Any, params: Tensor, x: Tensor) -> Tensor:
@@ -584,6 +590,10 @@ MODALITY = [
     Mutant("loss.levels", "pixels without dequantisation", broken("image", loss=density_of_pixels)),
     Mutant("loss.levels", "17 grey levels without dequantisation", broken("image, 17 grey levels", loss=density_of_pixels)),
     Mutant("loss.normalised", "a log-normal as if its logarithm were observed", broken(Positive, nats=no_slope)),
+    Mutant("loss.slopes", "logarithms of probabilities with a weight of three", broken(Logarithms, nats=lambda m, p, x: 3 * F.nll_loss(p, x, reduction="none"))),
+    Mutant("loss.proper", "logarithms of probabilities with a focal loss", broken(Logarithms, nats=lambda m, p, x: (1 - p.gather(1, x[:, None])[:, 0].exp()).square() * F.nll_loss(p, x, reduction="none"))),
+    Mutant("expected_code.draws", "the code of incomes' median", broken(Incomes, expected_code=lambda m, p, encode, decoder: encode(decoder.point(p)))),
+    Mutant("loss.normalised", "rare events whose factorial is Stirling's", lambda folder: Rare(stirling)),
     Mutant("state.history", "codes kept by where the tensor lies", broken("image", encode=by_identity)),
     Mutant("state.history", "a loss that looks for void once for each shape of batch", lambda folder: _own_loss(MaskModality, loss_by_shape)(8)),
     Mutant("state.history", "points in one buffer", broken("reference", point=shared_buffer)),

@@ -457,6 +457,7 @@ BACKBONE_MUTANTS = [
     Mutant("backbone.reads", "timesteps in pairs", given(lambda self, z, t, roles, c: (z, t // 2 * 2, roles, c)), "backbone"),
     Mutant("backbone.reads", "timesteps in tenths of all", born(lambda self: None, coarse), "backbone"),
     Mutant("backbone.reads", "the mean of the timesteps", given(lambda self, z, t, roles, c: (z, t.float().mean(1, keepdim=True).expand(t.shape), roles, c)), "backbone"),
+    Mutant("backbone.reads", "the clean timestep taken for the last", given(lambda self, z, t, roles, c: (z, torch.where(t == 0, self.timestep.steps, t), roles, c)), "backbone"),
     Mutant("backbone.reads", "a last column that is never read", backbone(forward=only_interior), "backbone"),
     Mutant("backbone.reads", "the first channel's codes and flags only", backbone(forward=only_first_channel), "backbone"),
     Mutant("backbone.gradient", "a layer that nothing uses", born(lambda self: setattr(self, "spare", nn.Linear(3, 3))), "backbone"),

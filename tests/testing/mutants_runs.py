@@ -1,5 +1,6 @@
 """Trackers broken on purpose, and those that must pass."""
 
+import csv
 import io
 import json
 import logging
@@ -159,6 +160,15 @@ def made(do: Callable[[Any], object]) -> Callable[[Path], Any]:
     return tracker(__init__=__init__)
 
 
+def first_head(self: Any, step: int, values: Mapping[str, float]) -> None:
+    """A table whose head is of the first figures; what comes later has no column."""
+    with (self.folder / "figures.csv").open("a", newline="") as file:
+        rows = csv.writer(file)
+        if not file.tell():
+            rows.writerow(["step", *values])
+        rows.writerow([step, *values.values()])
+
+
 def anew(self: Any, folder: Path | None, configuration: Mapping[str, Any], after: int | None) -> None:
     """A resumed run begins its file anew."""
     Lines.begin(self, folder, configuration, None)
@@ -305,6 +315,7 @@ MUTANTS = [
     Mutant("tracker.keeps", "steps that it counts itself", tracker(scalars=lambda self, step, values: Lines.scalars(self, self.__dict__.setdefault("count", [0]).append(0) or len(self.count), values)), "tracker"),
     Mutant("tracker.keeps", "the validation left out", told(lambda step, values: {k: v for k, v in values.items() if "validation" not in k}), "tracker"),
     Mutant("tracker.names", "figures under each other's names", told(lambda step, values: dict(zip(values, [*list(values.values())[1:], *list(values.values())[:1]], strict=True))), "tracker"),
+    Mutant("tracker.names", "a table's columns by the first figures", tracker(scalars=first_head), "tracker"),
     Mutant("tracker.names", "figures of the call before", tracker(scalars=lambda self, step, values: [Lines.scalars(self, step, self.__dict__.get("last", values)), self.__dict__.update(last=dict(values))]), "tracker"),
     Mutant("tracker.shows", "one picture's file for all names", tracker(pictures=lambda self, step, pictures: [p.convert("RGB").save(self.folder / f"{step}.png") for p in pictures.values()]), "tracker"),
     Mutant("tracker.shows", "red and blue exchanged", tracker(pictures=lambda self, step, pictures: Lines.pictures(self, step, {k: Image.fromarray(np.asarray(p.convert("RGB"))[..., ::-1].copy()) for k, p in pictures.items()})), "tracker"),

@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from mmcore import Decoder, Encoder, Modality, Rng, Spec
+from mmcore import Decoder, Encoder, Modality, Rng, Space, Spec
 from mmcore.modality.likelihood import gaussian
 from mmcore.testing.reference import Reference
 from mmcore_clip import ClipModality
-from tests.testing.wider import WIDER, CountEncoder, Counts, Plain
+from mmcore_label.modality import LabelEncoder
+from tests.testing.wider import WIDER, CountEncoder, Counts, Head, Plain
 
 
 class ScaledEncoder(CountEncoder):
@@ -116,7 +118,72 @@ class Distances(Plain):
         return torch.where(rng.of("unseen").uniform(6) < 0.3, torch.zeros(()), x)
 
 
+class HeldHead(Head):
+    """Parameters that keep to what the modality's ``hold`` gives."""
+
+    def forward(self, features: Tensor, t: Tensor) -> Tensor:
+        return self.hold(super().forward(features, t))
+
+
+class Held(Plain):
+    """A modality whose parameters are no free numbers: other ones would be of no distribution."""
+
+    def hold(self, raw: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def decoder(self, width: int, space: Space) -> Decoder:
+        made = HeldHead(self, width, space)
+        made.hold = self.hold  # type: ignore[assignment]
+        return made
+
+
+class Logarithms(Held):
+    """One of five classes, by the logarithms of their probabilities, which torch's ``nll_loss`` is given."""
+
+    discrete = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec, self.code, self.params = Spec((), torch.int64, 0, 4), (5,), (5,)
+
+    def hold(self, raw: Tensor) -> Tensor:
+        return raw.log_softmax(1)
+
+    def encoder(self) -> Encoder:
+        return LabelEncoder(torch.full((5,), 0.2), multi=False)
+
+    def nats(self, params: Tensor, x: Tensor) -> Tensor:
+        return F.nll_loss(params, x, reduction="none")
+
+    def answer(self, params: Tensor, rng: Rng | None) -> Tensor:
+        return params.argmax(1) if rng is None else rng.categorical(params.exp())
+
+    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
+        return params.exp() @ encode(torch.arange(5, device=params.device)).to(params.dtype)
+
+    def typical(self, n: int, seed: int) -> Tensor:
+        return Rng.for_rows(seed, n).of("typical").categorical(torch.full((n, 5), 0.2))
+
+
+class Probabilities(Logarithms):
+    """One of five classes, by their probabilities."""
+
+    def hold(self, raw: Tensor) -> Tensor:
+        return raw.softmax(1)
+
+    def nats(self, params: Tensor, x: Tensor) -> Tensor:
+        return -params.gather(1, x[:, None])[:, 0].log()
+
+    def answer(self, params: Tensor, rng: Rng | None) -> Tensor:
+        return params.argmax(1) if rng is None else rng.categorical(params)
+
+    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
+        return params @ encode(torch.arange(5, device=params.device)).to(params.dtype)
+
+
 ODD: Mapping[str, tuple[Callable[[], Modality], tuple[str, ...]]] = {
+    "classes by the logarithms of their probabilities": (Logarithms, ("loss.proper", "loss.slopes", "learn.improves")),
+    "classes by their probabilities": (Probabilities, ("loss.proper", "loss.slopes", "learn.improves")),
     "counts by their deviation": (Scaled, ("state.instances",)),
     "typical samples in a cache": (lambda: Kept(3), ("state.grows",)),
     "typical samples in a cache of its own": (Evicting, ("state.grows",)),
