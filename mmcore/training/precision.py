@@ -54,43 +54,6 @@ def dtype_of(model: JointModel) -> torch.dtype:
     return next(learned, torch.get_default_dtype())
 
 
-@attrs.define(eq=False)
-class Moments:
-    """The weights of one of an optimizer's groups that have a gradient, and what it keeps of each."""
-
-    weights: list[Tensor]
-    gradients: list[Tensor]
-    first: list[Tensor]
-    second: list[Tensor]
-    counts: list[Tensor]
-    how: dict[str, Any]
-
-    def step(self, grad_scale: Tensor, found_inf: Tensor) -> None:
-        """As :meth:`torch.optim.AdamW.step` of the group, by the same kernel."""
-        torch._foreach_add_(self.counts, 1)  # type: ignore[reportPrivateImportUsage]
-        # torch's own caller of it refuses to be compiled.
-        torch._fused_adamw_(  # type: ignore[reportPrivateImportUsage]
-            self.weights, self.gradients, self.first, self.second, [], self.counts,
-            amsgrad=False, maximize=False, grad_scale=grad_scale, found_inf=found_inf, **self.how,
-        )  # fmt: skip
-        torch._foreach_sub_(self.counts, [found_inf] * len(self.counts))  # type: ignore[reportPrivateImportUsage]
-
-
-def moments(optimizer: torch.optim.Optimizer) -> list[Moments]:
-    """Of each group, once its first step has been taken."""
-    found = []
-    for group in optimizer.param_groups:
-        weights = [p for p in group["params"] if p.grad is not None]
-        first, second, counts = (
-            [optimizer.state[p][name] for p in weights] for name in ("exp_avg", "exp_avg_sq", "step")
-        )
-        beta1, beta2 = group["betas"]
-        how = {name: group[name] for name in ("lr", "weight_decay", "eps")}
-        how |= {"beta1": beta1, "beta2": beta2}
-        found.append(Moments(weights, [p.grad for p in weights], first, second, counts, how))
-    return found
-
-
 @contextmanager
 def backbone_execution(
     backbone: nn.Module, *, precision: str, compiled: bool, activation_checkpointing: bool, draws: bool = False

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any
 
 import attrs
 import torch
@@ -15,7 +14,7 @@ from mmcore.errors import MmcoreError
 from mmcore.rng import Rng
 from mmcore.training.draws import Draws, split
 from mmcore.training.finite import Finding, explain, fine, found, inputs_wrong
-from mmcore.training.precision import Compiled, Moments, dtype_of, moments, plain
+from mmcore.training.precision import Compiled, dtype_of
 from mmcore.training.ranks import full_tensor, gradient_synchronisation, is_sharded, local_shard, lost
 from mmcore.training.state import TrainState
 from mmcore.training.weighting import WEIGHTINGS
@@ -86,11 +85,9 @@ def training_step(state: TrainState, batch: TensorBatch, *, wait: bool = True) -
             break
         if not finding.overflown() or not state.scaler.shrink():
             explain(state.model, state.ranks, finding)
-    if state.compiled is plain or not state.optimizer.state:  # which its first step makes
-        _clip(state, norm, told)
-        state.optimizer.step()
-    else:
-        state.compiled(_update)(state, norm, told, moments(state.optimizer))
+    state.compiled(_clip)(state, norm, told)
+    # One kernel of torch's for all weights, of which no graph can be made: its compiler knows no shapes for it.
+    state.optimizer.step()
     _average(state)
     state.scaler.advance()
     state.step += 1
@@ -231,15 +228,6 @@ def _gradient(state: TrainState) -> Tensor:
         with lost():
             norm = torch.hypot(norm, full_tensor(torch.nn.utils.get_total_norm(sharded, foreach=True)))
     return norm
-
-
-def _update(state: TrainState, norm: Tensor, told: Tensor, groups: list[Moments]) -> None:
-    """What the optimizer's own step does, in the words of which a graph can be made."""
-    _clip(state, norm, told)
-    optimizer: Any = state.optimizer
-    with torch.no_grad():
-        for group in groups:
-            group.step(optimizer.grad_scale, optimizer.found_inf)
 
 
 def _clip(state: TrainState, norm: Tensor, told: Tensor) -> None:
