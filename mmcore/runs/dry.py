@@ -1,7 +1,6 @@
 """A dry run: everything built, some training steps, and of all else that a training does one, to tell how long it would take."""
 
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from mmcore.runs.run import rows_with, use_threads
 from mmcore.sampling.ask import sample
 from mmcore.training import TrainState, training_step
 from mmcore.training.draws import draws_globally
+from mmcore.training.logs import peak_memory
 from mmcore.training.loop import pick_device
 from mmcore.training.precision import backbone_execution
 from mmcore.training.saving import snapshot
@@ -209,18 +209,6 @@ def parameters(model: JointModel) -> dict[str, tuple[int, int]]:
         sizes = [(p.numel(), p.requires_grad) for p in module.parameters()]
         counts[name] = (sum(n for n, learns in sizes if learns), sum(n for n, learns in sizes if not learns))
     return counts
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes at the peak so far: of the GPU's allocations, or of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:  # no POSIX
-        return 0
-    # Linux counts in KiB, macOS in bytes.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _now(device: torch.device) -> float:

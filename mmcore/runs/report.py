@@ -110,6 +110,8 @@ def _page(kept: Kept) -> str:
         cards.append(card("Loss", f"{metrics[-1]['loss']:.3f}", "weighted, at the last step told"))
     if timing:
         cards.append(card("Time", _duration(timing[-1]["seconds"]), f"to step {timing[-1]['step']:,}"))
+        if is_count(peak := timing[-1].get("memory")) and peak:
+            cards.append(card("Memory", f"{peak / 1e9:,.2f} GB", "at the peak, of the process or its GPU"))
     if parts:
         cards.append(card("Parameters", f"{sum(parts.values()):,}", "of all parts together"))
     body = [f"<div class=cards>{''.join(cards)}</div>"]
@@ -203,6 +205,10 @@ def _samples(kept: Kept) -> str:
             steps.append(f"<figure class=pixels>{image(data, path.stem)}<br>step {int(match[1]):,}</figure>")
     if steps:
         text += f"<h2>On the way</h2><div class=sheets>{''.join(steps)}</div>"
+    rows = kept.picture("samples/data.png")
+    if rows is not None:
+        text += "<h2>What the data look like</h2><p class=note>Rows that it learned from, as the model sees them.</p>"
+        text += f"<figure class=pixels>{image(rows, 'rows of the data')}</figure>"
     return text
 
 

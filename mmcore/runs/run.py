@@ -151,8 +151,26 @@ def train(
     if first:
         answer = sample(model, config.sampling.n, **sampling)
         write_samples(folder / "samples", model, answer, {"n": config.sampling.n, **sampling})
+        show_data(folder / "samples", rows)
         report.write(folder)
     return folder
+
+
+def show_data(folder: Path, rows: Any, count: int = 16) -> None:
+    """Write ``data.png``: some rows as a model sees them, spread evenly over the data; none of a stream, or where no such row is whole.
+
+    Args:
+        folder: where it goes.
+        rows: the training data.
+        count: how many rows are looked at.
+    """
+    if not isinstance(rows, Dataset) or not len(rows):
+        return
+    batch = rows.take(sorted({k * len(rows) // count for k in range(count)}))
+    whole = batch.present.all(1)
+    if whole.any():
+        values = {name: x[whole] for name, x in batch.values.items()}
+        door.write(folder / "data.png", pictures.png(pictures.sheet(rows.variables, values)))
 
 
 def _check_folder(folder: Path, *, resume: bool, replace: bool) -> None:

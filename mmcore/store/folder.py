@@ -26,7 +26,7 @@ _WRITTEN = re.compile(
     rf"{_BEGUN.pattern}"
     r"|checkpoints/step-\d{8,}"
     rf"|(model|best)/{_ASIDE}(model\.safetensors|config\.json|README\.md)"
-    rf"|samples/{_ASIDE}(samples\.(png|json|safetensors)|grid-.+\.png|step-\d{{8,}}-.+\.png)"
+    rf"|samples/{_ASIDE}(samples\.(png|json|safetensors)|data\.png|grid-.+\.png|step-\d{{8,}}-.+\.png)"
 )
 """All that training writes, by its path in the folder."""
 _PARTS = ("", CHECKPOINTS, "tensorboard", "trackers", "model", "best", "samples")

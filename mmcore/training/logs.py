@@ -3,12 +3,14 @@
 import hashlib
 import json
 import os
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
+import torch
 
 from mmcore import files
 from mmcore.errors import MmcoreError, RequestError
@@ -65,7 +67,8 @@ class Logs:
             "lr": state.options.rate(state.step - 1),
         }
         self.write("metrics.jsonl", line)
-        self.write(TIMING, {"step": state.step, "seconds": round(time.monotonic() - self.started, 3)})
+        spent = {"seconds": round(time.monotonic() - self.started, 3), "memory": peak_memory(report.losses.device)}
+        self.write(TIMING, {"step": state.step, **spent})
         figures = {"loss/total": line["loss"], "grad_norm": line["grad_norm"], "lr": line["lr"]}
         self.trackers.scalars(state.step, figures | {f"loss/{name}": part["loss"] for name, part in losses.items()})
 
@@ -122,3 +125,15 @@ def _until(path: Path, step: int) -> int:
                 break
             kept += len(line)
     return kept
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes at the peak so far: of the GPU's allocations, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # no POSIX
+        return 0
+    # Linux counts in KiB, macOS in bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

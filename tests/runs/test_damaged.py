@@ -22,6 +22,7 @@ from mmcore.metrics import Figure
 from mmcore.metrics.draws import Calibrated
 from mmcore.metrics.telling import KINDS, Diagram, Point
 from mmcore.runs import calibrated, evaluated, report
+from mmcore.runs.pictures import png, sheet
 from mmcore.runs.run import Run, rows_with, train
 from tests.runs.test_resumed import tables
 
@@ -52,6 +53,20 @@ def whole(tmp_path_factory: pytest.TempPathFactory, registry: Registry) -> Path:
     assert len(beside.truth["label"]) == len(table) > 4
     evaluated.save(run, model, {"image->label label.accuracy": Figure(0.5, 6, 0.2, 0.8)}, beside, "the test rows", {})
     return run
+
+
+def test_the_page_shows_the_data_and_what_the_training_took(whole: Path, registry: Registry) -> None:
+    page, shown = (whole / "report.html").read_text(), (whole / "samples" / "data.png").read_bytes()
+    assert "What the data look like" in page
+    assert base64.b64encode(shown).decode() in page
+    # Sixteen of the training rows, evenly: the sheet of the very values that a table of them holds.
+    rows = Run.open(whole, registry).setup.rows()
+    table = Table.read(rows)
+    places = [k * len(rows) // 16 for k in range(16)]
+    assert png(sheet(rows.variables, {name: x[places] for name, x in table.rows.values.items()})) == shown
+    took = json.loads((whole / "timing.jsonl").read_text().splitlines()[-1])
+    assert 5e7 < took["memory"] < 1e12
+    assert f"{took['memory'] / 1e9:,.2f} GB" in page
 
 
 @pytest.fixture

@@ -123,6 +123,7 @@ def test_replace_takes_a_run_s_files_from_among_others(registry: Registry, run: 
         "model/README.md",
         "best/config.json",
         "samples/samples.png",
+        "samples/data.png",
         "samples/grid-mine.png",
         "samples/step-00000001-words.png",
         "tensorboard/events.out.tfevents.1.mine",
