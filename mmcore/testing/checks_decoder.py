@@ -7,6 +7,7 @@ from mmcore.errors import RequestError
 from mmcore.rng import Rng
 from mmcore.testing.check import NotRun, check
 from mmcore.testing.context import SPACES, WIDTH, Context
+from mmcore.testing.reached import wide
 from mmcore.testing.statistics import heavy, mean_bound, of_draws
 from mmcore.testing.strategies import choice, whole
 
@@ -164,7 +165,7 @@ def expected_code_draws(c: Context) -> None:
     """
     settled = c.settled_params(8)
     # Settled ones are narrow, so that a median is hardly another than the mean.
-    encode, p = c.encoder(), torch.cat([settled, c.free_params(8)])
+    encode, p = c.encoder(), torch.cat([settled, wide(c, 8)])
     n = len(p)
     usual = encode(c.typical(1024)).double().flatten(1)
     ends = torch.stack([usual.amin(0), usual.amax(0)])

@@ -227,14 +227,6 @@ class Context(Trial):
         )
         return fitted
 
-    def free_params(self, n: int) -> Tensor:
-        """Rows of parameters of plain features, of ``n`` those whose draws keep off the limits of the spec by themselves; none where it has no limits."""
-        spec, params = self.modality.spec, self.params_at(1.0, self.seed + 1, n)
-        if not spec.dtype.is_floating_point or (spec.low is None and spec.high is None):
-            return params[:0]
-        cut = [_cut(self, params[k : k + 1], self.draws(params[k : k + 1], 2000, f"free {k}")) for k in range(n)]
-        return params[[k for k in range(n) if not cut[k]]]
-
     def loss(self, params: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
         """The modality's loss, asked as the engine asks it: void elements do not count."""
         return nats(self.modality, self.modality.loss(), params, target, where)

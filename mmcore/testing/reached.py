@@ -32,6 +32,20 @@ def restricted(c: Context) -> bool:
     return bool(sizes[-1] < 1e-9 * sizes[0])
 
 
+def wide(c: Context, n: int) -> Tensor:
+    """Rows of parameters of plain features, of ``n`` those of which no draw lies on a limit of the spec; none where it has no limits."""
+    spec, params = c.modality.spec, c.params_at(1.0, c.seed + 1, n)
+    limits = [limit for limit in (spec.low, spec.high) if limit is not None]
+    if not spec.dtype.is_floating_point or not limits:
+        return params[:0]
+    keep = []
+    for k in range(n):
+        x = c.draws(params[k : k + 1], 2000, f"wide {k}")
+        if not any(bool(((x - limit).abs() <= 1e-6 * max(1.0, abs(limit))).any()) for limit in limits):
+            keep.append(k)
+    return params[keep]
+
+
 class Reached:
     """Rows of parameters by the features that the decoder reads.
 

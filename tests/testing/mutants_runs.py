@@ -253,7 +253,7 @@ def chatters(self: Any, *_: Any) -> None:
 
 
 def thread_for_ever(self: Any, *_: Any) -> None:
-    threading.Thread(target=lambda: time.sleep(30), daemon=True).start()
+    threading.Thread(target=lambda: time.sleep(300), daemon=True).start()
 
 
 def opened(self: Any, *_: Any) -> None:
