@@ -63,7 +63,7 @@ def made(name: str) -> Any:
     encoders = {view: encoder(config) for view in VIEWS} | {"label": LabelEncoder(latent, style)}
     whole = BaseAEConfig(input_dim=(3, 28, 28), latent_dim=latent + style)
     decoders = {view: mmnist.DecoderConvMMNIST(whole) for view in VIEWS} | {"label": LabelDecoder(latent + style)}
-    options = {"MVTCAE": {"beta": 2.5, "alpha": 0.1}, "MoPoE": {"beta": 2.5}, "MMVAEPlus": {"K": 1, "beta": 2.5, "modalities_specific_dim": style}}  # fmt: skip
+    options = {"MVTCAE": {"beta": 2.5, "alpha": 5 / 6}, "MoPoE": {"beta": 2.5}, "MMVAEPlus": {"K": 1, "beta": 2.5, "modalities_specific_dim": style}}  # fmt: skip
     settings = getattr(models, f"{name}Config")(
         n_modalities=6,
         latent_dim=latent,

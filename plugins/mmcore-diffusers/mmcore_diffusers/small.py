@@ -47,6 +47,7 @@ def train(
     width: int = 32,
     steps: int = 600,
     batch_size: int = 64,
+    colour: float = 0.0,
     seed: int = 0,
     quiet: bool = True,
 ) -> Any:
@@ -58,6 +59,8 @@ def train(
         width: channels of the layers.
         steps: of training.
         batch_size: pictures in a step.
+        colour: how much the squared error about grey, a pixel's mean over its channels, counts beyond the others. Where colours vary much less than
+            brightness, they are learned late without it.
         seed: of weights, rows and noise.
         quiet: show no progress.
 
@@ -79,7 +82,8 @@ def train(
             x = pictures[rng.of("rows").integers(0, len(pictures))]
             z = net.encoder(x)
             z = z + NOISE * z.detach().std() * rng.of("noise").normal(*z.shape[1:])
-            loss = (net.decoder(z) - x).square().mean()
+            wrong = net.decoder(z) - x
+            loss = wrong.square().mean() + colour * (wrong - wrong.mean(1, keepdim=True)).square().mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
