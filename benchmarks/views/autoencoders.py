@@ -38,7 +38,16 @@ def write(
         def of(part: int, pictures=pictures, split=split, there=there) -> torch.Tensor:
             return torch.from_numpy(pictures[(split == part) & there]).float() / 127.5 - 1
 
-        net = train(of(0), latents=latents, width=width, steps=steps, batch_size=batch_size, colour=colour, quiet=False)
+        net = train(
+            of(0),
+            latents=latents,
+            width=width,
+            steps=steps,
+            batch_size=batch_size,
+            colour=colour,
+            centred=True,
+            quiet=False,
+        )
         net.save_pretrained(folder / view, safe_serialization=True)
         held = of(1)
         with torch.no_grad():

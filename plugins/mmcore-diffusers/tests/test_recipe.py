@@ -139,3 +139,15 @@ def test_faint_colours_are_learned_sooner_where_they_count_more() -> None:
         return float((made - made.mean(1, keepdim=True) - hue).square().mean() / hue.square().mean())
 
     assert left(8.0) < 0.75 * left(0.0)
+
+
+def test_training_begins_at_the_pictures_mean() -> None:
+    """After one step, at a rate of 0.0001, bright red pictures are made of that colour; by the initial weights they are far from it."""
+    x = torch.tensor([0.9, 0.3, 0.5])[None, :, None, None].expand(8, 3, 8, 8)
+
+    def far(centred: bool) -> float:
+        net = small.train(x, latents=2, width=8, steps=1, batch_size=4, centred=centred)
+        with torch.no_grad():
+            return float((net.decode(net.encode(x).latents).sample - x).square().mean().sqrt())
+
+    assert far(centred=True) < 0.4 < 1 < far(centred=False)
