@@ -32,19 +32,27 @@ def sample(trained: Trained, n: int, **question: Any) -> dict[str, Tensor]:
     """An answer as the recipe says, whose views are pictures: latents are decoded by their autoencoders."""
     model = trained.reader.model
     rows = mmcore.sample(model, n, **{**trained.reader.asking(), **question})
-    found = {name: rows[name] for name in NAMES}
-    for view in VIEWS:
+    found = {name: rows[name] for name in NAMES if name in rows}
+    for view in [view for view in VIEWS if view in rows]:
         decoded = model.variable(view).pictured(rows[view])
         found[view] = rows[view] if decoded is None else decoded
     return found
 
 
 def joint(trained: Trained, n: int) -> dict[str, Rows]:
-    """Joint samples: all at once; and by the chain rule, the label first and then the views of it."""
+    """Joint samples: all at once; by the chain rule, the label first and then the views of it; and each view of the label by itself.
+
+    The last takes views for independent of each other given the label. These are, and rows that lack most values ask little else.
+    """
     first = mmcore.sample(trained.reader.model, n, **{**trained.reader.asking(), "absent": VIEWS, "seed": 1})["label"]
+    apart: dict[str, Tensor] = {"label": first}
+    for k, view in enumerate(VIEWS):
+        others = [name for name in VIEWS if name != view]
+        apart[view] = sample(trained, n, seed=k, given={"label": first}, absent=others)[view]
     return {
         "at once": sample(trained, n, seed=0),
         "label first": sample(trained, n, seed=0, given={"label": first}),
+        "views apart": apart,
     }
 
 

@@ -122,3 +122,32 @@ def test_a_small_autoencoder_learns_and_is_one_of_diffusers(tmp_path: Path) -> N
         torch.equal(a, b) for a, b in zip(again[0].state_dict().values(), again[1].state_dict().values(), strict=True)
     )
     assert load_file(tmp_path / "diffusion_pytorch_model.safetensors").keys() == net.state_dict().keys()
+
+
+def test_faint_colours_are_learned_sooner_where_they_count_more() -> None:
+    """Grey waves of variance 0.3, and of each picture one hue of variance 0.02."""
+    u = Rng.for_rows(1, 256).of("hue").uniform(5)
+    across = torch.arange(8)[None, None, None, :].float()
+    wave = 0.8 * torch.sin(across * (0.4 + 0.8 * u[:, :1, None, None]) + 6.3 * u[:, 1:2, None, None])
+    hue = 0.6 * (u[:, 2:] - u[:, 2:].mean(1, keepdim=True))[..., None, None]
+    x = (wave + hue).expand(-1, 3, 8, 8)
+
+    def left(colour: float) -> float:
+        net = small.train(x, latents=4, width=8, steps=150, batch_size=32, colour=colour)
+        with torch.no_grad():
+            made = net.decode(net.encode(x).latents).sample
+        return float((made - made.mean(1, keepdim=True) - hue).square().mean() / hue.square().mean())
+
+    assert left(8.0) < 0.75 * left(0.0)
+
+
+def test_training_begins_at_the_pictures_mean() -> None:
+    """After one step, at a rate of 0.0001, bright red pictures are made of that colour; by the initial weights they are far from it."""
+    x = torch.tensor([0.9, 0.3, 0.5])[None, :, None, None].expand(8, 3, 8, 8)
+
+    def far(centred: bool) -> float:
+        net = small.train(x, latents=2, width=8, steps=1, batch_size=4, centred=centred)
+        with torch.no_grad():
+            return float((net.decode(net.encode(x).latents).sample - x).square().mean().sqrt())
+
+    assert far(centred=True) < 0.4 < 1 < far(centred=False)
