@@ -165,25 +165,8 @@ class Logarithms(Held):
         return Rng.for_rows(seed, n).of("typical").categorical(torch.full((n, 5), 0.2))
 
 
-class Probabilities(Logarithms):
-    """One of five classes, by their probabilities."""
-
-    def hold(self, raw: Tensor) -> Tensor:
-        return raw.softmax(1)
-
-    def nats(self, params: Tensor, x: Tensor) -> Tensor:
-        return -params.gather(1, x[:, None])[:, 0].log()
-
-    def answer(self, params: Tensor, rng: Rng | None) -> Tensor:
-        return params.argmax(1) if rng is None else rng.categorical(params)
-
-    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
-        return params @ encode(torch.arange(5, device=params.device)).to(params.dtype)
-
-
 ODD: Mapping[str, tuple[Callable[[], Modality], tuple[str, ...]]] = {
-    "classes by the logarithms of their probabilities": (Logarithms, ("loss.proper", "loss.slopes", "learn.improves")),
-    "classes by their probabilities": (Probabilities, ("loss.proper", "loss.slopes", "learn.improves")),
+    "classes by the logarithms of their probabilities": (Logarithms, ("loss.proper", "loss.slopes")),
     "counts by their deviation": (Scaled, ("state.instances",)),
     "typical samples in a cache": (lambda: Kept(3), ("state.grows",)),
     "typical samples in a cache of its own": (Evicting, ("state.grows",)),

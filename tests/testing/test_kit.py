@@ -50,6 +50,7 @@ from tests.testing.mutants_modality import CODEBOOK
 from tests.testing.mutants_networks import BACKBONES
 from tests.testing.mutants_parts import PARTS
 from tests.testing.mutants_runs import Listing, Warns
+from tests.testing.odd import Logarithms
 from tests.testing.wider import Audio, Columns, Counts, Plain, Positive
 
 BROKEN = """
@@ -704,3 +705,8 @@ def test_the_pages_numbers_are_the_kits() -> None:
     ):
         assert text in page
     assert {"noise a twentieth too large", "noise a twentieth too small"} <= {m.about for m in PARTS if m.check == "sampler.law"}  # fmt: skip
+
+
+def test_a_constant_that_is_no_distribution_is_no_rival() -> None:
+    """Numbers that are no logarithms of probabilities have losses below those of any distribution."""
+    assert run(Logarithms(), only=["learn.improves"]).failures == []
