@@ -11,6 +11,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ from mmcore_image import ImageModality
 
 RUNS = Path("runs/benchmarks/latents")
 RESULT = Path(__file__).parent / "results" / "latents.md"
-AUTOENCODER = {"latents": 4, "width": 16, "steps": 1200}
+AUTOENCODER: dict[str, Any] = {"latents": 4, "width": 16, "steps": 1200}
 
 
 def autoencoder(pictures: Tensor, at: Path) -> float:
