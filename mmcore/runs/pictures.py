@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from mmcore.modality.base import ModalityProtocol
+    from mmcore.modality.base import Modality
 
 INK, WARM, MUTED = "#1f2a44", "#d1495b", "#8a93a6"
 STYLE: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10}
@@ -20,7 +20,7 @@ SIDE, GAP, LINE, COLUMNS = 72, 6, 13, 8
 MOST_CURVES = 64
 
 
-def sheet(variables: Sequence["ModalityProtocol"], answer: Mapping[str, "Tensor"], limit: int = 64) -> "Image":
+def sheet(variables: Sequence["Modality"], answer: Mapping[str, "Tensor"], limit: int = 64) -> "Image":
     """One cell for each sample: its pictures side by side, and below them what is told in words.
 
     Pictures are enlarged by whole factors, so that pixels stay pixels.

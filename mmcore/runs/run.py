@@ -1,6 +1,7 @@
 """A run: from a configuration to its folder, and from the folder back to its model, data and samples."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from mmcore.config import files
 from mmcore.config.resolve import Setup, configured
 from mmcore.data import Dataset
 from mmcore.errors import ConfigError, Problem, RequestError
+from mmcore.modality.base import Modality
 from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry
 from mmcore.plugins.metadata import lines
@@ -151,16 +153,17 @@ def train(
     if first:
         answer = sample(model, config.sampling.n, **sampling)
         write_samples(folder / "samples", model, answer, {"n": config.sampling.n, **sampling})
-        show_data(folder / "samples", rows)
+        show_data(folder / "samples", model.variables, rows)
         report.write(folder)
     return folder
 
 
-def show_data(folder: Path, rows: Any, count: int = 16) -> None:
+def show_data(folder: Path, variables: Sequence[Modality], rows: Any, count: int = 16) -> None:
     """Write ``data.png``: some rows as a model sees them, spread evenly over the data; none of a stream, or where no such row is whole.
 
     Args:
         folder: where it goes.
+        variables: the model's.
         rows: the training data.
         count: how many rows are looked at.
     """
@@ -170,7 +173,7 @@ def show_data(folder: Path, rows: Any, count: int = 16) -> None:
     whole = batch.present.all(1)
     if whole.any():
         values = {name: x[whole] for name, x in batch.values.items()}
-        door.write(folder / "data.png", pictures.png(pictures.sheet(rows.variables, values)))
+        door.write(folder / "data.png", pictures.png(pictures.sheet(variables, values)))
 
 
 def _check_folder(folder: Path, *, resume: bool, replace: bool) -> None:
