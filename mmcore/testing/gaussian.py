@@ -160,6 +160,13 @@ class Counted(Rng):
         Counted.drawn = True
         return super().bits(count)
 
+    def of(self, purpose: str) -> Rng:
+        """Those for another purpose are noted too."""
+        other = super().of(purpose)
+        noted = Counted(other.seed, other.rows, other.step, other.purpose)
+        noted._mixed = other._mixed
+        return noted
+
 
 def walk(
     sampler: Sampler, known: Known, path: Sequence[int], rng: Rng, z: Tensor | None = None, each: list[Tensor] | None = None

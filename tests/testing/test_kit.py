@@ -33,6 +33,7 @@ from mmcore.testing.checks_engine import MOST_HELD
 from mmcore.testing.checks_joint import SOME
 from mmcore.testing.context import CLIPPED, Context
 from mmcore.testing.engine import ordered
+from mmcore.testing.gaussian import Counted
 from mmcore.testing.marginals import element_gap
 from mmcore.testing.masses import directions
 from mmcore.testing.reference import Reference, ReferenceEncoder
@@ -710,3 +711,14 @@ def test_the_pages_numbers_are_the_kits() -> None:
 def test_a_constant_that_is_no_distribution_is_no_rival() -> None:
     """Numbers that are no logarithms of probabilities have losses below those of any distribution."""
     assert run(Logarithms(), only=["learn.improves"]).failures == []
+
+
+@pytest.mark.parametrize("purposes", [(), ("churn",), ("churn", "more")])
+def test_numbers_of_a_samplers_own_are_noted(purposes: tuple[str, ...]) -> None:
+    """Of a sampler that draws for a purpose of its own chance is allowed for, as of one that draws at once."""
+    rng, plain = Counted(0, torch.arange(3)), Rng(0, torch.arange(3))
+    for purpose in purposes:
+        rng, plain = rng.of(purpose), plain.of(purpose)
+    Counted.drawn = False
+    assert torch.equal(rng.normal(2), plain.normal(2))
+    assert Counted.drawn
