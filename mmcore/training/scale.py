@@ -14,8 +14,8 @@ ROWS = 256
 """The rows that are looked at."""
 FEW = 64
 """Of fewer rows a mean square may be small by chance, as where they are alike."""
-FAR = 4.0
-"""How many times above or below 1 a code's mean square is far from it."""
+MOST, LEAST = 4.0, 0.1
+"""Mean squares of a code from which on it is far too large, and far too small."""
 
 
 class CodeScale:
@@ -60,7 +60,7 @@ class CodeScale:
             self.model.modalities, self.model.frame.sizes, mean.tolist(), count.tolist(), strict=True
         ):
             # Of a few rows it may be small by chance; it is NaN where there is none.
-            if found > FAR or (found < 1 / FAR and elements >= FEW * size):
+            if found > MOST or (found < LEAST and elements >= FEW * size):
                 warnings.warn(
                     f"training: over the first {self.rows:,} rows the codes of {one_line(m.name)!r} have a mean square of {found:.3g}, "
                     "expected about 1, as the process assumes zero mean and unit variance; either the values hardly differ, or what the "

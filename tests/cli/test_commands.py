@@ -150,7 +150,7 @@ def test_a_run_folder_holds_all_of_a_run(here: Path, registry: mmcore.Registry) 
     assert {"timing.jsonl", "validation.jsonl", "checkpoints", "tensorboard"} <= {p.name for p in here.iterdir()}
     made = {p.name for p in (here / "samples").iterdir()}
     assert made == {
-        *("samples.png", "grid-image.png", "samples.json", "samples.safetensors"),
+        *("samples.png", "data.png", "grid-image.png", "samples.json", "samples.safetensors"),
         *("step-00000001-sheet.png", "step-00000002-sheet.png"),
     }
     answer = load_file(here / "samples" / "samples.safetensors")
@@ -177,8 +177,9 @@ def test_the_report_needs_no_other_file(
     (here / "report.html").unlink()
     assert call("report run", capsys, monkeypatch)[0] == 0
     page = (here / "report.html").read_text()
-    # Curves, samples and the two sheets on the way.
-    assert page.count("data:image/png;base64,") == 4
+    model = mmcore.load(here / "model")
+    # Each task's curve, samples, rows of the data, and the two sheets on the way.
+    assert page.count("data:image/png;base64,") == len(model.tasks) + 4
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert "All 2 steps are done." in page
     assert "pictures_every = 1" in page
