@@ -45,8 +45,11 @@ def predict(
     """
     registry = registry_of(context)
     from mmcore.plugins.metadata import one_line
+    from mmcore.runs.calibrated import relied
     from mmcore.runs.filled import RECORD, TABLE
     from mmcore.runs.filling import predict as ask
+    from mmcore.runs.overfit import learned_by_heart
+    from mmcore.store.folder import is_run
 
     how: dict[str, Any] = {"steps": steps, "sampler": sampler, "seed": seed}
     found = ask(
@@ -81,6 +84,10 @@ def predict(
         say(f"passed over: {one_line(problem)}")
     if len(written.bad) > 5:
         say(f"passed over {len(written.bad) - 5:,} more, see {written.folder / RECORD}")
+    model = found.reader.model
+    sure = [name for name in written.filled if draws > 1 and not model.variable(name).discrete]
+    for line in (*learned_by_heart(run), *(relied(run, sure) if is_run(run) else ())):
+        say(f"note: {one_line(line)}")
     say(f"table: {written.folder / TABLE}")
     for folder in written.folders:
         if (written.folder / folder).is_dir():

@@ -1,7 +1,8 @@
 """Calibration in a run's folder: ``calibration.json``, and its part of the report."""
 
 import html
-from collections.abc import Mapping
+import shlex
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,32 @@ def table(found: Calibrated) -> str:
         want = wanted(name)
         lines.append(f"{name:{width}}  {figure}{'' if want is None else f'   wanted {want:g}'}")
     return "\n".join([*lines, *(f"note: {note}" for note in found.notes)])
+
+
+def relied(folder: Path, names: Collection[str]) -> list[str]:
+    """What is known of the intervals of some variables' answers: how often they held the truth of rows held out, a line each.
+
+    Args:
+        folder: of the run.
+        names: the variables, real-valued.
+    """
+    if not names:
+        return []
+    unknown = f"how often intervals of {', '.join(sorted(names))} hold the truth is not measured: mmcore evaluate {shlex.quote(str(folder))} --calibration"
+    try:
+        kept = RECORD.figures(folder)
+    except DamagedError as error:
+        return [str(error)]
+    if kept is None:
+        return [unknown]
+    figures, rows = kept
+    told = []
+    for key, figure in figures.items():
+        group, _, name = key.rpartition(".")
+        question, _, variable = group.rpartition(" ")
+        if name == "coverage_80" and variable in names:
+            told.append(f"{variable}: of {rows}, {question}, intervals of 80 % hold {figure}")
+    return told or [unknown]
 
 
 def section(data: Mapping[str, Any], folder: Path) -> str:
