@@ -14,33 +14,13 @@ from mmcore import JointModel, Registry, Rng
 from mmcore.config import configured, files
 from mmcore.runs.run import Run, train
 
+from .tiny import AUTOENCODER, DIT, UNET
+
 diffusers = pytest.importorskip("diffusers")
 
-AUTOENCODER: dict[str, Any] = {
-    "in_channels": 1,
-    "out_channels": 1,
-    "encoder_block_out_channels": [4, 4],
-    "decoder_block_out_channels": [4, 4],
-    "num_encoder_blocks": [1, 1],
-    "num_decoder_blocks": [1, 1],
-    "latent_channels": 2,
-}
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
-    "diffusers-unet": (
-        "UNet2DModel",
-        {
-            "block_out_channels": [8, 8],
-            "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
-            "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
-            "layers_per_block": 1,
-            "norm_num_groups": 4,
-            "attention_head_dim": 4,
-        },
-    ),
-    "diffusers-dit": (
-        "DiTTransformer2DModel",
-        {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 8, "num_embeds_ada_norm": 3},
-    ),
+    "diffusers-unet": ("UNet2DModel", UNET),
+    "diffusers-dit": ("DiTTransformer2DModel", DIT | {"num_layers": 1}),
 }
 ENDS = {"in_channels": 2, "out_channels": 2, "sample_size": 4}
 

@@ -21,26 +21,10 @@ from mmcore.testing import conformance_suite
 from mmcore_diffusers import Dit, Unet
 from mmcore_diffusers.levels import log_snr
 
+from .tiny import AUTOENCODER, DIT, UNET
+
 diffusers = pytest.importorskip("diffusers")
 
-AUTOENCODER: dict[str, Any] = {
-    "in_channels": 1,
-    "out_channels": 1,
-    "encoder_block_out_channels": [4, 4],
-    "decoder_block_out_channels": [4, 4],
-    "num_encoder_blocks": [1, 1],
-    "num_decoder_blocks": [1, 1],
-    "latent_channels": 2,
-}
-UNET: dict[str, Any] = {
-    "block_out_channels": [8, 8],
-    "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
-    "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
-    "layers_per_block": 1,
-    "norm_num_groups": 4,
-    "attention_head_dim": 4,
-}
-DIT: dict[str, Any] = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 8, "num_embeds_ada_norm": 3}
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "diffusers-unet": ("UNet2DModel", {**UNET, "in_channels": 2, "out_channels": 2, "sample_size": 4}),
     # As the published DiT it returns the noise and, in as many channels, its variance.
