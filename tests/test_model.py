@@ -137,7 +137,7 @@ def test_single_observations_are_even_among_what_a_row_has() -> None:
         RoleMix(joint=0.7, single=0.6)
 
 
-@pytest.mark.filterwarnings("ignore:training. over the first:UserWarning")  # embeddings of zeros
+@pytest.mark.filterwarnings("ignore::mmcore.training.CodeScaleWarning")  # embeddings of zeros
 def test_training_lowers_every_loss_and_is_repeatable(parts: list[Modality], registry: Registry) -> None:
     rows = [registry.source("digits")[i] | {"embedding": torch.zeros(12)} for i in range(64)]
 

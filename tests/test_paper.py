@@ -314,7 +314,7 @@ PAGES = Path(__file__).parents[1] / "docs" / "recipes"
 
 
 # Random pictures have masks that are the same everywhere.
-@pytest.mark.filterwarnings("ignore:training. over the first:UserWarning")
+@pytest.mark.filterwarnings("ignore::mmcore.training.CodeScaleWarning")
 @pytest.mark.parametrize("page", [*DATA, "modalities"])
 def test_the_commands_of_a_recipes_page_work(
     page: str, data: dict[str, Path], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

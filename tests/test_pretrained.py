@@ -77,7 +77,7 @@ def expected(file: Path, x: Tensor) -> Tensor:
         return one(x)
 
 
-@pytest.mark.filterwarnings("ignore:training. over the first:UserWarning")  # a random network's features are small
+@pytest.mark.filterwarnings("ignore::mmcore.training.CodeScaleWarning")  # a random network's features are small
 @pytest.mark.parametrize("keep", ["inside", "beside"])
 def test_it_codes_as_the_network_does_and_never_changes(keep: str, file: Path, own: Registry) -> None:
     model, x = model_of(own, weights=str(file), keep=keep), torch.randn(5, 3)

@@ -12,11 +12,11 @@ from mmcore import files as door
 from mmcore.config import files
 from mmcore.config.resolve import Setup, configured
 from mmcore.data import Dataset
-from mmcore.errors import ConfigError, Problem, RequestError
+from mmcore.errors import ConfigError, MmcoreError, Problem, RequestError
 from mmcore.modality.base import Modality
 from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry
-from mmcore.plugins.metadata import lines
+from mmcore.plugins.metadata import lines, one_line
 from mmcore.runs import pictures, report
 from mmcore.runs.samples import write_samples
 from mmcore.sampling.ask import sample
@@ -24,6 +24,7 @@ from mmcore.store.folder import check_free, is_run
 from mmcore.store.model import load
 from mmcore.training import StepReport, TrainState, fit
 from mmcore.training.loop import pick_device
+from mmcore.training.saving import tell
 from mmcore.training.trackers import trackers_for
 
 CONFIG = "config.toml"
@@ -161,6 +162,8 @@ def train(
 def show_data(folder: Path, variables: Sequence[Modality], rows: Any, count: int = 16) -> None:
     """Write ``data.png``: some rows as a model sees them, spread evenly over the data; none of a stream, or where no such row is whole.
 
+    A row that cannot be read, and that the training did not come to, is told of: it does not undo what is done.
+
     Args:
         folder: where it goes.
         variables: the model's.
@@ -169,7 +172,11 @@ def show_data(folder: Path, variables: Sequence[Modality], rows: Any, count: int
     """
     if not isinstance(rows, Dataset) or not len(rows):
         return
-    batch = rows.take(sorted({k * len(rows) // count for k in range(count)}))
+    try:
+        batch = rows.take(sorted({k * len(rows) // count for k in range(count)}))
+    except MmcoreError as error:
+        tell(f"{folder / 'data.png'} is not written: {one_line(str(error))}")
+        return
     whole = batch.present.all(1)
     if whole.any():
         values = {name: x[whole] for name, x in batch.values.items()}

@@ -6,7 +6,6 @@ the process, decides it: the encoder is called anew where the identity has the s
 
 import copy
 import math
-import warnings
 
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ from mmcore.sampling.ask import sample
 from mmcore.testing.check import NotRun, check
 from mmcore.testing.context import LAYOUTS, Context, aggregate, descend
 from mmcore.testing.reached import Reached, restricted
+from mmcore.testing.small import codes_of_any_size
 from mmcore.testing.statistics import heavy, mean_bound, of_draws, sigmas
 from mmcore.training import fit
 
@@ -342,9 +342,7 @@ def improves(c: Context) -> None:
     constant = start.clone().requires_grad_()
     descend(constant, lambda p: c.loss(p.expand(len(train), *p.shape[1:]), train).mean(), steps=400, lr=0.1)
     table = Table(TensorBatch({name: train}, torch.ones(len(train), 1, dtype=torch.bool)))
-    with warnings.catch_warnings():
-        # The codes' size is judged by other checks.
-        warnings.filterwarnings("ignore", message="training: over the first")
+    with codes_of_any_size():
         fit(model, table, steps=c.profile.steps, batch_size=64, lr=5e-3, ema=0.9, roles=RoleMix(joint=1.0, single=0.0), seed=c.seed, device="cpu", quiet=True)  # fmt: skip
     least = c.tolerance * math.prod(subject.spec.shape)
     n, free = 256, True

@@ -2,8 +2,9 @@
 
 from mmcore.training.loop import fit
 from mmcore.training.options import TrainOptions
+from mmcore.training.scale import CodeScaleWarning
 from mmcore.training.state import TrainState
 from mmcore.training.step import StepReport, training_step
 from mmcore.training.trackers import Tracker
 
-__all__ = ["StepReport", "Tracker", "TrainOptions", "TrainState", "fit", "training_step"]
+__all__ = ["CodeScaleWarning", "StepReport", "Tracker", "TrainOptions", "TrainState", "fit", "training_step"]

@@ -18,6 +18,10 @@ MOST, LEAST = 4.0, 0.1
 """Mean squares of a code from which on it is far too large, and far too small."""
 
 
+class CodeScaleWarning(UserWarning):
+    """Codes are far from the zero mean and unit variance that the process assumes."""
+
+
 class CodeScale:
     """Warns where the codes of the first rows have a mean square far from 1.
 
@@ -66,5 +70,6 @@ class CodeScale:
                     "expected about 1, as the process assumes zero mean and unit variance; either the values hardly differ, or what the "
                     "plugin's `measured` finds of the data belongs in its options, and a configuration that leaves them out measures "
                     "them (see `mmcore data`)",
+                    CodeScaleWarning,
                     stacklevel=3,
                 )

@@ -11,7 +11,7 @@ import mmcore
 from mmcore.config import configured
 from mmcore.data import Dataset, LoaderOptions, Table, at_hand, batches, open_loader
 from mmcore.runs.dry import dry_run
-from mmcore.runs.run import train
+from mmcore.runs.run import show_data, train
 
 # What is tested holds on a machine of one core too, where torch advises against two workers.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -132,3 +132,20 @@ def test_fit_takes_loader_options_and_says_so_where_one_is_given_alone(registry:
     ):
         mmcore.fit(model, [{"label": 1}], workers=2)
     assert "workers" not in mmcore.training.TrainOptions().deciding()
+
+
+def test_rows_that_cannot_be_read_leave_a_finished_run_without_their_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A training may end before it reads a bad row; to look at the data afterwards must not undo that."""
+    label = mmcore.discover().modality("label", classes=3)
+    good, bad = ([{"label": k} for k in classes] for classes in ((0, 1, 2, 1), (0, 1, 7, 1)))
+    (tmp_path / "bad").mkdir()
+    show_data(tmp_path / "bad", [label], Dataset(bad, [label]))
+    assert list((tmp_path / "bad").iterdir()) == []
+    told = capsys.readouterr().err
+    assert told.startswith(f"{tmp_path / 'bad' / 'data.png'} is not written: row 2, label: found class 7")
+    assert told.count("\n") == 1
+    (tmp_path / "good").mkdir()
+    show_data(tmp_path / "good", [label], Dataset(good, [label]))
+    assert [path.name for path in (tmp_path / "good").iterdir()] == ["data.png"]
