@@ -14,6 +14,7 @@ from PIL import Image
 
 from mmcore import OptionError, RequestError
 from mmcore.data.decode import Encoded
+from mmcore.data.sources.lines import listed
 from mmcore.data.sources.manifest import Manifest
 
 
@@ -339,3 +340,25 @@ def test_names_that_come_again_are_no_row(tmp_path: Path) -> None:
     ):
         Manifest(at)
     assert [row["label"] for row in Manifest(at, header=True)] == ["cat", "label", "dog"]
+
+
+CALLS = "__import__('pathlib').Path('ran').touch()"
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [CALLS, f"(lambda: {CALLS})()", f"f'{{{CALLS}}}'", *(f"{part * (90_000 // len(part))}1" for part in ("-", "[", "(", "{", "not ", "1+", "9**", "a.", "lambda:", "1 if 1 else ", "f'{1}' "))],
+    ids=lambda text: text[:12],
+)  # fmt: skip
+def test_a_cell_that_looks_like_a_list_is_run_by_nobody_and_ends_nothing(
+    inside: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python's writing of a list is read as literals; whatever else stands there, as deep as may be, stays a text."""
+    monkeypatch.chdir(tmp_path)
+    assert listed(f"[{inside}]") == f"[{inside}]"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lists_in_pythons_writing_are_lists() -> None:
+    assert listed("['a', \"b's\", 2, -0.5]") == ["a", "b's", 2, -0.5]
+    assert listed("[1, 2]") == [1, 2]

@@ -203,7 +203,7 @@ def listed(cell: str) -> Any:
         return cell
     with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd letters after a backslash
-        found = ast.literal_eval(cell)  # literals alone: nothing is run
+        found = ast.literal_eval(cell)  # literals alone: nothing is run, and its parser bounds the depth
         if isinstance(found, list) and all(isinstance(one, str | int | float) for one in found):
             return found
     return cell
