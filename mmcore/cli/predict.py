@@ -1,5 +1,6 @@
 """``mmcore predict``."""
 
+import itertools
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,12 @@ def predict(
     out: Annotated[Path, typer.Option("-o", "--out", readable=False, help="The folder to write in.")],
     draws: Annotated[int, typer.Option(min=1, help="Of each row; 1 for neither interval nor agreement.")] = 16,
     interval: Annotated[float, typer.Option(help="The probability between the ends that are told of numbers.")] = 0.8,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            help="Set intervals and probabilities by the run's held-out rows, which are asked the same first, once; or tell the draws' own."
+        ),
+    ] = True,
     again: Annotated[
         list[str] | None, typer.Option(help="Predict this variable also in rows that have it; may be repeated.")
     ] = None,
@@ -57,6 +64,7 @@ def predict(
         data,
         draws=draws,
         interval=interval,
+        calibrate=calibrate,
         again=again or (),
         absent=absent or (),
         columns=_columns(column or []),
@@ -85,8 +93,9 @@ def predict(
     if len(written.bad) > 5:
         say(f"passed over {len(written.bad) - 5:,} more, see {written.folder / RECORD}")
     model = found.reader.model
-    sure = [name for name in written.filled if draws > 1 and not model.variable(name).discrete]
-    for line in (*learned_by_heart(run), *(relied(run, sure) if is_run(run) else ())):
+    told = found.held.told(written.filled) if found.held is not None else {}
+    sure = [name for name in written.filled if draws > 1 and not model.variable(name).discrete and name not in told]
+    for line in itertools.chain(learned_by_heart(run), *told.values(), relied(run, sure) if is_run(run) else ()):
         say(f"note: {one_line(line)}")
     say(f"table: {written.folder / TABLE}")
     for folder in written.folders:

@@ -8,7 +8,7 @@ from mmcore.config.column import Column
 from mmcore.config.files import escaped
 from mmcore.config.holding import groups, own_parts
 from mmcore.config.naming import variables
-from mmcore.config.sizing import SIDE, Size, elements, picture_size, rounded
+from mmcore.config.sizing import FEW, SIDE, Size, elements, picture_size, rounded
 from mmcore.config.telling import left_out
 from mmcore.data import Source
 
@@ -71,11 +71,11 @@ def lines(
         yield f"values = {_toml(parts)}"
     elif kept:
         key = groups(columns, source)
-        yield "[data.split]  # rows kept aside, by a hash: for validation while training, and for mmcore evaluate"
+        yield "[data.split]  # rows kept aside, by a hash: for validation while training, for mmcore evaluate, and to set how sure mmcore predict is"
         if key:
             yield f"by = {_toml(key)}  # rows of one {key} stay together"
-        # Of few rows a hash could leave a small share without any.
-        share = 0.05 if len(source) >= 400 else 0.2
+        # Of few rows a hash could leave a small share without any, and intervals set by fewer than 100 hold what they say only roughly.
+        share = 0.2 if len(source) < 400 else 0.1 if len(source) < FEW else 0.05
         yield from (f"{part} = {share}" for part in kept)
     else:
         yield f"# The data's own parts are used: {', '.join(own)}."

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from mmcore.data.transforms import Trace, filled
+from mmcore.metrics.conformal import Sureness, Widening, central
 from mmcore.modality.base import ModalityProtocol
 from mmcore.modality.mixed import Mixed
 
@@ -27,6 +28,7 @@ class Answer:
         high: the upper end.
         cut: whether transforms cut the row's files, so that the value is repeated beyond their edge.
         draws: ``(draws, *spec.shape)``, as the model sees them.
+        probability: that the class is right, as rows held out say it; None where none do.
 
     Of several modalities in one each part is told so, in a list.
     """
@@ -38,9 +40,12 @@ class Answer:
     high: Any
     cut: bool
     draws: Tensor
+    probability: float | None = None
 
 
-def answer(m: ModalityProtocol, draws: Tensor, trace: Trace, interval: float) -> Answer:
+def answer(
+    m: ModalityProtocol, draws: Tensor, trace: Trace, interval: float, held: Widening | Sureness | None = None
+) -> Answer:
     """Put the draws of one row together.
 
     Args:
@@ -48,12 +53,20 @@ def answer(m: ModalityProtocol, draws: Tensor, trace: Trace, interval: float) ->
         draws: ``(draws, *spec.shape)``.
         trace: how the row's files became what the model sees.
         interval: the probability between ``low`` and ``high``.
+        held: what rows held out say of such answers; None for the draws' own intervals and shares.
     """
     if isinstance(m, Mixed):
         return _parts(m, draws, interval)
     if m.spec.dtype.is_floating_point:
-        return _picture(m, draws, trace) if m.planar else _numbers(m, draws, interval)
-    return _map(m, draws, trace) if m.planar and len(m.spec.shape) == 2 else _classes(m, draws)
+        if m.planar:
+            return _picture(m, draws, trace)
+        return _numbers(m, draws, interval, held if isinstance(held, Widening) else None)
+    if m.planar and len(m.spec.shape) == 2:
+        return _map(m, draws, trace)
+    found = _classes(m, draws)
+    if not isinstance(held, Sureness):
+        return found
+    return attrs.evolve(found, probability=held.probability(round(found.agreement * len(draws)), len(draws)))
 
 
 def enough(interval: float) -> int:
@@ -61,31 +74,30 @@ def enough(interval: float) -> int:
     return max(2, int(np.ceil(2 / (1 - interval) - 1 - 1e-9)))
 
 
-def _numbers(m: ModalityProtocol, draws: Tensor, interval: float) -> Answer:
-    value = m.raw(_centre(m, draws))
+def _numbers(m: ModalityProtocol, draws: Tensor, interval: float, held: Widening | None) -> Answer:
+    value = m.raw(centre(m, draws))
     if len(draws) == 1:
         return Answer(value, None, None, None, None, False, draws)
-    # Of n exchangeable draws and one more, the k-th of n lies above that one with probability k / (n + 1).
-    x = draws.double()
-    ends = np.quantile(x.numpy(), [(1 - interval) / 2, (1 + interval) / 2], axis=0, method="weibull")
-    low, high = (m.raw(torch.from_numpy(np.asarray(end)).to(m.spec.dtype)) for end in ends)
-    deviation = x.std(0).numpy()
+    spec = m.spec
+    ends = central(draws, interval) if held is None else held.ends(draws, interval, spec.low, spec.high)
+    low, high = (m.raw(end.to(spec.dtype)) for end in ends)
+    deviation = draws.double().std(0).numpy()
     return Answer(value, None, deviation.tolist() if not deviation.ndim else deviation, low, high, False, draws)
 
 
 def _classes(m: ModalityProtocol, draws: Tensor) -> Answer:
     """Of one class the most frequent; of several labels each by itself; of a sequence the draw that the others agree with most."""
-    value = _centre(m, draws)
+    value = centre(m, draws)
     agreement = (draws == value).double().mean(0).flatten()
     told: Any = agreement.tolist() if m.spec.shape else float(agreement[0])
     return Answer(m.raw(value), told if len(draws) > 1 else None, None, None, None, False, draws)
 
 
-def _centre(m: ModalityProtocol, draws: Tensor) -> Tensor:
+def centre(m: ModalityProtocol, draws: Tensor) -> Tensor:
     """What stands for draws ``(draws, *spec.shape)``: of numbers the mean (or the draw nearest to it), of classes one that is most frequent. ``(*spec.shape)``."""
     if isinstance(m, Mixed):
         values = zip(m.parts.values(), m.packed.split(draws), strict=True)
-        return m.packed.join([_centre(part, x)[None] for part, x in values], draws.dtype)[0]
+        return m.packed.join([centre(part, x)[None] for part, x in values], draws.dtype)[0]
     if m.spec.dtype.is_floating_point:
         x = draws.double()
         # Where a mean is no value, such as of waves, whose phases cancel, it is the draw that lies nearest to the others.
@@ -112,7 +124,7 @@ def _parts(m: Mixed, draws: Tensor, interval: float) -> Answer:
         return None if all(one is None for one in found) else found
 
     agreement, deviation, low, high = (told(what) for what in ("agreement", "deviation", "low", "high"))
-    return Answer(m.raw(_centre(m, draws)), agreement, deviation, low, high, False, draws)
+    return Answer(m.raw(centre(m, draws)), agreement, deviation, low, high, False, draws)
 
 
 def _map(m: ModalityProtocol, draws: Tensor, trace: Trace) -> Answer:

@@ -24,6 +24,7 @@ from mmcore.modality.base import ModalityProtocol
 from mmcore.progress import Progress
 from mmcore.runs import pictures
 from mmcore.runs.answers import Answer
+from mmcore.runs.held import plain
 from mmcore.runs.run import CONFIG
 from mmcore.store.folder import CHECKPOINTS, alone
 
@@ -117,6 +118,8 @@ def _go_on(
     quiet: bool,
 ) -> None:
     filled, left = Counter(done.filled), Counter(done.left)
+    if asked.held is not None:
+        asked.held.quiet = quiet
     with (
         files.edited(folder / TABLE) as file,
         Progress("predicting", len(asked), quiet=quiet) as bar,
@@ -170,19 +173,14 @@ def _question(asked: "Predictions") -> dict[str, Any]:
                 "on_bad_row": asked.rows.on_bad_row,
                 "draws": asked.draws,
                 "interval": asked.interval,
+                "calibrated": asked.held is not None,
                 "again": sorted(asked.again),
                 "absent": sorted(asked.absent),
-                "how": dict(asked.how),
+                "how": dict(asked.asked.how),
             },
-            default=_plain,
+            default=plain,
         )
     )
-
-
-def _plain(value: Any) -> Any:
-    """An object of a question, such as a sampler, by its class and what it holds."""
-    held = attrs.asdict(value) if attrs.has(type(value)) else getattr(value, "__dict__", str(value))
-    return {type(value).__qualname__: held}
 
 
 def _identity(source: Source, number: int) -> bytes:
@@ -432,7 +430,8 @@ class _Columns:
             elif m.name in self.folders:
                 cells[places[""]] = self._files(m.name, row.key, found, folder)
             else:
-                told = {"": found.value, "low": found.low, "high": found.high, "probability": found.agreement}
+                sure = found.agreement if found.probability is None else found.probability
+                told = {"": found.value, "low": found.low, "high": found.high, "probability": sure}
                 cells |= {place: _rounded(told[end]) for end, place in places.items() if end in told}
         return [cells.get(name, "") for name in self.header]
 

@@ -8,20 +8,15 @@ import attrs
 import torch
 
 from mmcore.data import Dataset
-from mmcore.data.batch import TensorBatch
 from mmcore.errors import RequestError, nearest
 from mmcore.modality.base import ModalityProtocol
-from mmcore.modality.holes import whole_of
 from mmcore.modality.mixed import Mixed
 from mmcore.plugins import Registry
 from mmcore.runs.answers import Answer, answer, enough
 from mmcore.runs.filled import Written, write
+from mmcore.runs.held import Asked, HeldOut
 from mmcore.runs.reader import Reader
 from mmcore.runs.rows import Columns, Opened
-from mmcore.sampling.ask import sample
-
-TOGETHER = 512
-"""Draws at once."""
 
 
 def predict(
@@ -30,6 +25,7 @@ def predict(
     *,
     draws: int = 16,
     interval: float = 0.8,
+    calibrate: bool = True,
     again: Collection[str] = (),
     absent: Collection[str] = (),
     columns: Columns | None = None,
@@ -49,6 +45,8 @@ def predict(
             run's own rows; or rows. They are read as the training data were, by the run's columns, missing values and transforms.
         draws: of every row. Of one draw there is neither interval nor agreement, and numbers are the mean that the model predicts.
         interval: the probability between the ends that are told of numbers, inside 0 … 1.
+        calibrate: set intervals, and the probabilities of classes, by rows that the run has held out, which are asked the same questions first
+            (:class:`~mmcore.runs.held.HeldOut`). Without, or where none are held out, they are the draws' own.
         again: variables to predict also in rows that have them, such as to see answers beside the truth.
         absent: modalities to leave out: not asked for, and not looked at.
         columns: where variables' values are, where these data name them otherwise than the run's.
@@ -79,18 +77,17 @@ def predict(
         raise RequestError(
             f"predict: {draws} draws cannot tell an interval of {interval:.4g}, expected {enough(interval)} at least, or 1 for none"
         )
-    how = reader.asking(**{"draw": draws > 1, **how})
+    asked = Asked(reader, draws, frozenset(absent), reader.asking(**{"draw": draws > 1, **how}))
     opened = reader.rows(data, columns)
+    held = HeldOut(asked, interval, without=str(data), quiet=True) if calibrate and draws > 1 else None
     return Predictions(
-        reader,
+        asked,
         reader.dataset(opened.source, on_bad_row=on_bad_row),
         data if isinstance(data, str | Path) else None,
         opened,
-        draws,
         interval,
         frozenset(again),
-        frozenset(absent),
-        how,
+        held,
     )
 
 
@@ -120,26 +117,37 @@ class Predictions:
     """Rows that are filled in as they are iterated over, or written.
 
     Attributes:
-        reader: of the model.
+        asked: how rows are asked.
         rows: as the model sees them.
         data: where they are; None for rows at hand.
         opened: how they were read.
-        draws: of every row.
         interval: the probability between the ends that are told of numbers.
         again: variables that are predicted in every row.
-        absent: modalities that are left out.
-        how: arguments of :func:`mmcore.sample`.
+        held: what sets intervals and probabilities; None for the draws' own.
     """
 
-    reader: Reader
+    asked: Asked
     rows: Dataset
     data: str | Path | None
     opened: Opened
-    draws: int
     interval: float
     again: frozenset[str]
-    absent: frozenset[str]
-    how: Mapping[str, Any]
+    held: HeldOut | None
+
+    @property
+    def reader(self) -> Reader:
+        """Of the model."""
+        return self.asked.reader
+
+    @property
+    def draws(self) -> int:
+        """Of every row."""
+        return self.asked.draws
+
+    @property
+    def absent(self) -> frozenset[str]:
+        """Modalities that are left out."""
+        return self.asked.absent
 
     @property
     def said(self) -> Sequence[str]:
@@ -160,7 +168,7 @@ class Predictions:
 
     def since(self, first: int) -> Iterator[Prediction]:
         """The rows from one on; a row's answer does not depend on where they begin."""
-        together = max(1, TOGETHER // self.draws)
+        together = self.asked.together
         # The same rows are computed together wherever one begins, as sums of others are equal to rounding only.
         for at in range(first - first % together, len(self.rows), together):
             for row in self._some(range(at, min(len(self.rows), at + together))):
@@ -187,13 +195,19 @@ class Predictions:
         # Rows that lack nothing are not asked.
         chosen = asked.nonzero()[:, 0]
         places = dict(zip(chosen.tolist(), range(len(chosen)), strict=True))
-        answers = self._answers(batch, present, chosen, numbers[0]) if places else {}
+        answers = {}
+        if places:
+            values = {name: x[chosen] for name, x in batch.values.items()}
+            answers = self.asked.answer(values, present[chosen], (numbers[0] + chosen).tolist())
         for k, number in enumerate(numbers):
-            found = {
-                m.name: answer(m, answers[m.name][places[k]], traces[k], self.interval)
-                for column, m in enumerate(variables)
-                if k in places and lacks[k, column] and m.name in answers
-            }
+            found = {}
+            if k in places:
+                wanted = [m for c, m in enumerate(variables) if lacks[k, c] and m.name in answers]
+                held = self.held.question(self.asked.given(present[k])).about if self.held and wanted else {}
+                found = {
+                    m.name: answer(m, answers[m.name][places[k]], traces[k], self.interval, held.get(m.name))
+                    for m in wanted
+                }
             given = {
                 m.name: self._given(m, number, batch.values[m.name][k])
                 for column, m in enumerate(variables)
@@ -201,37 +215,6 @@ class Predictions:
             }
             left = tuple(m.name for column, m in enumerate(variables) if lacks[k, column] and m.name not in found)
             yield Prediction(number, self.rows.source.key(number), given, found, left, bad.get(number, ""))
-
-    def _answers(
-        self, batch: TensorBatch, present: torch.Tensor, chosen: torch.Tensor, first: int
-    ) -> dict[str, torch.Tensor]:
-        """Draws ``(rows, draws, *spec.shape)`` of the chosen rows, by name."""
-        model = self.reader.model
-        encoded = {m.name for m in model.modalities}
-        given, where = {}, {}
-        for column, m in enumerate(model.variables):
-            here = present[chosen, column]
-            if m.name not in encoded or not here.any():
-                continue
-            given[m.name] = batch.values[m.name][chosen].repeat_interleave(self.draws, 0)
-            known = here
-            if isinstance(m, Mixed):
-                known = here[:, None] & whole_of(m, m.spec.there(batch.values[m.name][chosen]))
-            if not known.all():
-                where[m.name] = known.repeat_interleave(self.draws, 0)
-        numbers = ((first + chosen)[:, None] * self.draws + torch.arange(self.draws)).flatten()
-        drawn = sample(
-            model,
-            len(numbers),
-            given=given,
-            where=where,
-            absent=sorted(self.absent),
-            numbers=numbers.tolist(),
-            batch_size=len(numbers),
-            registry=self.reader.registry,
-            **self.how,
-        )
-        return {name: x.unflatten(0, (len(chosen), self.draws)) for name, x in drawn.items()}
 
     def _given(self, m: ModalityProtocol, number: int, x: torch.Tensor) -> Any:
         """What a row has: a path, number or word as it is there, anything else as the modality writes it."""

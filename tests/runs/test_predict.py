@@ -24,7 +24,7 @@ from mmcore.data.opening import embed
 from mmcore.data.transforms import Trace
 from mmcore.modality.base import Modality
 from mmcore.modality.mixed import Mixed
-from mmcore.runs import filled, filling
+from mmcore.runs import filled, held
 from mmcore.runs.answers import answer, enough
 from mmcore.runs.filled import file_name
 from mmcore.runs.filling import Predictions
@@ -319,7 +319,7 @@ def test_the_table_and_its_files_say_the_same(home: Path, reader: Reader, tmp_pa
         else:
             assert (float(cells["age"]), cells["age_low"]) == (20 + int(row.key), "")
         if (kind := row.answers.get("kind")) is not None:
-            assert (cells["kind"], float(cells["kind_probability"])) == (kind.value, pytest.approx(kind.agreement))
+            assert (cells["kind"], float(cells["kind_probability"])) == (kind.value, pytest.approx(kind.probability))
     # What was filled in is data again, which mmcore reads.
     source = reader.registry.source("table", path=str(tmp_path / "out" / "predictions.csv"))
     assert sum(row["mask"].is_file() for row in source) == ROWS
@@ -333,7 +333,7 @@ def test_batches_do_not_matter(home: Path, reader: Reader, monkeypatch: pytest.M
         ]
 
     whole = found()
-    monkeypatch.setattr(filling, "TOGETHER", 27)
+    monkeypatch.setattr(held, "TOGETHER", 27)
     for (key, one), (other, two) in zip(whole, found(), strict=True):
         assert key == other
         assert one.keys() == two.keys()
@@ -344,7 +344,7 @@ def test_batches_do_not_matter(home: Path, reader: Reader, monkeypatch: pytest.M
 def test_stopped_anywhere_it_ends_in_the_same_files(
     home: Path, reader: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(filling, "TOGETHER", 36)  # four rows at once
+    monkeypatch.setattr(held, "TOGETHER", 36)  # four rows at once
     monkeypatch.setattr(filled, "EVERY", 3)
 
     def asked() -> Predictions:
