@@ -6,7 +6,8 @@
   casts and what is only built on the meta device are not. A step is the difference of 11 and 10 steps, of paths that were
   sampled along before, as what a timestep fixes may be kept; and of paths that were not.
 * the processor time of a process's first ``sample``, with the library imported and the model composed before it.
-* the time of a step against the network's forward alone, the backbone and the heads on the inputs that ``sample`` gave them. A step is
+* the time of a step against the network's forward alone, the backbone and the heads on the inputs that ``sample`` gave them. That works out its modulations
+  anew each time; ``sample`` does so once for all steps, so that a step may take less than the bare network. A step is
   a twentieth of the difference of 21 steps and 1, so what is worked out once for all steps counts too.
 
 One process's times differ from the next's by a tenth and more, so the ratios are medians over processes of medians over
@@ -83,7 +84,7 @@ def network_modules(model: mmcore.JointModel) -> list[nn.Module]:
 
 
 def network(model: mmcore.JointModel, rows: int) -> Callable[[], None]:
-    """One forward of the network on the inputs of a prediction of :func:`ask`."""
+    """One forward of the network on the inputs of a prediction of :func:`ask`, bare: it works out itself what timesteps and roles fix."""
     calls: list[tuple[nn.Module, Any, Any]] = []
     modules = network_modules(model)
     hooks = [
@@ -100,7 +101,7 @@ def network(model: mmcore.JointModel, rows: int) -> Callable[[], None]:
     def forward() -> None:
         with torch.inference_mode():
             for module, arguments, named in last:
-                module(*arguments, **named)
+                module(*arguments, **{name: x for name, x in named.items() if name != "ahead"})
 
     return forward
 

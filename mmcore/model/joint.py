@@ -20,6 +20,7 @@ from mmcore.errors import RequestError
 from mmcore.modality.base import Modality, Task
 from mmcore.modality.holes import code_there, encoded
 from mmcore.modality.orthogonal import Turned
+from mmcore.model.backbones.base import LooksAhead, looks_ahead
 from mmcore.model.composition import Composition
 from mmcore.model.drive import Drive, Driver
 from mmcore.model.frame import Frame, Seen
@@ -214,7 +215,15 @@ class JointModel(Published, nn.Module):
         flags = flags.reshape(-1, *self.space.shape).expand_as(codes)
         return torch.cat([codes, flags.to(codes.dtype)], dim=1)
 
-    def predict(self, read: Read, t: Tensor, timesteps: Tensor, roles: Tensor, condition: Tensor) -> dict[str, Tensor]:
+    def predict(
+        self,
+        read: Read,
+        t: Tensor,
+        timesteps: Tensor,
+        roles: Tensor,
+        condition: Tensor,
+        ahead: tuple[Tensor, ...] | None = None,
+    ) -> dict[str, Tensor]:
         """Run the network and all decoders: each task's distribution parameters.
 
         Args:
@@ -223,8 +232,10 @@ class JointModel(Published, nn.Module):
             timesteps: ``(B, tasks)``, as the heads are told them, ``drive.timesteps``.
             roles: ``(B, V)``.
             condition: as :meth:`condition` gives it.
+            ahead: what the network has worked out of these timesteps and roles, as :meth:`ahead` gives it; by default it does so now.
         """
-        features = self.backbone(read.shown, t, roles.narrow(1, 0, len(self.modalities)), condition)
+        more = {} if ahead is None else {"ahead": ahead}
+        features = self.backbone(read.shown, t, roles.narrow(1, 0, len(self.modalities)), condition, **more)
         expected = (read.shown.shape[0], self.features, *self.space.shape[1:])
         if getattr(features, "shape", None) != expected:
             kind = type(features).__name__
@@ -234,6 +245,18 @@ class JointModel(Published, nn.Module):
                 "(B, features, *grid) as mmcore.Backbone says"
             )
         return self.heads.predict(features, timesteps, self.reading.own(read))
+
+    def ahead(self, t: Tensor, roles: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...] | None:
+        """What timesteps fix in the network, whatever the noisy latents: tensors ``(R, …)``, for :meth:`predict`; None of a network that does not say.
+
+        Args:
+            t: ``(R, K)``, the blocks' timesteps as the network is told them, ``drive.t``.
+            roles: ``(R, V)``.
+            dtype: of the noisy latents.
+        """
+        if not looks_ahead(self.backbone):
+            return None
+        return cast(LooksAhead, self.backbone).ahead(t, roles.narrow(1, 0, len(self.modalities)), dtype)
 
     def _held(self, placed: Tensor, told: Tensor, drive: Drive) -> Tensor:
         """What the space holds: ``placed``, but in observed blocks beside others what the network is ``told``."""

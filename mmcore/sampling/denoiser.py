@@ -21,6 +21,8 @@ CODES = ("mean", "draw", "draw-all")
 """How predictions enter a step: by their mean codes; or of discrete modalities, or of all, by the code of a draw."""
 MOST_AHEAD = 1 << 22
 """How many elements of the space are worked out ahead, over several timesteps."""
+MOST_STEPS = 256
+"""How many timesteps are worked out ahead."""
 
 
 @attrs.define(eq=False)
@@ -108,6 +110,7 @@ class Fixed:
     timesteps: Tensor
     gains: Gains
     weight: Tensor
+    ahead: tuple[Tensor, ...] | None
 
 
 class Denoiser:
@@ -172,7 +175,7 @@ class Denoiser:
     def predicted(self, z: Tensor, path: "Fixed") -> Predictions:
         """What the network predicts of noisy latents ``(B, *Z)`` at a timestep, of which is known what it fixes."""
         read = self.model.reading.read(z, path.gains)
-        return self.model.predict(read, path.t, path.timesteps, self.question.told, self._condition)
+        return self.model.predict(read, path.t, path.timesteps, self.question.told, self._condition, path.ahead)
 
     def codes(self, here: Here, rng: Rng) -> Tensor:
         """The predicted clean latents ``Ê_i``, by their means or by draws: ``(B, D)``."""
@@ -257,7 +260,7 @@ class Denoiser:
         if t not in self._ahead:
             coming = self.path[self.path.index(t) :] if t in self.path else [t]
             # A row's own weights are as large as the space: then only those of one step are kept.
-            count = max(1, MOST_AHEAD // self.model.space.size) if self._alike else 1
+            count = min(MOST_STEPS, max(1, MOST_AHEAD // self.model.space.size)) if self._alike else 1
             last = list(self._ahead.items())[-1:]
             self._ahead = dict([*last, *self._work_out(coming[:count])])
         return self._ahead[t]
@@ -266,7 +269,12 @@ class Denoiser:
         """What some timesteps fix, together."""
         model, count = self.model, len(self._roles)
         t = torch.tensor(steps, device=self._roles.device).repeat_interleave(count)
-        drive = model.drive(t, self._roles.repeat(len(steps), 1), self._seen)
+        roles = self._roles.repeat(len(steps), 1)
+        drive = model.drive(t, roles, self._seen)
+        made = model.ahead(drive.t, roles, self.observed.dtype)
+        ahead = [made] * len(steps)
+        if made:
+            ahead = list(zip(*(x.unflatten(0, (-1, count)).unbind() for x in made), strict=True))
         gains = model.reading.gains(drive, self.observed.dtype)
         weight = model.frame.spread(drive.level.W.to(self.observed.dtype))
         told, timesteps, weight = (x.unflatten(0, (-1, count)) for x in (drive.t, drive.timesteps, weight))
@@ -277,7 +285,7 @@ class Denoiser:
             for x in (gains.shown, gains.weight, gains.sigma)
         ]
         each = map(Gains, *parts)
-        return zip(steps, map(Fixed, told.unbind(), timesteps.unbind(), each, weight.unbind()), strict=True)
+        return zip(steps, map(Fixed, told.unbind(), timesteps.unbind(), each, weight.unbind(), ahead), strict=True)
 
 
 class _Without(Denoiser):

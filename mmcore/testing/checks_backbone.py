@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmcore.model.backbones.base import lacks
+from mmcore.model.backbones.base import lacks, looks_ahead
 from mmcore.model.roles import Role
 from mmcore.space import Space
-from mmcore.testing.check import check
+from mmcore.testing.check import NotRun, check
 from mmcore.testing.context import SPACES, Context
 from mmcore.testing.surroundings import GENERATORS, left_alone, reseed
 
@@ -240,6 +240,36 @@ def pure(c: Context) -> None:
     want = backbone(z, t.contiguous(), roles.contiguous(), condition)
     strided = [x.transpose(1, -1).contiguous().transpose(1, -1) for x in (z, condition)]
     c.same(backbone(strided[0], t, roles, strided[1]), want, "the features of strided and expanded inputs")
+
+
+@check(
+    "backbone.ahead",
+    kind="backbone",
+    fault="what is worked out ahead of another timestep, of other roles, or of all rows together",
+    tolerance=1e-4,
+)
+def ahead(c: Context) -> None:
+    """What a backbone works out ahead of timesteps and roles gives the features that it has without: of several timesteps together, a row each or one for all."""
+    single = c
+    for dtype in (torch.float32, torch.float64):
+        # What is rounded on its way shows in double precision.
+        c = single if dtype == torch.float32 else single.beside(tolerance=1e-9)
+        backbone: Any = random_backbone(c).to(dtype)
+        if not looks_ahead(backbone):
+            raise NotRun("it works out nothing ahead")
+        z, t, roles, condition = (x.to(dtype) if x.is_floating_point() else x for x in inputs(c, 4))
+        want = backbone(z, t, roles, condition)
+        made = backbone.ahead(t, roles, dtype)
+        if not isinstance(made, tuple) or not all(isinstance(x, Tensor) and len(x) == 4 for x in made):
+            c.fail(f"{type(made).__name__} worked out ahead of 4 rows", "a tuple of tensors (4, …)")
+        c.same(
+            backbone(z, t, roles, condition, ahead=made), want, "the features with what was worked out ahead", like=want
+        )
+        for k in range(4):
+            each = tuple(x[k : k + 1] for x in made)
+            like = backbone(z, t[k : k + 1].expand(4, -1), roles[k : k + 1].expand(4, -1), condition)
+            got = backbone(z, t[k : k + 1].expand(4, -1), roles[k : k + 1].expand(4, -1), condition, ahead=each)
+            c.same(got, like, f"the features with row {k} of what was worked out ahead, for all rows", like=like)
 
 
 @check("backbone.reads", kind="backbone", fault="a network that ignores a timestep, its roles or what is observed")

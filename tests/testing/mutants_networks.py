@@ -174,6 +174,20 @@ def out(change: Callable[[Any, Tensor], Tensor]) -> Callable[[Path], Any]:
     return backbone(forward=lambda self, *x: change(self, Small.forward(self, *x)))
 
 
+def ahead(change: Callable[..., tuple[Tensor, ...]]) -> Callable[[Path], Any]:
+    """The transformer that works out something else ahead, by ``change(self, t, roles, dtype)``, than in a call."""
+
+    def forward(self: Any, *x: Tensor, ahead: Any = None) -> Tensor:
+        return Small.forward(self, *x, ahead=Small.ahead(self, x[1], x[2], x[0].dtype) if ahead is None else ahead)
+
+    return backbone(ahead=change, forward=forward)
+
+
+def kept_ahead(self: Any, t: Tensor, roles: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """What was worked out first, for good."""
+    return self.__dict__.setdefault("kept", {}).setdefault(dtype, tuple(x[:1].expand_as(x) for x in Small.ahead(self, t, roles, dtype)))  # fmt: skip
+
+
 def born(change: Callable[[Any], None], forward: Callable[..., Tensor] | None = None) -> Callable[[Path], Any]:
     """The transformer with something done as it is made."""
 
@@ -447,6 +461,11 @@ BACKBONE_MUTANTS = [
     Mutant("backbone.pure", "z scaled in place", given(lambda self, z, *rest: ((z.mul_(0.5) if not z.requires_grad else z), *rest)), "backbone"),
     Mutant("backbone.pure", "timesteps clamped in place", given(lambda self, z, t, *rest: (z, t.clamp_(min=1), *rest)), "backbone"),
     Mutant("backbone.pure", "one buffer for all features", backbone(forward=one_buffer), "backbone"),
+    Mutant("backbone.ahead", "the timestep before, ahead", ahead(lambda self, t, roles, dtype: Small.ahead(self, (t - 1).clamp(min=0), roles, dtype)), "backbone"),
+    Mutant("backbone.ahead", "other roles ahead", ahead(lambda self, t, roles, dtype: Small.ahead(self, t, 0 * roles, dtype)), "backbone"),
+    Mutant("backbone.ahead", "the mean of all rows ahead", ahead(lambda self, t, roles, dtype: tuple(x.mean(0, keepdim=True).expand_as(x) for x in Small.ahead(self, t, roles, dtype))), "backbone"),
+    Mutant("backbone.ahead", "what was worked out first, kept", ahead(kept_ahead), "backbone"),
+    Mutant("backbone.ahead", "in half precision always, ahead", ahead(lambda self, t, roles, dtype: tuple(x.half().to(dtype) for x in Small.ahead(self, t, roles, dtype))), "backbone"),
     Mutant("backbone.reads", "a network that ignores its roles", given(lambda self, z, t, roles, c: (z, t, 0 * roles, c)), "backbone"),
     Mutant("backbone.reads", "a network that ignores its timestep", given(lambda self, z, t, roles, c: (z, 0 * t + 1, roles, c)), "backbone"),
     Mutant("backbone.reads", "a network that reads the first timestep only", given(lambda self, z, t, roles, c: (z, t[:, :1].expand_as(t), roles, c)), "backbone"),

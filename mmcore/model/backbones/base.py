@@ -4,6 +4,7 @@ import inspect
 from typing import Protocol
 
 import attrs
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -18,7 +19,8 @@ class Backbone(Protocol):
     Any ``torch.nn.Module`` with these two members will do; there is nothing to inherit from. Its rows are apart: a
     row's features must not depend on the others of its batch, so it has no batch normalisation.
 
-    It may have two members more. ``composed(model)`` is called once with the :class:`~mmcore.JointModel` around it, before any weight is loaded: one that was
+    It may have three members more. ``ahead(t, roles, dtype)`` works out what timesteps ``(R, K)`` and roles ``(R, N)`` fix whatever the noisy latents, as a tuple of tensors
+    ``(R, …)``. ``forward`` then takes that as the keyword ``ahead``, of as many rows as the batch or of one for all; a sampler's path is worked out once so. ``composed(model)`` is called once with the :class:`~mmcore.JointModel` around it, before any weight is loaded: one that was
     trained elsewhere learns of the process, and sets a head's initial weights. ``remade_with`` has the options that a model folder keeps in the place of those that it was made with: of one
     that was read from a file, those that need none.
 
@@ -69,6 +71,24 @@ def lacks(module: nn.Module) -> list[str]:
     if any(is_lazy(p) for p in module.parameters()):
         missing.append("some of its parameters have no shape yet, expected a lazy module to have been called once")
     return missing
+
+
+class LooksAhead(Protocol):
+    """A backbone that works out by itself what timesteps and roles fix."""
+
+    def ahead(self, t: Tensor, roles: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """Tensors ``(R, …)`` of timesteps ``(R, K)`` and roles ``(R, N)``, for ``forward``'s ``ahead``."""
+        ...
+
+
+def looks_ahead(module: nn.Module) -> bool:
+    """Whether a backbone works out what timesteps and roles fix by itself, and its ``forward`` takes it."""
+    if not callable(getattr(module, "ahead", None)):
+        return False
+    try:
+        return "ahead" in inspect.signature(module.forward).parameters
+    except (TypeError, ValueError):  # of compiled code, which does not say
+        return False
 
 
 @attrs.frozen

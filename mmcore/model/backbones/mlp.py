@@ -5,7 +5,8 @@ share one modulation (adaLN-single, "PixArt-α", Chen et al. 2024), to which eac
 """
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +81,9 @@ class Mlp(nn.Module):
         ends = (3 * space.size + features * math.prod(space.grid)) * width
         afford("mlp", width=width, depth=depth, ends=ends, block=width * (8 * width + 4 * rank), tensors=6)
 
-    def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
+    def forward(
+        self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor, ahead: tuple[Tensor, ...] | None = None
+    ) -> Tensor:
         """The features that decoders read.
 
         Args:
@@ -89,22 +92,41 @@ class Mlp(nn.Module):
             roles: ``(B, N)`` int64, a :class:`mmcore.Role` each.
             condition: ``(B, 2 C, *Z[1:])``, the clean codes that are known beside ``z``, zero elsewhere; then flags
                 that say where.
+            ahead: what :meth:`ahead` gave of these timesteps and roles; by default it is worked out here.
 
         Returns:
             ``(B, features, *Z[1:])``.
         """
-        c = F.silu(self.timestep(t, roles, z.dtype))
+        depth = len(self.blocks)
+        if ahead is None:
+            gains, end, shared, reduced = self._timed(t, roles, z.dtype)
+            told: list[tuple[Tensor, ...]] = [(shared, own) for own in reduced]
+        else:
+            gains, end, made = ahead[: -2 - 3 * depth], ahead[-2 - 3 * depth : -3 * depth], ahead[-3 * depth :]
+            told = [made[k : k + 3] for k in range(0, 3 * depth, 3)]
         noisy, known = self.read(z.flatten(1)), self.observe(condition.flatten(1))
-        if self.gates is not None:
-            of_noisy, of_known = self.gates(c).chunk(2, dim=-1)
-            noisy, known = noisy * (1 + of_noisy), known * (1 + of_known)
+        if gains:
+            noisy, known = noisy * gains[0], known * gains[1]
         x = noisy + known
-        shared, reduced = self.modulates(c), self.reduce(c).chunk(len(self.blocks), dim=1)
-        for block, own in zip(self.blocks, reduced, strict=True):
-            x = block(x, shared, own)
-        shift, scale = self.modulate(c).chunk(2, dim=-1)
-        y = self.write(self.norm(x) * (1 + scale) + shift)
+        for block, of_block in zip(self.blocks, told, strict=True):
+            x = block(x, *of_block)
+        shift, scale = end
+        y = self.write(self.norm(x) * scale + shift)
         return y.unflatten(1, (self.features, *self.grid)).add_(self.local(z, condition))
+
+    def ahead(self, t: Tensor, roles: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """What timesteps ``t (R, K)`` and roles ``(R, N)`` fix, whatever the noisy latents: all scales, shifts and gates, each ``(R, width)``."""
+        gains, end, shared, reduced = self._timed(t, roles, dtype)
+        blocks = cast(Sequence[_Block], self.blocks)
+        made = [block.modulation(shared, own) for block, own in zip(blocks, reduced, strict=True)]
+        return (*gains, *end, *(x for of_block in made for x in of_block))
+
+    def _timed(self, t: Tensor, roles: Tensor, dtype: torch.dtype) -> tuple[Any, Any, Tensor, Sequence[Tensor]]:
+        """The gains of what is read, the last shift and scale, and what the blocks' own are made of."""
+        c = F.silu(self.timestep(t, roles, dtype))
+        gains = () if self.gates is None else tuple(1 + x for x in self.gates(c).chunk(2, dim=-1))
+        shift, scale = self.modulate(c).chunk(2, dim=-1)
+        return gains, (shift, 1 + scale), self.modulates(c), self.reduce(c).chunk(len(self.blocks), dim=1)
 
     def weight_axes(self) -> dict[str, Axis]:
         """Of each channel all its places; of each block its rank."""
@@ -132,9 +154,16 @@ class _Block(nn.Module):
         """The modulation is shared, so that a further block is the identity only by what it writes."""
         return {"down.weight": Still(), "down.bias": Still()}
 
-    def forward(self, x: Tensor, shared: Tensor, own: Tensor) -> Tensor:
+    def modulation(self, shared: Tensor, own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Shift, scale and gate, by what all blocks share and the own part of low rank."""
         shift, scale, gate = self.own(own).add_(shared).chunk(3, dim=-1)
-        y = torch.addcmul(shift, self.norm(x), 1 + scale)
+        return shift, 1 + scale, gate
+
+    def forward(self, x: Tensor, *told: Tensor) -> Tensor:
+        """A block: ``told`` is what :meth:`modulation` is made of, two tensors, or what it has made, three."""
+        # Where weights are sharded block by block, only in here they are whole.
+        shift, scale, gate = told if len(told) == 3 else self.modulation(*told)
+        y = torch.addcmul(shift, self.norm(x), scale)
         # In place where nothing is recorded: it is the largest tensor of all.
         y = F.silu(self.up(y), inplace=not torch.is_grad_enabled())
         return torch.addcmul(x, gate, self.down(y))

@@ -90,7 +90,9 @@ class Transformer(nn.Module):
         ends = (3 * space.size + math.prod(space.grid) * (features + 1)) * width
         afford("transformer", width=width, depth=depth, ends=ends, block=18 * width * width, tensors=10)
 
-    def forward(self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor) -> Tensor:
+    def forward(
+        self, z: Tensor, t: Tensor, roles: Tensor, condition: Tensor, ahead: tuple[Tensor, ...] | None = None
+    ) -> Tensor:
         """The features that decoders read.
 
         Args:
@@ -99,19 +101,25 @@ class Transformer(nn.Module):
             roles: ``(B, N)`` int64, a :class:`mmcore.Role` each.
             condition: ``(B, 2 C, *Z[1:])``, the clean codes that are known beside ``z``, zero elsewhere; then flags
                 that say where.
+            ahead: what :meth:`ahead` gave of these timesteps and roles; by default it is worked out here.
 
         Returns:
             ``(B, features, *Z[1:])``.
         """
+        (timed,) = self.ahead(t, roles, z.dtype) if ahead is None else ahead
         known = self.observe(self._patches(condition))
         x = self.read(self._patches(z))
-        c = F.silu(self.timestep(t, roles, z.dtype) + self.glance(x) + self.glance_known(known))
+        c = F.silu(timed + self.glance(x) + self.glance_known(known))
         x = x + known + self.position + self.spread(c)
         for block in self.blocks:
             x = block(x, c)
         shift, scale = self.modulate(c)[:, None].chunk(2, dim=-1)
         x = self.write(self.norm(x) * (1 + scale) + shift)
         return self._unpatch(x) + self.local(z, condition)
+
+    def ahead(self, t: Tensor, roles: Tensor, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """What timesteps ``t (R, K)`` and roles ``(R, N)`` fix, whatever the noisy latents: their embedding ``(R, width)``."""
+        return (self.timestep(t, roles, dtype),)
 
     def weight_axes(self) -> dict[str, Axis]:
         """Of each channel the places of a patch; of tokens their places. A further block of the depth begins as the identity, as all blocks do."""
