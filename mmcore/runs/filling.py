@@ -203,7 +203,7 @@ class Predictions:
             found = {}
             if k in places:
                 wanted = [m for c, m in enumerate(variables) if lacks[k, c] and m.name in answers]
-                held = self.held.question(self.asked.given(present[k])).about if self.held and wanted else {}
+                held = self.held.about(self.asked.given(present[k])) if self.held and wanted else {}
                 found = {
                     m.name: answer(m, answers[m.name][places[k]], traces[k], self.interval, held.get(m.name))
                     for m in wanted

@@ -37,6 +37,10 @@ LOOKED_AT = 500
 """Rows of a part among which they are."""
 NUMBERS = 64
 """Of longer vectors nothing is told number by number."""
+EXACT = 6
+"""Variables up to which each kind of question is asked for itself: 63 kinds at most."""
+TOLD = 4
+"""Kinds of question of which one is told, for each variable."""
 KEPT = 200
 """Questions of which a run's folder keeps what is known."""
 
@@ -109,45 +113,54 @@ class Asked:
 
 
 @attrs.frozen(eq=False)
-class Question:
-    """What rows held out say of the answers to one kind of question.
+class _Question:
+    """What rows held out are asked.
 
     Attributes:
-        given: what is given.
-        about: by what is asked, as far as anything is known of it.
+        words: what is given.
+        names: the variables of whose answers something is to be known.
+        present: what each of the rows gives, ``(rows, variables)`` bool.
     """
 
-    given: tuple[str, ...]
-    about: Mapping[str, Held]
+    words: str
+    names: tuple[str, ...]
+    present: Tensor
 
 
 @attrs.define(eq=False)
 class HeldOut:
     """What rows held out say of answers: how far intervals of numbers must reach, and how probable it is that a class is right.
 
-    For each kind of question, which is what a row gives, rows that were not trained on are asked the same, and their answers are compared with
-    their truths (:mod:`mmcore.metrics.conformal`). That is done once: it is kept in the run's folder.
+    Rows that were not trained on are asked the same, and their answers are compared with their truths (:mod:`mmcore.metrics.conformal`). Of a model of at most :data:`EXACT` variables
+    that is done for each kind of question, which is what a row gives. Of more there would be too many kinds: then each variable is asked of rows that give all that they have beside it.
+    It is done once, and kept in the run's folder.
 
     Attributes:
         asked: how rows are asked.
         interval: the probability between the ends.
         without: a part of the run's own data that is not used, as it is what is asked about.
         quiet: whether progress is not shown.
-        questions: what is known, by what is given.
+        known: what is known of answers by name, by what was given.
     """
 
     asked: Asked
     interval: float
     without: str = ""
     quiet: bool = False
-    questions: dict[tuple[str, ...], Question] = attrs.field(factory=dict)
+    known: dict[str, Mapping[str, Held]] = attrs.field(factory=dict)
     _rows: TensorBatch | None = None
 
-    def question(self, given: tuple[str, ...]) -> Question:
-        """What is known of the answers to rows that give this."""
-        if given not in self.questions:
-            self.questions[given] = Question(given, self._about(given))
-        return self.questions[given]
+    def about(self, given: tuple[str, ...]) -> dict[str, Held]:
+        """What is known of the answers to rows that give this, by variable; without those of which nothing is."""
+        names = [m.name for m in self.judged if m.name not in given and m.name not in self.asked.absent]
+        if not names or self.asked.reader.run is None:
+            return {}
+        if len(self.asked.reader.model.variables) <= EXACT:
+            return dict(self._known(f"given {', '.join(given) or 'nothing'}", tuple(names), given))
+        found: dict[str, Held] = {}
+        for name in names:
+            found |= self._known(f"given all that they have but {name}", (name,), None)
+        return found
 
     @property
     def judged(self) -> list[ModalityProtocol]:
@@ -161,51 +174,61 @@ class HeldOut:
             names: of the variables.
         """
         told: dict[str, list[str]] = {}
-        for question in self.questions.values():
-            given = ", ".join(question.given) or "nothing"
-            for name, held in question.about.items():
+        for words, found in self.known.items():
+            for name, held in found.items():
                 if name in names:
-                    told.setdefault(name, []).append(f"{name}: {held.told(self.interval)}, given {given}")
-        return told
+                    told.setdefault(name, []).append(f"{name}: {held.told(self.interval)}, {words}")
+        more = {name: f"{name}: and {len(lines) - TOLD} more kinds of question" for name, lines in told.items()}
+        return {name: lines if len(lines) <= TOLD + 1 else [*lines[:TOLD], more[name]] for name, lines in told.items()}
 
-    def _about(self, given: tuple[str, ...]) -> Mapping[str, Held]:
-        names = [m.name for m in self.judged if m.name not in given and m.name not in self.asked.absent]
-        run = self.asked.reader.run
-        if not names or run is None:
-            return {}
-        rows = self.rows
-        columns = [m.name for m in self.asked.reader.model.variables]
-        fits = rows.present[:, [columns.index(name) for name in given]].all(1)
+    def _known(self, words: str, names: tuple[str, ...], given: tuple[str, ...] | None) -> Mapping[str, Held]:
+        """The same of one question: rows give what is named, or with None all but what is asked."""
+        if words not in self.known:
+            self.known[words] = self._ask(words, names, given)
+        return self.known[words]
+
+    def _ask(self, words: str, names: tuple[str, ...], given: tuple[str, ...] | None) -> Mapping[str, Held]:
+        model, rows, run = self.asked.reader.model, self.rows, self.asked.reader.run
+        columns = [m.name for m in model.variables]
+        if given is None:
+            present = rows.present.clone()
+            present[:, [columns.index(name) for name in (*names, *self.asked.absent)]] = False
+        else:
+            present = torch.zeros_like(rows.present)
+            present[:, [columns.index(name) for name in given]] = True
+        # A row that lacks nothing that is generated is not asked, as no new row is.
+        generated = [columns.index(m.name) for m in model.modalities if model.heads.reads(m.name) and m.name not in self.asked.absent]  # fmt: skip
+        fits = (rows.present | ~present).all(1) & ~present[:, generated].all(1)
         fits &= rows.present[:, [columns.index(name) for name in names]].any(1)
         chosen = fits.nonzero()[:, 0]
         if len(chosen) > MOST:
             chosen = chosen[torch.arange(MOST) * len(chosen) // MOST]
-        if not len(chosen):
+        if not len(chosen) or run is None:
             return {}
-        kept = _Kept(run.folder, self._key(given, rows, chosen))
+        question = _Question(words, names, present[chosen])
+        kept = _Kept(run.folder, self._key(question, rows, chosen))
         found = kept.read()
         if found is None:
-            found = self._measured(given, names, rows, chosen)
+            found = self._measured(question, rows, chosen)
             kept.save(found)
         return found
 
-    def _measured(
-        self, given: tuple[str, ...], names: Sequence[str], rows: TensorBatch, chosen: Tensor
-    ) -> dict[str, Held]:
+    def _measured(self, question: _Question, rows: TensorBatch, chosen: Tensor) -> dict[str, Held]:
         """Ask the chosen rows, and compare."""
-        model = self.asked.reader.model
-        present = torch.zeros_like(rows.present)
-        present[:, [column for column, m in enumerate(model.variables) if m.name in given]] = True
-        parts: dict[str, list[Tensor]] = {name: [] for name in names}
-        with Progress(f"asking rows held out, given {', '.join(given)}", len(chosen), quiet=self.quiet) as bar:
-            for some in chosen.split(self.asked.together):
-                drawn = self.asked.answer({n: x[some] for n, x in rows.values.items()}, present[some], some.tolist())
-                for name in names:
-                    if name in drawn:
-                        parts[name].append(drawn[name])
-                bar.update(sum(map(len, next(iter(parts.values())))))
+        parts: dict[str, list[Tensor]] = {name: [] for name in question.names}
+        done = 0
+        with Progress(f"asking rows held out, {question.words}", len(chosen), quiet=self.quiet) as bar:
+            for k in range(0, len(chosen), self.asked.together):
+                some = chosen[k : k + self.asked.together]
+                values = {name: x[some] for name, x in rows.values.items()}
+                drawn = self.asked.answer(values, question.present[k : k + len(some)], some.tolist())
+                for name, x in drawn.items():
+                    if name in parts:
+                        parts[name].append(x)
+                done += len(some)
+                bar.update(done)
         found: dict[str, Held] = {}
-        for column, m in enumerate(model.variables):
+        for column, m in enumerate(self.asked.reader.model.variables):
             if not parts.get(m.name):
                 continue
             truth = rows.values[m.name][chosen]
@@ -241,19 +264,18 @@ class HeldOut:
             values, torch.cat([torch.zeros(0, len(variables), dtype=torch.bool), *(one.present for one in found)])
         )
 
-    def _key(self, given: tuple[str, ...], rows: TensorBatch, chosen: Tensor) -> str:
+    def _key(self, question: _Question, rows: TensorBatch, chosen: Tensor) -> str:
         """By what the same question to the same rows is known again."""
         what = {
-            "given": given,
+            "names": question.names,
             "absent": sorted(self.asked.absent),
             "draws": self.asked.draws,
             "interval": self.interval,
             "how": dict(self.asked.how),
         }
         digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=plain).encode())
-        digest.update(rows.present[chosen].numpy().tobytes())
-        for name in sorted(rows.values):
-            digest.update(np.ascontiguousarray(rows.values[name][chosen].numpy()).tobytes())
+        for x in (question.present, rows.present[chosen], *(rows.values[name][chosen] for name in sorted(rows.values))):
+            digest.update(np.ascontiguousarray(x.numpy()).tobytes())
         return digest.hexdigest()
 
 

@@ -79,6 +79,32 @@ def test_the_interval_of_a_row_is_set_by_what_the_same_question_to_held_out_rows
     assert counted >= 5
 
 
+def test_of_many_variables_rows_give_all_else_that_they_have(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a row gives then does not matter, and each variable is asked but once."""
+    monkeypatch.setattr(held, "EXACT", 3)
+    found = asked(home)
+    own = {row.key: row for row in found}
+    assert found.held is not None
+    assert sorted(found.held.known) == [f"given all that they have but {name}" for name in ("age", "kind")]
+    rows, judged = found.held.rows, found.held.known["given all that they have but age"]["age"]
+    reader = found.reader
+    names = [m.name for m in reader.model.variables]
+    outside = []
+    for k in rows.present[:, names.index("age")].nonzero()[:, 0].tolist():
+        have = [name for name in names if name != "age" and rows.present[k, names.index(name)]]
+        given = {name: rows.values[name][k : k + 1].expand(9, *rows.values[name].shape[1:]) for name in have}
+        x = mmcore.sample(reader.model, 9, given=given, numbers=[k * 9 + d for d in range(9)], steps=2, seed=5, draw=True)["age"].sort().values  # fmt: skip
+        truth = rows.values["age"][k].item()
+        outside.append(max(x[1:3].mean().item() - truth, truth - x[6:8].mean().item()))
+    assert isinstance(judged, Widening)
+    assert judged.by == pytest.approx(sorted(outside)[-(-(len(outside) + 1) // 2) - 1], abs=0.02)
+    plain = {row.key: row for row in asked(home, calibrate=False)}
+    assert {key for key, row in own.items() if "age" in row.answers}
+    for key, row in own.items():
+        if "age" in row.answers:
+            assert row.answers["age"].high == pytest.approx(plain[key].answers["age"].high + judged.by, abs=1e-4)
+
+
 def test_held_out_rows_are_asked_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, told = asked(home), asked(home)
     want = ages(first)
