@@ -25,6 +25,8 @@ LABEL = frozenset((
     "digit", "digits", "emotion", "fine", "gender", "group", "kind", "label", "labels", "make", "organ", "sex", "shape",
     "species", "style", "subtype", "target", "targets", "type", "y",
 ))  # fmt: skip
+PREDICTED = frozenset(("answer", "target", "targets", "y"))
+"""Of these, names that say what is to be predicted, which may as well be a number."""
 REAL = frozenset((
     "age", "amount", "angle", "area", "bmi", "cost", "count", "counts", "date", "day", "days", "distance", "dose",
     "duration", "energy", "height", "hour", "hours", "humidity", "income", "latitude", "length", "longitude", "mass",
@@ -157,6 +159,7 @@ def _numbers(
     low, high, distinct = min(counts, default=0), max(counts, default=0), len(counts)
     mine, shown = words(name), _shown(counts)
     named, real, key = bool(mine & LABEL), bool(mine & REAL), bool(mine & KEY)
+    predicted = not mine & (LABEL - PREDICTED)
     if low == -1 and missing is None and given.get("") != "scalar":
         rest = sorted(counts)[1:]
         if "classes" not in given and "names" not in given:
@@ -184,7 +187,11 @@ def _numbers(
         said
         or "names" in given
         or "classes" in given
-        or (named and not real and distinct <= MANY and len(finite) > distinct)
+        or (
+            named
+            and not real
+            and (contiguous if predicted and distinct > ASKED else distinct <= MANY and len(finite) > distinct)
+        )
     ):
         return _label(name, counts, options, missing, told, "by its name" if named else "as you say")
     if key and not real:
@@ -198,7 +205,7 @@ def _numbers(
         return _scalar(name, finite, {**options, **_missing(given)}, installed, f"by the name {name}", told)
     if contiguous and repeated and distinct <= CLASSES:
         return _label(name, counts, options, missing, told, "as all of them occur, and begin at 0")
-    if distinct > CLASSES or (not repeated and not dense):
+    if (distinct > CLASSES or (not repeated and not dense)) and not (named and predicted):
         return Column(name, note=f"whole numbers {low} … {high}, {distinct} different ones", told=tuple(told), key=True)
     choices = {f"{name}=label": f"{distinct} classes", f"{name}=none": "left out"}
     if "scalar" in installed:
