@@ -11,8 +11,12 @@ RISE = 0.25
 """Of the lowest loss and a quarter of a nat: a rise that chance does not make."""
 
 
+APART = 2
+"""Tasks of which each has a line of its own; more have one together."""
+
+
 def learned_by_heart(folder: Path) -> list[str]:
-    """A line for each task whose loss on validation rows has risen far above its lowest, with what to do; none without validation.
+    """A line for each task, or one for many, whose loss on validation rows has risen far above its lowest, with what to do; none without validation.
 
     Args:
         folder: of the run.
@@ -24,16 +28,25 @@ def learned_by_heart(folder: Path) -> list[str]:
             if loss is not None and task != "total":
                 losses.setdefault(task, []).append((line["step"], float(loss)))
         best = line["step"] if line["losses"].get(line["best"]) == line["so_far"] else best
-    told = []
+    risen = []
     for task, found in losses.items():
         (at, lowest), (end, last) = min(found, key=lambda one: one[1]), found[-1]
         if last - lowest > RISE * (abs(lowest) + 1):
-            kept = f"; {folder / 'best'} is of step {best:,}" if best is not None else ""
-            told.append(
-                f"{task} was best on validation rows at step {at:,} of {end:,} ({lowest:.3g} nats, {last:.3g} at the end): the training rows are learned "
-                f"by heart, and its answers are too sure{kept}; take fewer steps or more rows"
-            )
-    return told
+            risen.append((task, at, end, f"{lowest:.3g} nats, {last:.3g} at the end"))
+    kept = f"; {folder / 'best'} is of step {best:,}" if best is not None else ""
+    advice = f"{kept}; take fewer steps or more rows"
+    if len(risen) <= APART:
+        return [
+            f"{task} was best on validation rows at step {at:,} of {end:,} ({nats}): the training rows are learned by heart, and its answers are too sure{advice}"
+            for task, at, end, nats in risen
+        ]
+    first, last = min(at for _, at, _, _ in risen), max(at for _, at, _, _ in risen)
+    steps = f"step {first:,}" if first == last else f"steps {first:,} … {last:,}"
+    names = ", ".join(task for task, *_ in risen)
+    task, _, end, nats = risen[0]
+    return [
+        f"{names} were best on validation rows at {steps} of {end:,} ({task}: {nats}): the training rows are learned by heart, and answers are too sure{advice}"
+    ]
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 import pytest
 
 from mmcore.config.column import Column
-from mmcore.config.sizing import FEW, PASSES, WORK, Size, codes, elements, picture_size
+from mmcore.config.sizing import FEW, PASSES, TABLE_PASSES, WORK, Size, codes, elements, picture_size
 
 IMAGE = Column("image", "image", {"channels": 3}, pictures=True, size=(96, 96))
 MASK = Column("mask", "mask", {"values": [0, 255]}, pictures=True, size=(96, 96))
@@ -39,6 +39,16 @@ def test_no_training_takes_more_than_its_time(side: int, rows: int) -> None:
     assert size.steps == 2000 or work(size, side, 5) <= 1.05 * WORK
     if size.few and size.steps > 2000:
         assert size.steps * size.batch <= 1.05 * PASSES * rows + 500 * size.batch
+
+
+@pytest.mark.parametrize("rows", [20, 442, 1000, FEW - 1, FEW, 10**6])
+def test_of_a_table_of_few_rows_each_is_seen_less_often(rows: int) -> None:
+    """442 patients' numbers: 3,000 steps knew them by heart, at 1,000 the answers were best."""
+    size = Size.of([LABEL], None, rows)
+    assert 500 <= size.steps <= 3000
+    assert size.steps in (500, 3000) or abs(size.steps * size.batch / rows - TABLE_PASSES) < 0.1 * TABLE_PASSES
+    assert Size.of([LABEL], None, 442).steps == 1000
+    assert Size.of([LABEL], None, FEW).steps == 3000
 
 
 def test_maps_of_many_classes_leave_time_for_fewer_steps() -> None:

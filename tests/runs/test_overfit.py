@@ -26,6 +26,14 @@ def test_a_loss_that_rises_far_is_told_with_its_step(tmp_path: Path) -> None:
     assert f"{tmp_path / 'best'} is of step 300" in told
 
 
+def test_many_tasks_have_one_line(tmp_path: Path) -> None:
+    (told,) = learned_by_heart(
+        log(tmp_path, a=[2.0, 1.0, 9.0], b=[1.0, 2.0, 9.0], c=[3.0, 3.0, 3.0], d=[1.0, 5.0, 9.0])
+    )
+    assert told.startswith("a, b, d were best on validation rows at steps 100 … 200 of 300 (a: 1 nats, 9 at the end)")
+    assert len(learned_by_heart(log(tmp_path, a=[2.0, 1.0, 9.0], b=[1.0, 2.0, 9.0]))) == 2
+
+
 @pytest.mark.parametrize(
     "losses",
     [
