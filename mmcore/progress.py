@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -45,6 +47,28 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+    @contextmanager
+    def aside(self, title: str, total: int) -> Iterator["Progress"]:
+        """Progress of other work in between, whose time does not count as this work's.
+
+        Args:
+            title: what else is being done.
+            total: its steps in all.
+        """
+        begun = time.monotonic()
+        if self._bar is not None:
+            # Taken away meanwhile, as two bars would write over each other.
+            self._bar.live.transient = True
+            self._bar.stop()
+            self._bar.live.transient = False
+        try:
+            with Progress(title, total, quiet=self.quiet, every=self.every) as other:
+                yield other
+        finally:
+            self.started += time.monotonic() - begun
+            if self._bar is not None:
+                self._bar.start()
 
     def update(self, done: int, **figures: float) -> None:
         """Say that ``done`` steps are done, with figures such as ``loss``."""

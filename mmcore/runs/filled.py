@@ -118,12 +118,12 @@ def _go_on(
     quiet: bool,
 ) -> None:
     filled, left = Counter(done.filled), Counter(done.left)
-    if asked.held is not None:
-        asked.held.quiet = quiet
     with (
         files.edited(folder / TABLE) as file,
         Progress("predicting", len(asked), quiet=quiet) as bar,
     ):
+        if asked.held is not None:
+            asked.held.progress = bar
         # A line that was being written when it was stopped is written anew.
         file.truncate(done.size)
         file.seek(done.size)

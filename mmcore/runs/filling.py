@@ -79,7 +79,7 @@ def predict(
         )
     asked = Asked(reader, draws, frozenset(absent), reader.asking(**{"draw": draws > 1, **how}))
     opened = reader.rows(data, columns)
-    held = HeldOut(asked, interval, without=str(data), quiet=True) if calibrate and draws > 1 else None
+    held = HeldOut(asked, interval, without=str(data)) if calibrate and draws > 1 else None
     return Predictions(
         asked,
         reader.dataset(opened.source, on_bad_row=on_bad_row),

@@ -139,14 +139,14 @@ class HeldOut:
         asked: how rows are asked.
         interval: the probability between the ends.
         without: a part of the run's own data that is not used, as it is what is asked about.
-        quiet: whether progress is not shown.
+        progress: of what the rows are asked for; None where none is shown.
         known: what is known of answers by name, by what was given.
     """
 
     asked: Asked
     interval: float
     without: str = ""
-    quiet: bool = False
+    progress: Progress | None = None
     known: dict[str, Mapping[str, Held]] = attrs.field(factory=dict)
     _rows: TensorBatch | None = None
 
@@ -217,7 +217,8 @@ class HeldOut:
         """Ask the chosen rows, and compare."""
         parts: dict[str, list[Tensor]] = {name: [] for name in question.names}
         done = 0
-        with Progress(f"asking rows held out, {question.words}", len(chosen), quiet=self.quiet) as bar:
+        progress = self.progress or Progress("", 0, quiet=True)
+        with progress.aside(f"asking rows held out, {question.words}", len(chosen)) as bar:
             for k in range(0, len(chosen), self.asked.together):
                 some = chosen[k : k + self.asked.together]
                 values = {name: x[some] for name, x in rows.values.items()}
