@@ -133,6 +133,25 @@ def parallelize(model: nn.Module, ranks: Ranks, strategy: str, device: torch.dev
     return model
 
 
+@contextmanager
+def gathered(model: nn.Module) -> Iterator[None]:
+    """Within, every rank has all weights of a model that is sharded: parts of it may be called by themselves, as sampling does. Every rank enters."""
+    sharded = [part for part in model.modules() if hasattr(part, "set_reshard_after_forward")]
+    inner: list[Any] = [part for part in sharded if part is not model]
+    for part in inner:
+        part.set_reshard_after_forward(False, recurse=False)
+    try:
+        with lost():
+            for part in sharded:
+                cast(Any, part).unshard()
+        yield
+    finally:
+        for part in sharded:
+            cast(Any, part).reshard()
+        for part in inner:
+            part.set_reshard_after_forward(True, recurse=False)
+
+
 def blocks(network: nn.Module) -> list[nn.Module]:
     """The blocks of a network: the members of its outermost module lists, in whatever lists they lie; none where it has no such list."""
     members: list[nn.Module] = []

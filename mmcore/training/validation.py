@@ -17,7 +17,7 @@ from mmcore.training.draws import Drawing
 from mmcore.training.logs import Logs
 from mmcore.training.options import TrainOptions
 from mmcore.training.precision import dtype_of
-from mmcore.training.ranks import Ranks
+from mmcore.training.ranks import Ranks, gathered
 from mmcore.training.state import TrainState
 from mmcore.training.step import StepReport
 from mmcore.training.timesteps import Timesteps
@@ -150,7 +150,7 @@ class Sketches:
         state.settle()
         if not state.ranks.first and options.parallel == "ddp":
             return
-        with state.averaged() as model:
+        with state.averaged() as model, gathered(model):
             pictures: Mapping[str, Any] = self.draw(model, state.step)
         if state.ranks.first:
             for name, picture in pictures.items():

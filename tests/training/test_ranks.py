@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
+import mmcore
 from mmcore import JointModel, MmcoreError, Registry, RequestError
 from mmcore.data import Table, TensorBatch
 from mmcore.store.checkpoint import folders, read
@@ -103,6 +105,43 @@ def test_ranks_whose_rows_hold_different_modalities(registry: Registry, parallel
         assert state.step == steps
 
     assert ranks(2, work) == [0, 0]
+
+
+@pytest.mark.parametrize("parallel", WAYS)
+def test_pictures_are_drawn_in_between(registry: Registry, tmp_path: Path, parallel: str) -> None:
+    """Of a sharded model every rank draws, the first one writes; what is drawn is what one process draws, and the training goes on as without."""
+
+    def drawing(found: list[Tensor]) -> Callable[[JointModel, int], dict[str, Image.Image]]:
+        def draw(model: JointModel, step: int) -> dict[str, Image.Image]:
+            # Twice: weights must still be whole after they have been used.
+            for steps in (2, 3):
+                found.append(mmcore.sample(model, 2, steps=steps, seed=step)["words"].double())
+            return {"words": Image.new("L", (4, 4), step)}
+
+        return draw
+
+    def trained(out: Path, **how: Any) -> list[Tensor]:
+        model, data = double(registry)
+        found: list[Tensor] = []
+        fit(registry, out, model=model, rows=data, steps=4, parallel=parallel, pictures=drawing(found), **how)
+        return found
+
+    def work(rank: int) -> None:
+        torch.save(trained(tmp_path / "two", pictures_every=2), tmp_path / f"drawn-{rank}")
+        trained(tmp_path / "none")
+
+    alone = trained(tmp_path / "one", pictures_every=2)
+    assert ranks(2, work) == [0, 0]
+    assert len(list((tmp_path / "two" / "samples").glob("*.png"))) == 2
+    found = torch.load(tmp_path / "drawn-0")
+    assert len(found) == len(alone) == 4
+    for one, two in zip(found, alone, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-6)
+    two, none = (read(folders(tmp_path / name / "checkpoints")[0][1]).files for name in ("two", "none"))
+    for file in two:
+        if file.endswith(".safetensors"):
+            for name, x in two[file].items():
+                assert torch.equal(x, none[file][name]), name
 
 
 def poisoned(where: str, model: JointModel, batch: TensorBatch) -> None:
