@@ -21,6 +21,8 @@ class Column:
         size: height and width of its pictures; None where there are none or they differ.
         pictures: whether it holds pictures.
         missing: a value that stands for a missing one.
+        separator: what parts the words of its texts.
+        parts: the values of each part, where it says which part a row is of.
         present: a column that says whether there is a value.
         transforms: that its values need.
         told: what else there is to say.
@@ -37,6 +39,8 @@ class Column:
     size: tuple[int, int] | None = None
     pictures: bool = False
     missing: Any = None
+    separator: str = ""
+    parts: Mapping[str, list[Any]] = attrs.field(factory=dict)
     present: str = ""
     transforms: tuple[Mapping[str, Any], ...] = ()
     told: tuple[str, ...] = ()

@@ -13,7 +13,9 @@ _VALUES = 9
 """Values from which on those that only edges have are looked for."""
 _ALONE = 0.8
 _NEAR = 48
-INSTANCES = frozenset(("instance", "instances", "instanceid", "instanceids", "panoptic"))
+_GAP, _NOISE = 8, 3
+"""A gap between values about which others lie, and how many lie about one of them at least."""
+INSTANCES = frozenset(("instance", "instances", "instanceid", "instanceids", "object", "objects", "panoptic"))
 
 
 def numbered(name: str, tally: Tally, called: bool) -> Question | None:
@@ -91,6 +93,30 @@ def edges(name: str, tally: Tally) -> Question | tuple[float, str] | None:
             f"{name}=none": "left out",
         },
     )  # fmt: skip
+
+
+def clustered(name: str, tally: Tally) -> Question | None:
+    """The question whether values that lie close about a few are noise, as a lossy format leaves it in files that are none any more."""
+    if tally.many or len(tally.pixels) < _VALUES:
+        return None
+    groups: list[list[int]] = [[]]
+    for value in tally.values:
+        if groups[-1] and value - groups[-1][-1] > _GAP:
+            groups.append([])
+        groups[-1].append(value)
+    if len(groups) < 2 or sum(len(group) >= _NOISE for group in groups) < 2:
+        return None
+    centres = [max(group, key=lambda value: tally.pixels[value]) for group in groups]
+    shown = ", ".join(map(str, centres[:6])) + (" …" if len(centres) > 6 else "")
+    choices = {f"{name}.classes={tally.values[-1] + 1}": "all of them are classes", f"{name}=none": "left out"}
+    if len(groups) == 2:
+        level = (groups[0][-1] + groups[1][0] + 1) // 2
+        choices = {f"{name}.threshold={level}": "two classes, 1 from that value on", **choices}
+    return Question(
+        name,
+        f"{name} has {len(tally.pixels)} values close about {shown}, as a lossy format leaves them: no classes, if so; save the maps anew",
+        choices,
+    )
 
 
 def noisy(tally: Tally) -> float:

@@ -9,7 +9,7 @@ import attrs
 
 from mmcore.config import drawn
 from mmcore.config.column import Column, Question
-from mmcore.data.census import Pixels, Tally, unpack
+from mmcore.data.census import FLAT, Pixels, Tally, unpack
 from mmcore.data.contract import hex_of
 from mmcore.errors import RequestError
 
@@ -17,6 +17,9 @@ REGIONS = 256
 """Most classes of a class map."""
 FEW = 64
 """Values up to which a picture of a column without a telling name may be a class map."""
+_SAID = "as you say"
+_AMONG = 0.1
+"""The share of pictures of few values from which on they may be masks among photographs."""
 STEP = 4
 """The widest step between classes beside which a value that stands apart is void."""
 _BORDER = 224 << 16 | 224 << 8 | 192
@@ -58,7 +61,7 @@ def pixels(name: str, c: Pixels, given: Mapping[str, Any]) -> Column | Question:
     kind = given.get("") or _kind(name, c, given)
     if isinstance(kind, Question):
         return kind
-    kind, why = kind if isinstance(kind, tuple) else (kind, "as you say")
+    kind, why = kind if isinstance(kind, tuple) else (kind, _SAID)
     options = {key: value for key, value in given.items() if key}
     if kind not in ("mask", "image"):
         return Column(name, kind, options, f"{_shown(c)}, {why}", size=size_of(c), pictures=True)
@@ -227,11 +230,11 @@ def _graded(
                 name,
                 {**options, **said},
                 128,
-                f"{why}: JPEG has blurred the values 0 and 255 ({near:.1%} of the pixels are within 48 of them)",
+                f"{why}: {c.codec} has blurred the values 0 and 255 ({near:.1%} of the pixels are within 48 of them)",
             )
         return Question(
             name,
-            f"{name} is JPEG, which has blurred its {len(tally.pixels)} values, so that classes cannot be told",
+            f"{name} is {c.codec}, which has blurred its {len(tally.pixels)} values, so that classes cannot be told",
             {
                 f"{name}.threshold=128": "two classes, 1 from that value on",
                 f"{name}=image": "pictures",
@@ -285,7 +288,7 @@ def _doubted(name: str, c: Pixels, tally: Tally, options: dict[str, Any], why: s
     found = drawn.edges(name, tally)
     if isinstance(found, tuple):
         return _thresholded(name, options, found[0], f"{why}: {found[1]}")
-    return found or drawn.numbered(name, tally, bool(words(name) & drawn.INSTANCES))
+    return found or drawn.clustered(name, tally) or drawn.numbered(name, tally, bool(words(name) & drawn.INSTANCES))
 
 
 def _thresholded(name: str, options: dict[str, Any], level: float, note: str) -> Column:
@@ -410,7 +413,7 @@ def _coloured(name: str, c: Pixels, options: dict[str, Any], why: str) -> Column
     found = {colour: count for colour, count in found.items() if hex_of(unpack(colour)) not in ignore}
     if c.colours.many or c.lossy or not 2 <= len(found) <= REGIONS:
         count = "more than 1000" if c.colours.many else str(len(found))
-        blurred = ", blurred by JPEG" if c.lossy else ""
+        blurred = f", blurred by {c.codec}" if c.lossy else ""
         return Question(
             name,
             f"{name} has {count} different colours{blurred}, expected 2 … {REGIONS} that are classes",
@@ -462,6 +465,13 @@ def _listed(options: Mapping[str, Any]) -> str:
 def _picture(name: str, c: Pixels, given: dict[str, Any], why: str) -> Column | Question:
     if not c.finite:
         return Column(name, note="pictures with NaN or infinity; clean them, or write the configuration by hand")
+    if not given and why != _SAID and min(c.flat, c.rich) >= max(2, _AMONG * c.count):
+        return Question(
+            name,
+            f"{name} has {c.flat} pictures of {FLAT} values at most, such as {c.flat_at}, among {c.rich} of many: are they masks, "
+            "put them into a folder or column of their own",
+            {f"{name}=image": "all are pictures", f"{name}=none": "left out"},
+        )
     channels = max(c.channels)
     if 0 in c.channels:
         shape = next(iter(c.shapes))
@@ -521,7 +531,7 @@ def _limits(name: str, c: Pixels, told: list[str]) -> dict[str, Any] | Question 
             return {"limits": [0, top]}
     elif floats and c.low >= 0 and c.high <= 1:
         told.append(f"floats in {c.low:.6g} … {c.high:.6g}, taken as parts of 1")
-        return {}
+        return {"limits": [0, 1]} if "F" in c.modes else {}  # of files nothing else says it
     elif floats and c.low >= -1 and c.high <= 1:
         told.append(f"floats in {c.low:.6g} … {c.high:.6g}, below 0 and none beyond 1: scaled to -1 … 1 already")
         return {"limits": [-1, 1]}

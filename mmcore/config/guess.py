@@ -53,7 +53,7 @@ def configuration(path: Path, registry: Registry, *, out: str = "", assume: Sequ
     said = _assumed(assume)
     layout, asked = said.pop("layout", {}).get("", ""), said.pop("options", {})
     surveyed = survey(path, layout, {key: value for key, value in asked.items() if key in CELLS})
-    if surveyed.question:
+    if surveyed.question and "folders" not in asked:
         raise ConfigError("init", [Problem("", surveyed.question)])
     name, options = surveyed.source, surveyed.options | asked
     parts = parts_of(registry, name, options)
@@ -101,8 +101,8 @@ def _assumed(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
         column, _, option = key.rpartition(".") if "." in key else (key, "", "")
         if not equals or not column or not text:
             raise RequestError(f"init: --assume {pair!r}, expected COLUMN=MODALITY or COLUMN.OPTION=VALUE")
-        value: Any = text if not option else value_of(text)
-        if isinstance(value, str) and "," in value and option not in ("missing", "decimal", "delimiter"):
+        value: Any = text if option in ("", "separator") else value_of(text)
+        if isinstance(value, str) and "," in value and option not in ("missing", "decimal", "delimiter", "separator"):
             value = listed if isinstance(listed := value_of(f"[{text}]"), list) else text.split(",")
         if option in ("ignore", "values", "colours", "names") and not isinstance(value, list):
             value = [value]

@@ -8,12 +8,16 @@ from typing import Any
 
 from mmcore.config import labels
 from mmcore.config.column import Column
-from mmcore.data import Source
+from mmcore.data import Source, SplitOptions
+from mmcore.data.select import split
 from mmcore.data.sources.files import part_of
 from mmcore.errors import RequestError
 from mmcore.plugins import Registry
 
 _LOOKED = 16
+_SEEDS = 50
+_GROUPS = 8
+"""Values above which a column that is called as a key is says which rows belong together."""
 
 
 def parts_of(registry: Registry, name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
@@ -32,8 +36,28 @@ def parts_of(registry: Registry, name: str, options: Mapping[str, Any]) -> tuple
     return tuple(found) if len(found) > 1 else ()
 
 
-def own_parts(source: Source, names: Sequence[str]) -> tuple[str, dict[str, list[str]]]:
-    """The column each of whose values is a part's name, and those of each held-out part; empty where there is none, or of several none is called split."""
+def own_parts(
+    source: Source, names: Sequence[str], said: Mapping[str, Mapping[str, Any]]
+) -> tuple[str, dict[str, list[Any]]]:
+    """The column each of whose values is a part's name, and those of each held-out part; empty where there is none, or of several none is called split.
+
+    Args:
+        source: of the rows.
+        names: of its columns.
+        said: what the user says of columns: one whose modality is ``"split"`` has 0 for training rows, 1 for validation and 2 for test.
+
+    Raises:
+        RequestError: a column that is said to be so has other values.
+    """
+    for name in names:
+        if said.get(name, {}).get("") == "split":
+            numbers = set(source.column(name))
+            if not {0} < numbers <= {0, 1, 2}:
+                some = ", ".join(sorted(map(str, numbers))[:5])
+                raise RequestError(
+                    f"init: --assume {name}=split: found {some}, expected 0 for training rows, and 1 or 2 beside it"
+                )
+            return name, {part: [k] for k, part in ((1, "validation"), (2, "test")) if k in numbers}
     likely = [name for name in names if part_of(str(_first(source, name)))]
     found = {name: parts for name in likely if (parts := _parts(source.column(name)))}
     name = next((name for name in found if name.lower() == "split"), next(iter(found)) if len(found) == 1 else "")
@@ -74,6 +98,26 @@ def groups(columns: Sequence[Column], source: Source) -> str:
         distinct = len(set(values))
         # Of files every one that comes again counts.
         most, least = (len(values) - 1, 1) if column.plugin else (0.8 * len(source), labels.CLASSES)
+        if not column.plugin and labels.is_key(column.name):
+            least = _GROUPS
         if least < distinct <= most and distinct < best[1]:
             best = (column.name, distinct)
     return best[0]
+
+
+def seeded(source: Source, key: str, parts: Sequence[str], share: float) -> int:
+    """The first seed of a split by which each of these parts has a row, and training too; 0 where none has.
+
+    Args:
+        source: of few rows.
+        key: the column that says which rows stay together; empty for each row by itself.
+        parts: that are held out.
+        share: of the rows, of each.
+    """
+    for seed in range(_SEEDS):
+        shares = {part: share if part in parts else 0.0 for part in ("validation", "test")}
+        options = SplitOptions(key or None, shares["validation"], shares["test"], seed)
+        with contextlib.suppress(RequestError):
+            if all(len(split(source, options, part)) for part in (*parts, "train")):
+                return seed
+    return 0

@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import attrs
 import numpy as np
 
-from mmcore.config.column import Column, Question
+from mmcore.config.column import Column, Question, typed
 from mmcore.config.evidence import words
-from mmcore.config.written import doubts, number
+from mmcore.config.written import doubts, number, several
+from mmcore.data.select import parted
+from mmcore.data.sources.files import natural
 
 CLASSES = 256
 """Most classes of a label by its values alone; a column whose name says so may have more."""
@@ -38,11 +41,40 @@ INDEX = re.compile(r"unnamed: ?\d+(?:\.\d+)*|level_\d+|__index_level_\d+__", re.
 """How pandas calls an index that it has written as a column."""
 FOLD = re.compile(r"(?:cv|k|val|test)?[_ -]?folds?(?:[_ -]?(?:id|idx|index|number|no|\d+))?", re.I)
 """How a column is called that says which fold of a cross-validation a row is in; a fold change is another thing."""
+PARTED = re.compile(r"(?:data)?_?(?:split|subset|set|partition|phase|usage)s?", re.I)
+"""How a column is called whose numbers may say which part a row is of."""
 KEY = frozenset((
     "filename", "file", "id", "idx", "index", "key", "patient", "path", "row", "seq", "serial", "stem", "subject",
     "uid", "url", "uuid",
 ))  # fmt: skip
-ABSENT = frozenset(("", "na", "n/a", "nan", "none", "null", "nil", "missing", "unknown", "?", "-"))
+NINES = frozenset((9, 99, 100, 255, 999, 9999, 32768, 65535, 99999))
+"""Numbers that, as they are or below 0, stand for a missing one in data of many programs; -1 is told apart otherwise."""
+_OWNER = frozenset(("file", "path", "patient", "row", "subject"))
+"""Words of keys that are of none where they stand before another: a patient's gender."""
+ABSENT = frozenset(
+    ("", "\\n", "<na>", "n.a.", "na", "n/a", "nan", "none", "null", "nil", "missing", "unknown", "?", "-")
+)
+
+
+def is_key(name: str) -> bool:
+    """Whether a column is called as what tells rows apart."""
+    mine = list(map(str.lower, re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)))
+    last = mine[-1] if mine else name.lower()
+    return (
+        bool(words(name) & (KEY - _OWNER)) or last in KEY or (last in ("name", "code", "no") and bool({*mine} & _OWNER))
+    )
+
+
+def sentinel(counts: Mapping[Any, int]) -> Any:
+    """A number that may stand for a missing one, such as -999 or 99: it repeats, and stands apart from all others; None where there is none."""
+    numbers = sorted(counts)
+    for value, rest in ((numbers[0], numbers[1:]), (numbers[-1], numbers[:-1])):
+        if abs(value) not in NINES or counts[value] < 2 or len(rest) < 2:
+            continue
+        gap = rest[0] - value if value < rest[0] else value - rest[-1]
+        if (value < 0 <= rest[0]) or gap > max(rest[-1] - rest[0], 4):
+            return value
+    return None
 
 
 def column(
@@ -60,7 +92,7 @@ def column(
         None for values of another kind.
     """
     here = [value for value in values if value is not None]
-    options = {key: value for key, value in given.items() if key and key != "missing"}
+    options = {key: value for key, value in given.items() if key and key not in ("missing", "separator")}
     if not here:
         return Column(name, note="no value in any row")
     if given.get("") not in (None, "label", "scalar"):
@@ -78,6 +110,11 @@ def column(
             note=f"the fold of a cross-validation by its name; --assume {name}=label takes it for a label",
             closed=True,
         )
+    mark = given.get("separator", "")
+    if mark and all(isinstance(value, str | int) for value in here):
+        kept = [value for value in here if value != given.get("missing")]
+        found = _lists(name, [parted(value, mark) for value in kept], options)
+        return attrs.evolve(found, separator=mark, missing=given.get("missing")) if isinstance(found, Column) else found
     if any(isinstance(value, str) for value in here) and all(isinstance(value, str | int | float) for value in here):
         return _words(name, here, given, options, installed)
     if all(isinstance(value, bool) for value in here):
@@ -97,11 +134,14 @@ def _words(
     names = sorted(
         counts, key=lambda word: (not word.lstrip("-").isdigit(), int(word) if word.lstrip("-").isdigit() else 0, word)
     )
-    missing = given.get("missing")
+    missing = given.get("missing", "" if "" in counts and "names" not in given else None)
     if missing is not None:
         names = [word for word in names if word != missing]
     mine, distinct = words(name), len(names)
     said = given.get("") == "label" or "names" in given
+    if given.get("") == "scalar" and names and None not in (plain := [number(word) for word in names]):
+        values = [value for value, word in zip(plain, names, strict=True) for _ in range(counts[word])]
+        return _numbers(name, values, given, options, installed)
     if missing is not None and not said and names and None not in (others := [number(word) for word in names]):
         values = [value for value, word in zip(others, names, strict=True) for _ in range(counts[word])]
         return _numbers(name, values, given, options, installed)
@@ -111,10 +151,14 @@ def _words(
         doubtful = doubts(name, here, kept, named=named, real=real, installed=installed) if kept else None
         if doubtful is not None:
             return doubtful
-    several = [word for word in names if "|" in word or ";" in word]
+    if not said and (parting := several(name, names)) is not None:
+        return parting
+    several_ = [word for word in names if "|" in word]
     repeated = 2 <= distinct <= CLASSES and len(here) >= 2 * distinct
     if said or (
-        not mine & KEY and distinct >= 2 and (repeated or (mine & LABEL and distinct <= MANY and len(here) > distinct))
+        not is_key(name)
+        and distinct >= 2
+        and (repeated or (mine & LABEL and distinct <= MANY and len(here) > distinct))
     ):
         doubtful = [word for word in names if word.strip().lower() in ABSENT]
         told = []
@@ -122,15 +166,16 @@ def _words(
             told.append(
                 f"{doubtful[0]!r} ({counts[doubtful[0]]} rows) is taken for a class; --assume {name}.missing={doubtful[0]} takes it for a missing value"
             )
-        if several:
+        if several_:
             told.append(
-                f"{several[0]!r} is one class, not several: lists of words are labels of which several may hold"
+                f"{several_[0]!r} is one class, not several; --assume {typed(f'{name}.separator=|')} parts its words, of which several may hold"
             )
         mixed = any(not isinstance(value, str) for value in here)
         note = f"{distinct} different words, {_some(names)}" + (", numbers among them as words" if mixed else "")
         found = {"classes": max(2, distinct), "names": names, **options}
         return Column(name, "label", found, note, "names", missing=missing, told=tuple(told))
-    note = f"texts, {distinct} different ones; [[data.embed]] can make vectors of them"
+    kind = ", a key by its name" if is_key(name) else ""
+    note = f"texts, {distinct} different ones{kind}; [[data.embed]] can make vectors of them"
     return Column(name, note=note, key=True)
 
 
@@ -158,7 +203,7 @@ def _numbers(
         counts.pop(missing, None)
     low, high, distinct = min(counts, default=0), max(counts, default=0), len(counts)
     mine, shown = words(name), _shown(counts)
-    named, real, key = bool(mine & LABEL), bool(mine & REAL), bool(mine & KEY)
+    named, real, key = bool(mine & LABEL), bool(mine & REAL), is_key(name)
     predicted = not mine & (LABEL - PREDICTED)
     if low == -1 and missing is None and given.get("") != "scalar":
         rest = sorted(counts)[1:]
@@ -177,6 +222,25 @@ def _numbers(
                     f"{name} has the numbers {shown}, of which -1 may be missing or a class",
                     {f"{name}.missing=-1": "missing", f"{name}.names={','.join(map(str, sorted(counts)))}": "a class"},
                 )
+    nines = sentinel(counts) if missing is None and not given and counts else None
+    amounts = real or (distinct - 1 > ASKED and (predicted or not named))
+    if nines is not None and not amounts:
+        classes = ",".join(str(value) for value in sorted(counts))
+        return Question(
+            name,
+            f"{name} has the numbers {shown}, of which {nines} may be missing or a class",
+            {f"{name}.missing={nines}": "missing", f"{name}.names={classes}": "a class", f"{name}=none": "left out"},
+        )
+    if not given and PARTED.fullmatch(name) and {0} < counts.keys() <= {0, 1, 2}:
+        return Question(
+            name,
+            f"{name} has the numbers {shown}, which may say the part of a row, by its name",
+            {
+                f"{name}=split": "0 train, 1 validation, 2 test",
+                f"{name}=label": f"{distinct} classes",
+                f"{name}=none": "left out",
+            },
+        )
     said = given.get("") == "label"
     contiguous = low == 0 and high + 1 == distinct
     dense = low == 0 and high + 1 <= 2 * distinct
@@ -210,6 +274,8 @@ def _numbers(
     choices = {f"{name}=label": f"{distinct} classes", f"{name}=none": "left out"}
     if "scalar" in installed:
         choices = {f"{name}=label": f"{distinct} classes", f"{name}=scalar": "numbers", f"{name}=none": "left out"}
+    if nines is not None:
+        choices = {f"{name}.missing={nines}": f"{nines} is missing, and what the others are is asked next", **choices}
     return Question(name, f"{name} has the whole numbers {shown}, which may be classes or numbers", choices)
 
 
@@ -246,6 +312,17 @@ def _scalar(
                 **({f"{name}=scalar": "a number"} if "scalar" in installed else {}),
             },
         )
+    nines = sentinel(Counter(finite)) if missing is None else None
+    if nines is not None and nines != -1:
+        return Question(
+            name,
+            f"{name} has {shown}; {finite.count(nines)} of them are {nines:g}, which may be missing or a number",
+            {
+                f"{name}.missing={nines:g}": "missing",
+                f"{name}=none": "left out",
+                **({f"{name}=scalar": "a number"} if "scalar" in installed else {}),
+            },
+        )
     if "scalar" not in installed:
         return Column(
             name, note=f"{shown}; the modality scalar reads them: pip install mmcore-scalar", told=tuple(told)
@@ -278,7 +355,7 @@ def _lists(name: str, here: list[Any], options: dict[str, Any]) -> Column | Ques
         Counter(items) if all(isinstance(one, str | int) and not isinstance(one, bool) for one in items) else Counter()
     )
     if all(isinstance(one, str) for one in items) and len(counts) <= CLASSES:
-        found = {"classes": len(counts), "multi": True, "names": sorted(counts), **options}
+        found = {"classes": len(counts), "multi": True, "names": sorted(counts, key=natural), **options}
         return Column(name, "label", found, f"lists of {len(counts)} different words, several at once", "names")
     if (
         counts
@@ -305,7 +382,8 @@ def vectors(name: str, values: np.ndarray, given: Mapping[str, Any]) -> Column |
     if given.get("") not in (None, "clip", "label"):
         found = {"size": width, **options} if given[""] == "scalar" else options
         return Column(name, given[""], found, f"vectors of {width}, as you say")
-    binary = values.dtype == bool or (values.dtype.kind in "iu" and set(np.unique(values)) <= {0, 1})
+    binary = values.dtype.kind in "biu" or bool(words(name) & LABEL) or bool((np.count_nonzero(values, 1) == 1).all())
+    binary = binary and set(np.unique(values).tolist()) <= {0, 1}
     if given.get("") == "label" or (binary and given.get("") is None):
         ones = values.astype(np.int64).sum(1)
         if (ones == 1).all() and width > 1:

@@ -20,7 +20,9 @@ from mmcore.config.offered import CORE, Propose, advised, offered
 from mmcore.data import Source
 from mmcore.data.census import Pixels
 from mmcore.data.decode import decode
-from mmcore.data.sources.unread import here, mend_of
+from mmcore.data.sources.files import is_image, suffix_of, without_suffix
+from mmcore.data.sources.manifest import TABLES
+from mmcore.data.sources.unread import here, mend_at
 from mmcore.errors import MmcoreError, RequestError, nearest
 from mmcore.progress import Progress
 
@@ -74,7 +76,7 @@ class Looked:
             )
         self.flags = {next(filter(None, found.groups())): name for name in names if (found := _FLAG.fullmatch(name))}
         self.flags = {name: flag for name, flag in self.flags.items() if name in names}
-        self.split = own_parts(source, names)[0]
+        self.split, self.parts = own_parts(source, names, said)
         self.kinds = {name: self._kind(name, first, order[FIRST:]) for name in names}
         self._seen: dict[str, Any] = {}
         self.read = self._count(order)
@@ -135,9 +137,12 @@ class Looked:
         inner = path.relative_to(root).as_posix() if path.is_relative_to(root) else ""
         start = found.removesuffix(inner).rstrip("/") if inner and found.endswith(inner) else ""
         mend = "write the paths relative to the table, or to options.root"
-        if start:
+        if inner and inner.partition("/")[0] == root.name and (root.parent / inner).is_file():
+            mend = f"--assume {typed(f'options.root={root.parent}')} begins there"
+        elif start:
             mend = f"--assume {typed(f'options.root={root / start}')} begins there"
-        return f"a file of that name is here as {found}: {mend}; "
+        alike = "of that name" if Path(found).name == path.name else "whose name is much like it"
+        return f"a file {alike} is here as {found}: {mend}; "
 
     def _count(self, order: Sequence[int]) -> int:
         """Read the pictures and vectors of rows, until the time is over."""
@@ -166,7 +171,10 @@ class Looked:
                             f"{self.source.where(index)}, {name}: found {_called(value, other)} among {kind}"
                         )
                     elif kind == "pixels":
-                        size = self._asked(index, name, lambda name=name, value=value: self._seen[name].add(value))
+                        seen, flat = self._seen[name], self._seen[name].flat
+                        size = self._asked(index, name, lambda seen=seen, value=value: seen.add(value))
+                        if seen.flat > flat == 0:
+                            seen.flat_at = self.source.where(index)
                         left = self.said.get(name, {}).get("") == "none"
                         sizes |= {} if size is None or left else {name: size}
                     else:
@@ -210,7 +218,7 @@ class Looked:
 
     def _column(self, name: str) -> Column | Question:
         if name == self.split:
-            return Column(name, note="says which part a row is of")
+            return Column(name, note="says which part a row is of", parts=self.parts)
         flagged = next((other for other, flag in self.flags.items() if flag == name), "")
         if flagged:
             return Column(name, note=f"says whether there is {flagged}")
@@ -251,10 +259,22 @@ class Looked:
         if found is None:
             kinds = sorted({type(value).__name__ for value in values if value is not None})
             found = Column(name, note=f"{' and '.join(kinds)} values, which no first-party modality reads")
+        if isinstance(found, Column) and not found.plugin and (lost := self._unsuffixed(values)):
+            found = attrs.evolve(found, note=f"{found.note}; {lost}")
         if said.get("", "") in CORE:
             return found
         here = [value for value in values if value is not None]
         return advised(offered(found, self.propose(name, here), said), here, self.installed)
+
+    def _unsuffixed(self, values: Sequence[Any]) -> str:
+        """What is to be said of texts that are pictures' paths but for their suffix; empty where they are none."""
+        root: Path | None = getattr(self.source, "root", None)
+        text = next((value for value in values if value is not None), None)
+        if root is None or not isinstance(text, str) or suffix_of(text) or not (found := here(root, Path(text))):
+            return ""
+        same = without_suffix(found.rpartition("/")[2]) == text.replace("\\", "/").rpartition("/")[2]
+        mend = "write the suffix into the table, or give the folder in place of the table"
+        return f"{text} is here as {found}: {mend}" if same and is_image(found) else ""
 
     def _vectors(self, name: str, seen: Sequence[np.ndarray], said: Mapping[str, Any]) -> Column | Question:
         lengths = {len(value) for value in seen}
@@ -321,8 +341,12 @@ def _kind(value: Any) -> str:
             "pixels" if value.ndim in (2, 3) else f"arrays of shape {value.shape}, which no first-party modality reads"
         )
     if isinstance(value, Path):
-        mend = f": {found}" if (found := mend_of(value.name)) else ""
+        if suffix_of(value.name) in TABLES:
+            return f"files of {value.suffix}, each a table of its own: give the path of one"
+        mend = f": {found}" if (found := mend_at(value)) else ""
         return f"files of {value.suffix or 'no suffix'}, which no first-party modality reads{mend}"
+    if isinstance(value, dict):
+        return "objects; write each of their values as a column of its own"
     if isinstance(value, bytes):
         return "bytes that begin as no image or array does"
     return "plain"

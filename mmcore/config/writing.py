@@ -6,7 +6,7 @@ from typing import Any
 
 from mmcore.config.column import Column
 from mmcore.config.files import escaped
-from mmcore.config.holding import groups, own_parts
+from mmcore.config.holding import groups, seeded
 from mmcore.config.naming import variables
 from mmcore.config.sizing import FEW, SIDE, Size, elements, picture_size, rounded
 from mmcore.config.telling import left_out
@@ -49,19 +49,21 @@ def lines(
     yield f"options = {_toml(options)}"
     expect = {called[column.name]: shares[column.name] for column in used if column.name in shares}
     yield f"expect = {_toml(expect)}  # the share of rows that have it; training stops where fewer than half as many do"
-    renamed = [(called[c.name], c) for c in used if called[c.name] != c.name or c.present or c.missing is not None]
+    special = {c.name: c.present or c.missing is not None or c.separator for c in used}
+    renamed = [(called[c.name], c) for c in used if called[c.name] != c.name or special[c.name]]
     if renamed:
         yield ""
         yield "[data.columns]  # where a variable's values are, and which rows have one"
         for variable, column in renamed:
-            if column.present or column.missing is not None:
+            if special[column.name]:
                 table = {"column": column.name}
                 table |= {"present": column.present} if column.present else {}
                 table |= {"missing": [column.missing]} if column.missing is not None else {}
+                table |= {"separator": column.separator} if column.separator else {}
                 yield f"{variable} = {_toml(table)}"
             else:
                 yield f"{variable} = {_toml(column.name)}"
-    split, parts = own_parts(source, [column.name for column in columns])
+    split, parts = next(((column.name, column.parts) for column in columns if column.parts), ("", {}))
     validated = not split or "validation" in parts
     yield ""
     kept = [part for part in ("validation", "test") if part not in own]
@@ -77,6 +79,8 @@ def lines(
         # Of few rows a hash could leave a small share without any, and intervals set by fewer than 100 hold what they say only roughly.
         share = 0.2 if len(source) < 400 else 0.1 if len(source) < FEW else 0.05
         yield from (f"{part} = {share}" for part in kept)
+        if len(source) < 400 and (seed := seeded(source, key, kept, share)):
+            yield f"seed = {seed}  # the first by which every part has a row"
     else:
         yield f"# The data's own parts are used: {', '.join(own)}."
     pictures = [[called[column.name]] for column in used if column.pictures]

@@ -11,6 +11,8 @@ from mmcore.data.contract import native
 
 MIDDLE = 512
 """The side of the middle of a map in which it is looked for what lies on edges alone."""
+FLAT, RICH = 8, 16
+_SEEN = 2048
 MOST = 1024
 """Different values, or colours, up to which each is counted."""
 
@@ -96,7 +98,8 @@ class Pixels:
         sizes: of how many the height and width are which.
         channels: of how many there are so many channels, palettes as their colours and without an alpha; 0 for shapes that are no picture's.
         shapes: of arrays.
-        lossy: how many are JPEGs, whose values are only about those that were written.
+        lossy: how many are JPEGs or their like, whose values are only about those that were written.
+        codec: what such files are called.
         turned: how many were turned upright, as their files say.
         frames: how many have more than one frame.
         clear: how many have an alpha that is not opaque.
@@ -109,6 +112,9 @@ class Pixels:
         below: the colours below an alpha.
         unequal: how many have three channels that are not equal.
         single: how many have one value only.
+        flat: how many have two values or colours, and no more than :data:`FLAT`, as class maps have.
+        flat_at: where the first of them is, for a person.
+        rich: how many have more than :data:`RICH`, as photographs have.
         low: the smallest number.
         high: the largest.
         whole: whether all numbers are whole.
@@ -122,6 +128,7 @@ class Pixels:
     channels: Counter[int] = attrs.field(factory=Counter)
     shapes: Counter[tuple[int, ...]] = attrs.field(factory=Counter)
     lossy: int = 0
+    codec: str = "JPEG"
     turned: int = 0
     frames: int = 0
     clear: int = 0
@@ -134,6 +141,9 @@ class Pixels:
     below: Tally = attrs.field(factory=Tally)
     unequal: int = 0
     single: int = 0
+    flat: int = 0
+    flat_at: str = ""
+    rich: int = 0
     low: float = np.inf
     high: float = -np.inf
     whole: bool = True
@@ -169,7 +179,8 @@ class Pixels:
         mode = image.mode
         self.modes[mode] += 1
         self.sizes[image.height, image.width] += 1
-        self.lossy += image.format in ("JPEG", "MPO")
+        if image.format in ("JPEG", "MPO", "AVIF") or image.info.get("lossy"):
+            self.lossy, self.codec = self.lossy + 1, {"MPO": "JPEG", "WEBP": "WebP"}.get(image.format, image.format)
         self.turned += bool(image.info.get("turned"))
         if mode == "P" and "transparency" not in image.info:
             indices = np.asarray(image)
@@ -222,6 +233,7 @@ class Pixels:
         if plane.dtype == bool:
             plane = plane.astype(np.uint8) * np.uint8(unit)
         self._extremes(plane)
+        self._riches(plane)
         if self.whole and self.finite:
             self.grey.add(plane)
         else:
@@ -233,8 +245,10 @@ class Pixels:
         first = pixels[..., 0]
         if np.ptp(pixels, 2).max(initial=0) == 0:
             self.grey.add(first)
+            self._riches(first)
         else:
             self.unequal += 1
+            self._riches(pack(pixels))
         if not self.colours.many:
             self.colours.add(pack(pixels))
 
@@ -246,6 +260,13 @@ class Pixels:
         if not self.below.many:
             self.below.add(pack(pixels))
         self._colours(pixels[..., :3])
+
+    def _riches(self, plane: np.ndarray) -> None:
+        """Count a picture ``(H, W)`` among those of few values or many."""
+        flat = plane.ravel()
+        some = len(np.unique(flat[:: max(1, flat.size // _SEEN)]))
+        self.rich += some > RICH
+        self.flat += some <= FLAT and 1 < len(np.unique(flat)) <= FLAT
 
     def _extremes(self, numbers: np.ndarray) -> None:
         if not numbers.size:

@@ -73,7 +73,21 @@ def _image(data: bytes) -> Any:
         kind = image.format
         image = ImageOps.exif_transpose(image)
         image.format, image.info["turned"] = kind, turn
+    if image.format == "WEBP":
+        image.info["lossy"] = _is_lossy(data)
     return image
+
+
+def _is_lossy(data: bytes) -> bool:
+    """Whether a WebP file's first picture is of the lossy kind."""
+    place = 12
+    while place + 8 <= len(data):
+        kind, size = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "little")
+        if kind in (b"VP8 ", b"VP8L"):
+            return kind == b"VP8 "
+        # The frames of one that moves have chunks of their own.
+        place += 24 if kind == b"ANMF" else 8 + size + size % 2
+    return False
 
 
 def as_stored(image: Any) -> Any:
@@ -104,12 +118,23 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8").strip()
 
 
+def _class(data: bytes) -> int | str:
+    """A class's index, or its name."""
+    text = _text(data)
+    if not text:
+        raise ValueError("it has no class in it")
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
 READERS: dict[str, tuple[str, Callable[[bytes], Any]]] = {
     **dict.fromkeys(IMAGES, ("an image", _image)),
     ".npy": ("a .npy array", _array),
     ".json": ("JSON", lambda data: json.loads(_text(data))),
-    ".txt": ("UTF-8 text", _text),
-    ".cls": ("a class index", lambda data: int(_text(data))),
+    ".txt": ("text that is saved as UTF-8", _text),
+    ".cls": ("a class index or name", _class),
 }
 """What files of a suffix hold, and how it is made of their bytes. Other suffixes are left to the modality."""
 VALUES = (*READERS, ".wav", ".flac", ".ogg", ".mp3")

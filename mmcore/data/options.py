@@ -37,6 +37,7 @@ _SHARES = Rule(
     "a share of rows in 0 … 1 for each variable",
     lambda value: isinstance(value, dict) and all(within(0, 1).holds(share) for share in value.values()),
 )
+_PARTED_BY = Rule('what parts words, such as "|"', lambda value: isinstance(value, str) and value != "")
 _PARTED = Together(
     ("test", "validation"),
     lambda test, validation: test + validation < 1,
@@ -57,11 +58,13 @@ class ColumnOptions:
         column: of the source.
         present: a column that says whether a row has the value (true, or a number other than 0); by default it has where there is one.
         missing: values that stand for a missing one, such as -1.
+        separator: what parts the words of a text, which then is a list of them, such as ``"|"``.
     """
 
     column: str = option(rule=TEXT)
     present: str | None = option(None, rule=TEXT.or_none())
     missing: tuple[Any, ...] = option((), converter=several, rule=SEVERAL)
+    separator: str | None = option(None, rule=_PARTED_BY.or_none())
 
     def __attrs_post_init__(self) -> None:
         check(self, "data.columns")

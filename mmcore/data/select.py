@@ -46,8 +46,7 @@ class Named(Source):
     def _value(self, row: Row, column: ColumnOptions) -> Any:
         if column.present is not None and not row.get(column.present):
             return None
-        value = row.get(column.column)
-        return None if column.missing and _plain(value) in column.missing else value
+        return _meant(row.get(column.column), column)
 
     def where(self, index: int) -> str:
         return self.source.where(index)
@@ -69,7 +68,20 @@ class Named(Source):
         if column.present is not None:
             flags = self.source.column(column.present)
             values = [value if flag else None for value, flag in zip(values, flags, strict=True)]
-        return [None if column.missing and _plain(value) in column.missing else value for value in values]
+        return [_meant(value, column) for value in values]
+
+
+def _meant(value: Any, column: ColumnOptions) -> Any:
+    """What a raw value says: nothing where it stands for a missing one, and a list where something parts its words."""
+    if column.missing and _plain(value) in column.missing:
+        return None
+    return parted(value, column.separator) if column.separator and isinstance(value, str | int) else value
+
+
+def parted(value: str | int, separator: str) -> list[str]:
+    """The words of a text that something parts."""
+    words = (word.strip() for word in str(value).split(separator))
+    return [word for word in words if word]
 
 
 class Together(Source):

@@ -398,8 +398,8 @@ def test_what_lies_beside_and_nothing_reads_is_told(tmp_path: Path, registry: Re
         (tmp_path / name).write_bytes(b"x")
     _, said, _ = read(tmp_path, registry)
     assert (
-        "left out: annotations.xml, labels.xlsx (save it as CSV), list.txt, masks.zip (unpack it), rows.json (write an object in each line"
-        in said
+        "left out: annotations.xml, labels.xlsx (save it as CSV), list.txt (if it is a table, save it as CSV with a line of names), masks.zip (unpack it), "
+        "rows.json (write an object in each line" in said
     )
 
 

@@ -13,7 +13,7 @@ _STRAY = frozenset(
     ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "icon\r", "$recycle.bin", "@eadir", "lost+found")
 )
 _PARTS = {
-    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("train", "training", "trainval", "train_val"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
@@ -34,6 +34,8 @@ def part_of(name: str) -> str:
 
 def part_and_rest(name: str) -> tuple[str, str]:
     """A name such as ``train_masks``, ``masks-val`` or ``testA`` cut into part and rest; no part where the name says none, or several."""
+    if part_of(name):
+        return part_of(name), ""
     words = re.finditer(r"[A-Z]?[^A-Z_\-. ]+|[A-Z]+", name)
     parts = [word for word in words if part_of(word[0])]
     if len(parts) != 1:

@@ -1,5 +1,6 @@
 """Parallel folders of files that share their stems."""
 
+import json
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,14 @@ class _Part:
 
     def key(self, index: int) -> str:
         return f"{self.name}/{self.stems[index]}" if self.name else self.stems[index]
+
+
+def _choose(tables: "Sequence[Manifest]") -> str:
+    """How one of several tables is chosen."""
+    return f", such as options.tables=[{json.dumps(tables[0].path.name)}]" if len(tables) > 1 else ""
+
+
+_Joined = tuple[str, dict[str, dict[str, int]]]
 
 
 def _tables(path: Path, parts: Sequence[str]) -> list[str]:
@@ -111,6 +120,7 @@ class Folder(Source):
                 expected = f"a variable that has a folder: {', '.join(places) or 'none has'}"
                 raise OptionError("folder", f"{option}.{name}", given[name], expected)
         layout = Layout(self.path, places, affixes, tuple(ignore), self.notes)
+        found = tables is None
         if tables is None:
             tables = _tables(self.path, parts_of(places))
         cells: dict[str, Any] = {"delimiter": delimiter, "decimal": decimal, "encoding": encoding}
@@ -119,6 +129,8 @@ class Folder(Source):
         names = parts_of(places) or ("",)
         files = {name: layout.files(name) for name in (names if tables else asked)}
         joined = [self._join(table, name, files) for table, name in zip(self.tables, tables, strict=True)]
+        if found and not unpaired:
+            joined = self._without_lists(files, joined)
         if names != ("",) and not unpaired:
             stems = [stem for part in files.values() for some in part.values() for stem in some]
             for table, (key, lines) in zip(self.tables, joined, strict=True):
@@ -144,14 +156,14 @@ class Folder(Source):
                 continue
             raise RequestError(
                 f"folder: {self.path} has {', '.join(sorted(twice))} twice, expected one place for each variable; "
-                "options.folders and options.tables name those to read"
+                f"options.folders and options.tables name those to read{_choose(self.tables)}"
             )
         self.notes += [note for table in self.tables for note in table.notes]
         for one in () if unpaired else self._parts:
             lines = {table.path.name: some for table, some in zip(self.tables, one.lines, strict=True)}
             where = f"{shown(str(self.path))}{f' ({one.name})' if one.name else ''}"
-            check_pairs({**one.files, **lines}, where, lines)
             check_zeros(one.files, lines, where)
+            check_pairs({**one.files, **lines}, where, lines)
         for one in self._parts:
             self.notes += [
                 note
@@ -163,6 +175,21 @@ class Folder(Source):
     def parts(cls, path: str | Path, folders: Any = None, **_: Any) -> tuple[str, ...]:
         """The parts that the folders say, without reading any file."""
         return parts_of(find_places(existing(path, "folder", folder=True), folders))
+
+    def _without_lists(self, files: Mapping[str, Any], joined: "list[_Joined]") -> "list[_Joined]":
+        """The tables without those of a few lines that name no file: lists of classes, colours or sources."""
+        stems = {stem for part in files.values() for some in part.values() for stem in some}
+        kept = []
+        for table, one in zip(self.tables, joined, strict=True):
+            met = any(stem in stems for lines in one[1].values() for stem in lines)
+            if met or 2 * len(table) >= len(stems):
+                kept.append((table, one))
+            else:
+                self.notes.append(
+                    f"{table.path.name}: none of its {len(table)} lines names a file, such as {min(stems)!r}, so that it is left out"
+                )
+        self.tables = [table for table, _ in kept]
+        return [one for _, one in kept]
 
     def _join(self, table: Manifest, name: str, files: dict[str, Any]) -> tuple[str, dict[str, dict[str, int]]]:
         """The lines of a table by part and stem, and the column that names them; a table in a part's folder is of that part."""

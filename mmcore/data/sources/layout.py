@@ -158,7 +158,8 @@ class Layout:
         ]
         stems: dict[str, str] = {}
         without: list[str] = []
-        for file in self._listed(folder):
+        listed = self._listed(folder)
+        for file in listed:
             whole = normal(stem_of(file))
             stem = mine.strip(whole)
             if stem is None or any(other.strip(whole) is not None for other in others):
@@ -166,9 +167,12 @@ class Layout:
                     without.append(file)
                 continue
             if stem in stems:
+                ends = [one.rpartition(".")[2] for one in listed]
+                end = min((stems[stem].rpartition(".")[2], file.rpartition(".")[2]), key=ends.count)
                 raise RequestError(
                     f"folder: found {shown(stems[stem])} and {shown(f'{folder}/{file}')}, expected one file of a stem; "
-                    "options.suffixes or options.ignore say which is meant"
+                    f"move those of one kind into a folder of their own, or options.suffixes or options.ignore say which is meant, such as "
+                    f'options.ignore=["*.{end}"]'
                 )
             stems[stem] = f"{folder}/{file}"
         if without:
@@ -200,14 +204,24 @@ class Layout:
             self._left(folder, [file for file in taken if "/" in file], "in folders beside files")
             left = [file for file in left if "/" not in file]
         if left:
-            self._left(folder, left, "that are no pictures or arrays")
+            texts = sum(suffix_of(file) == ".txt" for file in left)
+            mend = (
+                "; texts of pictures are read in a folder of their own, such as captions/"
+                if 2 * texts > len(taken)
+                else ""
+            )
+            self._left(folder, left, "that are no pictures or arrays", mend)
         return flat or taken
 
-    def _left(self, folder: str, files: list[str], why: str) -> None:
+    def _left(self, folder: str, files: list[str], why: str, mend: str = "") -> None:
         files = [
-            file for file in files if not (part_of(folder) and suffix_of(file) in TABLES)
-        ]  # of a part, which are read
-        note = f"{shown(folder)}: {len(files)} files {why} are left out, such as {shown(files[0])}" if files else ""
+            file
+            for file in files
+            if not ((part_of(folder) or folder == ".") and "/" not in file and suffix_of(file) in TABLES)
+        ]  # of a part, or of the whole, which are read
+        note = (
+            f"{shown(folder)}: {len(files)} files {why} are left out, such as {shown(files[0])}{mend}" if files else ""
+        )
         if note and note not in self.notes:
             self.notes.append(note)
 

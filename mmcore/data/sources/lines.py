@@ -34,12 +34,20 @@ _GROUPED = re.compile(r"[+-]?[0-9]{1,3}(?:\.[0-9]{3})+(?:,[0-9]+)?")
 _CODE = re.compile(r"[+-]?0[0-9]+")
 """Digits after a zero, such as 0007: what a table writes so is a name, as a number it would lose them."""
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
+_DOTTED = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:\.[0-9]{3})*|0")
+"""A number whose dots may part thousands: 1.234, and 5 beside it."""
+_MINUS = "\u2212"
+"""What typesetting programs write for a minus."""
+_SEP = re.compile(r"sep=(.)", re.I)
+"""Excel's own first line, which says what parts the cells."""
 _NOTHING = frozenset((
-    "nan", "na", "n/a", "#n/a", "n.a.", "n.a", "<na>", "nat", "null", "nil", "none", "missing", "unknown", "not available", "-", "--", "?", ".",
+    "nan", "na", "n/a", "#n/a", "n.a.", "n.a", "<na>", "nat", "null", "nil", "none", "missing", "unknown", "not available", "\\n", "-", "--", "?", ".",
     "#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!",
 ))  # fmt: skip
 """What stands for a missing value among numbers, in small letters; among words it may be a word."""
 _SAMPLED = 200
+_FEW = 8
+"""Numbers from which on a word above them is no value beside them."""
 _LONG = 100_000
 """Letters up to which a cell may be a list in Python's writing."""
 
@@ -135,6 +143,10 @@ def _physical(file: Any, path: Path) -> Iterator[tuple[int, int, bytes]]:
                     raise RequestError(f"table: found UTF-16 in {path}, expected UTF-8 text; save it as UTF-8")
                 if line.startswith(b"\xef\xbb\xbf"):
                     place, line = 3, line[3:]
+                if b"\0" in line:
+                    raise RequestError(
+                        f"table: found zeros among the letters of line 1 of {path}, as UTF-16 has them, expected UTF-8 text; save it as UTF-8"
+                    )
             yield number, place, line
             place += len(line)
 
@@ -163,11 +175,29 @@ class _Column:
 
     def __init__(self, head: str) -> None:
         self.head = head
-        self.filled = self.nothing = self.repeated = self.grouped = 0
+        self.filled = self.nothing = self.repeated = self.grouped = self.again = self.points = 0
         self.none = self.group = ""
-        self.whole = self.number = self.comma = True
+        self.first: str | None = None
+        self.whole = self.number = self.comma = self.dotted = True
 
     def see(self, cell: str, decimal: str) -> None:
+        if self.first is None:
+            self.first = cell  # told last, by what the others are
+            return
+        self.again += cell == self.first
+        self._see(cell, decimal)
+
+    def end(self, decimal: str) -> str:
+        """Count the first cell too; the word that it is, where all others are numbers."""
+        word = self.first or ""
+        numbers = self.number and self.filled - self.nothing >= _FEW
+        grouped, nothing = self.grouped, self.nothing
+        self._see(word, decimal)
+        self.group = word if self.grouped > grouped else self.group
+        self.none = word if self.nothing > nothing else self.none
+        return word if numbers and not self.number else ""
+
+    def _see(self, cell: str, decimal: str) -> None:
         if not cell:
             return
         self.filled += 1
@@ -176,6 +206,8 @@ class _Column:
             self.comma = self.comma and bool(_DECIMAL_COMMA.fullmatch(cell))
             return
         plain = _plainly(cell, decimal)
+        if cell.casefold() not in _NOTHING:
+            self.dotted, self.points = self.dotted and bool(_DOTTED.fullmatch(cell)), self.points + ("." in cell)
         if decimal != "." and _GROUPED.fullmatch(cell):
             self.grouped, self.group = self.grouped + 1, self.group or cell
         if _WHOLE.fullmatch(plain):
@@ -187,6 +219,11 @@ class _Column:
         else:
             self.number = False
             self.comma = self.comma and bool(_DECIMAL_COMMA.fullmatch(cell))
+
+    @property
+    def thousands(self) -> bool:
+        """Whether all dots in it may part thousands, and there are some."""
+        return self.dotted and self.number and self.points > 0
 
     @property
     def kind(self) -> str:
@@ -211,6 +248,7 @@ def listed(cell: str) -> Any:
 
 def _plainly(cell: str, decimal: str) -> str:
     """A cell with a point before its fraction, and no marks between thousands; text that is no number where it could be read otherwise."""
+    cell = cell.replace(_MINUS, "-") if cell[0] == _MINUS else cell
     if decimal == ".":
         return cell
     if "." in cell:
@@ -243,6 +281,13 @@ def _is_row(columns: "Sequence[_Column]") -> str:
         )
     steps = {two - one for one, two in itertools.pairwise(values)}
     return "" if len(steps) == 1 and min(steps) > 0 else "there are numbers, which count nothing"
+
+
+def _are_names(columns: "Sequence[_Column]", above: "Sequence[_Column]") -> bool:
+    """Whether the first row holds words above numbers, and no other value: names of a second level, units, or an index's name."""
+    rest = [column for column in columns if column not in above]
+    plain = all(not one.first or (one.kind == "text" and not one.again) for one in rest)
+    return plain and (len(above) > 1 or not any(one.first for one in rest))
 
 
 class Csv(Lines):
@@ -340,6 +385,7 @@ class Csv(Lines):
         if head is None:
             raise RequestError(f"table: found no line in {self.path}, expected names of columns in the first")
         starts.append(end)
+        above = [column for column in columns if column.end(self.decimal)]
         if len(counts) == 1 and len(head) not in counts and self.header is None:
             raise RequestError(
                 f"table: found {len(head)} {'cell' if len(head) == 1 else 'cells'} in the first line of {self.path} ({', '.join(head[:4])}), and "
@@ -349,6 +395,11 @@ class Csv(Lines):
             raise RequestError(
                 f"table: found the names of the columns again in line {again[0]} of {self.path}, expected them in the first line only; take that "
                 "line out, or the option header = true reads it as a row"
+            )
+        if self.header is None and above and len(columns) > 1 and _are_names(columns, above):
+            raise RequestError(
+                f"table: found words in line {numbers[0]} of {self.path} ({', '.join(str(one.first) for one in above[:4])}) above numbers, expected names of "
+                "columns in the first line only; take that line out, or the option header = true reads it as a row"
             )
         if self.header is None and (why := _is_row(columns)):
             some = ", ".join(one.head for one in columns[:6]) + (", …" if len(columns) > 6 else "")
@@ -367,6 +418,11 @@ class Csv(Lines):
         first = list(itertools.islice(lines, 20))
         texts = [text for number, _, line in first if (text := self._decode(line, number)).strip()]
         head = texts[0] if texts else ""
+        if len(texts) > 1 and (says := _SEP.fullmatch(head.strip("\r\n"))):
+            self.delimiter = self.delimiter or says[1]
+            place = next(k for k, (number, _, line) in enumerate(first) if self._decode(line, number) == head)
+            first, texts = first[place + 1 :], texts[1:]
+            head = texts[0]
         if not self.delimiter:
             usual = "\t" if suffix_of(self.path.name) == ".tsv" else ","
             self.delimiter = _find_delimiter(texts, usual, self.quotes, self.path)
@@ -378,6 +434,10 @@ class Csv(Lines):
     def _name(self, head: list[str], columns: Sequence[_Column]) -> None:
         """Names for all columns: an index without a name is left out, as is a column of nothing; the other odd ones get a name."""
         names: list[str | None] = []
+        # Where semicolons part the cells, dots may part thousands; another column's commas are asked about anyway.
+        doubtful = (
+            self.delimiter == ";" and self.decimal == "." and not any(one.comma and one.filled for one in columns)
+        )
         for k, (name, column) in enumerate(zip(head, columns, strict=True)):
             if not name and (not column.filled or (k == 0 and len(head) > 1 and column.kind == "whole")):
                 if column.filled:
@@ -392,7 +452,8 @@ class Csv(Lines):
                     f"column {k + 1} {f'is called {name} again' if name else 'has no name'}: read as {given}"
                 )
             names.append(given)
-            self.kinds[given] = column.kind
+            # In one of a thousand, and without a word, 1.234 would be read.
+            self.kinds[given] = "text" if doubtful and column.thousands else column.kind
             if column.nothing and column.kind != "text":
                 self.notes.append(
                     f"{given}: {column.nothing} cells such as {column.none} among numbers are read as missing"

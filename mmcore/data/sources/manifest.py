@@ -133,6 +133,8 @@ class Manifest(Source):
         if name in self.paths and value is not None:
             if not isinstance(value, str):
                 raise RequestError(f"{name}: found {value!r}, expected the path of a file")
+            if value.startswith("file:"):
+                raise RequestError(f"found the address {value!r}, expected a file's path: leave out file://")
             if _ADDRESS.match(value):
                 raise RequestError(
                     f"found the address {value!r}, expected a file's path: nothing is fetched from the web"

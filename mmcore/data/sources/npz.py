@@ -70,6 +70,11 @@ class Npz(Source):
             left = [f"{name} of {n}" for name, n in lengths.items() if n != rows]
             if left and rows:
                 self.notes.append(f"arrays not of {rows} rows are left out: {', '.join(left)}")
+                turned = [name for name, n in lengths.items() if n != rows and headers[name].shape[-1:] == (rows,)]
+                if turned:
+                    self.notes.append(
+                        f"{turned[0]}: its last axis is of {rows}: save np.moveaxis({turned[0]}, -1, 0), if that counts the rows"
+                    )
             arrays = [name for name, n in lengths.items() if n == rows]
         if not rows or {lengths[name] for name in arrays} != {rows}:
             found = ", ".join(f"{name} of {lengths[name]}" for name in arrays) or "no row"
@@ -79,7 +84,8 @@ class Npz(Source):
     def _open(self, header: "_Header") -> Any:
         if header.dtype.hasobject:
             raise RequestError(
-                f"npz: {self.path} has objects in {header.member.filename}, expected numbers, booleans or texts"
+                f"npz: {self.path} has objects in {header.member.filename}, expected numbers, booleans or texts: save texts as x.astype(str), and leave "
+                "out what is none"
             )
         if header.packed:
             try:

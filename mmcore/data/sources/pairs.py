@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import attrs
 
@@ -14,6 +15,8 @@ from mmcore.errors import RequestError
 
 _SOME = 2000
 _TRIED = 16
+_FLOAT = re.compile(r"(?<=\d)\.0$")
+"""What pandas adds to whole numbers of which one is missing."""
 _COUNTED = re.compile(r"[\W_]*\d+[\W_]*")
 
 
@@ -66,6 +69,8 @@ def check_pairs(stems: Mapping[str, Collection[str]], where: str, tables: Collec
         mend = f"{line} lets them meet" if line else "rename them, or name in a table which belong together"
         if {a, b} & set(tables):
             mend = "write the files' names into the table, or leave it out of options.tables"
+            if row := next((stem for stem in (one, two) if re.fullmatch(r"\S+(?:\s+-?[\d.]+)+", stem)), ""):
+                mend = f"if spaces part the cells of {row!r}, write commas; {mend}"
         raise RequestError(
             f"folder: found {met} of {len(stems[b])} names of {b} among the {len(stems[a])} of {a} in {where} ({a} has {one!r}, {b} has {two!r}), "
             f"expected stems that meet; {mend}; options.unpaired = true takes rows of one variable each"
@@ -248,6 +253,7 @@ def join(table: Any, files: Mapping[str, Mapping[str, Mapping[str, str]]]) -> tu
         if count == len(cells) or not any(stems.values()):
             break
     lines: dict[str, dict[str, int]] = {part: {} for part in files}
+    again: list[str] = []
     for index, cell in enumerate(written):
         if cell is None:
             raise RequestError(f"{table.where(index)}: found no {best}, expected a file's stem")
@@ -263,8 +269,18 @@ def join(table: Any, files: Mapping[str, Mapping[str, Mapping[str, str]]]) -> tu
             found = {"": normal(without_suffix(cell.replace("\\", "/").rpartition("/")[2]))}
         for part, stem in found.items():
             if stem in lines[part]:
-                raise RequestError(f"{table.where(index)}: found {stem!r} again, expected one line for each stem")
+                if table.lines[index] == table.lines[lines[part][stem]]:
+                    again.append(stem)
+                    continue
+                raise RequestError(
+                    f"{table.where(index)}: found {stem!r} again, expected one line for each file; several labels of one are a list in one cell, such as "
+                    f'["a", "b"]; each line is a row of its own where the table is read by itself: mmcore init {shown(table.path.name)}'
+                )
             lines[part][stem] = index
+    if again:
+        table.notes.append(
+            f"{table.path.name}: {len(again)} lines that are there twice count once, such as that of {again[0]!r}"
+        )
     return best, lines
 
 
@@ -280,7 +296,7 @@ def _known(stems: Collection[str]) -> dict[str, str]:
 def _find(cell: str, known: Mapping[str, str]) -> str:
     """The stem that a table's cell names: a stem, a file, or a path that ends in one; empty where it names none."""
     text = normal(cell.replace("\\", "/"))
-    for whole in (text, without_suffix(text)):
+    for whole in (text, without_suffix(text), unquote(text), without_suffix(unquote(text)), _FLOAT.sub("", text)):
         words = whole.split("/")
         for k in range(len(words)):
             if stem := known.get("/".join(words[k:])):

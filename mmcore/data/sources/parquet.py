@@ -45,13 +45,23 @@ class Parquet:
                 self.table = table.read()
         except (OSError, MemoryError, pyarrow.ArrowException) as error:
             raise RequestError(f"table: found {path} unreadable ({error}), expected a Parquet file") from error
-        self.names = tuple(self.table.column_names)
         self.notes: list[str] = []
+        names: list[str] = []
+        for k, name in enumerate(self.table.column_names):
+            called = name
+            while called in names:
+                called = f"{called}_{k + 1}"
+            if called != name:
+                self.notes.append(f"column {k + 1} is called {name} again: read as {called}")
+            names.append(called)
+        self.classes = _classes(self.table.schema.metadata or {})  # which other names would lose
+        if names != self.table.column_names:
+            self.table = self.table.rename_columns(names)
+        self.names = tuple(names)
         # What pandas keeps of an index that only counts.
         if index := [name for name in self.names if name.startswith("__index_level_")]:
             self.names = tuple(name for name in self.names if name not in index)
             self.notes.append(f"{', '.join(index)}: the index of a pandas table, left out")
-        self.classes = _classes(self.table.schema.metadata or {})
         self._ragged = frozenset(name for name in self.names if _ragged(self.table.column(name)))
 
     def __len__(self) -> int:
@@ -102,7 +112,7 @@ def plain(value: Any, *, classes: bool = False) -> Any:
         return file_of(value.as_py()) if {"bytes", "path"} <= {field.name for field in kind} else value.as_py()
     if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
         return file_of({"bytes": value.as_py(), "path": None})
-    raw = value.as_py()
+    raw = float(value.as_py()) if types.is_decimal(kind) else value.as_py()
     if isinstance(raw, float) and raw != raw:
         return None
     return None if classes and raw == -1 else raw

@@ -1,5 +1,6 @@
 """Tar files in WebDataset's layout: the members of one row share their name up to the first dot."""
 
+import contextlib
 import glob
 import os
 import re
@@ -24,6 +25,8 @@ from mmcore.options import one_of, require
 _COLUMNS = {**dict.fromkeys(IMAGES, "image"), ".cls": "label", ".txt": "text", ".npy": "array"}
 _OPEN = 64
 _MOST = 256
+_DOTTED = 8
+"""Variables, beyond two for each row, from which on dots are in the keys."""
 
 
 class Shards(Source):
@@ -74,10 +77,10 @@ class Shards(Source):
         if not rows:
             raise RequestError(f"shards: found no member such as 000012.png in {path}, expected at least one row")
         self.columns, self.suffixes, self.keys = tuple(columns), tuple(suffixes), list(rows)
-        if len(columns) > _MOST:
+        if len(columns) > _MOST or len(columns) > 2 * len(rows) + _DOTTED:
             raise RequestError(
-                f"shards: found {len(columns)} variables, such as {', '.join(map(shown, list(columns)[1:4]))}, in {path}, expected names whose first "
-                "dot ends the key, as in 000012.mask.png"
+                f"shards: found {len(columns)} variables, such as {', '.join(map(shown, list(columns)[1:4]))}, of {len(rows)} {'row' if len(rows) == 1 else 'rows'} in {path}, "
+                "expected names whose first dot ends the key, as in 000012.mask.png; write other dots as _"
             )
         self._places = np.full((len(rows), len(columns), 4), -1, dtype=np.int64)
         table = np.frombuffer(members, dtype=np.int64).reshape(-1, 6)
@@ -228,9 +231,16 @@ def _members(shard: Path) -> Any:
     except RequestError:
         raise
     except Exception as error:  # damaged headers make tarfile raise many kinds
+        packed = "; it is compressed: unpack it, as gunzip does" if _begins(shard, b"\x1f\x8b") else ""
         raise RequestError(
-            f"shards: found {shard} unreadable ({error}), expected a .tar file that is not compressed"
+            f"shards: found {shard} unreadable ({error}), expected a .tar file that is not compressed{packed}"
         ) from error
+
+
+def _begins(shard: Path, start: bytes) -> bool:
+    with contextlib.suppress(OSError), files.opened(shard) as file:
+        return file.read(len(start)) == start
+    return False
 
 
 def _column(rest: str) -> tuple[str, str]:

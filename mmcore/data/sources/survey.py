@@ -1,14 +1,18 @@
 """Which source reads what lies at a path, with which options, and on what evidence. Imports no torch."""
 
+import json
+import os
 import re
+import shlex
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from mmcore.data.decode import VALUES
+from mmcore.data.sources.beside import Beside, masks_beside
 from mmcore.data.sources.files import (
     files_below,
     folders_in,
@@ -22,10 +26,10 @@ from mmcore.data.sources.files import (
     suffix_of,
 )
 from mmcore.data.sources.imagefolder import FILE, METADATA, class_folders, part_folders
-from mmcore.data.sources.layout import find_places, stem_of
+from mmcore.data.sources.layout import Places, find_places, stem_of
 from mmcore.data.sources.manifest import TABLES, Manifest
-from mmcore.data.sources.pairs import Affixes, common_affixes, guess_affixes
-from mmcore.data.sources.unread import mend_of
+from mmcore.data.sources.pairs import Affixes, common_affixes, guess_affixes, key
+from mmcore.data.sources.unread import mend_at
 from mmcore.data.sources.unread import told as unread
 from mmcore.errors import RequestError
 
@@ -37,7 +41,9 @@ _MODALITY = re.compile(
     re.I,
 )
 _IMAGE = re.compile(r"(jpeg|png|jpg)?_?(image|img|picture|pic|photo|frame|rgb|input|jpg)s?|leftimg8bit", re.I)
-_MASK_SUFFIX = re.compile(r"[_\-. ](mask|gt|seg|segmentation|label|labels|annotation|groundtruth|matte|trimap)$", re.I)
+_WHOLE = (".npz", ".tar", *TABLES)
+_SAVED = frozenset(("dataset_info.json", "dataset_dict.json"))
+"""What Hugging Face's ``save_to_disk`` leaves."""
 _MANY = 20000
 _LAYOUTS = ("classes", "modalities")
 _FEW = 3
@@ -83,7 +89,8 @@ def survey(path: Path, layout: str = "", cells: Mapping[str, Any] | None = None)
             return attrs.evolve(found, evidence=(*found.evidence, *_beside(at, found, cells or {})))
     names = [one.name for one in inside(at)] if at.is_dir() else [at.name]
     there = f" holds {', '.join(map(shown, names[:6]))}, which" if at.is_dir() and names else ""
-    mend = next(filter(None, map(mend_of, names)), "")
+    paths = (one for one in (inside(at) if at.is_dir() else [at]) if one.is_file())
+    mend = next(filter(None, map(mend_at, paths)), "")
     raise RequestError(
         f"init: {shown(str(path))}{there} is nothing that a source reads{f': {mend}' if mend else ''}; expected an .npz file, IDX files (…-ubyte), "
         f"a table ({', '.join(TABLES)}), .tar shards, a folder saved by datasets, a folder of images for each class, or a folder of "
@@ -148,7 +155,7 @@ def _known(at: Path, *_: Any) -> Survey | None:
     names = [one.name for one in inside(at)]
     if any("ubyte" in name for name in names):
         return Survey("idx", {"path": str(at)}, ("there are IDX files",))
-    if {"dataset_info.json", "dataset_dict.json"} & set(names):
+    if _SAVED & set(names):
         return Survey("datasets", {"path": str(at)}, ("save_to_disk wrote it",))
     tops = [at, *(at / top for top in part_folders(at).values())]
     if any(suffix_of(one.name) == ".tar" for top in tops for one in inside(top)):
@@ -160,8 +167,11 @@ def _images_with_metadata(at: Path, _: str, cells: Mapping[str, Any]) -> Survey 
     for top in ("", *part_folders(at).values()):
         for name in METADATA:
             file = at / top / name
-            if file.is_file() and FILE in Manifest(file, paths=(), **cells).names:
+            names = Manifest(file, paths=(), **cells).names if file.is_file() else ()
+            if FILE in names:
                 return Survey("imagefolder", {"path": str(at)}, (f"{file.relative_to(at)} names its images in {FILE}",))
+            if not top and (several := [one for one in names if one.endswith(f"_{FILE}")]):
+                return Survey("table", {"path": str(file)}, (f"{file.name} names files in {' and '.join(several)}",))
     return None
 
 
@@ -172,7 +182,8 @@ def _folders(at: Path, layout: str, cells: Mapping[str, Any]) -> Survey | None:
         return None
     tables = [one for one in inside(at) if one.is_file() and suffix_of(one.name) in TABLES]
     only = found[0].name if len(found) == 1 else ""
-    if only and not tables and folders_in(found[0]) and not _says(only) and not part_of(only):
+    whole = any(suffix_of(one.name) in _WHOLE or one.name in _SAVED or "ubyte" in one.name for one in inside(found[0]))
+    if only and not tables and (folders_in(found[0]) or whole) and not _says(only) and not part_of(only):
         return survey(found[0], layout, cells)  # as archives unpack
     if only and not tables and _says(only) and layout != "modalities":
         tops = part_folders(found[0]).values() or ("",)
@@ -180,6 +191,7 @@ def _folders(at: Path, layout: str, cells: Mapping[str, Any]) -> Survey | None:
         if len(inner) > 1 and layout == "classes":
             return survey(found[0], layout, cells)
         if len(inner) > 1 and not any(map(_says, inner)) and _classes_reason(inner):
+            _check_rows(list(inner.values()))
             some = ", ".join(map(shown, sorted(inner)[:5])) + (" …" if len(inner) > 5 else "")
             question = (
                 f"the folder {shown(only)} holds {len(inner)} folders of images ({some}): they are classes, or parts of one whole; "
@@ -209,7 +221,13 @@ def _folders(at: Path, layout: str, cells: Mapping[str, Any]) -> Survey | None:
     if reason:
         classes = class_folders(at, parts.values())
         some = ", ".join(map(shown, classes[:5])) + (" …" if len(classes) > 5 else "")
-        return Survey("imagefolder", {"path": str(at)}, (f"{len(classes)} folders are classes ({some}): {reason}",))
+        evidence = [f"{len(classes)} folders are classes ({some}): {reason}"]
+        within = [f"{folder.name}/{one.name}" for folder in below.values() for one in folders_in(folder)]
+        if within:
+            evidence.append(
+                f"the folders in them, such as {shown(within[0])}, are no classes of their own: move them up, if they should be"
+            )
+        return Survey("imagefolder", {"path": str(at)}, tuple(evidence))
     return _parallel(at)
 
 
@@ -234,9 +252,10 @@ def _check_rows(folders: list[Path]) -> None:
     inner = [frozenset(normal(one.name) for one in folders_in(folder)) for folder in some]
     kinds = "folders"
     if not all(inner):
-        inner = [frozenset(normal(stem_of(file)) for file in _some(folder)) for folder in some]
+        stems = [[normal(stem_of(file)).removeprefix(normal(folder.name)) for file in _some(folder)] for folder in some]
+        inner = [frozenset(stem.strip("_-. ") or stem for stem in names) for names in stems]
         kinds = "files"
-    names = sorted(name for name in inner[0] if _says(name)) if inner else []
+    names = [name for name in inner[0] if _says(name)] if inner else []
     if len(set(inner)) != 1 or len(inner[0]) < 2 or not names or len(inner) < 2:
         return
     called = ", ".join(shown(folder.name) for folder in folders[:5]) + (" …" if len(folders) > 5 else "")
@@ -248,13 +267,20 @@ def _check_rows(folders: list[Path]) -> None:
 
 def _classes_reason(folders: Mapping[str, Path]) -> str:
     """Why folders that are not called as modalities are classes: ``"ask"`` where that is open, empty where they are variables."""
-    if not all(is_image(file) for folder in list(folders.values())[:50] for file in _some(folder)):
+    some = [_some(folder) for folder in list(folders.values())[:50]]
+    others = [[file for file in files if not is_image(file)] for files in some]
+    if any(2 * len(left) > len(files) for left, files in zip(others, some, strict=True)):
         return ""
+    if any(suffix_of(file) in VALUES for left in others for file in left):
+        return ""  # arrays, texts and sounds are values of their own
     if len(folders) == 1:
         return ""
     if len(folders) > _FEW:
         return "none is called as a modality is"
-    stems = {name: {normal(stem_of(file)) for file in _some(folder, _MANY)} for name, folder in folders.items()}
+    stems = {
+        name: {normal(stem_of(file)) for file in _some(folder, _MANY) if is_image(file)}
+        for name, folder in folders.items()
+    }
     for k, (first, one) in enumerate(stems.items()):
         for second, two in list(stems.items())[k + 1 :]:
             if one == two:
@@ -275,18 +301,27 @@ def _classes_reason(folders: Mapping[str, Path]) -> str:
 
 
 def _marked(at: Path) -> Survey | None:
-    """A folder in which images and their masks lie side by side, told by what follows the stem."""
+    """A folder in which images and their masks lie side by side."""
     images = [file for file in _some(at, _MANY) if is_image(file)]
-    stems = {normal(stem_of(file)) for file in images}
-    found = (re.search(_MASK_SUFFIX, stem) for stem in stems)
-    marks = Counter(match[0] for match in found if match and match.string[: match.start()] in stems)
-    if not marks or 4 * marks.total() < len(stems):
+    found = masks_beside({normal(stem_of(file)): at / file for file in images})
+    if found is None:
         return None
-    suffix, count = marks.most_common(1)[0]
-    evidence = f"{count} of {len(images)} images are called as another with {suffix!r} after it: its masks"
-    return Survey(
-        "folder", {"path": str(at), "folders": {"image": ".", "mask": "."}, "suffixes": {"mask": suffix}}, (evidence,)
-    )
+    marked = _side_by_side(at, ".", found)
+    tops = sorted({file.partition("/")[0] for file in images if "/" in file})
+    some = ", ".join(map(shown, tops[:5])) + (" …" if len(tops) > 5 else "")
+    told = (f"the folders that they lie in are no classes: {some}",) if 1 < len(tops) <= len(images) // 4 else ()
+    return attrs.evolve(marked, evidence=(*marked.evidence, *told))
+
+
+def _side_by_side(at: Path, folder: Any, found: Beside) -> Survey:
+    options: dict[str, Any] = {"path": str(at), "folders": {"image": folder, "mask": folder}}
+    for option, attribute in (("prefixes", "prefix"), ("suffixes", "suffix")):
+        both = {"image": getattr(found.image, attribute), "mask": getattr(found.mask, attribute)}
+        if given := {name: text for name, text in both.items() if text}:
+            options[option] = given
+    if found.others:
+        options["ignore"] = list(found.others)
+    return Survey("folder", options, (found.evidence,))
 
 
 def _parallel(at: Path) -> Survey | None:
@@ -303,24 +338,32 @@ def _parallel(at: Path) -> Survey | None:
         )
     files = {name: [file for here in places[name].values() for file in _some(at / here, _MANY)] for name in places}
     stems = {name: {normal(stem_of(file)) for file in some} for name, some in files.items()}
+    if len(places) > 1 and len(numbered) == 1 and _are_apart(files, stems):
+        evidence = f"{len(places)} folders are numbered, and no file of one is called as another's: parts of one whole"
+        return Survey("folder", {"path": str(at), "folders": {"image": "."}}, (evidence,))
     read = [name for name in places if any(suffix_of(file) in VALUES for file in files[name])] or list(places)
     named = [name for name in read if _IMAGE.fullmatch(name)]
     first = min(named or read, key=lambda name: len(stems[name]))
     extra = {name: mark for name in read if (mark := _variants(stems[name]))}
-    if (
-        len(read) == 1
-        and "mask" not in places
-        and re.fullmatch(_MASK_SUFFIX.pattern, mark := extra.get(first, ""), re.I)
-    ):
-        both = {name: _option(places[first]) for name in ("image", "mask")}
-        evidence = f"files of {_place(places[first])} that end in {mark!r} are masks of those called so without it"
-        return Survey("folder", {"path": str(at), "folders": both, "suffixes": {"mask": mark}}, (evidence,))
+    if len(read) == 1 and "mask" not in places:
+        pictures = [
+            f"{here}/{file}" for here in places[first].values() for file in _some(at / here, _MANY) if is_image(file)
+        ]
+        if (masks := masks_beside({normal(stem_of(file)): at / file for file in pictures})) is not None:
+            return _side_by_side(at, _option(places[first]), masks)
     for name, mark in extra.items():
         stems[name] = {stem for stem in stems[name] if not stem.endswith(mark)}
+    moved = _deeper(places, files, stems, read, first)
+    for name in read:
+        question = (
+            None if _meet(stems[name], stems[first]) else _several(at, places, name, stems[name], first, stems[first])
+        )
+        if question is not None:
+            return question
     affixes: dict[str, Affixes] = {}
     apart: list[str] = []
     for name in read:
-        if name == first or 2 * len(stems[name] & stems[first]) >= min(len(stems[name]), len(stems[first])):
+        if name == first or _meet(stems[name], stems[first]):
             continue
         found = _affixes(stems[first], stems[name])
         if found is not None and affixes.get(first, found[0]) == found[0]:
@@ -335,10 +378,17 @@ def _parallel(at: Path) -> Survey | None:
     if kept == list(places) and len(kept) == 1 and not _says(kept[0]) and is_image((files[kept[0]] or [""])[0]):
         options["folders"] = {"image": _option(places[kept[0]])}
         evidence = [f"the images lie in {_place(places[kept[0]])}"]
-    elif len(kept) < len(places):
+    elif moved or len(kept) < len(places):
         options["folders"] = {name: _option(places[name]) for name in kept}
+    if "folders" in options and len(kept) < len(places):
         left = ", ".join(_place(here) for name, here in places.items() if name not in kept)
         evidence.append(f"left out, as their files are of no kind that is read, or their names meet no others: {left}")
+    tops = sorted({stem.partition("/")[0] for stem in stems[first] if "/" in stem})
+    if 1 < len(tops) <= len(stems[first]) // 4:
+        some = ", ".join(map(shown, tops[:5])) + (" …" if len(tops) > 5 else "")
+        evidence.append(
+            f"the folders in {_place(places[first])} are no variable ({some}); a table of files and labels makes them one"
+        )
     for option, attribute in (("prefixes", "prefix"), ("suffixes", "suffix")):
         if given := {name: text for name, affix in affixes.items() if (text := getattr(affix, attribute))}:
             options[option] = given
@@ -350,6 +400,70 @@ def _parallel(at: Path) -> Survey | None:
         told = ", ".join(f"files of {name} that end in {mark!r}" for name, mark in extra.items())
         evidence.append(f"left out, as others are called so without it: {told}")
     return Survey("folder", options, tuple(evidence))
+
+
+def _meet(one: Collection[str], two: Collection[str]) -> bool:
+    """Whether half of the fewer stems are among the others."""
+    return 2 * len({*one} & {*two}) >= min(len(one), len(two))
+
+
+def _are_apart(files: Mapping[str, Sequence[str]], stems: Mapping[str, Collection[str]]) -> bool:
+    """Whether all files are images, and no two of several folders share a stem."""
+    return sum(map(len, stems.values())) == len(set[str]().union(*stems.values())) and all(
+        is_image(file) for some in files.values() for file in some
+    )
+
+
+def _deeper(
+    places: Places, files: Mapping[str, Sequence[str]], stems: dict[str, set[str]], read: Sequence[str], first: str
+) -> bool:
+    """Take the one folder in a variable's folder that holds its images for it, where its names meet the others only so; whether any is taken."""
+    moved = False
+    for name in read:
+        if _meet(stems[name], stems[first]):
+            continue
+        within = {one: _within(stems[one], _common_folder(files[one])) for one in (name, first)}
+        taken = [name] if within[name] and _meet(within[name], stems[first]) else []
+        if not taken and len(read) == 2 and all(within.values()) and _meet(*within.values()):
+            taken = [name, first]
+        for one in taken:
+            below = _common_folder(files[one])
+            places[one] = {part: "/".join(filter(None, (here, below))) for part, here in places[one].items()}
+            stems[one], moved = within[one], True
+    return moved
+
+
+def _common_folder(files: Sequence[str]) -> str:
+    """The folder in which all images of a variable's folder lie; empty where there is none but that."""
+    tops = {file.rpartition("/")[0] for file in files if is_image(file)}
+    return os.path.commonpath(tops) if tops else ""
+
+
+def _within(stems: Collection[str], folder: str) -> set[str]:
+    """Stems from a folder on; those in others are left out."""
+    return {stem.removeprefix(f"{folder}/") for stem in stems if stem.startswith(f"{folder}/")} if folder else {*stems}
+
+
+def _several(
+    at: Path, places: Places, name: str, mine: Collection[str], first: str, others: Collection[str]
+) -> Survey | None:
+    """The question that several folders in one are, each of which has files called as the images are: a variable each."""
+    below: dict[str, set[str]] = {}
+    for stem in mine:
+        folder, _, rest = stem.partition("/")
+        below.setdefault(folder if rest else "", set()).add(rest)
+    whole = set(others)
+    if "" in below or len(below) < 2 or list(places[name]) != [""] or list(places[first]) != [""]:
+        return None
+    if not all(2 * len(some & whole) >= min(len(some), len(whole)) for some in below.values()):
+        return None
+    folders = {first: places[first][""], **{folder: f"{places[name]['']}/{folder}" for folder in sorted(below)}}
+    table = ", ".join(f"{key(one)} = {json.dumps(folder)}" for one, folder in folders.items())
+    question = (
+        f"the folder {shown(places[name][''])} holds {', '.join(map(shown, sorted(below)))}, each with files called as those of {shown(first)}: "
+        f"a variable each; --assume {shlex.quote(f'options.folders={{ {table} }}')}"
+    )
+    return Survey("folder", {"path": str(at)}, question=question)
 
 
 def _place(here: Mapping[str, str]) -> str:
@@ -420,5 +534,11 @@ def _flat(at: Path, *_: Any) -> Survey | None:
             return Survey(source, {"path": str(at / found[0])})
         if len(found) > 1:
             files = ", ".join(map(shown, found[:6]))
-            raise RequestError(f"init: found {files} in {shown(str(at))}, expected one of them: give its path")
+            more = "" if len(found) <= 6 else f" and {len(found) - 6} more"
+            mend = {"npz": "; of files that are a row each the arrays have to be joined, by numpy.stack"}.get(
+                source, "; parts of one table have to be joined, or are read as they come by the source datasets-stream"
+            )
+            raise RequestError(
+                f"init: found {files}{more} in {shown(str(at))}, expected one of them: give its path{mend}"
+            )
     return None

@@ -1,23 +1,37 @@
 """Files that no source reads, and what to do with them. Imports no torch."""
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import unquote
 
-from mmcore.data.sources.files import files_below, inside, shown, suffix_of
+from mmcore import files
+from mmcore.data.sources.files import files_below, inside, shown, suffix_of, without_suffix
 
 _ARRAYS = "save arrays of one length together by numpy.savez"
 _UNPACK = "unpack it"
 _TABLE = "save it as CSV"
 _STILL = "make PNG files of its frames or slices"
+_LIST = "if it is a table, save it as CSV with a line of names"
+_PICKLE = "pickles run code and are not read: save arrays together by numpy.savez"
 MENDS = {
     **dict.fromkeys((".zip", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"), _UNPACK),
     **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers", ".sav", ".dta", ".feather", ".arrow", ".db", ".sqlite"), _TABLE),
-    **dict.fromkeys((".npy", ".mat", ".h5", ".hdf5", ".pkl", ".pickle", ".pt", ".pth", ".rds"), _ARRAYS),
+    **dict.fromkeys((".npy", ".mat", ".h5", ".hdf5", ".pt", ".pth", ".rds"), _ARRAYS),
+    **dict.fromkeys((".pkl", ".pickle"), _PICKLE),
     **dict.fromkeys((".heic", ".heif", ".cr2", ".nef", ".dng", ".psd", ".svg", ".pdf"), "make JPEG or PNG of it"),
     **dict.fromkeys((".mp4", ".avi", ".mov", ".mkv", ".webm", ".nii", ".dcm"), _STILL),
     ".json": "write an object in each line of a file such as rows.jsonl",
+    **dict.fromkeys((".txt", ".lst", ".list", ".data"), _LIST),
 }  # fmt: skip
 """What makes a file one that is read, by its suffix in small letters."""
+_BEGINS = (
+    (b"\x80\x02", _PICKLE), (b"\x80\x03", _PICKLE), (b"\x80\x04", _PICKLE), (b"\x80\x05", _PICKLE),
+    (b"\x89PNG", "it is PNG: rename it, so that it ends in .png"), (b"\xff\xd8\xff", "it is JPEG: rename it, so that it ends in .jpg"),
+    (b"\x1f\x8b", _UNPACK), (b"PK\3\4", _UNPACK),
+)  # fmt: skip
+"""What makes a file without a suffix one that is read, by how it begins."""
+_DICOM = b"DICM"
 _WORDS = ("readme", "license", "licence", "copying", "changelog", "requirements", "notes", "citation", "makefile")
 _SOME = 8
 
@@ -25,6 +39,20 @@ _SOME = 8
 def mend_of(name: str) -> str:
     """What makes a file of this name one that is read; empty where nothing is known."""
     return MENDS.get(suffix_of(name), "")
+
+
+def mend_at(path: Path) -> str:
+    """What makes a file one that is read, by its name, or where that has no suffix by how it begins; empty where nothing is known."""
+    if found := mend_of(path.name):
+        return found
+    if suffix_of(path.name) or not path.is_file():
+        return ""
+    with contextlib.suppress(OSError), files.opened(path) as file:
+        begin = file.read(132)
+        if begin[128:] == _DICOM:
+            return f"it is DICOM: {_STILL}"
+        return next((mend for start, mend in _BEGINS if begin.startswith(start)), "")
+    return ""
 
 
 def told(folder: Path, used: Iterable[str]) -> str:
@@ -42,7 +70,24 @@ def told(folder: Path, used: Iterable[str]) -> str:
 
 
 def here(root: Path, path: Path, most: int = 20_000) -> str:
-    """Where a file of a missing path's name lies below a folder, relative to it; empty where there is none."""
+    """Where a file of a missing path's name lies below a folder, relative to it; empty where there is none.
+
+    Where none is called just so, one in other letters, with another suffix, or with the signs that addresses write otherwise.
+    """
     name = str(path).replace("\\", "/").rpartition("/")[2]
-    some = (file for file, _ in zip(files_below(root), range(most), strict=False))
-    return next((file for file in some if file.rpartition("/")[2] == name), "")
+    some = [file for file, _ in zip(files_below(root), range(most), strict=False)]
+    for form in (
+        str,
+        _unquoted,
+        lambda text: _unquoted(text).casefold(),
+        lambda text: without_suffix(_unquoted(text)).casefold(),
+    ):
+        found = next((file for file in some if form(file.rpartition("/")[2]) == form(name)), "")
+        if found:
+            return found
+    return ""
+
+
+def _unquoted(name: str) -> str:
+    """A name without the signs by which addresses write others, such as %20."""
+    return unquote(name).rpartition("/")[2]
