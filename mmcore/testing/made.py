@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import pickle
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,14 @@ def answers_of(m: Modality, x: Tensor, params: Tensor, decoder: Any, seed: int) 
             "points": decoder.point(params),
             "draws": decoder.sample(params, Rng.for_rows(seed, len(x))),
         }
+
+
+def reads_of(m: Modality, raws: str) -> dict[str, Tensor]:
+    """What it reads of raw values that lie in a file, pickled; nothing where it refuses them."""
+    found: list[Tensor] = []
+    with contextlib.suppress(Exception), open(raws, "rb") as file:
+        found = [m.read(raw) for raw in pickle.load(file)]
+    return {"what is read of raw values": torch.stack(found)} if found else {}
 
 
 def others(m: Modality) -> list[Modality]:
