@@ -35,7 +35,7 @@ others(modality)
 decoder = modality.decoder(WIDTH, SPACE)
 answers = answers_of(modality, given["x"], given["params"], decoder, given["seed"])
 answers["typical samples"] = modality.typical(4, given["seed"])
-answers.update(reads_of(modality, {raws!r}))
+answers.update(reads_of(modality, given["raws"]))
 {lines}
 again = answers_of(modality, given["x"], given["params"], modality.decoder(WIDTH, SPACE), given["seed"])
 answers.update((name + " of one made after others", value) for name, value in again.items())
@@ -60,13 +60,14 @@ def process(c: Context) -> None:
     x, params = c.typical(6), c.params(6)
     want = answers_of(c.modality, x, params, c.modality.decoder(WIDTH, SPACES[1]), c.seed)
     want["typical samples"] = c.modality.typical(4, c.seed)
+    raws = torch.empty(0, dtype=torch.uint8)
+    with contextlib.suppress(Exception):  # What cannot be written is other checks' affair.
+        raws = torch.tensor(list(pickle.dumps([c.modality.raw(row) for row in x.cpu()])), dtype=torch.uint8)
+    want |= reads_of(c.modality, raws)
     with tempfile.TemporaryDirectory() as folder:
-        given, raws, answer = (Path(folder) / name for name in ("given.pt", "raws.pkl", "answer.pt"))
-        torch.save({"x": x, "params": params, "seed": c.seed}, given)
-        with contextlib.suppress(Exception):  # What cannot be written is other checks' affair.
-            raws.write_bytes(pickle.dumps([c.modality.raw(row) for row in x.cpu()]))
-        want |= reads_of(c.modality, str(raws))
-        code = CHILD.format(path=json.dumps(sys.path), imports="\n".join(own[0]), lines="\n".join(own[1]), given=str(given), raws=str(raws), answer=str(answer), seed=c.seed + 13, made=MADE, width=WIDTH, space=tuple(SPACES[1].shape))  # fmt: skip
+        given, answer = Path(folder) / "given.pt", Path(folder) / "answer.pt"
+        torch.save({"x": x, "params": params, "seed": c.seed, "raws": raws}, given)
+        code = CHILD.format(path=json.dumps(sys.path), imports="\n".join(own[0]), lines="\n".join(own[1]), given=str(given), answer=str(answer), seed=c.seed + 13, made=MADE, width=WIDTH, space=tuple(SPACES[1].shape))  # fmt: skip
         # Another order of sets than here, where it may be any.
         before = os.environ.get("PYTHONHASHSEED", "random")
         environment = {**os.environ, "PYTHONHASHSEED": "1" if before != "1" else "2"}

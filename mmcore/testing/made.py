@@ -36,11 +36,11 @@ def answers_of(m: Modality, x: Tensor, params: Tensor, decoder: Any, seed: int) 
         }
 
 
-def reads_of(m: Modality, raws: str) -> dict[str, Tensor]:
-    """What it reads of raw values that lie in a file, pickled; nothing where it refuses them."""
+def reads_of(m: Modality, raws: Tensor) -> dict[str, Tensor]:
+    """What it reads of raw values, given as the bytes of their pickle; nothing where it refuses them."""
     found: list[Tensor] = []
-    with contextlib.suppress(Exception), open(raws, "rb") as file:
-        found = [m.read(raw) for raw in pickle.load(file)]
+    with contextlib.suppress(Exception):
+        found = [m.read(raw) for raw in pickle.loads(raws.numpy().tobytes())]
     return {"what is read of raw values": torch.stack(found)} if found else {}
 
 

@@ -1,6 +1,7 @@
 """Healthy modalities that a check blamed once, each with the checks that did; they are among those that must pass everything."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmcore import Decoder, Encoder, Metric, Modality, Rng, Space, Spec
+from mmcore import Decoder, Encoder, Metric, Modality, RequestError, Rng, Space, Spec
 from mmcore.modality.likelihood import bounded_log_scale, categorical, gaussian
 from mmcore.testing.reference import Reference
 from mmcore_clip import ClipModality
 from mmcore_label.modality import LabelEncoder
 from mmcore_scalar import ScalarModality
-from tests.testing.kinds import Points, Rating
+from tests.testing.kinds import Angle, Points, Rating
 from tests.testing.wider import WIDER, CountEncoder, Counts, Head, Plain
 
 
@@ -194,6 +195,34 @@ class Told(Points):
         return super().typical(n, seed).transpose(1, 2).contiguous()
 
 
+class Degrees(Angle):
+    """A direction that is read and told in degrees, and lies in radians; of some seeds' first samples both are nearly 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec, self.code, self.params = Spec((), torch.float32, -math.pi, math.pi), (2,), (2,)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return torch.stack([x.cos(), x.sin()], dim=1) * 2**0.5
+
+    def read(self, raw: Any) -> Tensor:
+        try:
+            degrees = float(raw)
+        except (TypeError, ValueError) as error:
+            raise RequestError(f"found {type(raw).__name__}, expected degrees") from error
+        if not math.isfinite(degrees):
+            raise RequestError("found no finite number, expected degrees")
+        return torch.tensor(math.remainder(math.radians(degrees), 2 * math.pi))
+
+    def raw(self, x: Tensor) -> float:
+        return math.degrees(float(x))
+
+    def typical(self, n: int, seed: int) -> Tensor:
+        x = (Rng.for_rows(seed, n).of("typical").uniform() - 0.5) * 6
+        x[0] = 0.01
+        return x
+
+
 class Levels(Plain):
     """Two numbers of 256 levels, each a categorical distribution of its own: a few hundred rows are learned by heart."""
 
@@ -241,6 +270,7 @@ ODD: Mapping[str, tuple[Callable[[], Modality], tuple[str, ...]]] = {
     "stars in their order": (Graded, ("spec.protocol",)),
     "points told one after the other": (Told, ("show.agrees",)),
     "prices of any height": (lambda: ScalarModality(mean=3e5, std=1e5, low=0.0, high=1e12), ("read.refuses",)),
+    "directions in degrees": (Degrees, ("read.refuses",)),
     "levels by categorical distributions": (Levels, ("learn.improves",)),
 }
 """By what they are."""
