@@ -169,7 +169,7 @@ def backbone_rows(c: Context) -> None:
 @check(
     "backbone.deterministic",
     kind="backbone",
-    fault="noise from the global generator, a call that changes the next",
+    fault="noise from the global generator, a call that changes the next, a table kept by a tensor's place in memory",
     tolerance=0.0,
 )
 def backbone_deterministic(c: Context) -> None:
@@ -193,6 +193,12 @@ def backbone_deterministic(c: Context) -> None:
             )
             late.sum().backward()
         c.same(backbone(*given), first, "the features of the same input again, after others")
+        # A loop fills the same tensors again and again.
+        more = inputs(c.beside(seed=c.seed + 4), 4)
+        want = random_backbone(c, train=train)(*more)
+        for x, other in zip(given, more, strict=True):
+            x.copy_(other)
+        c.same(backbone(*given), want, "the features after an input's tensors were filled with other values")
         for name, x in backbone.state_dict().items():
             c.same(x, kept[name], f"{name}, a weight or buffer, after calls")
 

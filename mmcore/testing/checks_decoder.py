@@ -114,13 +114,16 @@ def sample_rows(c: Context) -> None:
 
 @check(
     "decoder.answers",
-    fault="a point that uses the head's weights, which sharded training does not have there",
+    fault="a point that uses the head's weights, which sharded training does not have there; draws in training and the mode in evaluation",
     tolerance=1e-6,
 )
 def answers(c: Context) -> None:
-    """`point` and `sample` read the parameters, not the module: any decoder of the modality gives the same."""
+    """`point` and `sample` read the parameters, not the module: any decoder of the modality gives the same, in training as in evaluation."""
     p = c.params_at(1.0, c.seed, 8)
     one, other = c.decoder(), c.decoder(SPACES[0], more=1)
+    for what, mode in (("training", one.train()), ("evaluation", c.decoder().eval())):
+        c.same(mode.point(p.clone()), other.point(p.clone()), f"the point in {what}")
+        c.same(mode.sample(p.clone(), c.rng(8, "modes")), other.sample(p.clone(), c.rng(8, "modes")), f"the draw in {what}")  # fmt: skip
     c.same(other.point(p.clone()), one.point(p.clone()), "the point by another decoder")
     c.same(other.sample(p.clone(), c.rng(8)), one.sample(p.clone(), c.rng(8)), "the draw by another decoder")
     whole = one.point(p.clone())

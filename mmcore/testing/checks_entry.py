@@ -19,6 +19,9 @@ from mmcore.testing.check import NotRun, check
 from mmcore.testing.context import SPACES, WIDTH, Context
 from mmcore.testing.strategies import limits, samples
 
+MOST_VALUES = 1024
+"""Of whole numbers with limits, so many are looked at one by one; of more those that are met."""
+
 
 def _entries(c: Context) -> list[Entry]:
     """The installed entries that this plugin comes from: by how it was made, or by its package."""
@@ -96,11 +99,27 @@ def protocol(c: Context) -> None:
         c.fail(f"loss() gives {m.loss()!r}", "a loss term that can be called")
     if not isinstance(m.metrics(), Mapping):
         c.fail(f"metrics() gives {type(m.metrics()).__name__}", "a mapping from name to metric")
-    if not m.spec.dtype.is_floating_point and not m.discrete:
+    if not m.spec.dtype.is_floating_point and not m.discrete and not _graded(c):
         c.fail(
-            f"discrete = {m.discrete} with values in {m.spec.dtype}",
+            f"discrete = {m.discrete} with values in {m.spec.dtype} whose codes are in no order",
             "discrete = True: classes are drawn, never averaged",
         )
+
+
+def _graded(c: Context) -> bool:
+    """Whether whole numbers are more than classes: of three values or more, and each code between those of the values around it."""
+    m = c.modality
+    values = m.typical(256, c.seed)
+    values = values[m.spec.there(values)].unique()
+    low, high = (m.spec.low, m.spec.high) if m.spec.dtype != torch.bool else (0, 1)
+    if low is not None and high is not None and high - low <= MOST_VALUES:
+        values = torch.arange(int(low), int(high) + 1)
+    if len(values) < 3:
+        return False
+    alike = values.to(m.spec.dtype).reshape(-1, *[1] * len(m.spec.shape)).expand(-1, *m.spec.shape).contiguous()
+    with torch.no_grad():
+        steps = m.encoder().eval()(alike).double().flatten(1).diff(dim=0)
+    return bool(((steps >= 0).all(0) | (steps <= 0).all(0)).all() and (steps != 0).any())
 
 
 @check("spec.typical", fault="typical samples outside the spec, or from the global generator", tolerance=0.0)
@@ -171,7 +190,8 @@ def _wrong(c: Context) -> dict[str, Any]:
         "a dictionary": {"value": 1},
     }
     x = m.typical(2, c.seed)[:1]
-    form, _ = _form(c, x)
+    # One sample may be the same in several forms, as 0 is in radians and degrees.
+    form, _ = _form(c, m.typical(8, c.seed))
     if form in ("the tensor", "an array"):
         make = FORMS[form]
         wrong["a value with one axis more"] = make(m, torch.stack([x[0]] * 3))
@@ -180,7 +200,9 @@ def _wrong(c: Context) -> dict[str, Any]:
         if x.is_floating_point():
             wrong["a value with NaN"] = make(m, torch.full_like(x[0], float("nan")))
         if x.dtype != torch.bool and spec.high is not None:
-            beyond = spec.high + 1 if spec.void != spec.high + 1 else spec.high + 2
+            # Of a large number of few digits the next whole one is the same.
+            more = max(1, abs(spec.high) / 128) if x.is_floating_point() else 1
+            beyond = spec.high + more if spec.void != spec.high + more else spec.high + 2 * more
             wrong["a value above the range"] = make(m, torch.full_like(x[0], beyond))
     if form == "what show gives" and isinstance(shown := m.show(x[0]), Image.Image):
         wrong["a picture of another size"] = shown.resize((shown.width + 1, shown.height + 2))

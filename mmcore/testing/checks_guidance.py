@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmcore.errors import MmcoreError
+from mmcore.errors import MmcoreError, RequestError
 from mmcore.process import schedule
 from mmcore.sampling.ask import sample
 from mmcore.sampling.denoiser import Here
@@ -133,16 +133,24 @@ def agrees(c: Context) -> None:
 def scales(c: Context) -> None:
     """A scale above 1 leads away from what is predicted without its observation, a larger one further, and each scale is its own modality's.
 
-    At one timestep at least: it may leave others alone.
+    One below 1 leads the other way, where it asks for a prediction; one near 1 leads hardly anywhere. At one timestep at least: it may leave others alone.
     """
     _guided(c)
     for name in MANY:
         way: dict[float, list[float]] = {}
-        for g in (1.5, 3.0, 6.0):
-            guidance = _guidance(c, {name: g})
-            if not guidance.names():
-                c.fail(f"no prediction asked for without {name!r} at a scale of {g}", "one")
+        for g in (1.5, 3.0, 6.0, 1.001, 0.0, 0.5):
+            try:
+                guidance = _guidance(c, {name: g})
+            except RequestError:
+                if g > 1:
+                    raise
+                continue
             way[g] = []
+            if not guidance.names():
+                if g < 1:  # It may be for larger ones only.
+                    del way[g]
+                    continue
+                c.fail(f"no prediction asked for without {name!r} at a scale of {g:g}", "one")
             for t in TIMES:
                 codes, without, z = _given(c, (name,), 64)
                 off = (codes - without[name]).double()
@@ -152,6 +160,11 @@ def scales(c: Context) -> None:
             c.fail(f"codes that move by {max(way[1.5]):.3g} of the difference at a scale of 1.5 for {name!r}", "away from what is predicted without it")  # fmt: skip
         if not max(way[6.0]) > max(way[3.0]) > max(way[1.5]):
             c.fail(f"codes that move by {max(way[1.5]):.3g}, {max(way[3.0]):.3g} and {max(way[6.0]):.3g} at scales of 1.5, 3 and 6 for {name!r}", "further by a larger scale")  # fmt: skip
+        if not max(map(abs, way[1.001])) < 0.1:
+            c.fail(f"codes that move by {max(way[1.001], key=abs):.3g} of the difference at a scale of 1.001 for {name!r}", "hardly anywhere, as a scale of 1 is none")  # fmt: skip
+        for g in (0.0, 0.5):
+            if g in way and not min(way[g]) < -1e-3:
+                c.fail(f"codes that move by {min(way[g]):.3g} of the difference at a scale of {g:g} for {name!r}", "towards what is predicted without it, or a refusal")  # fmt: skip
     for t in TIMES:
         codes, without, z = _given(c, MANY)
         alone = dict(without, two=codes)

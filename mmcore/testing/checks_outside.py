@@ -259,11 +259,22 @@ def _texts(c: Context, x: Tensor, shown: list[str]) -> None:
     ranks = [v.argsort(0).argsort(0).double() for v in (told, own)]
     a, b = [(v - v.mean(0)) / v.std(0).clamp(min=1e-9) for v in ranks]
     related = a.T @ b / (len(x) - 1)
-    for e in range(size):
-        best = int(related[e].abs().argmax())
-        if abs(float(related[e, best])) > 0.95 and (float(related[e, best]) < 0 or float(related[e, e]) < 0.8):
-            what = f"the negative of element {best}" if float(related[e, best]) < 0 else f"element {best}"
-            c.fail(f"number {e} of the text goes with {what}", f"element {e}")
+    # Points may be told one after the other, whichever axis is theirs.
+    places = torch.arange(size).reshape(spec.shape)
+    orders = [places.permute(axes).flatten() for axes in itertools.permutations(range(places.ndim))]
+    wrong = [found for order in orders if (found := _out_of_order(related[:, order]))]
+    if len(wrong) == len(orders):
+        c.fail(*wrong[0])
+
+
+def _out_of_order(related: Tensor) -> tuple[str, str] | None:
+    """What is wrong with numbers of a text whose correlations with the elements are ``related``; None where each plainly goes with its own, or with none."""
+    for e, row in enumerate(related):
+        best = int(row.abs().argmax())
+        if abs(float(row[best])) > 0.95 and (float(row[best]) < 0 or float(row[e]) < 0.8):
+            what = f"the negative of element {best}" if float(row[best]) < 0 else f"element {best}"
+            return f"number {e} of the text goes with {what}", f"element {e}"
+    return None
 
 
 @check("metrics.best", fault="a metric of the wrong target, its sign turned half way", core=False)

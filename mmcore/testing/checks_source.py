@@ -6,6 +6,7 @@ import gc
 import hashlib
 import itertools
 import os
+import pickle
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -145,17 +146,22 @@ def alone(c: Context) -> None:
     fault="rows that depend on where the process is, or on the order in which sets come",
 )
 def elsewhere(c: Context) -> None:
-    """From another working directory it reads the same rows, once it is made."""
-    source = c.thing()
+    """From another working directory it reads the same rows, once it is made: it that has read before, one that has not, and a copy as a worker has."""
+    source, found = c.thing(), {}
+    readers = {"a pass": source, "a pass of one that had read nothing": c.thing()}
     want = [_plain(row) for row in _some(source, 20)]
+    with contextlib.suppress(Exception):  # That it cannot be copied is another check's.
+        readers["a pass of its copy by pickle"] = pickle.loads(pickle.dumps(source))
     here = os.getcwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         try:
-            found = [_plain(row) for row in _some(source, 20)]
+            for what, one in readers.items():
+                found[what] = [_plain(row) for row in _some(one, 20)]
         finally:
             os.chdir(here)
-    _same_rows(c, found, want, "a pass from another folder")
+    for what, rows in found.items():
+        _same_rows(c, rows, want, f"{what} from another folder")
 
 
 @check("source.own_rows", kind="source", fault="one dictionary filled anew for every row")

@@ -320,7 +320,7 @@ def classes(c: Context) -> None:
             if (after != np.rint(after)).any():
                 c.fail(f"a map with fractions from one of {size[0]} × {size[1]}", "whole numbers")
             added.append(set(np.unique(after).tolist()) - held)
-            if transform.moves and added[-1]:
+            if (transform.moves or _elsewhere(np.asarray(before), after)) and added[-1]:
                 c.fail(f"classes {sorted(added[-1])[:4]} in a map that held {sorted(held)}", "classes that it held")
         new = set().union(*added)
         # Other classes for all rows may be meant, and void here and there.
@@ -330,10 +330,21 @@ def classes(c: Context) -> None:
 
 @check("transform.moves", kind="transform", fault="pixels moved without `moves`, values changed with it")
 def moves(c: Context) -> None:
-    """`moves` is true: it says whether pixels go elsewhere and keep their values, so that what is known of them goes along."""
+    """`moves` is true: it says whether pixels go elsewhere and keep their values, so that what is known of them goes along.
+
+    That pixels move has to be said of what rows that are held out go through, as only there something is put back.
+    """
     transform = bound_transform(c)
-    if not isinstance(transform.moves, bool):
-        c.fail(f"moves = {transform.moves!r}", "True or False")
+    steady = transform.steady()
+    said = {"": transform} if steady is None or steady is transform else {"": transform, ", of rows held out": steady}
+    for where, one in said.items():
+        if not isinstance(one.moves, bool):
+            c.fail(f"moves = {one.moves!r}{where}", "True or False")
+        _moves(c, one, where, told=one is steady)
+
+
+def _moves(c: Context, transform: Transform, where: str, *, told: bool) -> None:
+    """Fail where ``moves`` is not true; that it is False of one that moves, only where it has to be ``told``."""
     for size, values in taken_rows(c, transform):
         for k in range(8 if transform.varies else 1):
             found = applied(c, transform, values, row_rng(c, k, k))
@@ -341,11 +352,9 @@ def moves(c: Context) -> None:
                 a, b = plane_of(values[name]), plane_of(found[name])
                 if a is None or b is None:
                     continue
-                resized = a.shape[:2] != b.shape[:2]
-                moved = resized or (not np.array_equal(a, b) and np.array_equal(np.sort(a, None), np.sort(b, None)))
-                if moved and not transform.moves:
+                if told and not transform.moves and _elsewhere(a, b):
                     c.fail(
-                        f"{name} of {size[0]} × {size[1]} whose pixels moved, with moves = False",
+                        f"{name} of {size[0]} × {size[1]} whose pixels moved, with moves = False{where}",
                         "moves = True, and undo_pixels",
                     )
                 if not transform.moves:
@@ -355,10 +364,17 @@ def moves(c: Context) -> None:
                 slack = 1e-6 + (BEYOND * (a.max() - a.min()) if real else 0)
                 if a.shape[2:] != b.shape[2:] or b.min() < a.min() - slack or b.max() > a.max() + slack:
                     c.fail(
-                        f"{name} with other values, {b.min():.4g} … {b.max():.4g}, with moves = True",
+                        f"{name} with other values, {b.min():.4g} … {b.max():.4g}, with moves = True{where}",
                         f"values inside {a.min():.4g} … {a.max():.4g}",
                     )
                 _keeps_levels(c, name, plane_of(found["mask"]), b)
+
+
+def _elsewhere(before: np.ndarray, after: np.ndarray) -> bool:
+    """Whether a plane has another size, or the values that it had in other places."""
+    if before.shape[:2] != after.shape[:2]:
+        return True
+    return not np.array_equal(before, after) and np.array_equal(np.sort(before, None), np.sort(after, None))
 
 
 def _keeps_levels(c: Context, name: str, mask: np.ndarray | None, plane: np.ndarray) -> None:
@@ -376,3 +392,50 @@ def _keeps_levels(c: Context, name: str, mask: np.ndarray | None, plane: np.ndar
             f"{name} with {levels[off[0]]:.4g} where it was {LEVELS[off[0]]}, with moves = True",
             "the values that its pixels had",
         )
+
+
+@check(
+    "transform.bytes",
+    kind="transform",
+    fault="a brightness that makes white black, as bytes go on from 0 beyond 255",
+    core=False,
+    false_alarm="none: 24 draws",
+)
+def bytes_end(c: Context) -> None:
+    """Bytes are cut at the ends of their range: what rises to white does not go on from black.
+
+    Asked of pictures whose pixels stay where they are, by what becomes of each level from 0 to 255.
+    """
+    transform = bound_transform(c)
+    looked = 0
+    for _, values in taken_rows(c, transform):
+        for k in range(24 if transform.varies else 1):
+            found = applied(c, transform, values, row_rng(c, k, k))
+            mask = plane_of(found["mask"])
+            if mask is None or not np.array_equal(mask, np.asarray(plane_of(values["mask"]))):
+                continue
+            a, b = plane_of(values["image"]), plane_of(found["image"])
+            if a is None or b is None or a.shape != b.shape or np.asarray(found["image"]).dtype != np.uint8:
+                continue
+            looked += 1
+            # The red channel rises with the rows, the green one with the columns.
+            for channel, axis in ((0, 1), (1, 0)):
+                levels = np.median(b[..., channel], axis=axis)
+                if (at := _begins_again(levels)) is not None:
+                    c.fail(f"{a[..., channel].max(axis)[at]:.0f} made {levels[at]:.0f} and the level above it {levels[at + 1]:.0f}", "levels that end at 255")  # fmt: skip
+    if not looked:
+        raise NotRun("it moves pixels, or gives no bytes")
+
+
+def _begins_again(levels: np.ndarray) -> int | None:
+    """Where levels rise to nearly 255, and rise again from nearly 0; None where they do not."""
+    rises = np.diff(levels)
+    step = float(np.median(rises))
+    # Of a few levels it is not seen whether they rise again.
+    if not 0 < step < 16:
+        return None
+    for k in np.flatnonzero(rises < -128):
+        near = [*rises[max(0, k - 2) : k], *rises[k + 1 : k + 3]]
+        if len(near) == 4 and min(near) > 0 and levels[k] >= 255 - 1.5 * step and levels[k + 1] <= 1.5 * step:
+            return int(k)
+    return None

@@ -1,5 +1,6 @@
 """Transforms and their way back: pixels put where they were, values in the data's own units, pictures and arrays alike."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -86,14 +87,14 @@ def _near(a: Any, b: Any) -> bool:
 
 @check("transform.kinds", kind="transform", fault="height and width exchanged between pictures and arrays", core=False)
 def kinds(c: Context) -> None:
-    """A picture and the array of its pixels are changed alike, where it takes both."""
+    """A picture and the array of its pixels are changed alike, where it takes both; by several draws of one that varies."""
     transform = bound_transform(c)
     compared = 0
-    for size in SIZES:
+    for size, k in itertools.product(SIZES, range(8 if transform.varies else 1)):
         results = []
         for arrays in (False, True):
             try:
-                results.append(applied(c, transform, row(size, c.seed % 7, arrays), row_rng(c, 5, 2)))
+                results.append(applied(c, transform, row(size, c.seed % 7, arrays), row_rng(c, 5, 2 + k)))
             except RequestError:
                 break
         if len(results) < 2:

@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import pickle
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,14 @@ def answers_of(m: Modality, x: Tensor, params: Tensor, decoder: Any, seed: int) 
             "points": decoder.point(params),
             "draws": decoder.sample(params, Rng.for_rows(seed, len(x))),
         }
+
+
+def reads_of(m: Modality, raws: Tensor) -> dict[str, Tensor]:
+    """What it reads of raw values, given as the bytes of their pickle; nothing where it refuses them."""
+    found: list[Tensor] = []
+    with contextlib.suppress(Exception):
+        found = [m.read(raw) for raw in pickle.loads(raws.numpy().tobytes())]
+    return {"what is read of raw values": torch.stack(found)} if found else {}
 
 
 def others(m: Modality) -> list[Modality]:

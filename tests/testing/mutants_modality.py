@@ -16,7 +16,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmcore import Rng
+from mmcore import Rng, Spec
+from mmcore.modality import VOID
 from mmcore.modality.likelihood import bounded_log_scale, gaussian, total
 from mmcore.testing.reference import Reference
 from mmcore_image import ImageModality
@@ -315,6 +316,29 @@ class Turned(Reference):
         return Turning()
 """
 )
+
+
+class Gaps(ScalarModality):
+    """Three numbers far from 0, any of which may be unknown; what is measured of them takes void for 0."""
+
+    def __init__(self, mean: float = 40.0, std: float = 8.0) -> None:
+        super().__init__(3, mean=mean, std=std)
+        self.spec = Spec((3,), void=VOID)
+
+    def typical(self, n: int, seed: int) -> Tensor:
+        hole = Rng.for_rows(seed, n).of("hole").uniform(3) < 0.1
+        return torch.where(hole, VOID, super().typical(n, seed))
+
+    def read(self, raw: Any) -> Tensor:
+        known = [one is not None and float(one) != VOID for one in raw]
+        x = super().read([one if there else 0.0 for one, there in zip(raw, known, strict=True)])
+        return torch.where(torch.tensor(known), x, VOID)
+
+    def measured(self, samples: Tensor) -> dict[str, float]:
+        x = torch.where(samples == VOID, 0.0, samples)
+        return {"mean": float(x.mean()), "std": float(x.std())}
+
+
 SET_ORDER = (
     HEAD
     + """
@@ -323,6 +347,16 @@ NAMES = list({"ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen"})
 class Animals(LabelModality):
     def __init__(self):
         super().__init__(8, names=NAMES, frequencies=[(ord(n[0]) - 90) / 40 for n in NAMES])
+"""
+)
+TOLD_ORDER = (
+    HEAD
+    + """
+NAMES = list({"ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen"})
+
+class Animals(LabelModality):
+    def __init__(self):
+        super().__init__(8, names=NAMES)
 """
 )
 HASHED = (
@@ -657,6 +691,10 @@ MODALITY = [
     Mutant("read.back", "a class one too high", broken("label", raw=lambda self, x: int(x) + 1)),
     Mutant("read.back", "16 bits read as 8", broken(lambda: ImageModality(1, 8, levels=65536, limits=[0, 65535]), read=high_byte)),
     Mutant("read.back", "another picture than it shows", broken("reference", read=lambda self, raw: torch.zeros(self.spec.shape), raw=lambda self, x: Image.new("L", (2, 2), 255), pictured=lambda self, x: x.new_zeros(len(x), 1, 2, 2))),
+    Mutant("read.back", "a few units lost on every way", broken(lambda: ScalarModality(mean=6000.0, std=1500.0), raw=lambda self, x: float(x) - 1)),
+    Mutant("decoder.answers", "draws in training, the mode in evaluation", broken("label", sample=lambda m, p, rng: m.inner.sample(p, rng) if m.training else p.argmax(1))),
+    Mutant("encoder.measured", "void measured as 0", lambda _: Gaps()),
+    Mutant("state.process", "names told in a set's order", module("told_order", TOLD_ORDER, "Animals()")),
     Mutant("read.back", "metres in millimetres", broken(Depth, raw=lambda self, x: (x * 1000).numpy())),
     Mutant("read.refuses", "units that are guessed", broken(lambda: ScalarModality(3, mean=40.0, std=12.0, low=0.0, high=100.0), read=guessed_units)),
     Mutant("loss.where", "pixels that count where any of their channels does", broken("image", loss=lambda h, p, x, w: h(p, x, None if w is None else w.any(1, keepdim=True).expand_as(w)))),

@@ -330,6 +330,13 @@ def cached(self: Any, *x: Tensor) -> Tensor:
     return Small.forward(self, x[0], t, *x[2:])
 
 
+def by_place(self: Any, *x: Tensor) -> Tensor:
+    """Timesteps as they were when their memory was met first."""
+    kept = self.__dict__.setdefault("kept", {})
+    t = kept.setdefault((x[1].data_ptr(), tuple(x[1].shape)), x[1].clone())
+    return Small.forward(self, x[0], t, *x[2:])
+
+
 def warms_up(self: Any, *x: Tensor) -> Tensor:
     self.__dict__["calls"] = self.__dict__.get("calls", 0) + 1
     return Small.forward(self, *x) * (1 - 0.5 ** self.__dict__["calls"])
@@ -454,6 +461,7 @@ BACKBONE_MUTANTS = [
     Mutant("backbone.deterministic", "features that grow with the calls", backbone(forward=warms_up), "backbone"),
     Mutant("backbone.deterministic", "a running mean that is kept", lambda _: Running, "backbone"),
     Mutant("backbone.deterministic", "the first timesteps of a shape kept", backbone(forward=cached), "backbone"),
+    Mutant("backbone.deterministic", "timesteps kept by their place in memory", backbone(forward=by_place), "backbone"),
     Mutant("backbone.deterministic", "the time of day", given(lambda self, z, *rest: (z * (1 + 1e-3 * (time.perf_counter() % 1)), *rest)), "backbone"),
     Mutant("backbone.modes", "twice the features in training", out(lambda self, y: y * (2 if self.training else 1)), "backbone"),
     Mutant("backbone.modes", "twice the features in training, beside dropout", lambda _: DroppedAndDoubled, "backbone"),

@@ -264,6 +264,25 @@ class HereOnly(Waves):
         return {**super().__getitem__(index), "name": os.getcwd() + str(index)}
 
 
+class LateHere(Waves):
+    """Rows that depend on where the process is when the first one is read."""
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        self.here = self.__dict__.get("here") or os.getcwd()
+        return {**super().__getitem__(index), "name": self.here + str(index)}
+
+
+class CopiedHere(LateHere):
+    """The same; a copy forgets it."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "here"}
+
+    def __init__(self, part: str = "train", *, hold_out: bool = False) -> None:
+        super().__init__(part, hold_out=hold_out)
+        self.here = os.getcwd()
+
+
 class GoesOn(Waves):
     """A pass that begins behind the row that was read last by its index."""
 
@@ -339,6 +358,8 @@ SOURCE_MUTANTS = [
     Mutant("source.alone", "an environment variable set", giving(lambda self, k, row: (os.environ.update(MMCORE_MUTANT="1"), row)[1]), "source"),
     Mutant("source.alone", "a file left open by every row", lambda _: Leaking, "source"),
     Mutant("source.elsewhere", "rows that depend on where the process is", lambda _: HereOnly, "source"),
+    Mutant("source.elsewhere", "rows that depend on where it is read first", lambda _: LateHere, "source"),
+    Mutant("source.elsewhere", "a copy's rows that depend on where the worker is", lambda _: CopiedHere, "source"),
     Mutant("source.own_rows", "one dictionary for all rows", lambda _: OneRow, "source"),
     Mutant("source.own_rows", "one array for all rows", lambda _: OneArray, "source"),
     Mutant("source.length", "a length that counts one too many", source(__len__=lambda self: len(self.rows) + 1, __iter__=lambda self: (self[i] for i in range(len(self.rows)))), "source"),
@@ -407,6 +428,23 @@ class Roll(Transform):
             else raw
             for name, raw in values.items()
         }
+
+
+class Shifted(Roll):
+    """The same, and not a word of it: rows that are held out do without, so that nothing is put back."""
+
+    moves = False
+
+
+class Solarised(Transform):
+    """Bytes above a level that varies turned into their negative, or all of them in few levels."""
+
+    varies = True
+
+    def __call__(self, values: dict[str, Any], rng: Rng) -> dict[str, Any]:
+        level = int(rng.integers(60, 250).item())
+        few = rng.of("few").uniform().item() < 0.3
+        return each(values, ("image", "grey"), lambda x: x & 0xC0 if few else np.where(x > level, 255 - x, x))
 
 
 class Cutout(Transform):
@@ -491,6 +529,7 @@ TRANSFORMS: dict[str, Callable[..., Any]] = {
     "flip, vertical": partial(Flip, 0.3, "vertical"), "threshold": partial(Threshold, 2), "units": Value, "brightness": Jitter,
     "roll": Roll, "small letters": Lower, "dropped classes": Drop, "nothing": Nothing,
     "brightness, seldom": Rare, "cubic": Cubic, "cubic, larger": partial(Cubic, 40), "cubic, real": partial(Cubic, 16, True), "cutout": Cutout,
+    "roll, in training alone": Shifted, "solarised": Solarised,
 }  # fmt: skip
 
 
@@ -517,6 +556,22 @@ def each(values: Mapping[str, Any], names: Sequence[str], change: Callable[[np.n
 
 
 PIXELS = ("image", "grey", "mask")
+
+
+def upside_down(self: Any, values: dict[str, Any], rng: Rng) -> dict[str, Any]:
+    """Half of the rows mirrored, arrays along another axis than pictures."""
+    if rng.uniform().item() < 0.5:
+        return values
+    pictures = [name for name in values if isinstance(values[name], Image.Image)]
+    return {**each(values, PIXELS, lambda x: x[::-1].copy()), **each({k: values[k] for k in pictures}, PIXELS, lambda x: x[:, ::-1].copy())}  # fmt: skip
+
+
+def overflowing(self: Any, values: dict[str, Any], rng: Rng) -> dict[str, Any]:
+    """Brighter by a few levels, in bytes that go on from 0."""
+    more = np.uint8(rng.integers(0, 60).item())
+    return each(values, ("image", "grey"), lambda x: x + more)
+
+
 FLIPPED = {"count": 0}
 
 
@@ -622,6 +677,9 @@ TRANSFORM_MUTANTS = [
     Mutant("transform.moves", "values changed where pixels are said to move", calling(lambda self, values, rng: each(values, ("image",), lambda x: 2 * x.astype(np.float32)), moves=True), "transform"),
     Mutant("transform.moves", "values 0 … 1 where pixels are said to move", calling(lambda self, values, rng: each(Crop.__call__(self, values, rng), ("image", "grey"), lambda x: x / 255), Crop, 12), "transform"),
     Mutant("transform.moves", "a negative where pixels are said to move", calling(lambda self, values, rng: each(Crop.__call__(self, values, rng), ("image", "grey"), lambda x: 255 - x), Crop, 12), "transform"),
+    Mutant("transform.moves", "pixels of held-out rows moved without a word", transform(Crop, 8, varies=True, moves=False, steady=lambda self: transform(Crop, 8, moves=False)(Path())(variables=PIXELS)), "transform"),
+    Mutant("transform.bytes", "brighter bytes that begin again from black", calling(overflowing, Jitter), "transform"),
+    Mutant("transform.bytes", "a contrast that bytes do not hold", calling(lambda self, values, rng: each(values, ("image", "grey"), lambda x: (x.astype(np.int64) * 5 // 4).astype(np.uint8))), "transform"),
     Mutant("transform.undo_pixels", "a crop that is not undone", transform(Crop, 8, undo_pixels=Transform.undo_pixels), "transform"),
     Mutant("transform.undo_pixels", "a crop put back at the corner", transform(Crop, 8, undo_pixels=stays_in_place), "transform"),
     Mutant("transform.undo_pixels", "a crop stretched over the whole", transform(Crop, 8, undo_pixels=squeezed_back), "transform"),
@@ -631,6 +689,7 @@ TRANSFORM_MUTANTS = [
     Mutant("transform.undo_values", "units that are not undone", transform(Value, undo_values=Transform.undo_values), "transform"),
     Mutant("transform.undo_values", "units undone twice", transform(Value, undo_values=lambda self, name, raw: raw / 4 if name == "vector" else raw), "transform"),
     Mutant("transform.kinds", "arrays transposed", calling(transposed, Resize, 16), "transform"),
+    Mutant("transform.kinds", "arrays mirrored upside down in half of the rows", calling(upside_down, Jitter), "transform"),
 ]  # fmt: skip
 
 

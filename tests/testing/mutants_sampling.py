@@ -217,6 +217,13 @@ def corrected(self: Any, denoiser: Any, here: Here, to: int, rng: Rng, memory: d
     return denoiser.move(here, 2 * there - codes, to)
 
 
+def at_the_first(self: Any, denoiser: Any, here: Here, to: int, rng: Rng, memory: dict[str, Any]) -> Tensor:
+    """Heun's codes, the second as if no time had gone by, and half of the noise."""
+    codes = denoiser.codes(here, rng)
+    there = denoiser.codes(Here(denoiser.move(here, codes, to), here.t), rng)
+    return denoiser.move(here, (codes + there) / 2, to, denoiser.noise(rng), 0.5)
+
+
 def never_asks(self: Any, denoiser: Any, here: Here, to: int, rng: Rng, memory: dict[str, Any]) -> Tensor:
     """Codes of every second step."""
     if "codes" not in memory or here.t % 2:
@@ -330,6 +337,7 @@ SAMPLER_MUTANTS = [
     Mutant("sampler.asks", "codes by one step's numbers throughout", stepping(lambda self, d, here, to, rng, memory: d.move(here, d.codes(here, rng.at(0)), to)), "sampler"),
     Mutant("sampler.order", "an extrapolation of the wrong sign", stepping(averaged), "sampler"),
     Mutant("sampler.order", "a corrector that takes the end twice", stepping(corrected), "sampler"),
+    Mutant("sampler.order", "a corrector of the wrong timestep, with noise", stepping(at_the_first), "sampler"),
     Mutant("sampler.draws", "one noise for all places of a channel", with_noise(lambda noise, *_: noise[..., :1].expand_as(noise)), "sampler"),
     Mutant("sampler.draws", "uniform noise of unit variance", with_noise(lambda noise, s, d, here, to, rng, m: 12**0.5 * (rng.uniform(*noise.shape[1:], dtype=noise.dtype) - 0.5)), "sampler"),
     Mutant("sampler.device", "a tensor made on the CPU", stepping(on_the_cpu), "sampler"),
@@ -432,6 +440,8 @@ GUIDANCE_MUTANTS = [
     Mutant("guidance.scales", "no guidance at all", guidance(lambda self, c, w, h: c + 0), "guidance"),
     Mutant("guidance.scales", "the first observation only", guidance(lambda self, c, w, h: free(self, c, {k: v for k, v in w.items() if k == "one"}, h)), "guidance"),
     Mutant("guidance.scales", "predictions asked for at scales of 1 only", guidance(names=lambda self: [name for name, g in self.scales.items() if g == 1]), "guidance"),
+    Mutant("guidance.scales", "a scale that is off by one, but at 1", guidance(off_by_one), "guidance"),
+    Mutant("guidance.scales", "a scale of 0 that leads away", guidance(lambda self, c, w, h: ClassifierFree({k: 1 + abs(g - 1) for k, g in self.scales.items()}).combine(c, w, h)), "guidance"),
     Mutant("guidance.order", "predictions by their place", guidance(by_place), "guidance"),
     Mutant("guidance.order", "later observations weigh less", guidance(lambda self, c, w, h: functools.reduce(lambda g, item: g + (self.scales[item[1][0]] - 1) / (1 + item[0]) * (c - item[1][1]), enumerate(w.items()), c)), "guidance"),
     Mutant("guidance.rows", "a norm over the batch", guidance(batch_norm), "guidance"),

@@ -1,6 +1,7 @@
 """Healthy modalities that a check blamed once, each with the checks that did; they are among those that must pass everything."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,11 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmcore import Decoder, Encoder, Modality, Rng, Space, Spec
-from mmcore.modality.likelihood import gaussian
+from mmcore import Decoder, Encoder, Metric, Modality, RequestError, Rng, Space, Spec
+from mmcore.modality.likelihood import bounded_log_scale, categorical, gaussian
 from mmcore.testing.reference import Reference
 from mmcore_clip import ClipModality
 from mmcore_label.modality import LabelEncoder
+from mmcore_scalar import ScalarModality
+from tests.testing.kinds import Angle, Points, Rating
 from tests.testing.wider import WIDER, CountEncoder, Counts, Head, Plain
 
 
@@ -165,6 +168,96 @@ class Logarithms(Held):
         return Rng.for_rows(seed, n).of("typical").categorical(torch.full((n, 5), 0.2))
 
 
+class Graded(Rating):
+    """Stars in their order: numbers, and no classes."""
+
+    discrete = False
+
+
+class Told(Points):
+    """Points with their axes first, told one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec, self.params = Spec((3, 4)), (2, 3, 4)
+
+    def answer(self, params: Tensor, rng: Rng | None) -> Tensor:
+        x = 3 * params[:, 0]
+        return x if rng is None else x + bounded_log_scale(params[:, 1]).exp() * rng.normal(3, 4, dtype=params.dtype)
+
+    def show(self, x: Tensor) -> str:
+        return ", ".join(f"({a:.3f}, {b:.3f}, {c:.3f})" for a, b, c in x.T.tolist())
+
+    def metrics(self) -> Mapping[str, Metric]:
+        return {"distance": lambda prediction, target: (prediction - target).norm(dim=1).mean(1)}
+
+    def typical(self, n: int, seed: int) -> Tensor:
+        return super().typical(n, seed).transpose(1, 2).contiguous()
+
+
+class Degrees(Angle):
+    """A direction that is read and told in degrees, and lies in radians; of some seeds' first samples both are nearly 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec, self.code, self.params = Spec((), torch.float32, -math.pi, math.pi), (2,), (2,)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return torch.stack([x.cos(), x.sin()], dim=1) * 2**0.5
+
+    def read(self, raw: Any) -> Tensor:
+        try:
+            degrees = float(raw)
+        except (TypeError, ValueError) as error:
+            raise RequestError(f"found {type(raw).__name__}, expected degrees") from error
+        if not math.isfinite(degrees):
+            raise RequestError("found no finite number, expected degrees")
+        return torch.tensor(math.remainder(math.radians(degrees), 2 * math.pi))
+
+    def raw(self, x: Tensor) -> float:
+        return math.degrees(float(x))
+
+    def typical(self, n: int, seed: int) -> Tensor:
+        x = (Rng.for_rows(seed, n).of("typical").uniform() - 0.5) * 6
+        x[0] = 0.01
+        return x
+
+
+class Levels(Plain):
+    """Two numbers of 256 levels, each a categorical distribution of its own: a few hundred rows are learned by heart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec, self.code, self.params = Spec((2,), torch.int64, 0, 255), (2,), (256, 2)
+
+    def encoder(self) -> Encoder:
+        return LevelsEncoder()
+
+    def nats(self, params: Tensor, x: Tensor) -> Tensor:
+        return categorical(params, x)
+
+    def answer(self, params: Tensor, rng: Rng | None) -> Tensor:
+        return params.argmax(1) if rng is None else rng.categorical(params.softmax(1).transpose(1, 2))
+
+    def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor:
+        levels = torch.arange(256, device=params.device)
+        return (params.softmax(1).transpose(1, 2) * encode(levels[:, None].expand(256, 2)).to(params.dtype).T).sum(2)
+
+    def typical(self, n: int, seed: int) -> Tensor:
+        return (128 + 50 * Rng.for_rows(seed, n).of("typical").normal(2)).round().clamp(0, 255).long()
+
+
+class LevelsEncoder(Encoder):
+    mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(128.0), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.to(self.mean.dtype) - self.mean) / 50
+
+
 ODD: Mapping[str, tuple[Callable[[], Modality], tuple[str, ...]]] = {
     "classes by the logarithms of their probabilities": (Logarithms, ("loss.proper", "loss.slopes")),
     "counts by their deviation": (Scaled, ("state.instances",)),
@@ -174,5 +267,10 @@ ODD: Mapping[str, tuple[Callable[[], Modality], tuple[str, ...]]] = {
     "depth of the scaffold": (WIDER["new-plugin, depth"], ("state.history", "state.instances")),
     "distances with holes": (Distances, ("control.agrees", "control.back")),
     "directions that must be of length 1": (lambda: Strict(16), ("encoder.reads",)),
+    "stars in their order": (Graded, ("spec.protocol",)),
+    "points told one after the other": (Told, ("show.agrees",)),
+    "prices of any height": (lambda: ScalarModality(mean=3e5, std=1e5, low=0.0, high=1e12), ("read.refuses",)),
+    "directions in degrees": (Degrees, ("read.refuses",)),
+    "levels by categorical distributions": (Levels, ("learn.improves",)),
 }
 """By what they are."""
