@@ -1,12 +1,16 @@
 """The README's commands are the ones that are run, and its Python compiles and works."""
 
 import re
+import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import mmcore
+from mmcore.cli import program
+from mmcore.config import load
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -32,6 +36,23 @@ def test_the_python_example_runs(page: str, tmp_path: Path, monkeypatch: pytest.
     exec(code, scope)
     assert (tmp_path / "digits" / "model.safetensors").exists()
     assert {p.name for p in (tmp_path / "runs" / "digits").iterdir()} >= {"metrics.jsonl", "timing.jsonl", "model"}
+
+
+def test_the_folder_to_try_the_commands_on_is_taken_without_a_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ``mmcore init photos/ -o photos.toml`` writes of it can be trained, and ``new/`` is read as its rows are."""
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(ROOT / "examples" / "photos.py"), run_name="__main__")
+    monkeypatch.setattr(sys, "argv", ["mmcore", "init", "photos/", "-o", "photos.toml"])
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert ended.value.code == 0
+    setup = load(tmp_path / "photos.toml")
+    rows = list(setup.rows("all").source)
+    assert [sum(row.get(name) is not None for row in rows) for name in ("image", "mask", "label")] == [200, 160, 171]
+    assert {row["label"] for row in rows} - {None, ""} == {"circle", "square"}
+    assert len(list((tmp_path / "new" / "images").glob("*.png"))) == 8
 
 
 def test_pictures_exist() -> None:

@@ -133,7 +133,10 @@ def evaluate(
     observing = f", given {', '.join(found.observed)}" if found.observed else ""
     say(f"bound on -log p over {found.rows} rows of {what}{observing}; ± is the standard error of its estimate\n")
     say(found.table())
-    say(f"\nL0 has {found.space:.4g} nats more that belong to the space as a whole")
+    if found.space >= 0.00005:  # what the table's four digits would show
+        say(
+            f"\nL0 of all is {found.space:.4g} nats above the sum of the variables: at T the noise of the space is not quite of unit variance"
+        )
     if measured:
         taken = "" if how["steps"] is None else f", in {how['steps']} steps"
         say(f"\nanswers beside the rows{taken}; in brackets the 95 % interval over the samples\n")

@@ -35,6 +35,7 @@ class Dataset:
             which counts in no loss, and tells of it in :attr:`TensorBatch.bad`.
         bad_row_limit: how many different bad rows a :class:`Loader` skips before it raises.
         unpaired: whether a training may take rows of which none has two variables.
+        passing: what an error of a bad row says would let it pass; empty where nothing does, as of a value that is asked about.
 
     Attributes:
         names: of the variables, in the order of :attr:`TensorBatch.present`.
@@ -54,6 +55,7 @@ class Dataset:
         on_bad_row: str = "stop",
         bad_row_limit: int = 100,
         unpaired: bool = False,
+        passing: str = 'on_bad_row = "skip"',
     ) -> None:
         if on_bad_row not in ("stop", "skip"):
             raise RequestError(f"data: on_bad_row = {on_bad_row!r}, expected stop or skip")
@@ -63,6 +65,7 @@ class Dataset:
         self.variables = tuple(variables)
         self.transforms, self.seed, self.augment = tuple(transforms), seed, augment
         self.on_bad_row, self.bad_row_limit, self.unpaired = on_bad_row, bad_row_limit, unpaired
+        self.passing = passing
         self.names = tuple(m.name for m in self.variables)
         self._steps = self._bound()
 
@@ -246,7 +249,8 @@ class Dataset:
     def _without(self, index: int, error: RequestError, bad: list[BadRow]) -> dict[str, Any]:
         """What a bad row becomes where bad rows are skipped: one that has nothing."""
         if self.on_bad_row == "stop":
-            raise RequestError(f'{error}; on_bad_row = "skip" passes over such rows') from error
+            mend = f"; {self.passing} passes over such rows" if self.passing else ""
+            raise RequestError(f"{error}{mend}") from error
         bad.append(BadRow(index, str(error)))
         return {}
 

@@ -172,7 +172,7 @@ def _deviation(m: Modality, deviation: Any) -> Map | None:
     low, high = m.spec.low, m.spec.high
     unit = 1.0 if low is None or high is None else (high - low)
     top = float(plane.max())
-    told = f"{top / unit:.0%} of the range" if unit != 1.0 or (low, high) == (0, 1) else f"{top:.3g}"
+    told = f"{100 * top / unit:.2g}% of the range" if unit != 1.0 or (low, high) == (0, 1) else f"{top:.3g}"
     return Map(_coloured(plane / max(top, 1e-12)), "deviation over the draws", "0", told)
 
 

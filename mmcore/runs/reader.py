@@ -83,7 +83,13 @@ class Reader:
         """Where the run's variables are, by name, where it says so."""
         return {} if self.data is None else self.data.columns
 
-    def dataset(self, source: Iterable[Row], *, on_bad_row: str = "stop") -> Dataset:
+    def dataset(
+        self,
+        source: Iterable[Row],
+        *,
+        on_bad_row: str = "stop",
+        passing: str = 'on_bad_row = "skip" (--skip-bad-rows)',
+    ) -> Dataset:
         """Rows as the model sees them: what is random in transforms is left out, as of rows that are held out."""
         return Dataset(
             source,
@@ -92,6 +98,7 @@ class Reader:
             augment=False,
             on_bad_row=on_bad_row,
             unpaired=True,
+            passing=passing,
         )
 
     def _transforms(self) -> list[Transform]:
@@ -143,7 +150,7 @@ class Reader:
         rows = [{name: values[min(k, len(values) - 1)] for name, values in found.items()} for k in range(count)]
         if not rows:
             return Values({}, [])
-        batch = self.dataset(Given(rows, option, given)).take(range(count))
+        batch = self.dataset(Given(rows, option, given), passing="").take(range(count))
         return Values({name: batch.values[name] for name in given}, rows)
 
     def known(self, name: str, mask: str | Path | np.ndarray, asked: Values, n: int) -> Tensor:

@@ -14,6 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -26,6 +27,7 @@ from mmcore.cli import program
 from mmcore.config.guess import configuration
 from mmcore.config.resolve import configured
 from mmcore.data import Table
+from mmcore.metrics import bound
 
 SMALL = """
 out = "run"
@@ -520,6 +522,23 @@ def test_evaluate_takes_held_out_rows(
     assert status == 0
     rows = configured(tomllib.loads((here / "config.toml").read_text()), registry=registry).rows("test")
     assert json.loads(told)["rows"] == len(rows) < 40
+
+
+@pytest.mark.parametrize(("space", "said"), [(9e-17, False), (0.00004, False), (0.0009, True), (2.5, True)])
+def test_evaluate_tells_what_belongs_to_the_space_where_the_table_s_digits_show_it(
+    space: float,
+    said: bool,
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    evaluate = bound.evaluate
+    monkeypatch.setattr(bound, "evaluate", lambda *a, **k: attrs.evolve(evaluate(*a, **k), space=space))
+    status, told, _ = call("evaluate run --draws 2", capsys, monkeypatch)
+    assert status == 0
+    assert "\nall " in told
+    assert (f"\nL0 of all is {space:.4g} nats above the sum of the variables: " in told) == said
+    assert ("L0 of all" in told) == said
 
 
 def test_evaluate_measures_answers_as_the_library_does(

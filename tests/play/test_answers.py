@@ -36,14 +36,15 @@ def test_a_map_is_white_where_the_draws_agree(registry: Registry) -> None:
     assert coloured == [(0, 0)]
 
 
-def test_the_deviation_of_pictures_is_told_of_their_range(registry: Registry) -> None:
+@pytest.mark.parametrize(("apart", "told"), [(2.0, "71%"), (0.1, "3.5%"), (0.004, "0.14%"), (0.0, "0%")])
+def test_the_deviation_of_pictures_is_told_of_their_range(apart: float, told: str, registry: Registry) -> None:
     m = registry.modality("image", channels=1, size=2)
     draws = torch.zeros(2, 1, 2, 2)
-    draws[:, 0, 0, 0] = torch.tensor([-1.0, 1.0])
+    draws[:, 0, 0, 0] = torch.tensor([-1.0, apart - 1.0])
     found = shown(m, draws)
     assert found.map is not None
-    # The deviation of -1 and 1 is √2, of a range of 2.
-    assert found.map.high == "71% of the range"
+    # The deviation of -1 and 1 is √2, of a range of 2. However small it is, the colours go from 0 to it.
+    assert found.map.high == f"{told} of the range"
 
 
 def test_numbers_have_an_interval_and_a_dot_each(registry: Registry) -> None:

@@ -160,6 +160,17 @@ def test_what_cannot_be_asked_is_told(asked: Any, text: str, reader: Reader) -> 
         reader.read(asked)
 
 
+@pytest.mark.parametrize("option", ["given", "start"])
+def test_of_a_value_that_cannot_be_asked_about_nothing_is_said_of_rows(
+    option: str, reader: Reader, tmp_path: Path
+) -> None:
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    for asked in ({"kind": 2}, {"image": tmp_path / "torn.png"}):
+        with pytest.raises(RequestError, match=f"{option} .*: found .*, expected ") as told:
+            reader.read(asked, option=option)
+        assert "rows" not in str(told.value)
+
+
 def test_a_hole_of_the_photo_s_size_goes_the_photo_s_way(home: Path, reader: Reader, tmp_path: Path) -> None:
     known = np.full(SIZE, 255, dtype=np.uint8)
     known[6:14, 9:20] = 0
@@ -496,7 +507,7 @@ def test_parts_that_a_sample_lacks_are_filled_in_and_those_it_has_stay(tmp_path:
 
 def test_rows_at_hand_and_bad_ones(home: Path, reader: Reader) -> None:
     rows: list[dict[str, Any]] = [{"kind": "cat"}, {"kind": "zebra"}, {"age": 3.0, "other": 1}]
-    with pytest.raises(RequestError, match="row 1, kind: found 'zebra'"):
+    with pytest.raises(RequestError, match=r"row 1, kind: found 'zebra'.* \(--skip-bad-rows\) passes over such rows"):
         list(mmcore.predict(reader, rows, draws=9))
     found = list(mmcore.predict(reader, rows, draws=9, on_bad_row="skip"))
     assert [bool(row.bad) for row in found] == [False, True, False]
