@@ -80,7 +80,7 @@ class OptionError(RequestError):
 
     def __str__(self) -> str:
         before = f"{self.subject}: " if self.subject else ""
-        found = "is missing" if self.value is MISSING else f"= {_shortened(repr(self.value), 200)}"
+        found = "is missing" if self.value is MISSING else f"= {shown(self.value)}"
         return f"{before}{self.option} {found}, {self.text}"
 
 
@@ -146,6 +146,21 @@ class ConfigError(RequestError):
     def __init__(self, where: str, problems: Iterable[Problem]) -> None:
         self.where, self.problems = where, tuple(problems)
         super().__init__("\n".join(f"{where}: {problem}" for problem in self.problems))
+
+
+def shown(value: Any) -> str:
+    """A value on one plain line, whatever its class makes of it."""
+    try:
+        return plainly(repr(value))
+    except Exception:  # such as whole numbers of more digits than Python writes
+        return f"<{type(value).__name__}>"
+
+
+def plainly(text: str, most: int = 200) -> str:
+    """A text on one line, no longer than so many characters, all of them seen."""
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in _shortened(text, most)
+    )
 
 
 def _shortened(text: str, most: int) -> str:

@@ -20,6 +20,7 @@ from mmcore.data.source import Row
 from mmcore.data.sources.files import shown
 from mmcore.data.transforms import Transform
 from mmcore.errors import RequestError, nearest
+from mmcore.model.devices import pick_device
 from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry, discover
 from mmcore.runs.asking import ask
@@ -29,7 +30,6 @@ from mmcore.runs.rows import Columns, Opened, Worded, named, rows_at
 from mmcore.runs.run import CONFIG, Run
 from mmcore.sampling.ask import sample
 from mmcore.store.model import load
-from mmcore.training.loop import pick_device
 
 _ASKED = ("model", "n", "given", "where", "absent", "start", "strength", "numbers", "batch_size", "registry", "watch")
 HOW = tuple(name for name in inspect.signature(sample).parameters if name not in _ASKED)
