@@ -15,6 +15,12 @@ class MmcoreError(Exception):
 
     option: str = ""
 
+    def __str__(self) -> str:
+        return _legible(self._said())
+
+    def _said(self) -> str:
+        return super().__str__()
+
 
 class RequestError(MmcoreError, ValueError):
     """The request was wrong: usage, configuration, a plugin's name, or data (exit status 2)."""
@@ -78,7 +84,7 @@ class OptionError(RequestError):
         near = nearest(self.value, self.choices) if isinstance(self.value, str) else ""
         return f"expected {expected}{near}{f'; {self.mend}' if self.mend else ''}"
 
-    def __str__(self) -> str:
+    def _said(self) -> str:
         before = f"{self.subject}: " if self.subject else ""
         found = "is missing" if self.value is MISSING else f"= {shown(self.value)}"
         return f"{before}{self.option} {found}, {self.text}"
@@ -161,6 +167,16 @@ def plainly(text: str, most: int = 200) -> str:
     return "".join(
         one if one.isprintable() else one.encode("unicode_escape").decode() for one in _shortened(text, most)
     )
+
+
+def _legible(text: str) -> str:
+    """A message, with nothing in it that moves a cursor and no word that nobody reads: names and values of a caller's are in it as they came."""
+    # Not above: whoever imports mmcore would wait for it.
+    import re
+
+    text = re.sub(r"\S{501,}", lambda word: f"{word[0][:200]}…{word[0][-3:]}", text)
+    plain = text.replace("\n", "").isprintable()
+    return text if plain else "\n".join(plainly(line, len(line)) for line in text.split("\n"))
 
 
 def _shortened(text: str, most: int) -> str:

@@ -1,6 +1,7 @@
 """Whatever public functions and commands are called with, they refuse in one line or answer by the laws (``benchmarks.calls`` tries thousands)."""
 
 import random
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,50 @@ def test_every_argument_refuses_what_is_no_such_thing_by_its_name(name: str, sub
         assert str(refused.value).isprintable()
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("compose", {"seed": 10**30}, "compose: seed = 10{30}, expected a whole number from -2⁶³ to 2⁶⁴ - 1"),
+        ("compose", {"backbone_options": "label"}, "compose: backbone_options = 'label', expected a mapping"),
+        ("extend", {"gains": iter([1])}, "extend: gains = <.*>, expected a list of numbers"),
+        ("evaluate", {"model": "x"}, "evaluate: model = 'x', expected a JointModel"),
+        ("evaluate", {"draws": 3}, "evaluate: draws = 3, expected an even number of at least 2"),
+        ("evaluate", {"draws": 2**31 - 2}, "evaluate: draws = .*MMCORE_MOST_BATCH raises the limit"),
+        ("evaluate", {"batch_size": 0}, "evaluate: batch_size = 0, expected a whole number of at least 1 and below 2³¹"),
+        ("report", {"stps": 3}, "metrics: stps is no option of sampling, expected some of .*; did you mean 'steps'?"),
+        ("report", {"given": {}}, "metrics: given is no option of sampling, expected some of .*"),
+        ("report", {"resamples": 2.0}, "report: resamples = 2.0, expected a whole number"),
+        ("calibration", {"resamples": 1}, "metrics: resamples = 1, expected a whole number of at least 2 and below 2³¹"),
+        ("calibration", {"draws": torch.zeros(2, 2)}, r"calibration: draws = tensor\(.*\), expected a whole number"),
+        ("load", {"device": "Label"}, "device 'Label' cannot be used: .*"),
+        ("load", {"device": "x" * 10**5}, "device 'x*…' cannot be used: .*"),
+        ("load", {"folder": "a\0b"}, r"load: folder = 'a\\x00b', expected a path"),
+        ("load", {"tasks": torch.zeros(0)}, "load: tasks is a Tensor, expected objects by their names"),
+        ("save", {"tensors": {}}, "save: the tensors given are not the model's: .*: none given, float64 .* in the model.*"),
+        ("save", {"tensors": {"w": np.zeros(2)}}, r"save: tensors\['w'\] is array\(.*\), expected a tensor"),
+        ("save", {"tensors": {"w": torch.zeros(2, device="meta")}}, "save: .* is a tensor on the device meta, .*"),
+        ("predict", {"draws": 2**31 - 1}, "predict: draws = .*MMCORE_MOST_BATCH raises the limit"),
+        ("predict", {"columns": "label"}, "predict: columns = 'label', expected a mapping"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_told_with_what_can(name: str, changes: dict[str, Any], said: str, subjects: Subjects, around: Path) -> None:  # fmt: skip
+    subject = subjects.named(name)
+    given = {one: subject.right[one][0] for one in subject.needed} | changes
+    found = ended(Call(name, subject.function, given, (), subject.told, subject.writes, subject.changes), around)
+    assert not found.fault
+    assert re.fullmatch(said, found.refusal), found.refusal
+
+
+def test_numbers_of_other_kinds_are_the_same_numbers(subjects: Subjects) -> None:
+    fit, evaluate = subjects.fit(), subjects.evaluate()
+    given = {one: fit.right[one][0] for one in fit.needed}
+    one, other = (fit.told(mmcore.fit(**made(given), betas=betas)) for betas in ([0, 0.5], (0.0, 0.5)))
+    assert all(torch.equal(x, other[name]) for name, x in one.items() if isinstance(x, torch.Tensor))
+    asked = {"model": subjects.model, "rows": subjects.table}
+    whole = [evaluate.told(mmcore.evaluate(**asked, draws=n, batch_size=n)) for n in (2, np.int64(2))]
+    assert whole[0] == whole[1]
+
+
 # ---- the command line ----
 
 
@@ -109,8 +154,15 @@ def test_random_commands_end_as_commands_do(workshop: Path) -> None:
 # ---- what the laws see ----
 
 
+class RawError(RequestError):
+    """As mmcore's own would be if they did not see to their text."""
+
+    def __str__(self) -> str:
+        return self.args[0]
+
+
 def _refuses(text: str) -> None:
-    raise RequestError(text)
+    raise RawError(text)
 
 
 def _appends(values: list[int]) -> None:

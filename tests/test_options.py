@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import mmcore
-from mmcore import OptionError, RequestError, RoleMix
+from mmcore import MmcoreError, OptionError, PluginError, RequestError, RoleMix
 from mmcore.config import SamplingOptions
 from mmcore.data import DataOptions, LoaderOptions, SplitOptions
 from mmcore.data.options import ColumnOptions, EmbedOptions, FilterOptions
@@ -347,3 +347,12 @@ def test_any_value_is_shown_on_one_plain_line(value: Any) -> None:
     text = str(OptionError("walk", "pace", value, "another"))
     assert text.isprintable()
     assert len(text) < 300
+
+
+@pytest.mark.parametrize("kind", [MmcoreError, RequestError, PluginError])
+def test_a_message_is_legible_whatever_name_is_in_it(kind: type[MmcoreError]) -> None:
+    name = "x" * 100_000
+    assert str(kind(f"no backbone {name!r}, expected mlp")) == f"no backbone '{'x' * 199}…x', expected mlp"
+    assert str(kind("a\x1b[2Jb\r \ud800 ü\u202e")) == "a\\x1b[2Jb\\r \\ud800 ü\\u202e"
+    plain = f"the path {'/a' * 200} is there,  and so is ü\nin two lines"
+    assert str(kind(plain)) == plain

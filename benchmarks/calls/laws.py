@@ -134,17 +134,8 @@ def _once(call: Call, arguments: Mapping[str, Any], around: Path) -> _Once:
         if look(value) != looks[name]:
             return _Once(f"{name} was changed")
     written = sorted(path for path in files.keys() | changed.keys() if files.get(path) != changed.get(path))
-    own = given.get(call.writes)
-    named = Path(own).absolute() if written and isinstance(own, str | Path) else None
-    for path in (around / one for one in written):
-        # A folder is made with those that it is to lie in.
-        if named is None or not (path.is_relative_to(_plain(named)) or _plain(named).is_relative_to(path)):
-            return _Once(f"{path} was written")
-    if (text := printed.getvalue()) and not all(line.isprintable() for line in text.split("\n")):
-        return _Once(f"printed {text[:100]!r}")
-    for one in caught:
-        if not issubclass(one.category, UserWarning) or len(str(one.message).splitlines()) != 1:
-            return _Once(f"{one.category.__name__}: {str(one.message)[:160]}")
+    if fault := _outside(given.get(call.writes), written, around) or _said(printed.getvalue(), caught):
+        return _Once(fault)
     if error is not None:
         if fault := misworded(str(error)):
             return _Once(fault)
@@ -154,6 +145,26 @@ def _once(call: Call, arguments: Mapping[str, Any], around: Path) -> _Once:
     if found := _infinite(answer):
         return _Once(f"{found} is not finite")
     return _Once(told=answer)
+
+
+def _outside(own: object, written: Iterable[str], around: Path) -> str:
+    """What was written that is not in the folder that was named."""
+    for path in (around / one for one in written):
+        named = Path(os.path.normpath(Path(own).absolute())) if isinstance(own, str | Path) else None
+        # A folder is made with those that it is to lie in.
+        if named is None or not (path.is_relative_to(named) or named.is_relative_to(path)):
+            return f"{path} was written"
+    return ""
+
+
+def _said(printed: str, caught: Iterable[warnings.WarningMessage]) -> str:
+    """What is wrong with what was printed and warned of."""
+    if not all(line.isprintable() for line in printed.split("\n")):
+        return f"printed {printed[:100]!r}"
+    for one in caught:
+        if not issubclass(one.category, UserWarning) or len(str(one.message).splitlines()) != 1:
+            return f"{one.category.__name__}: {str(one.message)[:160]}"
+    return ""
 
 
 def misworded(text: str) -> str:
@@ -221,10 +232,6 @@ def listing(folder: Path) -> dict[str, tuple[int, int, int]]:
         facts = path.lstat()
         found[str(path.relative_to(folder))] = (facts.st_mode, 0 if path.is_dir() else facts.st_mtime_ns, 0 if path.is_dir() else facts.st_size)  # fmt: skip
     return found
-
-
-def _plain(path: Path) -> Path:
-    return Path(os.path.normpath(path))
 
 
 def _remove(around: Path, paths: Iterable[str]) -> None:
