@@ -14,6 +14,7 @@
 Importing this module imports no torch.
 """
 
+import errno
 import functools
 import inspect
 import math
@@ -359,19 +360,25 @@ def _is_number(value: Any) -> bool:
 
 def _is_path(value: Any) -> bool:
     """Whether a file could be called so."""
-    try:
-        return isinstance(value, str | Path) and b"\0" not in os.fsencode(value)
-    except UnicodeEncodeError:
+    if not isinstance(value, str | Path):
         return False
+    try:
+        os.lstat(value)
+    except OSError as error:
+        return error.errno != errno.ENAMETOOLONG
+    except ValueError:  # a zero, or half a character
+        return False
+    return True
 
 
+PATH = Rule("a path", _is_path)
 _ANYTHING = Rule("anything", lambda value: True)
 _KINDS: dict[Any, Rule] = {
     bool: Rule("True or False", lambda value: isinstance(value, bool)),
     int: whole(),
     float: within(-math.inf),
     str: Rule("a text", lambda value: isinstance(value, str)),
-    Path: Rule("a path", _is_path),
+    Path: PATH,
     type(None): Rule("None", lambda value: value is None),
     Any: _ANYTHING,
     inspect.Parameter.empty: _ANYTHING,

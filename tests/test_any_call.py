@@ -114,6 +114,8 @@ def test_every_argument_refuses_what_is_no_such_thing_by_its_name(name: str, sub
         ("save", {"tensors": {}}, "save: the tensors given are not the model's: .*: none given, float64 .* in the model.*"),
         ("save", {"tensors": {"w": np.zeros(2)}}, r"save: tensors\['w'\] is array\(.*\), expected a tensor"),
         ("save", {"tensors": {"w": torch.zeros(2, device="meta")}}, "save: .* is a tensor on the device meta, .*"),
+        ("load", {"folder": Path("x" * 300)}, "load: folder = PosixPath\\('x*… expected a path"),
+        ("predict", {"data": "x" * 300}, "rows: data = 'x*… expected a path"),
         ("predict", {"draws": 2**31 - 1}, "predict: draws = .*MMCORE_MOST_BATCH raises the limit"),
         ("predict", {"columns": "label"}, "predict: columns = 'label', expected a mapping"),
     ],

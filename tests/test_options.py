@@ -318,7 +318,7 @@ def test_a_function_takes_what_its_signature_says() -> None:
         ("names", ["a", b"a", {"a"}, {"a": 1}, [1], [None], 3, None, iter(["a"]), np.array("a")], "a list of texts"),
         ("sizes", [3, "12", [1.0], [True], [[1]], torch.tensor(1), torch.zeros(2)], "a list of whole numbers"),
         ("either", [None, 3, [1], ["ab"], {"a": ["b"]}], "a text or a list of lists of texts"),
-        ("where", [None, b"x", 3, ["x"], "a\0b", Path("a\0b"), "\ud800"], "a path"),
+        ("where", [None, b"x", 3, ["x"], "a\0b", Path("a\0b"), "\ud800", Path("x" * 300)], "a path"),
         ("by_name", [[("a", 1)], {1: 1}, {"a": "1"}, {"a": None}, "a"], "a mapping from texts to numbers"),
         ("flag", [None, 0, "true", np.bool_(True), []], "True or False"),
         ("rows", [None, 3, "rows", {"a": 1}], "a list of mappings or a Thing"),

@@ -82,7 +82,11 @@ def predict(
         )
     asked = Asked(reader, int(draws), frozenset(absent), reader.asking(**{"draw": draws > 1, **how}))
     opened = reader.rows(data, columns)
-    held = HeldOut(asked, interval, without=str(data)) if calibrate and draws > 1 else None
+    held = (
+        HeldOut(asked, interval, without=str(data) if isinstance(data, str | Path) else "")
+        if calibrate and draws > 1
+        else None
+    )
     return Predictions(
         asked,
         reader.dataset(opened.source, on_bad_row=on_bad_row),

@@ -22,6 +22,7 @@ from mmcore.data.transforms import Transform
 from mmcore.errors import RequestError, nearest
 from mmcore.model.devices import pick_device
 from mmcore.model.joint import JointModel
+from mmcore.options import PATH, require
 from mmcore.plugins import Registry, discover
 from mmcore.runs.asking import ask
 from mmcore.runs.given import Given, Values, check_stems, raws, turns
@@ -178,6 +179,8 @@ class Reader:
         Raises:
             RequestError: nothing there, nothing that is read, or no column that is a variable.
         """
+        if isinstance(data, str | Path):
+            require("rows", data=(data, PATH))
         if isinstance(data, str | Path) and str(data) in PARTS and not Path(data).exists():
             if self.run is None:
                 raise RequestError(f"{data}: found a model folder without its run, expected the path of data")
