@@ -324,6 +324,7 @@ class Subjects:
             "absent": [(), ["mask"], "a"],
             "columns": [None, {}, {"label": "label"}],
             "on_bad_row": ["stop", "skip"],
+            "calibrate": [True, False],
             "device": ["cpu"],
             "registry": [self.registry],
             "steps": [1, 2],
@@ -359,8 +360,8 @@ def _features(x: torch.Tensor) -> torch.Tensor:
 
 
 def _how() -> dict[str, Any]:
-    """Annotations of the arguments of ``sample`` that say how."""
-    return {name: kind for name, kind in annotations(mmcore.sample).items() if name in HOW}
+    """Annotations of the arguments of ``sample`` that say how; not of what a compiler takes its time and its own files for."""
+    return {name: kind for name, kind in annotations(mmcore.sample).items() if name in HOW and name != "compiled"}
 
 
 def _fields(kind: type) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def _near(draw: DrawFn, value: Any) -> list[Any] | None:
             f" {value} ",
             f"{value}\0",
             f"{value}{STEERING}",
-            value.encode(),
+            value.encode("utf-8", "surrogatepass"),
             [value],
             {value},
             {value: 1},
@@ -151,7 +151,7 @@ def _near(draw: DrawFn, value: Any) -> list[Any] | None:
     if isinstance(value, Path):
         return [
             str(value),
-            bytes(value),
+            str(value).encode("utf-8", "surrogatepass"),
             value / "nowhere",
             value / STEERING,
             Path(f"{value}\0"),
