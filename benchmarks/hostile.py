@@ -95,8 +95,8 @@ class Outcome:
     touched: str
 
     @property
-    def fault(self) -> str:
-        """What is wrong with it; empty where nothing is."""
+    def broken(self) -> str:
+        """What no command line may lead to; empty where nothing is."""
         if self.status is None:
             return f"hung or died after {self.seconds:.1f} s"
         if "Traceback" in self.text:
@@ -105,12 +105,20 @@ class Outcome:
             return f"status {self.status}"
         if odd := sorted({c for c in self.text if not c.isprintable() and c != "\n"}):
             return f"control codes {odd}"
-        lines = self.errors.splitlines()
-        if self.status and not lines:
+        if self.status and not self.errors.splitlines():
             return "no line"
-        if strange := [line for line in lines if not line.startswith("mmcore: ")]:
-            return f"another line: {strange[0][:200]}"
+        if "not expected" in self.errors:
+            return f"unforeseen: {self.errors.strip().splitlines()[-1][:200]}"
         return f"touched {self.touched}" if self.touched else ""
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with it; empty where nothing is."""
+        if not self.broken and (
+            strange := [line for line in self.errors.splitlines() if not line.startswith("mmcore: ")]
+        ):
+            return f"another line: {strange[0][:200]}"
+        return self.broken
 
 
 # ---- files ----
@@ -490,7 +498,7 @@ def _state(folder: Path) -> dict[str, Any]:
     return found
 
 
-def outcome(case: Case, at: Path, outside: Path) -> Outcome:
+def outcome(case: Case, at: Path, outside: Path, seconds: float = SECONDS) -> Outcome:
     """Give a case to the command line, in a fork of this process."""
     before, started = _state(outside), time.monotonic()
     streams = [at / ".out", at / ".err"]
@@ -498,7 +506,7 @@ def outcome(case: Case, at: Path, outside: Path) -> Outcome:
     if not child:
         _child(case, at, streams)
     status: int | None = None
-    while time.monotonic() - started < SECONDS:
+    while time.monotonic() - started < seconds:
         done, code = os.waitpid(child, os.WNOHANG)
         if done:
             status = os.WEXITSTATUS(code) if os.WIFEXITED(code) else None

@@ -15,6 +15,12 @@ class MmcoreError(Exception):
 
     option: str = ""
 
+    def __str__(self) -> str:
+        return _legible(self._said())
+
+    def _said(self) -> str:
+        return super().__str__()
+
 
 class RequestError(MmcoreError, ValueError):
     """The request was wrong: usage, configuration, a plugin's name, or data (exit status 2)."""
@@ -78,9 +84,9 @@ class OptionError(RequestError):
         near = nearest(self.value, self.choices) if isinstance(self.value, str) else ""
         return f"expected {expected}{near}{f'; {self.mend}' if self.mend else ''}"
 
-    def __str__(self) -> str:
+    def _said(self) -> str:
         before = f"{self.subject}: " if self.subject else ""
-        found = "is missing" if self.value is MISSING else f"= {_shortened(repr(self.value), 200)}"
+        found = "is missing" if self.value is MISSING else f"= {shown(self.value)}"
         return f"{before}{self.option} {found}, {self.text}"
 
 
@@ -146,6 +152,31 @@ class ConfigError(RequestError):
     def __init__(self, where: str, problems: Iterable[Problem]) -> None:
         self.where, self.problems = where, tuple(problems)
         super().__init__("\n".join(f"{where}: {problem}" for problem in self.problems))
+
+
+def shown(value: Any) -> str:
+    """A value on one plain line, whatever its class makes of it."""
+    try:
+        return plainly(repr(value))
+    except Exception:  # such as whole numbers of more digits than Python writes
+        return f"<{type(value).__name__}>"
+
+
+def plainly(text: str, most: int = 200) -> str:
+    """A text on one line, no longer than so many characters, all of them seen."""
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in _shortened(text, most)
+    )
+
+
+def _legible(text: str) -> str:
+    """A message, with nothing in it that moves a cursor and no word that nobody reads: names and values of a caller's are in it as they came."""
+    # Not above: whoever imports mmcore would wait for it.
+    import re
+
+    text = re.sub(r"\S{501,}", lambda word: f"{word[0][:200]}…{word[0][-3:]}", text)
+    plain = text.replace("\n", "").isprintable()
+    return text if plain else "\n".join(plainly(line, len(line)) for line in text.split("\n"))
 
 
 def _shortened(text: str, most: int) -> str:

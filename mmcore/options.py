@@ -14,9 +14,16 @@
 Importing this module imports no torch.
 """
 
+import errno
+import functools
+import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+import os
+import types
+import typing
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -128,6 +135,105 @@ def require(subject: str, **options: tuple[Any, Rule]) -> None:
     refuse(_broken(subject, name, value, rule) for name, (value, rule) in options.items() if not rule.holds(value))
 
 
+def check_call(function: Callable[..., Any], given: Mapping[str, Any], apart: Collection[str] = ()) -> None:
+    """Refuse arguments of another kind than a function's signature says, before it does anything.
+
+    Called first of all, ``check_call(evaluate, locals())``. What an argument may be beyond its kind is the function's to say.
+
+    Args:
+        function: that was called.
+        given: its arguments by name.
+        apart: names of those of which the function itself says more.
+
+    Raises:
+        OptionError: with all of them.
+    """
+    refuse(
+        _broken(function.__name__, name, given[name], rule)
+        for name, rule in _signature(function).items()
+        if name not in apart and not rule.holds(given[name])
+    )
+
+
+@functools.cache
+def _signature(function: Callable[..., Any]) -> dict[str, Rule]:
+    """What each named argument of a function takes."""
+    parameters = inspect.signature(function, eval_str=True).parameters.values()
+    return {p.name: by_annotation(p.annotation) for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+
+
+def by_annotation(annotation: Any) -> Rule:
+    """What an annotation admits. Numbers of other libraries are numbers, and arrays of one axis lists of them."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        # A path may be given as a text.
+        args = [one for one in args if not (one is str and Path in args)]
+        rules = [by_annotation(one) for one in args]
+        words = [rule.expected for one, rule in zip(args, rules, strict=True) if one is not type(None)]
+        return Rule(_either(words), lambda value: any(rule.holds(value) for rule in rules))
+    kind = origin or annotation
+    if kind in _KINDS:
+        return _KINDS[kind]
+    if not isinstance(kind, type):
+        return _ANYTHING
+    if issubclass(kind, Mapping):
+        return _mapping(*map(by_annotation, args or (Any, Any)))
+    if kind in (Sequence, Collection, Iterable):
+        return _listed(kind, by_annotation(args[0]))
+    if kind is Callable or origin is Callable:
+        return Rule("a function", callable)
+    return instance(kind, f"a {kind.__name__}")
+
+
+def _either(words: Sequence[str]) -> str:
+    """``a, b or c``."""
+    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def _many(expected: str) -> str:
+    """Several of what a rule expects, in words."""
+    words = {
+        "a whole number": "whole numbers",
+        "a path": "paths",
+        "a number": "numbers",
+        "a text": "texts",
+        "anything": "values",
+    }
+    if expected in words:
+        return words[expected]
+    if expected.startswith("a list of "):
+        return f"lists of {expected.removeprefix('a list of ')}"
+    return "mappings" if expected.startswith("a mapping") else f"{expected.removeprefix('a ')} objects"
+
+
+def _listed(kind: Any, one: Rule) -> Rule:
+    """A list of what a rule takes; of sequences no set, as they have an order, and of iterables what is used up too."""
+
+    def holds(values: Any) -> bool:
+        if isinstance(values, str | bytes | bytearray | Mapping) or (kind is Sequence and isinstance(values, Set)):
+            return False
+        if not isinstance(values, Collection):
+            return kind is Iterable and isinstance(values, Iterable)
+        if getattr(values, "shape", None) == ():
+            return False  # an array that has nothing to iterate over
+        if one.expected not in _CHECKED:
+            return True
+        # As Python's own numbers, where they are in an array.
+        return all(map(one.holds, getattr(values, "tolist", lambda: values)()))
+
+    return Rule(f"a list of {_many(one.expected)}", holds)
+
+
+def _mapping(key: Rule, value: Rule) -> Rule:
+    def holds(values: Any) -> bool:
+        if not isinstance(values, Mapping) or not all(map(key.holds, values)):
+            return False
+        return value.expected not in _CHECKED or all(map(value.holds, values.values()))
+
+    named = f" from {_many(key.expected)} to {_many(value.expected)}"
+    return Rule(f"a mapping{named if value.expected in _CHECKED else ''}", holds)
+
+
 def _broken(subject: str, name: str, value: Any, rule: Rule) -> OptionError:
     return OptionError(subject, name, value, rule.expected, rule.choices)
 
@@ -140,6 +246,14 @@ def whole(least: int | None = None) -> Rule:
         return isinstance(value, Integral) and not isinstance(value, bool) and (least is None or int(value) >= least)
 
     return Rule(expected, holds)
+
+
+def counted(least: int = 1) -> Rule:
+    """How many of something that is done one after the other, or lies in memory."""
+    return Rule(
+        f"a whole number of at least {least} and below 2³¹",
+        lambda value: whole(least).holds(value) and int(value) < 2**31,
+    )
 
 
 def within(low: float, high: float = math.inf) -> Rule:
@@ -219,6 +333,10 @@ def named(what: str) -> Rule:
 
 
 FLAG = one_of(True, False)
+SEED = Rule(
+    "a whole number from -2⁶³ to 2⁶⁴ - 1", lambda value: whole().holds(value) and -(2**63) <= int(value) < 2**64
+)
+"""What torch's own generators take."""
 SEVERAL = all_of(object, "a list of values")
 TABLE = Rule(
     "a table of options by name",
@@ -238,3 +356,32 @@ def _is_number(value: Any) -> bool:
         and not isinstance(value, bool)
         and not (isinstance(value, Integral) and abs(int(value)) > 10**300)
     )
+
+
+def _is_path(value: Any) -> bool:
+    """Whether a file could be called so."""
+    if not isinstance(value, str | Path):
+        return False
+    try:
+        os.lstat(value)
+    except OSError as error:
+        return error.errno != errno.ENAMETOOLONG
+    except ValueError:  # a zero, or half a character
+        return False
+    return True
+
+
+PATH = Rule("a path", _is_path)
+_ANYTHING = Rule("anything", lambda value: True)
+_KINDS: dict[Any, Rule] = {
+    bool: Rule("True or False", lambda value: isinstance(value, bool)),
+    int: whole(),
+    float: within(-math.inf),
+    str: Rule("a text", lambda value: isinstance(value, str)),
+    Path: PATH,
+    type(None): Rule("None", lambda value: value is None),
+    Any: _ANYTHING,
+    inspect.Parameter.empty: _ANYTHING,
+}
+_CHECKED = ("a whole number", "a number", "a text", "a path", "a list of texts")
+"""What is asked of the elements of a list too; of others the function says more."""

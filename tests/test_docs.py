@@ -163,7 +163,7 @@ def test_a_name_leads_to_what_it_stands_for() -> None:
         "mmcore.training.weighting.ClippedSnr.draw": "mmcore.training.weighting.Simple.draw",
         "mmcore.training.options.TrainOptions.steps": "mmcore.training.TrainOptions",
         "mmcore.model.joint.JointModel.mmcore.compose": None,
-        "mmcore.training.loop.pick_device": None,
+        "mmcore.model.devices.pick_device": None,
     }
     assert {name: names.described(name) for name in where} == where
     assert [*names.candidates("mmcore.fit", "mmcore.process.process", "Process")] == ["mmcore.fit"]

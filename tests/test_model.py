@@ -270,7 +270,7 @@ def test_bad_compositions_are_refused(parts: list[Modality], registry: Registry)
         "modalities = .*, expected a list": lambda: compose(image),
         "gains = 2.0, expected a list": lambda: compose([image], gains=2.0),
         "space = 4, expected a list": lambda: compose([image], space=4),
-        "layout = None, expected a list": lambda: compose([image], layout=None),
+        "layout = None, expected a text or a list of lists of texts": lambda: compose([image], layout=None),
         "schedule = 1000, expected a name": lambda: compose([image], schedule=1000),
         "tasks = 'image', expected mmcore.Task": lambda: compose([image], ["image"]),
         "tasks.x.weight = nan, expected a number of at least 0": lambda: compose(

@@ -3,14 +3,19 @@
 import json
 import pickle
 import re
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
 import pytest
+import torch
 
 import mmcore
-from mmcore import OptionError, RequestError, RoleMix
+from mmcore import MmcoreError, OptionError, PluginError, RequestError, RoleMix
 from mmcore.config import SamplingOptions
 from mmcore.data import DataOptions, LoaderOptions, SplitOptions
 from mmcore.data.options import ColumnOptions, EmbedOptions, FilterOptions
@@ -24,6 +29,7 @@ from mmcore.options import (
     Together,
     above,
     check,
+    check_call,
     one_of,
     option,
     plain,
@@ -253,3 +259,100 @@ def test_numbers_of_other_libraries_become_ones_that_a_file_holds() -> None:
     assert json.loads(json.dumps(one.deciding()))["lr"] == 0.25
     assert type(RoleMix(joint=np.float32(0.5)).joint) is float
     assert plain([np.int8(1), "a", True, None]) == [1, "a", True, None]
+
+
+class Thing:
+    pass
+
+
+def called(
+    thing: Thing,
+    count: int,
+    share: float = 0.5,
+    name: str | None = None,
+    names: Sequence[str] = (),
+    sizes: Sequence[int] | None = None,
+    either: str | Sequence[Sequence[str]] = "a",
+    where: str | Path = "",
+    by_name: Mapping[str, float] | None = None,
+    flag: bool = False,
+    rows: Iterable[Mapping[str, Any]] | Thing = (),
+    free: Any = None,
+    watch: Callable[[int], None] | None = None,
+    further: dict[str, Any] | None = None,
+    **more: Any,
+) -> str:
+    check_call(called, locals(), apart=["further"])
+    return "worked"
+
+
+def test_a_function_takes_what_its_signature_says() -> None:
+    every = {
+        "count": [0, -5, 10**30, np.int64(2)],
+        "share": [1, 0.5, np.float32(1), float("inf")],
+        "name": [None, "", np.str_("a")],
+        "names": [[], ("a",), np.array(["a"]), deque(["a"])],
+        "sizes": [None, (1, 2), range(3), torch.Size([1]), torch.tensor([1, 2]), np.array([1])],
+        "either": ["a", [], [["a"], ("b", "c")]],
+        "where": ["", "x", Path()],
+        "by_name": [None, {}, {"a": 1, "b": 0.5}, OrderedDict(a=1)],
+        "flag": [True, False],
+        "rows": [[], [{}], iter([{}]), Thing(), deque()],
+        "free": [None, 1, Thing, 10**5000],
+        "watch": [None, print, Thing],
+        "further": [3, {}],
+        "other": [3],
+    }
+    for name, values in every.items():
+        for value in values:
+            assert called(**{"thing": Thing(), "count": 1} | {name: value}) == "worked"
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        ("thing", [None, Thing, "thing", 3], "a Thing"),
+        ("count", [None, True, 1.0, "1", [1], torch.tensor(1), 1j, Decimal(1), np.bool_(True)], "a whole number"),
+        ("share", [None, True, "1", float("nan"), [0.5], 1j, 10**400], "a number"),
+        ("name", [b"x", 1, ["a"], Path()], "a text"),
+        ("names", ["a", b"a", {"a"}, {"a": 1}, [1], [None], 3, None, iter(["a"]), np.array("a")], "a list of texts"),
+        ("sizes", [3, "12", [1.0], [True], [[1]], torch.tensor(1), torch.zeros(2)], "a list of whole numbers"),
+        ("either", [None, 3, [1], ["ab"], {"a": ["b"]}], "a text or a list of lists of texts"),
+        ("where", [None, b"x", 3, ["x"], "a\0b", Path("a\0b"), "\ud800", Path("x" * 300)], "a path"),
+        ("by_name", [[("a", 1)], {1: 1}, {"a": "1"}, {"a": None}, "a"], "a mapping from texts to numbers"),
+        ("flag", [None, 0, "true", np.bool_(True), []], "True or False"),
+        ("rows", [None, 3, "rows", {"a": 1}], "a list of mappings or a Thing"),
+        ("watch", [3, "print"], "a function"),
+    ],
+)
+def test_a_function_refuses_another_kind_in_one_line(name: str, values: list[Any], expected: str) -> None:
+    for value in values:
+        with pytest.raises(OptionError) as refused:
+            called(**{"thing": Thing(), "count": 1} | {name: value})
+        assert refused.value.option == name, value
+        assert str(refused.value).endswith(f", expected {expected}"), str(refused.value)
+        assert str(refused.value).startswith(f"called: {name} = ")
+        assert str(refused.value).isprintable()
+
+
+def test_a_function_refuses_all_that_is_wrong_at_once() -> None:
+    found = refusals(lambda: called("x", 1.5, names="ab"))  # type: ignore[arg-type]
+    assert [*found] == ["thing", "count", "names"]
+
+
+@pytest.mark.parametrize(
+    "value", [10**5000, [10**5000], "x" * 10**6, torch.zeros(50, 50), Exception("a\x1b\nb"), "\ud800\x9b"], ids=range(6)
+)
+def test_any_value_is_shown_on_one_plain_line(value: Any) -> None:
+    text = str(OptionError("walk", "pace", value, "another"))
+    assert text.isprintable()
+    assert len(text) < 300
+
+
+@pytest.mark.parametrize("kind", [MmcoreError, RequestError, PluginError])
+def test_a_message_is_legible_whatever_name_is_in_it(kind: type[MmcoreError]) -> None:
+    name = "x" * 100_000
+    assert str(kind(f"no backbone {name!r}, expected mlp")) == f"no backbone '{'x' * 199}…x', expected mlp"
+    assert str(kind("a\x1b[2Jb\r \ud800 ü\u202e")) == "a\\x1b[2Jb\\r \\ud800 ü\\u202e"
+    plain = f"the path {'/a' * 200} is there,  and so is ü\nin two lines"
+    assert str(kind(plain)) == plain

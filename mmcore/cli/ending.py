@@ -1,5 +1,6 @@
 """How a command ends, whatever happens: one line on stderr, and an exit status."""
 
+import io
 import os
 import platform
 import shlex
@@ -42,6 +43,9 @@ def ending() -> Iterator[None]:
         sys.exit(1)
     # A library in another language may raise what is no Exception.
     except BaseException as error:
+        if (usage := _usage(error)) is not None:
+            print(usage, file=sys.stderr)
+            sys.exit(error.exit_code)  # type: ignore[attr-defined]
         if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _MEMORY):
             why = f" ({brief})" if (brief := _brief(error)) else ""
             tell(f"memory does not suffice{why}; ask for less at once, such as by a smaller batch_size or -n")
@@ -50,6 +54,18 @@ def ending() -> Iterator[None]:
             where = f"a full report is in {kept}" if kept else "no report of it could be written"
             tell(f"an error that was not expected, {type(error).__name__}: {_brief(error)}; {where}")
         sys.exit(1)
+
+
+def _usage(error: BaseException) -> str | None:
+    """What the parser says of a command line that it cannot read, without what would move a terminal's cursor; None of any other error."""
+    # By what they have: the parser's classes are in a module of another name in each version.
+    if not (hasattr(error, "exit_code") and hasattr(error, "format_message")):
+        return None
+    from mmcore.plugins.metadata import lines
+
+    told = io.StringIO()
+    error.show(file=told)  # type: ignore[attr-defined]
+    return lines(told.getvalue().rstrip("\n"))
 
 
 def _brief(error: BaseException) -> str:

@@ -74,12 +74,12 @@ def evaluate(
     from mmcore.data import Table
     from mmcore.metrics.bound import evaluate
     from mmcore.metrics.draws import DRAWS, ROWS
+    from mmcore.model.devices import pick_device
     from mmcore.plugins.loading import tell
     from mmcore.runs import calibrated as kept_calibration
     from mmcore.runs import evaluated, report
     from mmcore.runs.run import Run, rows_with
     from mmcore.store.model import load
-    from mmcore.training.loop import pick_device
 
     if set_ and source is None:
         raise RequestError("--set belongs to --source, which is not given; expected both or neither")

@@ -1,6 +1,7 @@
 """The program: every command, and the exit status of whatever happens."""
 
 import platform
+import sys
 import threading
 import warnings
 from typing import Annotated
@@ -66,7 +67,8 @@ def main() -> None:
     warnings.showwarning = _warn
     threading.excepthook = _thread_ended
     with ending():
-        app()
+        # What is wrong with a command line is told by ending() too: an argument of it may be a stranger's.
+        sys.exit(app(standalone_mode=False))
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:

@@ -15,9 +15,9 @@ from mmcore.config.reading import Reading
 from mmcore.config.schema import Config, ModelOptions, SamplingOptions
 from mmcore.data.options import DataOptions
 from mmcore.errors import MmcoreError, Problem, RequestError
+from mmcore.model.devices import pick_device
 from mmcore.options import by_kind
 from mmcore.training import TrainOptions
-from mmcore.training.loop import pick_device
 
 SECTIONS: dict[str, type] = {
     "data": DataOptions,

@@ -18,6 +18,7 @@ from mmcore.demo.measure import Answers, Rows, image_figures, measure
 from mmcore.errors import RequestError
 from mmcore.modality.base import Task
 from mmcore.model.compose import compose
+from mmcore.model.devices import pick_device
 from mmcore.model.joint import JointModel
 from mmcore.model.roles import RoleMix
 from mmcore.plugins import Registry
@@ -113,6 +114,7 @@ def run(
             raise RequestError(f"demo: {extra} is not installed; pip install 'mmcore-diffusion[demo]'") from error
     from mmcore.demo import pictures, report
 
+    pick_device(device)
     _check_folder(out)
     try:
         out.mkdir(parents=True, exist_ok=True)

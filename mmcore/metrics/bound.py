@@ -18,11 +18,15 @@ from torch import Tensor
 from mmcore.data import Dataset, Table
 from mmcore.data.table import rows_for
 from mmcore.errors import RequestError
+from mmcore.limits import BATCH
 from mmcore.model.joint import JointModel
 from mmcore.model.mode import evaluating
 from mmcore.model.roles import Role
+from mmcore.options import Rule, check_call, counted, require
 from mmcore.process import bound
 from mmcore.rng import Rng
+
+_EVEN = Rule("an even number of at least 2", lambda value: counted(2).holds(value) and value % 2 == 0)
 
 
 @attrs.frozen
@@ -135,8 +139,9 @@ def evaluate(
     Raises:
         RequestError: an unknown name, a number of draws that is not even, or rows with nothing to generate.
     """
-    if draws < 2 or draws % 2:
-        raise RequestError(f"evaluate: draws = {draws}, expected an even number of at least 2")
+    check_call(evaluate, locals())
+    require("evaluate", draws=(draws, _EVEN), batch_size=(batch_size, counted()))
+    draws, batch_size = int(draws), int(batch_size)
     names = [m.name for m in model.variables]
     for name in observed:
         if name not in names:
@@ -151,6 +156,8 @@ def evaluate(
     asks = ((roles == Role.GENERATE) & model.driver.encoded.cpu()).any(1).nonzero()[:, 0]
     if not len(asks):
         raise RequestError("evaluate: no row has a modality to generate, expected one at least")
+    size = 8 * draws * len(names) * min(batch_size, len(asks))
+    BATCH.check("evaluate", "draws", draws, size)
     parts: list[tuple[Tensor, ...]] = []
     timesteps = _Timesteps.of(model)
     with evaluating(model), torch.inference_mode():

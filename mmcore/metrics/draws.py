@@ -13,11 +13,12 @@ from torch import Tensor
 from mmcore.data import Table
 from mmcore.errors import PluginError, RequestError
 from mmcore.metrics.figure import Figure
-from mmcore.metrics.questions import Asked
+from mmcore.metrics.questions import Asked, check_measured
 from mmcore.metrics.telling import Diagram, Told
 from mmcore.modality.base import Modality
 from mmcore.modality.calibration import LEVELS, Calibration, least
 from mmcore.model.joint import JointModel
+from mmcore.options import check_call, counted, require
 from mmcore.progress import Progress
 from mmcore.sampling import sample
 
@@ -50,7 +51,7 @@ class Calibrated:
 def calibration(
     model: JointModel,
     table: Table,
-    questions: Sequence[str] | None = None,
+    questions: str | Sequence[str] | None = None,
     *,
     draws: int = DRAWS,
     rows: int = ROWS,
@@ -81,9 +82,10 @@ def calibration(
         RequestError: a question that makes no sense, one draw, or fewer than two rows that have what is given and asked.
         PluginError: a modality whose :meth:`mmcore.Modality.calibration` answers no figures of each row.
     """
-    for option, value, fewest in (("draws", draws, 2), ("rows", rows, 2), ("batch_size", batch_size, 1)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < fewest:
-            raise RequestError(f"calibration: {option} = {value!r}, expected a whole number of at least {fewest}")
+    check_call(calibration, locals())
+    require("calibration", draws=(draws, counted(2)), rows=(rows, counted(2)), batch_size=(batch_size, counted()))
+    draws, rows, batch_size = int(draws), int(rows), int(batch_size)
+    check_measured(resamples=resamples, sampling=sampling)
     texts = [questions] if isinstance(questions, str) else questions
     asked = Asked.every(model) if texts is None else [Asked.read(text, model) for text in texts]
     if not asked:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mmcore.errors import RequestError
+from mmcore.options import counted, require
 from mmcore.rng import Rng
 
 LEVEL = 0.95
@@ -73,8 +74,8 @@ def bootstrap(
     Raises:
         RequestError: fewer than two resamples, or none in which the statistic is a number.
     """
-    if resamples < 2:
-        raise RequestError(f"metrics: resamples = {resamples}, expected at least 2")
+    require("metrics", resamples=(resamples, counted(2)))
+    resamples = int(resamples)
     value = float(statistic(*(torch.ones(1, size, dtype=torch.float64) for size in sizes)))
     chunk = max(1, _ROOM // max(sizes))
     values = []

@@ -11,6 +11,7 @@ neither is generated along. Which figures fit a variable follows from its spec:
 Before them come the figures per sample that the modality itself offers, as means.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -20,17 +21,21 @@ import torch
 from torch import Tensor
 
 from mmcore.data import Table
-from mmcore.errors import PluginError, RequestError
+from mmcore.errors import PluginError, RequestError, nearest
 from mmcore.metrics import distances, scores
 from mmcore.metrics.figure import Figure, average
 from mmcore.metrics.squeezenet import SqueezeNet, extract, lpips
 from mmcore.modality.base import Modality
 from mmcore.model.joint import JointModel
 from mmcore.model.mode import evaluating
+from mmcore.options import check_call, counted, require
 from mmcore.rng import Rng
 from mmcore.sampling import Denoiser, Here, Question, sample
 
 Extractor = Callable[[Tensor], Tensor]
+_GIVEN = ("model", "n", "given", "where", "absent", "start", "strength", "numbers", "seed")
+_SAMPLING = tuple(name for name in inspect.signature(sample).parameters if name not in _GIVEN)
+"""The arguments of :func:`mmcore.sample` that say how the answers are found."""
 _TOPS = (1, 5)
 _NEIGHBOURS = 3
 
@@ -95,7 +100,7 @@ class Asked:
 def report(
     model: JointModel,
     table: Table,
-    questions: Sequence[str] | None = None,
+    questions: str | Sequence[str] | None = None,
     *,
     weights: str | Path | None = None,
     features: Mapping[str, Extractor] | None = None,
@@ -124,6 +129,8 @@ def report(
         RequestError: a question that makes no sense, for which there are no rows, or that no figure fits; weights that
             cannot be used.
     """
+    check_call(report, locals())
+    check_measured(resamples=resamples, sampling=sampling)
     network = None if weights is None else SqueezeNet.load(weights, model.device)
     extractors = dict(features or {})
     for name in extractors:
@@ -163,6 +170,20 @@ def report(
             )
         figures |= answered
     return figures
+
+
+def check_measured(*, resamples: int | None, sampling: Mapping[str, Any]) -> None:
+    """Refuse what no interval and no answer can be had by, before any work.
+
+    Raises:
+        RequestError: naming it.
+    """
+    require("metrics", resamples=(resamples, counted(2).or_none()))
+    for name in sampling:
+        if name not in _SAMPLING:
+            raise RequestError(
+                f"metrics: {name} is no option of sampling, expected some of {', '.join(_SAMPLING)}{nearest(name, _SAMPLING)}"
+            )
 
 
 @attrs.frozen(eq=False)

@@ -18,6 +18,7 @@ from mmcore.model.budget import Budget
 from mmcore.model.composition import Composition
 from mmcore.model.joint import JointModel
 from mmcore.model.reading import READINGS
+from mmcore.options import SEED, check_call, require
 from mmcore.plugins import Registry, discover
 from mmcore.process import Blocks, Schedule
 from mmcore.space import Layout, Space, place
@@ -27,8 +28,8 @@ STEPS = 1000
 
 
 def compose(
-    modalities: Sequence[Modality],
-    tasks: Sequence[Task] | None = None,
+    modalities: Iterable[Modality],
+    tasks: Iterable[Task] | None = None,
     *,
     gains: Sequence[float] | None = None,
     powers: Sequence[float] | None = None,
@@ -77,22 +78,8 @@ def compose(
             refuses in words of its own.
         PluginError: a plugin that is broken, or a backbone's that makes one that lacks a member.
     """
-    listed = {
-        "modalities": modalities,
-        "tasks": tasks,
-        "gains": gains,
-        "powers": powers,
-        "space": space,
-        "channels": channels,
-        "layout": layout,
-    }
-    listed["trained_encoders"] = () if isinstance(trained_encoders, str) else trained_encoders
-    for option, value in listed.items():
-        may_lack = option in ("tasks", "gains", "powers", "space", "channels")
-        if not (isinstance(value, Iterable) or (value is None and may_lack)):
-            raise OptionError("compose", option, value, "a list")
-    if isinstance(trained_encoders, str):
-        raise OptionError("compose", "trained_encoders", trained_encoders, "a list of names")
+    check_call(compose, locals(), apart=["schedule", "backbone"])
+    require("compose", seed=(seed, SEED))
     if reading not in READINGS:
         raise OptionError("compose", "reading", reading, choices=READINGS)
     if not isinstance(schedule, str | Schedule):

@@ -17,6 +17,7 @@ from mmcore.model.compose import STEPS, compose
 from mmcore.model.composition import Composition
 from mmcore.model.growing import another, carry, changes
 from mmcore.model.joint import JointModel
+from mmcore.options import SEED, check_call, require
 from mmcore.plugins import Registry, discover
 from mmcore.process import Schedule
 from mmcore.space import LAYOUTS, Layout
@@ -68,6 +69,8 @@ def extend(
         RequestError: nothing is new; a model with adapters; a backbone that does not say how it grows, or an extension that would change an old answer.
         PluginError: a plugin that is broken.
     """
+    check_call(extend, locals(), apart=["modalities", "tasks", "depth"])
+    require("extend", seed=(seed, SEED))
     _check_merged(model, "extend")
     added = _objects("modalities", modalities, Modality, "mmcore.Modality objects")
     own = {m.name: m for m in model.variables}
@@ -133,9 +136,8 @@ def without(model: JointModel, names: Collection[str], *, registry: Registry | N
         RequestError: nothing would stay; a model that reads the space as it is (``reading="space"``) and was trained since, as its network sees the noise
             of blocks that are absent; or a model with adapters.
     """
+    check_call(without, locals())
     _check_merged(model, "without")
-    if isinstance(names, str) or not isinstance(names, Collection):
-        raise OptionError("without", "names", names, "a list of names")
     known = [m.name for m in model.modalities]
     for name in names:
         if name not in known:

@@ -12,6 +12,7 @@ from safetensors.torch import save as to_bytes
 from mmcore.config.resolve import Setup
 from mmcore.data import Batches, Dataset, Table, TensorBatch, at_hand, open_loader
 from mmcore.data.stream import head_of
+from mmcore.model.devices import pick_device
 from mmcore.model.joint import JointModel
 from mmcore.progress import words
 from mmcore.runs import pictures
@@ -21,7 +22,6 @@ from mmcore.sampling.ask import sample
 from mmcore.training import TrainState, training_step
 from mmcore.training.draws import draws_globally
 from mmcore.training.logs import peak_memory
-from mmcore.training.loop import pick_device
 from mmcore.training.precision import backbone_execution
 from mmcore.training.saving import snapshot
 from mmcore.training.validation import validation_losses

@@ -9,8 +9,10 @@ import torch
 
 from mmcore.data import Dataset
 from mmcore.errors import RequestError, nearest
+from mmcore.limits import BATCH
 from mmcore.modality.base import ModalityProtocol
 from mmcore.modality.mixed import Mixed
+from mmcore.options import check_call, counted, require
 from mmcore.plugins import Registry
 from mmcore.runs.answers import Answer, answer, enough
 from mmcore.runs.filled import Written, write
@@ -26,8 +28,8 @@ def predict(
     draws: int = 16,
     interval: float = 0.8,
     calibrate: bool = True,
-    again: Collection[str] = (),
-    absent: Collection[str] = (),
+    again: str | Collection[str] = (),
+    absent: str | Collection[str] = (),
     columns: Columns | None = None,
     on_bad_row: str = "stop",
     device: str = "auto",
@@ -58,6 +60,7 @@ def predict(
     Raises:
         RequestError: data that cannot be read, no such variable, or too few draws for the interval.
     """
+    check_call(predict, locals())
     reader = run if isinstance(run, Reader) else Reader.open(run, registry=registry, device=device)
     names = [m.name for m in reader.model.variables]
     again, absent = ([one] if isinstance(one, str) else list(one) for one in (again, absent))
@@ -69,17 +72,21 @@ def predict(
                 )
     if len(set(absent)) == len(names):
         raise RequestError("predict: everything is left out, expected something to predict")
-    if not isinstance(draws, int) or isinstance(draws, bool) or draws < 1:
-        raise RequestError(f"predict: draws = {draws!r}, expected a whole number of at least 1")
+    require("predict", draws=(draws, counted()))
+    BATCH.check("predict", "draws", draws, 4 * int(draws) * reader.model.space.size)
     if not isinstance(interval, float) or not 0 < interval <= 0.999:
         raise RequestError(f"predict: interval = {interval!r}, expected a number above 0 and at most 0.999")
     if 1 < draws < enough(interval):
         raise RequestError(
             f"predict: {draws} draws cannot tell an interval of {interval:.4g}, expected {enough(interval)} at least, or 1 for none"
         )
-    asked = Asked(reader, draws, frozenset(absent), reader.asking(**{"draw": draws > 1, **how}))
+    asked = Asked(reader, int(draws), frozenset(absent), reader.asking(**{"draw": draws > 1, **how}))
     opened = reader.rows(data, columns)
-    held = HeldOut(asked, interval, without=str(data)) if calibrate and draws > 1 else None
+    held = (
+        HeldOut(asked, interval, without=str(data) if isinstance(data, str | Path) else "")
+        if calibrate and draws > 1
+        else None
+    )
     return Predictions(
         asked,
         reader.dataset(opened.source, on_bad_row=on_bad_row),

@@ -20,7 +20,9 @@ from mmcore.data.source import Row
 from mmcore.data.sources.files import shown
 from mmcore.data.transforms import Transform
 from mmcore.errors import RequestError, nearest
+from mmcore.model.devices import pick_device
 from mmcore.model.joint import JointModel
+from mmcore.options import PATH, require
 from mmcore.plugins import Registry, discover
 from mmcore.runs.asking import ask
 from mmcore.runs.given import Given, Values, check_stems, raws, turns
@@ -29,7 +31,6 @@ from mmcore.runs.rows import Columns, Opened, Worded, named, rows_at
 from mmcore.runs.run import CONFIG, Run
 from mmcore.sampling.ask import sample
 from mmcore.store.model import load
-from mmcore.training.loop import pick_device
 
 _ASKED = ("model", "n", "given", "where", "absent", "start", "strength", "numbers", "batch_size", "registry", "watch")
 HOW = tuple(name for name in inspect.signature(sample).parameters if name not in _ASKED)
@@ -185,6 +186,8 @@ class Reader:
         Raises:
             RequestError: nothing there, nothing that is read, or no column that is a variable.
         """
+        if isinstance(data, str | Path):
+            require("rows", data=(data, PATH))
         if isinstance(data, str | Path) and str(data) in PARTS and not Path(data).exists():
             if self.run is None:
                 raise RequestError(f"{data}: found a model folder without its run, expected the path of data")

@@ -14,6 +14,7 @@ from mmcore.config.resolve import Setup, configured
 from mmcore.data import Dataset
 from mmcore.errors import ConfigError, MmcoreError, Problem, RequestError
 from mmcore.modality.base import Modality
+from mmcore.model.devices import pick_device
 from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry
 from mmcore.plugins.metadata import lines, one_line
@@ -23,7 +24,6 @@ from mmcore.sampling.ask import sample
 from mmcore.store.folder import check_free, is_run
 from mmcore.store.model import load
 from mmcore.training import StepReport, TrainState, fit
-from mmcore.training.loop import pick_device
 from mmcore.training.saving import tell
 from mmcore.training.trackers import trackers_for
 

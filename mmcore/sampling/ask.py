@@ -15,6 +15,7 @@ from mmcore.errors import OptionError, RequestError
 from mmcore.model.joint import JointModel
 from mmcore.model.mode import evaluating
 from mmcore.model.roles import Role
+from mmcore.options import check_call
 from mmcore.plugins import Registry
 from mmcore.process import Process
 from mmcore.rng import Rng
@@ -100,6 +101,9 @@ def sample(
     Raises:
         RequestError: a question, sampler or option that makes no sense, before any work.
     """
+    check_call(
+        sample, locals(), apart=["n", "absent", "guidance", "sampler", "steps", "eta", "numbers", "watch", "compiled"]
+    )
     n, batch_size = (_whole(value, option) for option, value in (("n", n), ("batch_size", batch_size)))
     if not isinstance(seed, Integral) or isinstance(seed, bool):
         raise OptionError("sample", "seed", seed, "a whole number")

@@ -7,8 +7,9 @@ class Mine(mmcore.sampling.Sampler):
 mmcore.sample(model, 64, sampler=Mine(steps=30))
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from numbers import Integral, Real
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from mmcore.errors import OptionError, RequestError
+from mmcore.limits import TIMESTEPS
 from mmcore.plugins import Registry, discover
 from mmcore.process import Process
 from mmcore.rng import Rng
@@ -180,7 +182,7 @@ def visited(
     if isinstance(told, Sequence) and not isinstance(told, str):
         path = decreasing(told)
         if path is None:
-            raise OptionError("sample", "steps", list(told), f"decreasing whole numbers inside 1 … {begin}")
+            raise OptionError("sample", "steps", told, f"decreasing whole numbers inside 1 … {begin}")
         if path[0] != begin:
             raise OptionError("sample", "steps", path, f"{begin} first, where what they start from is")
         return path
@@ -199,8 +201,15 @@ def visited(
 
 def decreasing(steps: Iterable[object]) -> list[int] | None:
     """Timesteps as plain integers; None where they are no decreasing whole numbers of at least 1, or none at all."""
-    whole = [int(t) if isinstance(t, Integral) and not isinstance(t, bool) else 0 for t in steps]
-    return whole if whole and whole[-1] >= 1 and whole == sorted(set(whole), reverse=True) else None
+    # A range may be longer than anybody can wait for.
+    if isinstance(steps, Sized) and len(steps) > TIMESTEPS.most:
+        return None
+    path: list[int] = []
+    for t in steps:
+        if not isinstance(t, Integral) or isinstance(t, bool) or not 1 <= int(t) < (path[-1] if path else math.inf):
+            return None
+        path.append(int(t))
+    return path or None
 
 
 def _visits(sampler: Sampler, process: Process, begin: int | None) -> list[int]:

@@ -19,12 +19,14 @@ from torch import nn
 
 from mmcore import files
 from mmcore._version import __version__
-from mmcore.errors import MmcoreError, RequestError
+from mmcore.errors import MmcoreError, RequestError, shown
 from mmcore.hooks import DISTRIBUTION, REGISTERED
 from mmcore.modality.base import Modality, Task
 from mmcore.model.budget import Budget
+from mmcore.model.devices import pick_device
 from mmcore.model.growing import Grown
 from mmcore.model.joint import JointModel
+from mmcore.options import check_call
 from mmcore.plugins import Registry, discover
 from mmcore.plugins.metadata import canonical, one_line, pip
 from mmcore.store.card import card
@@ -114,8 +116,11 @@ def save(model: JointModel, folder: str | Path, *, tensors: Mapping[str, torch.T
         RequestError: an option or a state that no file can hold; or the folder has a file of that name which is no model's.
         MmcoreError: the folder cannot be written.
     """
+    check_call(save, locals())
     config, folder = describe(model), Path(folder)
-    tensors = _apart(tensors or model.state_dict())
+    if tensors is not None:
+        _check_weights(model, tensors)
+    tensors = _apart(model.state_dict() if tensors is None else tensors)
     if "tables" in config["schedule"]:
         schedule = model.process.schedule
         tensors |= dict(zip(TABLES, (schedule.log_A, schedule.W), strict=True))
@@ -135,6 +140,22 @@ def save(model: JointModel, folder: str | Path, *, tensors: Mapping[str, torch.T
     except OSError as error:
         raise MmcoreError(f"save: {folder} cannot be written: {error.strerror or error}") from error
     return folder
+
+
+def _check_weights(model: JointModel, tensors: Mapping[str, Any]) -> None:
+    """Refuse what are not the weights of this model.
+
+    Raises:
+        RequestError: naming some.
+    """
+    for name, x in tensors.items():
+        if not isinstance(x, torch.Tensor) or x.is_meta:
+            found = "a tensor on the device meta, which holds no values" if isinstance(x, torch.Tensor) else shown(x)
+            raise RequestError(f"save: tensors[{shown(name)}] is {found}, expected a tensor")
+    if lines := unlike(tensors, model.state_dict()):
+        raise RequestError(
+            f"save: the tensors given are not the model's: {lines.replace(' there', ' given').replace(' here', ' in the model')}"
+        )
 
 
 def _check_own(folder: Path, names: Iterable[str]) -> None:
@@ -199,7 +220,7 @@ def load(
         beside: files of pretrained weights that are kept beside the model, or folders that hold them; they are known by their digests. By default the
             folders that the environment's variable ``MMCORE_BESIDE`` names.
         registry: where its plugins are looked up; by default a new :func:`mmcore.discover`.
-        device: where to put the model.
+        device: where to put the model, ``"auto"`` or one of torch's names.
 
     Raises:
         RequestError: a missing or damaged file, one of a later format, a plugin that is not installed, or an object that is
@@ -209,6 +230,7 @@ def load(
     Warns:
         UserWarning: a distribution is installed in another version than the model was made with.
     """
+    check_call(load, locals(), apart=["backbone", "modalities", "tasks", "beside"])
     return loaded(
         Path(folder),
         backbone=backbone,
@@ -245,7 +267,7 @@ def loaded(
     """
     if beside is None:
         beside = [place for place in os.environ.get(BESIDE, "").split(os.pathsep) if place]
-    given = Given.of(backbone, modalities, tasks, beside)
+    torch_device, given = pick_device(device), Given.of(backbone, modalities, tasks, beside)
     path, weights = folder / "config.json", folder / "model.safetensors"
     former = _read_config(path, inside)
     with _stated(path):
@@ -277,7 +299,7 @@ def loaded(
     if "grown" in config:
         with _stated(path):
             model.grown = Grown.of(config["grown"])
-    return model.to(torch.device(device)).eval()
+    return model.to(torch_device).eval()
 
 
 @contextmanager

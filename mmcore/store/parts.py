@@ -116,7 +116,7 @@ class Given:
         if backbone is not None and not isinstance(backbone, nn.Module):
             raise RequestError(f"load: backbone is a {type(backbone).__name__}, expected a torch.nn.Module")
         for argument, objects, kind in (("modalities", modalities, Modality), ("tasks", tasks, Task)):
-            if not isinstance(objects or {}, Mapping):
+            if not (objects is None or isinstance(objects, Mapping)):
                 raise RequestError(f"load: {argument} is a {type(objects).__name__}, expected objects by their names")
             for name, thing in (objects or {}).items():
                 if not isinstance(thing, kind):

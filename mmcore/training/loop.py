@@ -1,7 +1,6 @@
 """The training loop, and a run's beginning and end around it."""
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -15,8 +14,10 @@ from mmcore.data import Batches, Dataset, LoaderOptions, Table, at_hand, open_lo
 from mmcore.data.pairing import check_asked, check_together
 from mmcore.data.table import rows_for
 from mmcore.errors import MmcoreError, OptionError, RequestError
+from mmcore.model.devices import pick_device
 from mmcore.model.joint import JointModel
 from mmcore.model.roles import Role
+from mmcore.options import check_call
 from mmcore.progress import Progress
 from mmcore.store.checkpoint import Checkpoint, newest
 from mmcore.store.folder import CHECKPOINTS, claimed
@@ -36,28 +37,6 @@ from mmcore.training.trackers import Tracker, Trackers, trackers_for
 from mmcore.training.validation import Pictures, Sketches, Validation, check_best
 
 Watcher = Callable[[TrainState, StepReport], None]
-
-
-def pick_device(name: str) -> torch.device:
-    """``auto``: a GPU where there is one, else the CPU; or any of torch's names. Under ``torchrun`` each process has its own GPU.
-
-    Raises:
-        RequestError: no such device.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and "LOCAL_RANK" in os.environ:
-        name = f"cuda:{os.environ['LOCAL_RANK']}"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-        if device.type == "meta":
-            raise RuntimeError("it holds no values")
-        if device.type == "cuda" and device.index is not None:
-            torch.cuda.set_device(device)
-    except (RuntimeError, AssertionError) as error:
-        raise RequestError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
-    return device
 
 
 def fit(
@@ -110,6 +89,7 @@ def fit(
             configuration.
         MmcoreError: an input, loss or gradient that is not finite, short memory, a lost rank, or a folder that cannot be written.
     """
+    check_call(fit, locals(), apart=["trackers"])
     try:
         options = attrs.evolve(options or TrainOptions(), **changes)
     except TypeError as error:

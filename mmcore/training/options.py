@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from mmcore.model.roles import RoleMix
-from mmcore.options import FLAG, TEXT, Rule, above, by_kind, check, named, one_of, option, whole, within
+from mmcore.options import FLAG, TEXT, Rule, above, by_kind, check, named, one_of, option, plain, whole, within
 from mmcore.training.learning import LEARNS
 from mmcore.training.precision import PRECISIONS, WHOLE
 from mmcore.training.timesteps import TIMESTEPS
@@ -21,6 +21,16 @@ _BETAS = Rule(
         isinstance(value, tuple | list) and len(value) == 2 and all(within(0, 1).holds(b) and b < 1 for b in value)
     ),
 )
+
+
+def _floats(values: Any) -> Any:
+    """Numbers of a list as torch's optimizers want them, all of one kind; what is none stays as it is, for the rule."""
+    values = plain(values)
+    if not isinstance(values, tuple | list):
+        return values
+    return type(values)(float(one) if type(one) is int and abs(one) < 2**53 else one for one in values)
+
+
 _COMPILE = Rule(
     f"true, false or one of {', '.join(WHOLE)}",
     lambda value: isinstance(value, bool) or (isinstance(value, str) and value in WHOLE),
@@ -74,7 +84,7 @@ class TrainOptions:
     batch_size: int = option(64, rule=whole(1))
     lr: float = option(2e-3, rule=within(0, 1))
     warmup: float = option(0.1, rule=within(0, 1))
-    betas: tuple[float, float] = option((0.9, 0.99), rule=_BETAS)
+    betas: tuple[float, float] = option((0.9, 0.99), rule=_BETAS, converter=_floats)
     weight_decay: float = option(0.01, rule=within(0))
     clip: float = option(1.0, rule=above(0))
     ema: float = option(0.999, rule=within(0, 1))

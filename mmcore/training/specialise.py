@@ -9,7 +9,7 @@ from mmcore.data import Dataset, Table
 from mmcore.errors import OptionError
 from mmcore.model.joint import JointModel
 from mmcore.model.roles import RoleMix
-from mmcore.options import within
+from mmcore.options import check_call, within
 from mmcore.training.loop import fit
 from mmcore.training.options import TrainOptions
 from mmcore.training.state import TrainState
@@ -50,6 +50,7 @@ def specialise(
     Raises:
         RequestError: a question that the model cannot be asked, a share that is none, or as :func:`mmcore.fit`.
     """
+    check_call(specialise, locals(), apart=["share"])
     return fit(model, rows, options=for_question(ask, share, options or TrainOptions()), **more)
 
 

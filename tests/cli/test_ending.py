@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmcore.cli import program
 from mmcore.cli.ending import ending
 from mmcore.errors import ConfigError, MmcoreError, Problem, RequestError
 
@@ -164,3 +165,41 @@ def test_what_is_closed_to_the_user_is_a_line(command: str, tmp_path: Path) -> N
     assert done.returncode in (1, 2)
     assert done.stderr.count("\n") == 1, done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["init", "rows.csv", "\ufeff1"], "unexpected extra argument"),
+        (["--no\x1b[2J"], "No such option"),
+        (["no\x9b31m"], "No such command"),
+        (["evaluate", "run", "--draws", "\u202e3"], "Invalid value for '--draws'"),
+        (["plugins", "a\rb"], "No such command"),
+    ],
+)
+def test_a_command_line_that_cannot_be_read_moves_no_cursor(
+    words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["mmcore", *words])
+    with pytest.raises(SystemExit) as end:
+        program.main()
+    told = capsys.readouterr()
+    assert end.value.code == 2
+    assert told.out == ""
+    usage, *_, last = told.err.splitlines()
+    assert usage.startswith("Usage: ")
+    assert last.startswith("Error: ")
+    assert said in last
+    assert all(line.isprintable() for line in told.err.split("\n"))
+
+
+def test_the_demo_refuses_a_device_before_it_makes_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["mmcore", "demo", "--out", str(tmp_path / "demo"), "--device", "nowhere"])
+    with pytest.raises(SystemExit) as end:
+        program.main()
+    told = capsys.readouterr()
+    assert (end.value.code, told.out, told.err.count("\n")) == (2, "", 1)
+    assert told.err.startswith("mmcore: device 'nowhere' cannot be used: ")
+    assert not (tmp_path / "demo").exists()

@@ -108,7 +108,7 @@ def test_a_centred_interval_holds_its_figure_where_resampling_biases() -> None:
         (lambda: average(torch.ones(2, 2)), r"values of shape \(2, 2\), expected one per sample"),
         (lambda: average(torch.tensor([1.0, torch.nan])), "found nan for sample 1, expected finite"),
         (lambda: bootstrap(lambda c: c[:, 0] * torch.nan, 3), "no resample of 3 samples has a value, expected more"),
-        (lambda: average(torch.ones(3), resamples=1), "resamples = 1, expected at least 2"),
+        (lambda: average(torch.ones(3), resamples=1), "resamples = 1, expected a whole number of at least 2"),
     ],
 )
 def test_wrong_requests_are_named(call, match: str) -> None:  # type: ignore[no-untyped-def]
