@@ -42,7 +42,7 @@ from mmcore.store.checkpoint import folders
 
 MOST = 12
 """How often work is begun at most, before it must have ended."""
-_TIME = re.compile(rb"<div class=card><span>Time</span>.*?</div>")
+_MEASURED = re.compile(rb"<div class=card><span>(?:Time|Memory)</span>.*?</div>")
 
 _ODD_IN_LINES = re.compile(r"tfevents\S*|[0-9a-f]{16}|\d+")
 
@@ -50,8 +50,8 @@ Command = list[str] | Callable[[], object]
 
 
 def _plain(path: Path, data: bytes) -> bytes:
-    """A report tells how long the training took."""
-    return _TIME.sub(b"", data) if path.name == "report.html" else data
+    """A report tells how long the training took, and how much memory."""
+    return _MEASURED.sub(b"", data) if path.name == "report.html" else data
 
 
 @attrs.frozen(eq=False)

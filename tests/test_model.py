@@ -276,7 +276,7 @@ def test_bad_compositions_are_refused(parts: list[Modality], registry: Registry)
         "tasks.x.weight = nan, expected a number of at least 0": lambda: compose(
             [image], [Task("x", "image", weight=float("nan"))]
         ),
-        "trained_encoders = 'image', expected a list of names": lambda: compose([image], trained_encoders="image"),
+        "trained_encoders = 'image', expected a list of texts": lambda: compose([image], trained_encoders="image"),
         "tasks = 'x.y', expected names without dots": lambda: compose([image], [Task("x.y", "image")]),
         "tasks = 'keys', expected other names than those of torch's own": lambda: compose(
             [image], [Task("keys", "image")]

@@ -68,7 +68,7 @@ def main() -> None:
     threading.excepthook = _thread_ended
     with ending():
         # What is wrong with a command line is told by ending() too: an argument of it may be a stranger's.
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(standalone_mode=False) or 0)
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:
