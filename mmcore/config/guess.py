@@ -1,5 +1,6 @@
 """A first configuration from data, by looking at them: which source, which modalities, of what size, and a model of about the right size."""
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +19,23 @@ from mmcore.data import as_source
 from mmcore.data.sources.manifest import CELLS
 from mmcore.data.sources.survey import survey
 from mmcore.errors import ConfigError, Problem, RequestError
+from mmcore.options import TEXT, Rule, whole
 from mmcore.plugins import Registry
 from mmcore.plugins.metadata import printable
+
+
+def _ordered(value: Any) -> bool:
+    numbers = isinstance(value, list) and len(value) == 2 and all(isinstance(x, int | float) for x in value)
+    return numbers and -math.inf < value[0] < value[1] < math.inf
+
+
+_OPTIONS = {
+    "limits": Rule("two numbers, the smaller first, such as 0,1", _ordered),
+    "classes": whole(1),
+    "channels": whole(1),
+    "channel": TEXT,
+}
+"""Options of a column by which others are worked out, before its modality sees them."""
 
 
 @attrs.frozen
@@ -106,6 +122,9 @@ def _assumed(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
             value = listed if isinstance(listed := value_of(f"[{text}]"), list) else text.split(",")
         if option in ("ignore", "values", "colours", "names") and not isinstance(value, list):
             value = [value]
+        rule = _OPTIONS.get(option)
+        if rule is not None and column != "options" and not rule.holds(value):
+            raise RequestError(f"init: --assume {printable(pair)}: found {printable(text)}, expected {rule.expected}")
         said.setdefault(column, {})[option] = value
     return said
 

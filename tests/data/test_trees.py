@@ -1,0 +1,34 @@
+"""Whatever lies in a folder, and whatever is assumed of it, ends in a configuration or in a line."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.trees import judge, run
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_random_trees_end_in_a_configuration_or_a_line(seed: int, tmp_path: Path) -> None:
+    assert judge(tmp_path, 7_000_000 + seed, Counter()) == ""
+
+
+@pytest.mark.parametrize(
+    ("assumed", "expected"),
+    [
+        ("image.limits=7.5", "found 7.5, expected two numbers, the smaller first, such as 0,1"),
+        ("image.limits=1,0", "found 1,0, expected two numbers, the smaller first, such as 0,1"),
+        ("image.limits=a,b", "found a,b, expected two numbers"),
+        ("image.channels=x", "found x, expected a whole number of at least 1"),
+        ("image.classes=0.5", "found 0.5, expected a whole number of at least 1"),
+    ],
+)
+def test_what_is_assumed_must_be_of_its_kind(assumed: str, expected: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "rows.npz", image=np.random.default_rng(0).random((6, 4, 4)) * 7)
+    code, _, told = run(["init", str(tmp_path / "rows.npz"), "-o", str(tmp_path / "c.toml"), "--assume", assumed])
+    assert code == 2
+    assert told.startswith(f"mmcore: init: --assume {assumed}: {expected}")
+    code, _, _ = run(["init", str(tmp_path / "rows.npz"), "-o", str(tmp_path / "c.toml"), "--assume", "image.limits=0,7"])  # fmt: skip
+    assert code == 0
+    assert "limits = [0, 7]" in (tmp_path / "c.toml").read_text()
