@@ -118,7 +118,11 @@ def _assumed(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
         if not equals or not column or not text:
             raise RequestError(f"init: --assume {pair!r}, expected COLUMN=MODALITY or COLUMN.OPTION=VALUE")
         value: Any = text if option in ("", "separator") else value_of(text)
-        if isinstance(value, str) and "," in value and option not in ("missing", "decimal", "delimiter", "separator"):
+        if (
+            isinstance(value, str)
+            and "," in value
+            and option not in ("", "missing", "decimal", "delimiter", "separator")
+        ):
             value = listed if isinstance(listed := value_of(f"[{text}]"), list) else text.split(",")
         if option in ("ignore", "values", "colours", "names") and not isinstance(value, list):
             value = [value]

@@ -1,6 +1,8 @@
 """The lines of a first configuration, with a comment wherever a choice was made."""
 
 import json
+import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -144,11 +146,18 @@ def lines(
     yield "n = 64"
 
 
+def _key(name: str) -> str:
+    """A key of a table: as it is where TOML takes it so, which is of ASCII alone."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)
+
+
 def _toml(value: Any) -> str:
     """A value on one line."""
     if isinstance(value, Mapping):
-        return f"{{ {', '.join(f'{_toml(k)} = {_toml(v)}' if not k.isidentifier() else f'{k} = {_toml(v)}' for k, v in value.items())} }}"
+        return f"{{ {', '.join(f'{_key(k)} = {_toml(v)}' for k, v in value.items())} }}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     # TOML's strings are JSON's, but for characters that are not seen.
     return escaped(json.dumps(value, ensure_ascii=False))
