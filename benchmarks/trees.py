@@ -20,8 +20,9 @@ import tempfile
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -70,7 +71,8 @@ def arrays(rng: random.Random) -> bytes:
     if rng.random() < 0.3:
         np.save(data, one())
     else:
-        np.savez(data, **{name: one() for name in rng.sample(["image", "mask", "label", "train_images", "x", "y"], rng.randint(1, 4))})  # fmt: skip
+        chosen: Any = {name: one() for name in rng.sample(["image", "mask", "label", "train_images", "x", "y"], rng.randint(1, 4))}  # fmt: skip
+        np.savez(data, **chosen)
     return data.getvalue()
 
 
@@ -105,7 +107,8 @@ def noise(rng: random.Random) -> bytes:
 def content(rng: random.Random, archives: bool = True) -> bytes:
     """A file's bytes, whole or damaged."""
     makers: list[Callable[[random.Random], bytes]] = [picture, picture, picture, table, arrays, rows, noise]
-    data = rng.choice([*makers, *([archive] if archives else [])])(rng)
+    makers += [archive] if archives else []
+    data = rng.choice(makers)(rng)
     harm = rng.random()
     if harm < 0.05:
         return data[: len(data) // 2]
@@ -122,7 +125,7 @@ ALIKE: dict[str, Callable[[random.Random], bytes]] = {"png": picture, "jpg": pic
 """What files of a suffix are, where all is well."""
 
 
-def grow(folder: Path, rng: random.Random, depth: int, stems: list[str]) -> None:
+def grow(folder: Path, rng: random.Random, depth: int, stems: Sequence[str]) -> None:
     """Fill a folder at random: files of one kind most often, of stems that come again in other folders."""
     folder.mkdir(exist_ok=True)
     kind = rng.choice(["png", "png", "png", "jpg", "csv", "npz", "jsonl", "tar"])
@@ -206,7 +209,7 @@ def judge(folder: Path, seed: int, ends: Counter[str]) -> str:
     """What is wrong with how one tree is read; empty where nothing is."""
     rng = random.Random(seed)
     plant(folder / "tree", rng)
-    out, assumed = folder / "c.toml", []
+    out, assumed, code = folder / "c.toml", [], 1
     for _ in range(6):
         code, said, told = run(["init", str(folder / "tree"), "-o", str(out), *assumed])
         if problem := wrong(code, said, told):

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmcore import files
 from mmcore.data.batch import TensorBatch
 from mmcore.errors import MmcoreError
 from mmcore.limits import RECORD as READ
@@ -324,8 +325,19 @@ class _Kept:
         with contextlib.suppress(MmcoreError, OSError):
             RECORD.save(self.folder, {"questions": dict(list(kept.items())[-KEPT:])})
 
+    def _mend(self) -> None:
+        """Finish what was broken off where nothing is replaced in one go: then what was to be written lies whole beside it."""
+        path, aside = self.folder / RECORD.name, self.folder / f"{files.ASIDE}{RECORD.name}"
+        if not _is_ours(aside):
+            return
+        with contextlib.suppress(MmcoreError, OSError):
+            if not _is_ours(path):
+                files.write(path, read_bytes(aside, READ, follow=False))
+            aside.unlink(missing_ok=True)
+
     def _all(self) -> dict[str, Any]:
         """All questions that are kept of the weights that are there."""
+        self._mend()
         path = self.folder / RECORD.name
         try:
             data = parse_json(read_bytes(path, READ, follow=False), path)
@@ -333,6 +345,14 @@ class _Kept:
             return dict(data["questions"])
         except (MmcoreError, OSError, KeyError, TypeError, ValueError):
             return {}
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file is a whole one of this kind."""
+    try:
+        return parse_json(read_bytes(path, READ, follow=False), path).get("what") == RECORD.what
+    except (MmcoreError, OSError):
+        return False
 
 
 def _held(data: Any) -> Held:

@@ -152,6 +152,27 @@ def test_what_is_kept_is_not_trusted(home: Path, damage: str) -> None:
     assert (path.read_text() == damage) == ("what" not in damage or "shopping" in damage)
 
 
+def test_what_was_broken_off_is_finished(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing is replaced in one go the new file lies aside, whole, while it is written in place of the old one."""
+    want, path = ages(asked(home)), home / "run" / RECORD.name
+    whole, aside = path.read_bytes(), path.with_name(f".aside-{RECORD.name}")
+    for torn in (whole, whole[: len(whole) // 2], b"", None):
+        aside.write_bytes(whole)
+        if torn is None:
+            path.unlink()
+        else:
+            path.write_bytes(torn)
+        monkeypatch.setattr(held.HeldOut, "_measured", None)
+        assert ages(asked(home)) == want
+        assert path.read_bytes() == whole
+        assert not aside.exists()
+    # What lies aside and is none of ours stays, and so does what is in its place.
+    aside.write_text("mine")
+    assert ages(asked(home)) == want
+    assert aside.read_text() == "mine"
+    aside.unlink()
+
+
 def test_a_link_is_not_written_through(home: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.json"
     other.write_text("{}")
