@@ -266,7 +266,7 @@ def test_what_cannot_be_taken_away(registry: Registry) -> None:
     for names, told in (
         (["image"], "names = 'image', expected a modality with a block of its own; it shares one with label"),
         (["lable"], "names = 'lable', expected one of image, label; did you mean 'label'"),
-        ("image", "names = 'image', expected a list of names"),
+        ("image", "names = 'image', expected a list of texts"),
         (["image", "label"], "no modality would stay that a task recovers"),
     ):
         with pytest.raises(RequestError, match=told):

@@ -285,7 +285,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("backbone", "options", "width"), 10**7, "a whole number in 1"),
         (("backbone", "options", "width"), 60_000, "GB.*MMCORE_MOST_WEIGHTS"),
         (("backbone", "options", "width"), 8192, r"would take .* at least .*tensors of [\d,]+ bytes"),
-        (("backbone", "options"), "x", "config.json lacks or misstates"),
+        (("backbone", "options"), "x", "config.json: compose: backbone_options = .x., expected a mapping"),
         (("modalities", 0, "options", "mean"), "x", "image: mean = 'x'"),
         (("modalities", 0, "options", "mean"), float("nan"), "image: mean = nan"),
         (("modalities", 0, "options", "size"), True, "image: size = True"),
