@@ -1,6 +1,7 @@
 """The page in a browser: a class to pictures, a hole to a restored picture, a picture to a map; wrong files, two people, and who goes away."""
 
 import base64
+import contextlib
 import io
 import json
 import time
@@ -251,9 +252,14 @@ def steps(page: Any, count: int) -> None:
     page.locator(sliding).wait_for()
     same = "([one, two, count]) => { const [a, b] = [one, two].map((at) => document.querySelector(at).value); return a && a === b && (!count || a == count); }"
     page.wait_for_function(same, arg=[number, sliding, 0])
-    page.locator(number).fill(str(count))
-    page.locator(number).press("Tab")
-    page.wait_for_function(same, arg=[number, sliding, count])
+    expired = pytest.importorskip("playwright.sync_api").TimeoutError
+    # On a busy machine the slider may not listen yet when it is first there: a person types again.
+    for last in (False, False, True):
+        page.locator(number).fill(str(count))
+        page.locator(number).press("Tab")
+        with contextlib.nullcontext() if last else contextlib.suppress(expired):
+            page.wait_for_function(same, arg=[number, sliding, count], timeout=30000 if last else 10000)
+            return
 
 
 def test_strange_plugins_have_controls_of_their_own_or_others(page_of_strangers: Server, visit: Visit) -> None:
