@@ -117,3 +117,13 @@ def test_rows_absent_in_one_batch_alone_are_there_in_the_answer(model: JointMode
 def test_what_is_absent_everywhere_is_left_out(model: JointModel) -> None:
     for absent in (["image"], {"image": torch.ones(N, dtype=torch.bool)}):
         assert mmcore.sample(model, N, absent=absent, steps=2, batch_size=4).keys() == {"a", "label"}
+
+
+def test_what_is_absent_and_given_nowhere_is_left_out(model: JointModel) -> None:
+    """Not a placeholder in the place of an answer."""
+    given, nowhere = {"label": torch.tensor([1, 2, 3])}, torch.zeros(3, dtype=torch.bool)
+    for absent in (["label"], {"label": ~nowhere}):
+        found = mmcore.sample(model, 3, given=given, where={"label": nowhere}, absent=absent, steps=2)
+        assert sorted(found) == ["a", "image"]
+    with pytest.raises(RequestError, match="label both given and absent in row 1"):
+        mmcore.sample(model, 3, given=given, where={"label": torch.tensor([False, True, False])}, absent=["label"])

@@ -173,7 +173,7 @@ def sample(
     names = [
         m.name
         for m, left_out in zip(model.variables, absent_everywhere.tolist(), strict=True)
-        if not left_out or m.name in given
+        if not left_out or (m.name in given and bool(question.where.get(m.name, torch.ones(1)).any()))
     ]
     with evaluating(model), torch.inference_mode():
         if conditioning == "rejection":
