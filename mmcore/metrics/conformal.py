@@ -12,6 +12,10 @@ import attrs
 import torch
 from torch import Tensor
 
+FEW = 10
+"""Rows held out that set a class's probability, at least: two numbers are fitted to them."""
+_LEAST = torch.finfo(torch.float32).tiny
+"""Of numbers above 0: rounding may make one 0, which has no logarithm."""
 _STEPS = 50
 """Of Newton's method; it needs about 10."""
 
@@ -73,7 +77,7 @@ class Widening:
         y = truth.double()
         held = ((low <= y) & (y <= high)).double().mean().item()
         if ratio:
-            low, high, y = low.log(), high.log(), y.log()
+            low, high, y = (x.clamp(min=_LEAST).log() for x in (low, high, y))
         outside = torch.maximum(low - y, y - high)
         # Rounding must not ask for one row more: 0.8 × 5 is 4.000000000000001.
         by = outside.sort(0).values[math.ceil((n + 1) * interval - 1e-9) - 1]
@@ -94,7 +98,9 @@ class Widening:
         """
         by = torch.tensor(self.by, dtype=torch.float64)
         first, last = central(draws, interval)
-        first, last = (first.log() - by, last.log() + by) if self.ratio else (first - by, last + by)
+        if self.ratio:
+            first, last = (x.clamp(min=_LEAST).log() for x in (first, last))
+        first, last = first - by, last + by
         middle = (first + last) / 2
         # An interval that would be less than empty holds its middle.
         first, last = torch.minimum(first, middle), torch.maximum(last, middle)
@@ -127,7 +133,7 @@ class Sureness:
 
     @classmethod
     def of(cls, counts: Sequence[int], right: Sequence[bool], draws: int) -> Self | None:
-        """By rows held out; None where there are fewer than two.
+        """By rows held out; None where there are fewer than :data:`FEW`.
 
         Args:
             counts: of each row, how many of its draws have the most frequent class.
@@ -135,7 +141,7 @@ class Sureness:
             draws: M.
         """
         n = len(counts)
-        if n < 2:
+        if n < FEW:
             return None
         hit = torch.tensor(right, dtype=torch.float64)
         x = torch.tensor([_logit(k, draws) for k in counts], dtype=torch.float64)
@@ -151,7 +157,7 @@ class Sureness:
 
     def probability(self, count: int, draws: int) -> float:
         """That the class is right which ``count`` of the draws have."""
-        return 1 / (1 + math.exp(-(self.slope * _logit(count, draws) + self.offset)))
+        return float(torch.sigmoid(torch.tensor(self.slope * _logit(count, draws) + self.offset, dtype=torch.float64)))
 
 
 def _logit(count: int, draws: int) -> float:

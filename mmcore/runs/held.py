@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mmcore import files
 from mmcore.data.batch import TensorBatch
+from mmcore.data.stream import head_of
 from mmcore.errors import MmcoreError
 from mmcore.limits import RECORD as READ
 from mmcore.metrics.conformal import Sureness, Widening
@@ -141,14 +142,14 @@ class HeldOut:
         interval: the probability between the ends.
         without: a part of the run's own data that is not used, as it is what is asked about.
         progress: of what the rows are asked for; None where none is shown.
-        known: what is known of answers by name, by what was given.
+        known: what is known of answers by name, None where it is nothing, by what was given.
     """
 
     asked: Asked
     interval: float
     without: str = ""
     progress: Progress | None = None
-    known: dict[str, Mapping[str, Held]] = attrs.field(factory=dict)
+    known: dict[str, Mapping[str, Held | None]] = attrs.field(factory=dict)
     _rows: TensorBatch | None = None
 
     def about(self, given: tuple[str, ...]) -> dict[str, Held]:
@@ -157,10 +158,10 @@ class HeldOut:
         if not names or self.asked.reader.run is None:
             return {}
         if len(self.asked.reader.model.variables) <= EXACT:
-            return dict(self._known(f"given {', '.join(given) or 'nothing'}", tuple(names), given))
+            return settled(self._known(f"given {', '.join(given) or 'nothing'}", tuple(names), given))
         found: dict[str, Held] = {}
         for name in names:
-            found |= self._known(f"given all that they have but {name}", (name,), None)
+            found |= settled(self._known(f"given all that they have but {name}", (name,), None))
         return found
 
     @property
@@ -169,23 +170,33 @@ class HeldOut:
         return [m for m in self.asked.reader.model.variables if _is_judged(m)]
 
     def told(self, names: Collection[str]) -> dict[str, list[str]]:
-        """What is known of some variables' answers, a line for each kind of question; without those of which nothing is.
+        """What sets some variables' intervals and probabilities, a line for each kind of question; without numbers of which nothing is known.
 
         Args:
             names: of the variables.
         """
         told: dict[str, list[str]] = {}
-        for words, found in self.known.items():
-            for name, held in found.items():
-                if name in names:
-                    told.setdefault(name, []).append(f"{name}: {held.told(self.interval)}, {words}")
-        more = {name: f"{name}: and {len(lines) - TOLD} more kinds of question" for name, lines in told.items()}
-        return {name: lines if len(lines) <= TOLD + 1 else [*lines[:TOLD], more[name]] for name, lines in told.items()}
+        for m in self.judged:
+            asked = [(words, found[m.name]) for words, found in self.known.items() if m.name in found]
+            if m.name not in names or not asked:
+                continue
+            what = "interval is the draws' own" if m.spec.dtype.is_floating_point else "probability is the draws' share"
+            own = f"{m.name}: the {what}, as too few rows are held out to set it"
+            if any(held is not None for _, held in asked):
+                lines = [
+                    f"{own if held is None else f'{m.name}: {held.told(self.interval)}'}, {words}"
+                    for words, held in asked
+                ]
+                more = [f"{m.name}: and {len(lines) - TOLD} more kinds of question"]
+                told[m.name] = lines if len(lines) <= TOLD + 1 else lines[:TOLD] + more
+            elif not m.spec.dtype.is_floating_point:
+                told[m.name] = [own]
+        return told
 
-    def _known(self, words: str, names: tuple[str, ...], given: tuple[str, ...] | None) -> Mapping[str, Held]:
+    def _known(self, words: str, names: tuple[str, ...], given: tuple[str, ...] | None) -> Mapping[str, Held | None]:
         """The same of one question: rows give what is named, or with None all but what is asked."""
         if words not in self.known:
-            self.known[words] = self._ask(words, names, given)
+            self.known[words] = {**dict.fromkeys(names), **self._ask(words, names, given)}
         return self.known[words]
 
     def _ask(self, words: str, names: tuple[str, ...], given: tuple[str, ...] | None) -> Mapping[str, Held]:
@@ -208,7 +219,7 @@ class HeldOut:
             return {}
         question = _Question(words, names, present[chosen])
         kept = _Kept(run.folder, self._key(question, rows, chosen))
-        found = kept.read()
+        found = kept.read(self.judged)
         if found is None:
             found = self._measured(question, rows, chosen)
             kept.save(found)
@@ -254,13 +265,13 @@ class HeldOut:
         for part in PARTS:
             if run is None or part == self.without:
                 continue
-            try:
-                rows = run.setup.rows(part)
-                count = min(len(rows), LOOKED_AT)
-                some = reader.dataset(rows.source, on_bad_row="skip")
-                found.append(some.take([k * len(rows) // count for k in range(count)]))
-            except (MmcoreError, TypeError):  # no such part, no data any more, or a stream, which has no length
-                continue
+            # No such part, or no data any more; of a stream rows have no numbers.
+            with contextlib.suppress(MmcoreError):
+                source = run.setup.rows(part).source
+                if head_of(source) is None:
+                    count = min(len(source), LOOKED_AT)
+                    some = reader.dataset(source, on_bad_row="skip")
+                    found.append(some.take([k * len(source) // count for k in range(count)]))
         values = {m.name: torch.cat([m.spec.placeholder(0), *(one.values[m.name] for one in found)]) for m in variables}
         return TensorBatch(
             values, torch.cat([torch.zeros(0, len(variables), dtype=torch.bool), *(one.present for one in found)])
@@ -281,6 +292,11 @@ class HeldOut:
         return digest.hexdigest()
 
 
+def settled(found: Mapping[str, Held | None]) -> dict[str, Held]:
+    """Without those of which nothing is known."""
+    return {name: held for name, held in found.items() if held is not None}
+
+
 def _is_judged(m: ModalityProtocol) -> bool:
     if isinstance(m, Mixed) or m.planar:
         return False
@@ -289,11 +305,15 @@ def _is_judged(m: ModalityProtocol) -> bool:
     return math.prod(m.spec.shape) <= NUMBERS and not m.spec.unit_norm and m.averaged
 
 
+def _by_ratio(m: ModalityProtocol) -> bool:
+    """Whether numbers are compared by their ratios, as those that are all above 0."""
+    return m.spec.low is not None and m.spec.low > 0
+
+
 def _judge(m: ModalityProtocol, draws: Tensor, truth: Tensor, interval: float) -> Held | None:
     """What answers ``draws (n, M, *shape)`` beside their truths ``(n, *shape)`` say."""
     if m.spec.dtype.is_floating_point:
-        ratio = m.spec.low is not None and m.spec.low > 0
-        return Widening.of(draws, truth, interval, ratio=ratio)
+        return Widening.of(draws, truth, interval, ratio=_by_ratio(m))
     best = torch.stack([centre(m, one) for one in draws]) if len(draws) else truth
     counts = (draws == best[:, None]).sum(1).tolist()
     return Sureness.of(counts, (best == truth).tolist(), draws.shape[1])
@@ -311,17 +331,18 @@ class _Kept:
     folder: Path
     key: str
 
-    def read(self) -> dict[str, Held] | None:
-        """None where it is not kept, or is not what was written."""
+    def read(self, judged: Sequence[ModalityProtocol]) -> dict[str, Held] | None:
+        """None where it is not kept, or is not what was written of these variables."""
+        variables = {m.name: m for m in judged}
         try:
-            return {str(name): _held(one) for name, one in self._all()[self.key].items()}
+            return {name: _held(variables[name], one) for name, one in self._all()[self.key].items()}
         except (KeyError, TypeError, ValueError, AttributeError):
             return None
 
     def save(self, found: Mapping[str, Held]) -> None:
         """Keep it, where the folder may be written in."""
         kept = self._all()
-        kept[self.key] = {name: {"kind": type(held).__name__, **attrs.asdict(held)} for name, held in found.items()}
+        kept[self.key] = {name: attrs.asdict(held) for name, held in found.items()}
         with contextlib.suppress(MmcoreError, OSError):
             RECORD.save(self.folder, {"questions": dict(list(kept.items())[-KEPT:])})
 
@@ -355,17 +376,20 @@ def _is_ours(path: Path) -> bool:
         return False
 
 
-def _held(data: Any) -> Held:
-    """What was kept, read without trust.
+def _held(m: ModalityProtocol, data: Any) -> Held:
+    """What was kept of a variable's answers, read without trust.
 
     Raises:
-        KeyError, TypeError: it is not what was written.
+        KeyError, TypeError, ValueError: it is not what was written of this one.
     """
     rows = read_count(data["rows"])
-    if data["kind"] == Sureness.__name__:
+    if not m.spec.dtype.is_floating_point:
         slope, offset, share, right = (read_number(data[name]) for name in ("slope", "offset", "told_share", "right"))
         return Sureness(slope, offset, rows, share, right)
-    return Widening(_numbers(data["by"]), bool(data["ratio"]), rows, read_number(data["held"]))
+    by = _numbers(data["by"])
+    if np.shape(by) != m.spec.shape:
+        raise ValueError("numbers of another shape")
+    return Widening(by, _by_ratio(m), rows, read_number(data["held"]))
 
 
 def _numbers(data: Any) -> Any:

@@ -102,7 +102,7 @@ def test_few_rows_tell_nothing() -> None:
     assert (fewest(0.5), fewest(0.8), fewest(0.9), fewest(0.95)) == (1, 4, 9, 19)
     draws, truth = rows(3, 0, narrow=1)
     assert Widening.of(draws, truth, 0.8, ratio=False) is None
-    assert Sureness.of([16], [True], 16) is None
+    assert Sureness.of([16] * 9, [True] * 9, 16) is None
 
 
 # ---- classes ----
@@ -135,7 +135,7 @@ def test_a_class_that_all_draws_have_is_as_probable_as_it_is_right() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 16), st.booleans()), min_size=2, max_size=40))
+@given(st.lists(st.tuples(st.integers(1, 16), st.booleans()), min_size=10, max_size=40))
 def test_more_draws_are_never_less_probable_and_nothing_is_certain(seen: list[tuple[int, bool]]) -> None:
     found = Sureness.of([count for count, _ in seen], [right for _, right in seen], 16)
     assert found is not None

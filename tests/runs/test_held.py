@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import mmcore
 from mmcore import Reader, Registry
 from mmcore.cli.program import app
 from mmcore.config.resolve import configured
+from mmcore.metrics import conformal
 from mmcore.metrics.conformal import Sureness, Widening
 from mmcore.runs import held
 from mmcore.runs.filling import Predictions
@@ -31,7 +34,9 @@ def made(tmp_path_factory: pytest.TempPathFactory, registry: Registry) -> Path:
 
 
 @pytest.fixture
-def home(made: Path, tmp_path: Path) -> Path:
+def home(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    # Twenty photographs hold out fewer rows than set a class's probability.
+    monkeypatch.setattr(conformal, "FEW", 2)
     (made / "run" / RECORD.name).unlink(missing_ok=True)
     return made
 
@@ -129,22 +134,29 @@ def test_held_out_rows_are_asked_once(home: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize(
     "damage",
-    [
-        "{",
-        "[]",
-        '{"what": "the shopping"}',
-        "kind",
-        "by",
-        "rows",
-    ],
+    ["{", "[]", '{"what": "the shopping"}', "slope", "by", "shape", "deep", "rows", "name", "format"],
 )
 def test_what_is_kept_is_not_trusted(home: Path, damage: str) -> None:
     want, path = ages(asked(home)), home / "run" / RECORD.name
-    if damage in ("kind", "by", "rows"):
-        text = json.loads(path.read_text())
+    spoilt: dict[str, Any] = {
+        "slope": ("slope", "x"),
+        "by": ("by", "none"),
+        "shape": ("by", [1.0, 2.0]),
+        "deep": ("by", [[1.0]]),
+        "rows": ("rows", -1),
+        "name": ("", None),
+        "format": ("", None),
+    }
+    if damage in spoilt:
+        text, (field, value) = json.loads(path.read_text()), spoilt[damage]
         for question in text["questions"].values():
             for one in question.values():
-                one[damage] = {"kind": 3, "by": "none", "rows": -1}[damage] if damage in one else one.get(damage)
+                if field in one:
+                    one[field] = value
+            if damage == "name":
+                question["nobody"] = question.pop("age", {})
+        if damage == "format":
+            text["format"] = 2
         damage = json.dumps(text)
     path.write_text(damage)
     assert ages(asked(home)) == want
@@ -225,6 +237,34 @@ def test_it_is_told(home: Path, tmp_path: Path) -> None:
     assert "is not measured" in done.output
 
 
+def test_a_class_whose_probability_nothing_sets_is_told(made: Path, tmp_path: Path, registry: Registry) -> None:
+    """The column means another thing then."""
+    train(configured({**tables(made, split={"test": 0.05}), "out": str(tmp_path / "run")}, registry=registry), quiet=True)  # fmt: skip
+    line = ["predict", str(tmp_path / "run"), str(made / "photos"), "--draws", "9", "-o", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, line)
+    assert done.exit_code == 0, done.output
+    told = [one for one in done.output.splitlines() if one.startswith("note: ")]
+    assert "note: kind: the probability is the draws' share, as too few rows are held out to set it" in told
+    assert any(one.startswith("note: how often intervals of age hold the truth is not measured") for one in told)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(-1e30, 1e30), st.floats(-1e30, 1e30), st.integers(0, 16))
+def test_a_probability_is_one_whatever_a_file_says(slope: float, offset: float, count: int) -> None:
+    assert 0 <= Sureness(slope, offset, 9, 0.5, 0.5).probability(count, 16) <= 1
+
+
+def test_numbers_that_rounding_makes_nothing_have_ends() -> None:
+    """Such as a price of 1e-300 in single precision."""
+    draws, truth = torch.rand(30, 9) + 0.1, torch.rand(30) + 0.1
+    draws[:, 0] = 0
+    draws[3] = 0
+    widening = Widening.of(draws, truth, 0.5, ratio=True)
+    assert widening is not None
+    low, high = widening.ends(draws[3], 0.5, 1e-30, None)
+    assert 0 < low <= high < torch.inf
+
+
 def test_a_folder_that_may_not_be_written_in_is_no_hindrance(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     want = ages(asked(home))
     (home / "run" / RECORD.name).unlink()
@@ -246,4 +286,4 @@ def test_positive_numbers_are_compared_by_ratios(home: Path) -> None:
     assert judged.ratio
     assert judged == Widening.of(draws, truth, 0.8, ratio=True)
     label = mmcore.discover().modality("label", classes=3)
-    assert isinstance(held._judge(label, torch.zeros(5, 9, dtype=torch.int64), torch.zeros(5, dtype=torch.int64), 0.8), Sureness)  # fmt: skip
+    assert isinstance(held._judge(label, torch.zeros(12, 9, dtype=torch.int64), torch.zeros(12, dtype=torch.int64), 0.8), Sureness)  # fmt: skip

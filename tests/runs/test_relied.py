@@ -42,22 +42,24 @@ def said(run: Path, out: str, *more: str) -> list[str]:
 
 def test_what_is_known_of_intervals_is_told_beside_them(run: Path) -> None:
     command = f"mmcore evaluate {run} --calibration"
-    (line,) = said(run, "a")
+    kind, line = said(run, "a")
+    assert kind == "note: kind: the probability is the draws' share, as too few rows are held out to set it"
     assert line == f"note: how often intervals of age hold the truth is not measured: {command}"
     # One draw has no interval, and classes have none.
     assert said(run, "b", "--draws", "1") == []
     assert relied(run, []) == []
     RECORD.save(run, {"rows": "the run's test data", "figures": FIGURES})
     assert said(run, "c") == [
+        kind,
         "note: age: of the run's test data, image->age, intervals of 80 % hold 0.558 (0.468 … 0.648, n = 120)",
         "note: age: of the run's test data, image,kind->age, intervals of 80 % hold 0.602 (0.512 … 0.692, n = 120)",
     ]
     # Of other weights it says nothing.
     text = json.loads((run / RECORD.name).read_text())
     (run / RECORD.name).write_text(json.dumps(text | {"model": "0" * 64}))
-    assert said(run, "d") == [line]
+    assert said(run, "d") == [kind, line]
     (run / RECORD.name).write_text("{")
-    (told,) = said(run, "e")
+    _, told = said(run, "e")
     assert RECORD.name in told
     # A model folder has no rows of its own.
     shutil.rmtree(run.parent / "photos" / "masks")
