@@ -13,9 +13,9 @@ from mmcore.limits import RECORD
 from mmcore.metrics.figure import Figure
 from mmcore.model.joint import JointModel
 from mmcore.runs import calibrated, evaluated
-from mmcore.runs.kept import WEIGHTS, weights
+from mmcore.runs.kept import WEIGHTS
 from mmcore.store.card import card, installs, plain, table
-from mmcore.store.reading import DamagedError, read_bytes, read_json
+from mmcore.store.reading import DamagedError, digest, read_bytes, read_json
 
 _PLACE = re.compile(r"(/|~|[A-Za-z]:[\\/]|\.\.?[\\/]|file:).+", re.S)
 """Texts that say where something lies on a machine."""
@@ -93,7 +93,7 @@ def without_places(thing: Any) -> Any:
 def _check_same(folder: Path, run: Path) -> None:
     """Refuse a run whose model is another one."""
     theirs = run / WEIGHTS
-    if weights(theirs) != weights(folder / WEIGHTS_FILE):
+    if digest(theirs) != digest(folder / WEIGHTS_FILE):
         raise RequestError(
             f"push_to_hub: the weights of {theirs} are others than the model's in hand, and so its figures are; "
             f"load that model, mmcore.load({str(run / 'model')!r}), or leave run out"

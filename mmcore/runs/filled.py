@@ -27,6 +27,7 @@ from mmcore.runs.answers import Answer
 from mmcore.runs.held import plain
 from mmcore.runs.run import CONFIG
 from mmcore.store.folder import CHECKPOINTS, alone
+from mmcore.store.reading import digest
 
 if TYPE_CHECKING:
     from mmcore.runs.filling import Prediction, Predictions
@@ -159,14 +160,10 @@ def _put(file: Any, cells: Sequence[str]) -> bytes:
 
 def _question(asked: "Predictions") -> dict[str, Any]:
     """What decides the answers, as plain values."""
-    weights = hashlib.sha256()
-    for path in sorted(asked.reader.folder.glob("*.safetensors")):
-        with files.opened(path) as file:
-            weights.update(hashlib.file_digest(file, "sha256").digest())
     return json.loads(
         json.dumps(
             {
-                "model": weights.hexdigest(),
+                "model": digest(asked.reader.folder / "model.safetensors"),
                 "data": "rows at hand" if asked.data is None else shown(str(Path(asked.data).expanduser().absolute())),
                 "rows": len(asked),
                 "columns": {name: attrs.asdict(column) for name, column in asked.opened.columns.items()},

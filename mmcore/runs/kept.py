@@ -1,6 +1,5 @@
 """What lies in a run's folder, read without trust, and what belongs to it."""
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -10,11 +9,13 @@ from typing import Any
 import attrs
 
 from mmcore import files
-from mmcore.errors import RequestError
+from mmcore.errors import RequestError, quoted
 from mmcore.limits import FILE, RECORD, Limit
 from mmcore.metrics.figure import Figure
-from mmcore.store.reading import DamagedError, opened, parse_json, read_bytes
+from mmcore.store.reading import DamagedError, digest, parse_json, read_bytes
 
+FORMAT = 1
+"""Of the records in a run's folder."""
 WEIGHTS = Path("model", "model.safetensors")
 """In a run's folder, what its records are of."""
 MOST = 1e30
@@ -108,7 +109,8 @@ class Record:
         """
         self.check_own(folder)
         path = folder / self.name
-        text = json.dumps({"what": self.what, "model": weights(folder / WEIGHTS), **told}, indent=1)
+        told = {"what": self.what, "format": FORMAT, "model": digest(folder / WEIGHTS), **told}
+        text = json.dumps(told, indent=1)
         try:
             files.write(path, text.encode())
         except OSError as error:
@@ -116,12 +118,13 @@ class Record:
         return path
 
     def check_weights(self, data: Mapping[str, Any], folder: Path) -> None:
-        """Refuse what is told of other weights than are there.
+        """Refuse what is told of other weights than are there, or in another format.
 
         Raises:
             DamagedError: it is.
         """
-        if data.get("model") != weights(folder / WEIGHTS):
+        self._check_format(data, folder)
+        if data.get("model") != digest(folder / WEIGHTS):
             raise DamagedError(
                 f"{folder / self.name}: is of other weights than model/model.safetensors; {self.command} makes it anew"
             )
@@ -136,7 +139,8 @@ class Record:
         if not path.exists():
             return None
         data = parse_json(read_bytes(path, RECORD), path)
-        if data.get("model") != weights(folder / WEIGHTS):
+        self._check_format(data, folder)
+        if data.get("model") != digest(folder / WEIGHTS):
             return None
         return self.read_figures(data, folder), str(data.get("rows", ""))
 
@@ -153,23 +157,16 @@ class Record:
                 f"{folder / self.name}: holds no figures as {self.command} writes them ({error})"
             ) from error
 
+    def _check_format(self, data: Mapping[str, Any], folder: Path) -> None:
+        if (found := data.get("format")) != FORMAT:
+            raise DamagedError(
+                f"{folder / self.name}: is of format {quoted(found)}, expected {FORMAT}; {self.command} makes it anew"
+            )
+
     @property
     def subject(self) -> str:
         """What an error is of."""
         return self.name.partition(".")[0]
-
-
-def weights(path: Path) -> str:
-    """By what a model's weights, a file of safetensors, are known again.
-
-    Raises:
-        DamagedError: they cannot be read.
-    """
-    with opened(path) as file:
-        found = hashlib.sha256()
-        while part := file.read(1 << 20):
-            found.update(part)
-    return found.hexdigest()
 
 
 def is_count(value: Any) -> bool:

@@ -19,7 +19,7 @@ from torch import nn
 
 from mmcore import files
 from mmcore._version import __version__
-from mmcore.errors import MmcoreError, RequestError, shown
+from mmcore.errors import MmcoreError, RequestError, quoted
 from mmcore.hooks import DISTRIBUTION, REGISTERED
 from mmcore.modality.base import Modality, Task
 from mmcore.model.budget import Budget
@@ -150,8 +150,8 @@ def _check_weights(model: JointModel, tensors: Mapping[str, Any]) -> None:
     """
     for name, x in tensors.items():
         if not isinstance(x, torch.Tensor) or x.is_meta:
-            found = "a tensor on the device meta, which holds no values" if isinstance(x, torch.Tensor) else shown(x)
-            raise RequestError(f"save: tensors[{shown(name)}] is {found}, expected a tensor")
+            found = "a tensor on the device meta, which holds no values" if isinstance(x, torch.Tensor) else quoted(x)
+            raise RequestError(f"save: tensors[{quoted(name)}] is {found}, expected a tensor")
     if lines := unlike(tensors, model.state_dict()):
         raise RequestError(
             f"save: the tensors given are not the model's: {lines.replace(' there', ' given').replace(' here', ' in the model')}"

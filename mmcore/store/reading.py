@@ -4,6 +4,7 @@ Tensors are safetensors, the rest is JSON; both formats hold no code, and what i
 sees it, for there is none here. Every fault is a :class:`DamagedError` that names the file.
 """
 
+import hashlib
 import json
 import operator
 from collections.abc import Iterator
@@ -74,6 +75,23 @@ def read_bytes(
         if limit is WEIGHTS:
             _check_header(file, found, path)
         return file.read(found)
+
+
+def digest(path: Path) -> str:
+    """By what weights, a file of safetensors, are known again: their SHA-256.
+
+    Raises:
+        DamagedError: as :func:`read_bytes`; told before much is read.
+    """
+    with opened(path) as file:
+        found = files.size(file)
+        if too_long := WEIGHTS.excess(found):
+            raise DamagedError(f"{path}: has {too_long}")
+        _check_header(file, found, path)
+        told = hashlib.sha256()
+        while part := file.read(1 << 20):
+            told.update(part)
+        return told.hexdigest()
 
 
 def _check_header(file: BinaryIO, found: int, path: Path) -> None:

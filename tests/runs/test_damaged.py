@@ -24,6 +24,7 @@ from mmcore.metrics.telling import KINDS, Diagram, Point
 from mmcore.runs import calibrated, evaluated, report
 from mmcore.runs.pictures import png, sheet
 from mmcore.runs.run import Run, rows_with, train
+from mmcore.store.reading import DamagedError, digest
 from tests.runs.test_resumed import tables
 
 SECRET = "a-secret-of-the-machine"
@@ -314,6 +315,18 @@ def test_a_report_tells_what_is_whole_and_names_what_is_not(
         assert text.decode().endswith("</main></body></html>\n")
         assert all(line.startswith("report: left out: ") for line in said)
     assert tree(home / "outside") == outside
+
+
+def test_weights_longer_than_their_header_says_are_not_read_through(home: Path) -> None:
+    """A sparse file of 100 GB takes no room, and minutes to read: refused before its digest is made."""
+    path = home / "run" / "model" / "model.safetensors"
+    length = path.stat().st_size
+    for longer in (length + 1, 12 << 30, 100 << 30):
+        with path.open("r+b") as file:
+            file.truncate(longer)
+        told = "the limit is" if longer > 16 << 30 else f"has {longer} bytes, its header tells of {length}"
+        with pytest.raises(DamagedError, match=told):
+            digest(path)
 
 
 def test_what_is_left_of_a_log_is_shown_and_the_rest_told(whole: Path, home: Path) -> None:
