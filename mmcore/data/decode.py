@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,10 +124,8 @@ def _class(data: bytes) -> int | str:
     text = _text(data)
     if not text:
         raise ValueError("it has no class in it")
-    try:
-        return int(text)
-    except ValueError:
-        return text
+    # Python's own takes 1_0 for 10, and digits of every script.
+    return int(text) if re.fullmatch(r"[+-]?[0-9]+", text) else text
 
 
 READERS: dict[str, tuple[str, Callable[[bytes], Any]]] = {

@@ -12,6 +12,7 @@ from PIL import Image
 from mmcore import Registry, RequestError
 from mmcore.data import DataOptions, Table, open_data, open_source
 from mmcore.data.decode import Encoded, decode
+from mmcore.data.sources.arrays import from_npy
 from mmcore.data.sources.idx import Idx
 from mmcore.data.sources.npz import Npz
 from tests.data.written import write_idx
@@ -187,3 +188,22 @@ def test_idx_files_of_training_alone_are_all_there_is(tmp_path: Path, registry: 
         head = bytes((0, 0, 8, len(dims))) + b"".join(n.to_bytes(4, "big") for n in dims)
         (tmp_path / f"train-{name}-ubyte").write_bytes(head + data)
     assert registry.source("idx", path=tmp_path, part="all").column("label") == [0, 1, 2]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed, np.save])
+def test_texts_of_numbers_that_are_no_characters_are_told(save: Any, order: str, tmp_path: Path) -> None:
+    """NumPy makes a string of them, and Python fails wherever that is touched."""
+    path = tmp_path / ("rows.npy" if save is np.save else "rows.npz")
+    codes = np.array([0x63, 0x1F600, 0x10FFFF, 0x64], f"{order}u4")
+    whole, broken = codes.view(f"{order}U1"), np.where(codes == 0x64, 0x110000, codes).astype(codes.dtype).view(f"{order}U1")  # fmt: skip
+
+    def read(texts: Any) -> list[Any]:
+        save(path, texts) if save is np.save else save(path, x=texts)
+        if save is np.save:
+            return from_npy(path.read_bytes()).tolist()
+        return list(Npz(path).column("x"))
+
+    assert read(whole) == ["c", "\U0001f600", "\U0010ffff", "d"]
+    with pytest.raises((RequestError, ValueError), match="a text with 0x110000 in it, which is no character"):
+        read(broken)

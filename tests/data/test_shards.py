@@ -161,3 +161,12 @@ def test_names_full_of_dots_are_told(tmp_path: Path) -> None:
         RequestError, match=r"found 300 variables, such as 2019.1, .*expected names whose first dot ends the key"
     ):
         Shards(pack(tmp_path / "a.tar", members))
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [("7", 7), ("-1\n", -1), ("+3", 3), ("007", 7), ("1_0", "1_0"), ("٣", "٣"), ("1.0", "1.0"), ("0x1f", "0x1f")],
+)
+def test_a_class_is_a_number_only_where_it_is_written_as_one(written: str, expected: int | str, tmp_path: Path) -> None:
+    """Python reads 1_0 as 10 and digits of every script; a file's writer meant names."""
+    assert Shards(pack(tmp_path / "a.tar", [("0.cls", written.encode())]))[0]["label"] == expected

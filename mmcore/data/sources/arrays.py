@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -56,7 +57,10 @@ class Stored:
             data += more
         if len(data) < length:
             raise RequestError(f"found {len(data)} of {length} bytes: {self.path} has been cut since it was opened")
-        return np.frombuffer(data, self.dtype).reshape(last - first, *self.shape[1:])
+        try:
+            return characters(np.frombuffer(data, self.dtype).reshape(last - first, *self.shape[1:]))
+        except ValueError as error:
+            raise RequestError(f"found {self.path} damaged: {error}") from error
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -103,7 +107,7 @@ def from_npy(data: bytes) -> np.ndarray:
     header = npy_header(file)
     if header is None:  # of names that are not Latin
         file.seek(0)
-        return np.lib.format.read_array(file, allow_pickle=False)
+        return characters(np.lib.format.read_array(file, allow_pickle=False))
     shape, fortran, dtype = header
     if dtype.hasobject:
         raise ValueError("it has objects, expected numbers, booleans or texts")
@@ -111,7 +115,20 @@ def from_npy(data: bytes) -> np.ndarray:
     if promised > found:
         raise ValueError(f"it has {found} bytes of data, its header tells of {promised}")
     order: Literal["F", "C"] = "F" if fortran else "C"
-    return np.ndarray(shape, dtype, data, file.tell(), order=order).copy(order)
+    return characters(np.ndarray(shape, dtype, data, file.tell(), order=order).copy(order))
+
+
+def characters(array: np.ndarray) -> np.ndarray:
+    """The array itself, whose texts are of characters that there are: NumPy makes strings of any numbers, at which Python fails later.
+
+    Raises:
+        ValueError: a text of a number that is no character.
+    """
+    if array.dtype.kind == "U" and array.nbytes:
+        most = int(np.frombuffer(array.tobytes(), np.dtype("u4").newbyteorder(array.dtype.byteorder)).max())
+        if most > sys.maxunicode:
+            raise ValueError(f"it has a text with {most:#x} in it, which is no character")
+    return array
 
 
 def rows_of(array: Any) -> Any:

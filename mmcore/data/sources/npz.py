@@ -13,7 +13,7 @@ import numpy as np
 
 from mmcore import files
 from mmcore.data.source import Row, Source, existing
-from mmcore.data.sources.arrays import Stored, by_part, npy_header, rows_of, value_of
+from mmcore.data.sources.arrays import Stored, by_part, characters, npy_header, rows_of, value_of
 from mmcore.data.sources.layout import asked_parts
 from mmcore.errors import OptionError, RequestError
 from mmcore.limits import UNPACKED
@@ -88,10 +88,7 @@ class Npz(Source):
                 "out what is none"
             )
         if header.packed:
-            try:
-                return rows_of(_unpacked(self.path, header))
-            except Exception as error:  # zipfile and numpy raise many kinds
-                raise _unreadable(self.path, error) from error
+            return rows_of(_unpacked(self.path, header))
         if not math.prod(header.shape):
             return np.empty(header.shape, header.dtype)
         try:
@@ -186,15 +183,18 @@ def words_of(path: str | Path, name: str) -> list[str]:
 
 
 def _unpacked(path: Path, header: _Header) -> np.ndarray:
-    with files.Bounded(path) as raw, zipfile.ZipFile(raw) as archive:
-        return _read_member(archive, header.member)
+    try:
+        with files.Bounded(path) as raw, zipfile.ZipFile(raw) as archive:
+            return _read_member(archive, header.member)
+    except Exception as error:  # zipfile and numpy raise many kinds
+        raise _unreadable(path, error) from error
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     if too_long := UNPACKED.excess(member.file_size):
         raise ValueError(f"{member.filename} unpacks to {too_long}")
     with archive.open(member) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
+        return characters(np.lib.format.read_array(file, allow_pickle=False))
 
 
 def _lengths(headers: Mapping[str, _Header]) -> dict[str, int]:
