@@ -86,7 +86,7 @@ class OptionError(RequestError):
 
     def _said(self) -> str:
         before = f"{self.subject}: " if self.subject else ""
-        found = "is missing" if self.value is MISSING else f"= {shown(self.value)}"
+        found = "is missing" if self.value is MISSING else f"= {quoted(self.value)}"
         return f"{before}{self.option} {found}, {self.text}"
 
 
@@ -151,10 +151,14 @@ class ConfigError(RequestError):
 
     def __init__(self, where: str, problems: Iterable[Problem]) -> None:
         self.where, self.problems = where, tuple(problems)
-        super().__init__("\n".join(f"{where}: {problem}" for problem in self.problems))
+        # The arguments, by which copies are made between processes.
+        super().__init__(where, self.problems)
+
+    def __str__(self) -> str:
+        return "\n".join(_legible(f"{self.where}: {problem}") for problem in self.problems)
 
 
-def shown(value: Any) -> str:
+def quoted(value: Any) -> str:
     """A value on one plain line, whatever its class makes of it."""
     try:
         return plainly(repr(value))
@@ -164,19 +168,21 @@ def shown(value: Any) -> str:
 
 def plainly(text: str, most: int = 200) -> str:
     """A text on one line, no longer than so many characters, all of them seen."""
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode() for one in _shortened(text, most)
-    )
+    return "".join(map(_escaped, _shortened(text, most)))
+
+
+def _escaped(one: str) -> str:
+    """A character, so that it is seen."""
+    return one if one.isprintable() else one.encode("unicode_escape").decode()
 
 
 def _legible(text: str) -> str:
-    """A message, with nothing in it that moves a cursor and no word that nobody reads: names and values of a caller's are in it as they came."""
+    """A message of one line, with nothing in it that moves a cursor and no word that nobody reads: names and values of a caller's are in it as they came."""
     # Not above: whoever imports mmcore would wait for it.
     import re
 
     text = re.sub(r"\S{501,}", lambda word: f"{word[0][:200]}…{word[0][-3:]}", text)
-    plain = text.replace("\n", "").isprintable()
-    return text if plain else "\n".join(plainly(line, len(line)) for line in text.split("\n"))
+    return text if text.isprintable() else "".join(map(_escaped, text))
 
 
 def _shortened(text: str, most: int) -> str:

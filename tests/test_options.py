@@ -20,7 +20,7 @@ from mmcore.config import SamplingOptions
 from mmcore.data import DataOptions, LoaderOptions, SplitOptions
 from mmcore.data.options import ColumnOptions, EmbedOptions, FilterOptions
 from mmcore.data.transforms import Flip, Resize
-from mmcore.errors import MISSING, about, refuse
+from mmcore.errors import MISSING, ConfigError, Problem, about, refuse
 from mmcore.model.backbones.mlp import Mlp
 from mmcore.model.backbones.transformer import Transformer
 from mmcore.options import (
@@ -354,5 +354,14 @@ def test_a_message_is_legible_whatever_name_is_in_it(kind: type[MmcoreError]) ->
     name = "x" * 100_000
     assert str(kind(f"no backbone {name!r}, expected mlp")) == f"no backbone '{'x' * 199}…x', expected mlp"
     assert str(kind("a\x1b[2Jb\r \ud800 ü\u202e")) == "a\\x1b[2Jb\\r \\ud800 ü\\u202e"
-    plain = f"the path {'/a' * 200} is there,  and so is ü\nin two lines"
+    plain = f"the path {'/a' * 200} is there,  and so is ü"
     assert str(kind(plain)) == plain
+    # A folder may be called so; an error has one line, and the name can be told from two words.
+    assert str(kind("found no file in img\n/a.png")) == "found no file in img\\n/a.png"
+
+
+def test_a_configuration_has_a_line_for_each_problem_whatever_names_are_in_it() -> None:
+    error = ConfigError("a\nb.toml", [Problem("data", "found img\n, expected images"), Problem("x", "expected 1", 2)])
+    expected = ["a\\nb.toml: data: found img\\n, expected images", "a\\nb.toml: x = 2: expected 1"]
+    for one in (error, pickle.loads(pickle.dumps(error))):
+        assert str(one).splitlines() == expected

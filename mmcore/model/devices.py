@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from mmcore.errors import RequestError, plainly, shown
+from mmcore.errors import RequestError, plainly, quoted
 
 
 def pick_device(name: str) -> torch.device:
@@ -26,5 +26,5 @@ def pick_device(name: str) -> torch.device:
             torch.cuda.set_device(device)
     # Of a device that is not built in, torch raises what its dispatcher has.
     except (RuntimeError, AssertionError, ValueError) as error:
-        raise RequestError(f"device {shown(name)} cannot be used: {plainly(str(error).splitlines()[0])}") from error
+        raise RequestError(f"device {quoted(name)} cannot be used: {plainly(str(error).splitlines()[0])}") from error
     return device

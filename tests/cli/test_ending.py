@@ -58,7 +58,7 @@ def test_where_no_file_can_be_written_the_line_says_so(
 @pytest.mark.parametrize(
     ("error", "status", "line"),
     [
-        (MmcoreError("no\nluck"), 1, "no luck"),
+        (MmcoreError("no\nluck"), 1, "no\\nluck"),
         (RequestError("wrong"), 2, "wrong"),
         (ConfigError("a.toml", [Problem("x", "expected 1", 2)]), 2, "a.toml: x = 2: expected 1"),
         (PermissionError(13, "Permission denied", "a/b"), 1, "a/b: Permission denied"),
