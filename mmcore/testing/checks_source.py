@@ -6,7 +6,6 @@ import gc
 import hashlib
 import itertools
 import os
-import pickle
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from torch import Tensor
 from mmcore.data.decode import content
 from mmcore.data.source import Source, classes_of
 from mmcore.errors import MmcoreError, RequestError
-from mmcore.testing.check import NotRun, check
+from mmcore.testing.check import Failure, NotRun, check
 from mmcore.testing.context import Context
 from mmcore.testing.surroundings import alike, descriptors, factory_of, left_alone, pickled, reseed, takes
 from mmcore.testing.surroundings import elsewhere as elsewhere_of
@@ -150,8 +149,8 @@ def elsewhere(c: Context) -> None:
     source, found = c.thing(), {}
     readers = {"a pass": source, "a pass of one that had read nothing": c.thing()}
     want = [_plain(row) for row in _some(source, 20)]
-    with contextlib.suppress(Exception):  # That it cannot be copied is another check's.
-        readers["a pass of its copy by pickle"] = pickle.loads(pickle.dumps(source))
+    with contextlib.suppress(Failure):  # That it cannot be copied is another check's.
+        readers["a pass of its copy by pickle"] = pickled(c, source, "a source")
     here = os.getcwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)

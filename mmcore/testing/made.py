@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-import pickle
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,10 +37,10 @@ def answers_of(m: Modality, x: Tensor, params: Tensor, decoder: Any, seed: int) 
 
 
 def reads_of(m: Modality, raws: Tensor) -> dict[str, Tensor]:
-    """What it reads of raw values, given as the bytes of their pickle; nothing where it refuses them."""
+    """What it reads of raw values, given as the bytes of JSON; nothing where it refuses them."""
     found: list[Tensor] = []
     with contextlib.suppress(Exception):
-        found = [m.read(raw) for raw in pickle.loads(raws.numpy().tobytes())]
+        found = [m.read(raw) for raw in json.loads(raws.numpy().tobytes())]
     return {"what is read of raw values": torch.stack(found)} if found else {}
 
 
