@@ -8,6 +8,7 @@ which must end so too.
 """
 
 import argparse
+import gzip
 import io
 import json
 import os
@@ -30,7 +31,7 @@ from PIL import Image
 from mmcore.cli import program
 
 FOLDERS = ("images", "masks", "train", "val", "test", "cat", "dog", "labels", "annotations", "JPEGImages", "SegmentationClass", "gt", "0", "1", "__MACOSX", ".git", "a b", "größe", "x" * 100, "img\n", "data", "depth", "audio", "text")  # fmt: skip
-STEMS = ("a", "b", "c", "0001", "0002", "7", "007", "a_mask", "b_mask", "a_gt", "IMG_1", "é", "é", "a b", "-x", "Thumbs", "._a", "rows", "labels", "metadata", "classes", "n01440764_1")  # fmt: skip
+STEMS = ("a", "b", "c", "0001", "0002", "7", "007", "a_mask", "b_mask", "a_gt", "IMG_1", "é", "é", "a b", "-x", "Thumbs", "._a", "rows", "labels", "metadata", "classes", "train-labels", "t10k-images", "dataset_info", "n01440764_1")  # fmt: skip
 COLUMNS = ("file", "image", "mask", "label", "age", "target", "split", "id", "Unnamed: 0", "price", "key", "text", "x y", "", "values", "to", "fold")  # fmt: skip
 CELLS = ("", "1", "2", "-1", "0", "3.5", "1,234", "1.234,5", "45%", "cat", "dog", "unknown", "NaN", "-999", "True", "a|b", "[1, 2]", "2024-05-01", "a.png", "images/a.png", "\x1b[31m", "é", "1e400")  # fmt: skip
 BIDI = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
@@ -82,6 +83,13 @@ def rows(rng: random.Random) -> bytes:
     return (json.dumps(found) if rng.random() < 0.4 else "\n".join(map(json.dumps, found))).encode()
 
 
+def idx(rng: random.Random) -> bytes:
+    """A few bytes as MNIST has them, at times packed."""
+    n = rng.randint(0, 4)
+    data = bytes([0, 0, 8, 1, 0, 0, 0, n]) + bytes(n)
+    return gzip.compress(data) if rng.random() < 0.4 else data
+
+
 def archive(rng: random.Random) -> bytes:
     """A tar or zip of such files."""
     data = io.BytesIO()
@@ -106,33 +114,39 @@ def noise(rng: random.Random) -> bytes:
 
 def content(rng: random.Random, archives: bool = True) -> bytes:
     """A file's bytes, whole or damaged."""
-    makers: list[Callable[[random.Random], bytes]] = [picture, picture, picture, table, arrays, rows, noise]
+    makers: list[Callable[[random.Random], bytes]] = [picture, picture, picture, table, arrays, rows, idx, noise]
     makers += [archive] if archives else []
-    data = rng.choice(makers)(rng)
-    harm = rng.random()
-    if harm < 0.05:
-        return data[: len(data) // 2]
-    if harm < 0.08 and data:
-        at = rng.randrange(len(data))
-        return data[:at] + rng.randbytes(3) + data[at + 3 :]
-    return data
+    return damaged(rng.choice(makers)(rng), rng, 0.08)
 
 
-SUFFIXES = ("png", "jpg", "PNG", "csv", "json", "jsonl", "npz", "npy", "tar", "txt", "cls", "xml", "tif", "", "pkl", "parquet", "zip")  # fmt: skip
+def damaged(data: bytes, rng: random.Random, share: float) -> bytes:
+    """Some of the files cut, with a byte changed, or of other bytes."""
+    if rng.random() >= share or not data:
+        return data
+    at = rng.randrange(len(data))
+    return rng.choice([data[:at], data[:at] + rng.randbytes(1) + data[at + 1 :], rng.randbytes(rng.randint(0, 40))])
 
 
-ALIKE: dict[str, Callable[[random.Random], bytes]] = {"png": picture, "jpg": picture, "csv": table, "npz": arrays, "jsonl": rows, "tar": archive}  # fmt: skip
+SUFFIXES = ("png", "jpg", "PNG", "csv", "json", "jsonl", "npz", "npy", "tar", "txt", "cls", "xml", "tif", "", "pkl", "parquet", "zip", "tsv", "-idx1-ubyte", "-idx1-ubyte.gz")  # fmt: skip
+
+
+def called(stem: str, suffix: str) -> str:
+    """A file's name."""
+    return f"{stem}{suffix}" if not suffix or suffix.startswith("-") else f"{stem}.{suffix}"
+
+
+ALIKE: dict[str, Callable[[random.Random], bytes]] = {"png": picture, "jpg": picture, "csv": table, "npz": arrays, "jsonl": rows, "tar": archive, "-idx1-ubyte": idx}  # fmt: skip
 """What files of a suffix are, where all is well."""
 
 
 def grow(folder: Path, rng: random.Random, depth: int, stems: Sequence[str]) -> None:
     """Fill a folder at random: files of one kind most often, of stems that come again in other folders."""
     folder.mkdir(exist_ok=True)
-    kind = rng.choice(["png", "png", "png", "jpg", "csv", "npz", "jsonl", "tar"])
+    kind = rng.choice(["png", "png", "png", *ALIKE])
     several = kind in ("png", "jpg")
     for stem in stems if several else rng.sample(STEMS, rng.randint(0, 2)):
         odd = rng.random()
-        path = folder / f"{stem}.{kind if odd < 0.95 else rng.choice(SUFFIXES)}"
+        path = folder / called(stem, kind if odd < 0.95 else rng.choice(SUFFIXES))
         if 0.985 < odd < 0.99:
             path.symlink_to(rng.choice([folder, Path("/dev/zero"), folder / "nowhere", path]))
         elif 0.99 < odd < 0.993:
@@ -164,7 +178,7 @@ def plant(folder: Path, rng: random.Random) -> None:
         (folder / rng.choice(["rows.csv", "metadata.csv", "labels.csv"])).write_bytes(table(rng))
     for _ in range(rng.randint(0, 2)):
         some = rng.choice([at for at in (folder, *folder.iterdir()) if at.is_dir()])
-        (some / f"{rng.choice(STEMS)}.{rng.choice(SUFFIXES)}").write_bytes(content(rng))
+        (some / called(rng.choice(STEMS), rng.choice(SUFFIXES))).write_bytes(content(rng))
 
 
 def run(arguments: list[str]) -> tuple[int, str, str]:

@@ -8,32 +8,9 @@ from torch import Tensor, nn
 
 import mmcore
 from mmcore import JointModel, Registry
+from tests.double import double, small  # noqa: F401
 
 N, STEPS = 5, 12
-
-
-@pytest.fixture(scope="module", autouse=True)
-def double() -> Any:
-    """In double precision rounding is far below what another timestep's shift would change."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
-
-
-def made(backbone: Any, layout: Any, registry: Registry, **options: Any) -> JointModel:
-    parts = [
-        registry.modality("clip", name="a", width=3, unit_norm=False),
-        registry.modality("label", classes=4),
-        registry.modality("image", channels=1, size=4),
-    ]
-    how = {} if isinstance(backbone, nn.Module) else {"backbone_options": {"width": 16, "depth": 2} | options}
-    model = mmcore.compose(parts, layout=layout, backbone=backbone, registry=registry, **how)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(0.2 * torch.randn(p.shape, generator=generator))
-    return model.double()
 
 
 def questions(model: JointModel) -> dict[str, dict[str, Any]]:
@@ -54,7 +31,7 @@ def questions(model: JointModel) -> dict[str, dict[str, Any]]:
 def test_the_answer_is_that_of_every_step_by_itself(
     backbone: str, options: dict[str, Any], layout: str, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = made(backbone, layout, registry, **options)
+    model = small(registry, layout, backbone, depth=2, **options)
     for sampler in ("ddim", "2m", "heun"):
         for name, asked in questions(model).items():
             found = mmcore.sample(model, N, steps=STEPS, sampler=sampler, draw=True, **asked)
@@ -68,7 +45,7 @@ def test_the_answer_is_that_of_every_step_by_itself(
 
 
 def test_timesteps_are_embedded_once_for_the_whole_path(registry: Registry) -> None:
-    model = made("mlp", "shared", registry)
+    model = small(registry, "shared")
     rows: list[int] = []
     model.backbone.timestep.register_forward_hook(lambda module, given, out: rows.append(len(out)))  # type: ignore[union-attr]
     mmcore.sample(model, N, steps=STEPS, sampler="2m")
@@ -78,7 +55,7 @@ def test_timesteps_are_embedded_once_for_the_whole_path(registry: Registry) -> N
 
 def test_another_network_is_called_as_it_always_was(registry: Registry) -> None:
     """Neither its `ahead` of another meaning nor a forward without it is taken for one that looks ahead."""
-    mlp = made("mlp", "shared", registry).backbone
+    mlp = small(registry, "shared").backbone
 
     class Own(nn.Module):
         features = mlp.features
@@ -96,5 +73,5 @@ def test_another_network_is_called_as_it_always_was(registry: Registry) -> None:
             raise AssertionError
 
     for own in (Own(), Method()):
-        model = made(own, "shared", registry)
+        model = small(registry, "shared", own)
         assert mmcore.sample(model, 2, steps=3)["image"].isfinite().all()

@@ -10,40 +10,20 @@ from torch import Tensor
 
 import mmcore
 from mmcore import JointModel, Registry, RequestError
+from tests.double import double, small  # noqa: F401
 
 N = 9
 
 
 @pytest.fixture(scope="module", params=["shared", "separate", "grouped"])
 def model(request: pytest.FixtureRequest, registry: Registry) -> JointModel:
-    parts = [
-        registry.modality("clip", name="a", width=3, unit_norm=False),
-        registry.modality("label", classes=4),
-        registry.modality("image", channels=1, size=4),
-    ]
     layout: Any = [["a", "image"], ["label"]] if request.param == "grouped" else request.param
-    model = mmcore.compose(
-        parts, layout=layout, backbone="mlp", backbone_options={"width": 16, "depth": 1}, registry=registry
-    )
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(0.2 * torch.randn(p.shape, generator=generator))
-    return model.double()
+    return small(registry, layout)
 
 
 def values(model: JointModel) -> dict[str, Tensor]:
     drawn = {m.name: m.typical(N, 3) for m in model.modalities}
     return {name: x.double() if x.is_floating_point() else x for name, x in drawn.items()}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def double() -> Any:
-    """In double precision rounding is far below what a wrong row would change."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
 
 
 def rows() -> st.SearchStrategy[Tensor]:

@@ -1,5 +1,6 @@
 """``mmcore init`` on any tree of files, whole or damaged: a configuration that opens, or a refusal of one line; nothing else comes through."""
 
+import random
 import tempfile
 import tomllib
 import warnings
@@ -9,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.trees import damaged, plant
 from mmcore import MmcoreError, Registry
 from mmcore.config import configured
 from mmcore.config.guess import configuration
 from mmcore.errors import ConfigError
-from tests.data.test_any_tree import damaged, plant
 from tests.data.test_situations import CASES
 
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "I;16", "I", "F", "YCbCr", "HSV", "LAB")
@@ -54,8 +55,7 @@ def mixed(home: Path, rng: np.random.Generator) -> Path:
                 picture(at, rng)
             except (OSError, ValueError):
                 at.write_bytes(b"")
-            if rng.random() < 0.1:
-                at.write_bytes(damaged(at.read_bytes(), rng))
+            at.write_bytes(damaged(at.read_bytes(), plain(rng), 0.1))
     cells = ["0", "1", "-1", "7", "1.5", "cat", "", "NaN", "inf", "True", "[1, 2]", "1e400", "99999999999999999999"]
     if rng.random() < 0.5:
         rows = [f"{i},{rng.choice(cells)},{rng.choice(cells)}" for i in range(5)]
@@ -67,14 +67,19 @@ def harmed(home: Path, rng: np.random.Generator) -> Path:
     """A situation of which some files are damaged or gone."""
     path = CASES[str(rng.choice(list(CASES)))].write(home)
     for at in sorted(home.rglob("*")):
-        if at.is_file() and rng.random() < 0.15:
-            at.write_bytes(damaged(at.read_bytes(), rng))
+        if at.is_file():
+            at.write_bytes(damaged(at.read_bytes(), plain(rng), 0.15))
     return path
 
 
 def wild(home: Path, rng: np.random.Generator) -> Path:
-    plant(home, rng)
-    return home
+    plant(home / "tree", plain(rng))
+    return home / "tree"
+
+
+def plain(rng: np.random.Generator) -> random.Random:
+    """Python's own generator, continued from NumPy's."""
+    return random.Random(int(rng.integers(2**32)))
 
 
 def check(seed: int, registry: Registry) -> str:

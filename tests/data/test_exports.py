@@ -14,7 +14,7 @@ import pytest
 from mmcore import Registry
 from mmcore.config import configured
 from mmcore.config.guess import configuration
-from tests.data.test_people import ROWS, asked, column, photos, read, table
+from tests.data.test_people import ROWS, asked, check_parts, column, photos, read, table
 
 
 def chosen(line: str, words: str) -> list[str]:
@@ -261,13 +261,7 @@ def test_numbers_of_parts_are_asked(tmp_path: Path, registry: Registry) -> None:
     path = column(tmp_path, "partition", lambda i: [0, 0, 1, 2][i % 4])
     line = asked(path, registry)
     guess = configuration(path, registry, assume=chosen(line, "0 train, 1 validation, 2 test"))
-    setup = configured(tomllib.loads(guess.text), registry=registry)
-    assert list(tomllib.loads(guess.text)["modalities"]) == ["kind"]
-    assert {part: len(setup.rows(part)) for part in ("train", "validation", "test")} == {
-        "train": 12,
-        "validation": 6,
-        "test": 6,
-    }
+    check_parts(guess.text, registry)
     assert "expected 0 for training rows" in asked(path, registry, ["kind=split"])
 
 

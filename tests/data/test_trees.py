@@ -1,6 +1,8 @@
 """Whatever lies in a folder, and whatever is assumed of it, ends in a configuration or in a line."""
 
 import math
+import random
+import tempfile
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -8,11 +10,52 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.trees import judge, run
+from benchmarks.trees import judge, plant, run
+from mmcore import MmcoreError, Registry
 from mmcore.config.writing import _toml
+from mmcore.data.decode import decode
+from mmcore.data.sources.survey import survey
+
+
+def outcome(read: Any) -> str:
+    """``"read"``, or the line that was told; anything else comes through."""
+    try:
+        read()
+    except MmcoreError as error:
+        told = str(error)
+    else:
+        return "read"
+    assert "\n" not in told
+    assert told.encode()
+    return told
+
+
+def look(home: Path, registry: Registry) -> None:
+    found = survey(home)
+    source = registry.source(found.source, **found.options)
+    factory = type(source)
+    getattr(factory, "parts", lambda **_: ())(**found.options)
+    assert len(source) > 0
+    for index in range(min(len(source), 4)):
+        source.where(index).encode()
+        source.key(index)
+        row = source[index]
+        for name in row:
+            outcome(lambda row=row, name=name: decode(row[name]))
+    for name in source.names or ():
+        outcome(lambda name=name: source.column(name))
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=250, deadline=None)
+@pytest.mark.filterwarnings("ignore")
+def test_any_tree_is_read_or_told_in_one_line(registry: Registry, seed: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        plant(Path(folder) / "tree", random.Random(seed))
+        outcome(lambda: look(Path(folder) / "tree", registry))
 
 
 @pytest.mark.parametrize("seed", range(24))

@@ -339,21 +339,20 @@ class Gaps(ScalarModality):
         return {"mean": float(x.mean()), "std": float(x.std())}
 
 
+NAMED = f"""{HEAD}
+NAMES = list({{"ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen"}})
+"""
 SET_ORDER = (
-    HEAD
+    NAMED
     + """
-NAMES = list({"ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen"})
-
 class Animals(LabelModality):
     def __init__(self):
         super().__init__(8, names=NAMES, frequencies=[(ord(n[0]) - 90) / 40 for n in NAMES])
 """
 )
 TOLD_ORDER = (
-    HEAD
+    NAMED
     + """
-NAMES = list({"ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen"})
-
 class Animals(LabelModality):
     def __init__(self):
         super().__init__(8, names=NAMES)
