@@ -143,6 +143,7 @@ def main() -> None:
     parser.add_argument("--reading", default="codes")
     parser.add_argument("--timesteps", default="question")
     parser.add_argument("--balance", default="question")
+    parser.add_argument("--weighting", default="simple")
     options = parser.parse_args()
     torch.set_num_threads(1)
     registry = mmcore.discover()
@@ -153,7 +154,7 @@ def main() -> None:
         for names in VARIABLES:
             started = time.process_time()
             model = model_of(names, rows, registry, reading=options.reading)
-            how = {"timesteps": options.timesteps, "balance": options.balance}
+            how = {"timesteps": options.timesteps, "balance": options.balance, "weighting": options.weighting}
             found = measured(trained(model, rows, options.steps, options.seed, **how), truth, options.draws)
             figures = [found.deviation, *found.coverage, found.error]
             cells = [f"{x:.3f}" for x in figures] + ["" if found.correlation is None else f"{found.correlation:.2f}"]

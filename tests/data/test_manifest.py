@@ -1,6 +1,7 @@
 """Tables as people and programs write them: each cell's value, or one line that names the line."""
 
 import csv
+import gzip
 import io
 import json
 from pathlib import Path
@@ -145,7 +146,13 @@ def test_quotes_in_the_midst_of_a_cell_and_texts_of_several_lines_are_what_they_
         (b"", "found no line in"),
         (b"\n\n", "found no line in"),
         (b"image,label\n", "found no row in"),
-        (PLAIN.encode("utf-16"), "found UTF-16 in"),
+        (PLAIN.encode("utf-16"), "it is UTF-16; save it as UTF-8"),
+        (PLAIN.encode("utf-16-be"), "it is UTF-16; save it as UTF-8"),
+        (gzip.compress(PLAIN.encode()), "no text in UTF-8: it is gzip: unpack it"),
+        (b"PK\3\4\24\0\0\0\b\0", "it is ZIP: unpack it, or if a spreadsheet wrote it save it as CSV"),
+        (b"PAR1\25\0\25", r"it is Parquet: rename it, so that it ends in \.parquet"),
+        (b"SQLite format 3\0\20\0", "it is a database: save it as CSV"),
+        (b"\5\0\0\7name,age\n1,2\n", "its first line has zeros, which no text has"),
         ("image,label\na.png,münchen\n".encode("latin-1"), r"encoding = 'utf-8', .*line 2 has the byte 0xfc.*cp1252"),
         (b"image,a;b\nx.png,1;2\n", r"delimiter = None, expected what parts the cells of .*comma and semicolon"),
         (b",\n,\n", "found the first line"),

@@ -23,6 +23,7 @@ from mmcore import files
 from mmcore.data.decode import VALUES
 from mmcore.data.source import Row
 from mmcore.data.sources.files import suffix_of, without_suffix
+from mmcore.data.sources.unread import mend_by
 from mmcore.errors import OptionError, RequestError
 from mmcore.limits import LINE
 
@@ -139,16 +140,23 @@ def _physical(file: Any, path: Path) -> Iterator[tuple[int, int, bytes]]:
         for line in chunk.splitlines(keepends=True):
             number += 1
             if number == 1:
-                if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-                    raise RequestError(f"table: found UTF-16 in {path}, expected UTF-8 text; save it as UTF-8")
+                if strange := _strange(chunk):
+                    raise RequestError(f"table: found {path}, which is no text in UTF-8: {strange}")
                 if line.startswith(b"\xef\xbb\xbf"):
                     place, line = 3, line[3:]
-                if b"\0" in line:
-                    raise RequestError(
-                        f"table: found zeros among the letters of line 1 of {path}, as UTF-16 has them, expected UTF-8 text; save it as UTF-8"
-                    )
             yield number, place, line
             place += len(line)
+
+
+def _strange(begin: bytes) -> str:
+    """What the first bytes of a file are, and the mend, where they are no text in UTF-8; else empty."""
+    if mend := mend_by(begin):
+        return mend
+    zeros = [half.count(0) for half in (begin[::2], begin[1::2])]
+    # Of two bytes a letter, one is zero in most alphabets' delimiters and in all of Latin's letters.
+    if begin.startswith((b"\xff\xfe", b"\xfe\xff")) or (0 in zeros and 4 * max(zeros) > len(begin)):
+        return "it is UTF-16; save it as UTF-8"
+    return "its first line has zeros, which no text has" if any(zeros) else ""
 
 
 @attrs.frozen

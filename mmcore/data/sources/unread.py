@@ -28,9 +28,11 @@ MENDS = {
 _BEGINS = (
     (b"\x80\x02", _PICKLE), (b"\x80\x03", _PICKLE), (b"\x80\x04", _PICKLE), (b"\x80\x05", _PICKLE),
     (b"\x89PNG", "it is PNG: rename it, so that it ends in .png"), (b"\xff\xd8\xff", "it is JPEG: rename it, so that it ends in .jpg"),
-    (b"\x1f\x8b", _UNPACK), (b"PK\3\4", _UNPACK),
+    (b"\x1f\x8b", "it is gzip: unpack it"), (b"PK\3\4", "it is ZIP: unpack it, or if a spreadsheet wrote it save it as CSV"),
+    (b"PAR1", "it is Parquet: rename it, so that it ends in .parquet"), (b"\x93NUMPY", "it is an array of NumPy: rename it, so that it ends in .npy"),
+    (b"SQLite format 3", f"it is a database: {_TABLE}"), (b"\xd0\xcf\x11\xe0", f"a spreadsheet wrote it: {_TABLE}"), (b"%PDF", "it is PDF"),
 )  # fmt: skip
-"""What makes a file without a suffix one that is read, by how it begins."""
+"""What makes a file one that is read, by how it begins, where its name does not say it or is wrong."""
 _DICOM = b"DICM"
 _WORDS = ("readme", "license", "licence", "copying", "changelog", "requirements", "notes", "citation", "makefile")
 _SOME = 8
@@ -48,11 +50,15 @@ def mend_at(path: Path) -> str:
     if suffix_of(path.name) or not path.is_file():
         return ""
     with contextlib.suppress(OSError), files.opened(path) as file:
-        begin = file.read(132)
-        if begin[128:] == _DICOM:
-            return f"it is DICOM: {_STILL}"
-        return next((mend for start, mend in _BEGINS if begin.startswith(start)), "")
+        return mend_by(file.read(132))
     return ""
+
+
+def mend_by(begin: bytes) -> str:
+    """What makes a file one that is read, by its first 132 bytes; empty where nothing is known."""
+    if begin[128:132] == _DICOM:
+        return f"it is DICOM: {_STILL}"
+    return next((mend for start, mend in _BEGINS if begin.startswith(start)), "")
 
 
 def told(folder: Path, used: Iterable[str]) -> str:
