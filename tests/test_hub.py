@@ -450,7 +450,7 @@ def trained(registry: Registry, folder: Path) -> JointModel:
     digest = hashlib.sha256((folder / "model" / "model.safetensors").read_bytes()).hexdigest()
     figure = {"value": 0.973, "n": 364, "low": 0.955, "high": 0.987}
     kept = {"label->words words.coverage": figure, "label->words words.coverage[0]": figure}
-    told = {"what": "the calibration of a run of mmcore", "model": digest, "rows": "the run's test data"}
+    told = {"what": "the calibration of a run of mmcore", "format": 1, "model": digest, "rows": "the run's test data"}
     (folder / "calibration.json").write_text(
         json.dumps({**told, "draws": 39, "figures": kept, "diagrams": [], "notes": []})
     )
