@@ -106,7 +106,7 @@ def test_drawn_roles_keep_the_rules() -> None:
     present[:, 0] = True
     generable = torch.tensor([True, True, False, True, True])
     encoded = torch.tensor([True, True, True, True, False])
-    roles = RoleMix(joint=0.3, single=0.0, absent=0.2).draw(Rng.for_rows(0, 4000), present, generable, encoded)
+    roles, _ = RoleMix(joint=0.3, single=0.0, absent=0.2).draw(Rng.for_rows(0, 4000), present, generable, encoded)
     assert (roles[~present] == Role.ABSENT).all()
     assert (roles[:, 2] != Role.GENERATE).all()
     assert ((roles[:, 4] == Role.GENERATE) == present[:, 4]).all()
@@ -123,7 +123,7 @@ def test_single_observations_are_even_among_what_a_row_has() -> None:
     present = Rng.for_rows(1, 6000).uniform(4) < 0.8
     present[:, 0] = True
     generable, encoded = torch.tensor([True, True, False, True]), torch.tensor([True, True, True, False])
-    roles = RoleMix(joint=0.0, single=1.0).draw(Rng.for_rows(0, 6000), present, generable, encoded)
+    roles, _ = RoleMix(joint=0.0, single=1.0).draw(Rng.for_rows(0, 6000), present, generable, encoded)
     full = present.all(1)
     # Column 2 can only be observed, so it is beside the one that is drawn; where it is drawn itself nothing else is.
     drawn = (roles[full][:, :2] == Role.OBSERVE).double().mean(0)

@@ -69,7 +69,7 @@ def check_together(rows: "Dataset | Table") -> None:
 
 
 def check_asked(rows: "Dataset | Table", questions: Mapping[str, tuple[Collection[str], Collection[str]]]) -> None:
-    """Refuse a question of which no row has both what it observes and what it generates: nothing would be learned of it, without a word.
+    """Refuse a question of which no row has all that it observes and something that it generates: nothing would be learned of it, without a word.
 
     Args:
         rows: to train on.
@@ -86,16 +86,14 @@ def check_asked(rows: "Dataset | Table", questions: Mapping[str, tuple[Collectio
     has = dict(zip(rows.names, present.T, strict=True))
     for text, (given, asked) in questions.items():
         answers = np.any([has[name] for name in asked], axis=0)
-        told = np.any([has[name] for name in given], axis=0) if given else answers
+        told = np.all([has[name] for name in given], axis=0) if given else answers
         if not (answers & told).any():
-            expected = (
-                f"one that rows answer: none of {len(rows)} has {_any(asked)}{f' with {_any(given)}' if given else ''}"
-            )
+            expected = f"one that rows answer: none of {len(rows)} has {' or '.join(asked)}{f' with {_all(given)}' if given else ''}"
             raise OptionError("roles", "questions", text, expected)
 
 
-def _any(names: Collection[str]) -> str:
-    return " or ".join(names)
+def _all(names: Collection[str]) -> str:
+    return f"{'all of ' if len(names) > 1 else ''}{', '.join(names)}"
 
 
 def _present(rows: "Dataset | Table") -> tuple[Source | None, np.ndarray, np.ndarray]:

@@ -56,8 +56,8 @@ class RoleMix:
             are asked most, and rows of independently drawn roles seldom are among them.
         alone: of the ``single`` samples, the share that generates one other modality alone, drawn evenly, the rest being absent.
         questions: the share of samples that ask just this question, by question: ``{"image, group -> label": 0.2}`` observes an image and a
-            group, and generates a label; all else is absent. A sample that lacks what it generates draws its roles as one of the rest, and
-            is left out where the questions have all of the shares.
+            group, and generates a label; all else is absent. A sample that lacks something that the question observes, or all that it
+            generates, is one of the other kinds, drawn by their shares, and left out where the questions have all of them.
         absent: of the modalities not generated in the other samples, the share that is absent rather than observed.
         partial: of the generated modalities that can be observed in part, the share that is.
     """
@@ -110,27 +110,14 @@ class RoleMix:
         refuse(refused)
         return roles
 
-    def kinds(self, rng: Rng) -> Tensor:
-        """Which kind of row each is, ``(B,)`` int64, in the order of :attr:`shares`.
-
-        Args:
-            rng: for the batch's rows.
-        """
-        u = rng.of("roles").uniform(1)
-        joint, single, _, *listed = self.shares
-        # The rest last: what rounding leaves is its.
-        ends = constant((joint, single, *listed), torch.float64, u.device).cumsum(0)
-        order = constant((0, 1, *range(3, 3 + len(listed)), 2), torch.int64, u.device)
-        return order[torch.searchsorted(ends.to(u.dtype), u[:, 0].contiguous(), right=True)]
-
     def draw(
         self, rng: Rng, present: Tensor, generable: Tensor, encoded: Tensor, asked: Tensor | None = None
-    ) -> Tensor:
-        """Draw the roles of a batch: ``(B, V)`` int64.
+    ) -> tuple[Tensor, Tensor]:
+        """Draw the roles of a batch, ``(B, V)`` int64; and each row's kind, ``(B,)`` int64 in the order of :attr:`shares`.
 
         Outside the joint and single shares, each modality is generated with a probability that is itself
         drawn for the sample, so that questions with few and with many observations are as frequent.
-        A sample always generates something that it has.
+        A sample always generates something that it has, unless it is left out.
 
         Args:
             rng: for the batch's rows.
@@ -139,14 +126,23 @@ class RoleMix:
             encoded: ``(V,)`` bool; what has no code is predicted wherever it is present.
             asked: ``(Q, V)``, the ``questions`` as :meth:`asked` gives them; None for none.
         """
-        u = rng.of("roles").uniform(3 + 2 * present.shape[1])
-        kinds = self.kinds(rng)[:, None]
+        kinds, u = self._kinds(rng), rng.of("roles").uniform(3 + 2 * present.shape[1])
+        listed, left_out = None, torch.zeros_like(kinds, dtype=torch.bool)
+        if asked is not None and len(asked):
+            listed = asked.to(kinds.device)[(kinds - 3).clamp(min=0)]
+            # With less given it would be another question, which would count for this one.
+            able = (present | (listed != Role.OBSERVE)).all(1)
+            able = able & ((listed == Role.GENERATE) & encoded & present).any(1)
+            unable = (kinds >= 3) & ~able
+            if sum(self.shares[:3]) < 1e-9:
+                left_out = unable
+            else:
+                kinds = torch.where(unable, self._others(rng), kinds)
         pick, drop = u[:, 3:].chunk(2, dim=1)
-        joint, can = kinds == 0, generable & present
+        joint, single, can = kinds[:, None] == 0, kinds[:, None] == 1, generable & present
         # The one that a sample observes, evenly among those that it has and that have a code.
         eligible = present & encoded
         observed = _one_of(eligible, u[:, 2:3])
-        single = (kinds == 1) & ~joint
         generate = torch.where(single, ~observed, joint | (pick < u[:, 1:2])) & can
         none = ~(generate & encoded).any(1, keepdim=True)
         generate = generate | ((none | ~encoded) & can)
@@ -158,13 +154,25 @@ class RoleMix:
             left = alone & others & ~_one_of(others, v[:, 1:])
             generate, hidden = generate & ~left, torch.where(left, Role.ABSENT, hidden)
         roles = torch.where(generate, Role.GENERATE, hidden)
-        if asked is not None and len(asked):
-            listed = asked.to(roles.device)[(kinds[:, 0] - 3).clamp(min=0)]
-            answers = ((listed == Role.GENERATE) & encoded & present).any(1, keepdim=True)
-            if sum(self.questions.values()) >= 1 - 1e-9:
-                roles = torch.full_like(roles, Role.ABSENT)
-            roles = torch.where((kinds >= 3) & answers, listed, roles)
-        return torch.where(present, roles, Role.ABSENT)
+        if listed is not None:
+            roles = torch.where((kinds >= 3)[:, None], listed, roles)
+        return torch.where(present & ~left_out[:, None], roles, Role.ABSENT), kinds
+
+    def _kinds(self, rng: Rng) -> Tensor:
+        """Which kind of row each is, if it has all that it is asked, ``(B,)``."""
+        u = rng.of("roles").uniform(1)
+        joint, single, _, *listed = self.shares
+        # The rest last: what rounding leaves is its.
+        ends = constant((joint, single, *listed), torch.float64, u.device).cumsum(0)
+        order = constant((0, 1, *range(3, 3 + len(listed)), 2), torch.int64, u.device)
+        return order[torch.searchsorted(ends.to(u.dtype), u[:, 0].contiguous(), right=True)]
+
+    def _others(self, rng: Rng) -> Tensor:
+        """A kind that is no question, by the shares of these, ``(B,)``."""
+        u = rng.of("other roles").uniform(1)
+        joint, single, rest = self.shares[:3]
+        ends = constant((joint, joint + single), torch.float64, u.device) / (joint + single + rest)
+        return torch.searchsorted(ends.to(u.dtype), u[:, 0].contiguous(), right=True)
 
     def draw_seen(self, rng: Rng, modalities: Sequence["Modality"]) -> dict[str, Tensor] | None:
         """Draw inpainting masks: which elements of generated modalities are observed, ``(B, *spec.shape)`` bool by name; None for none.

@@ -89,18 +89,19 @@ class Drawing:
         if batch.complete:
             return attrs.evolve(draws, seen=seen, drive=model.drive(draws.t, draws.roles, seen))
         even = self.weighting.draw(model, draws.rng.of("t"))
-        t, roles = self.ask(draws.rng, even, batch.present)
+        t, roles, kinds = self.ask(draws.rng, even, batch.present)
         return attrs.evolve(
             draws,
             t=t,
             roles=roles,
+            kinds=kinds,
             seen=seen,
             drive=model.drive(t, roles, seen),
             factors=self.weighting.factors(model, t),
         )
 
-    def ask(self, rng: Rng, even: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """Timesteps ``(B, K)`` and roles ``(B, V)`` of rows that have what is ``present (B, V)``.
+    def ask(self, rng: Rng, even: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Timesteps ``(B, K)``, roles ``(B, V)`` and kinds ``(B,)`` of rows that have what is ``present (B, V)``.
 
         Args:
             rng: of the rows.
@@ -108,8 +109,8 @@ class Drawing:
             present: bool.
         """
         driver = self.model.driver
-        roles = self.roles.draw(rng, present, driver.generable, driver.encoded, self._asked)
-        return even if self.timesteps is None else self.timesteps(rng.of("t"), even, roles), roles
+        roles, kinds = self.roles.draw(rng, present, driver.generable, driver.encoded, self._asked)
+        return even if self.timesteps is None else self.timesteps(rng.of("t"), even, roles), roles, kinds
 
     def _draw_ahead(self, step: int) -> None:
         """Draw for complete rows, from this step on."""
@@ -118,11 +119,11 @@ class Drawing:
         rng = self.rng.at(steps).of("train")
         even = self.weighting.draw(model, rng.of("t"))
         every = torch.ones(len(even), len(model.variables), dtype=torch.bool, device=even.device)
-        t, roles = self.ask(rng, even, every)
+        t, roles, kinds = self.ask(rng, even, every)
         many = {
             "t": t,
             "roles": roles,
-            "kinds": self.roles.kinds(rng),
+            "kinds": kinds,
             "drive": model.drive(t, roles),
             "factors": self.weighting.factors(model, t),
             # The name of a stream of random numbers, which would change with it.

@@ -119,7 +119,7 @@ def validation_losses(
             places = places.clamp(max=len(rows) - 1)
             batch = rows.__getitems__(places.tolist()).to(model.device)
             rng = Rng(options.seed, places.to(model.device)).of("validation")
-            t, roles = drawing.ask(rng, weighting.draw(model, rng.of("t")), batch.present)
+            t, roles, _ = drawing.ask(rng, weighting.draw(model, rng.of("t")), batch.present)
             noise = rng.of("noise").normal(*model.space.shape, dtype=dtype_of(model))
             losses = model(batch.values, t, roles, noise, objective=weighting.objective) * weighting.factors(model, t)
             counts = model.driver.counts(roles) & mine.to(model.device)[:, None]

@@ -44,14 +44,14 @@ def alone(
     rng = Rng(3, torch.tensor([row])).at(step).of("train")
     t = WEIGHTINGS[weighting].draw(model, rng.of("t"))
     asked = roles.asked(model.variables, model.driver.generable, model.driver.encoded)
-    drawn = roles.draw(rng, present[None], model.driver.generable, model.driver.encoded, asked)
+    drawn, kinds = roles.draw(rng, present[None], model.driver.generable, model.driver.encoded, asked)
     if timesteps is not None:
         t = timesteps(rng.of("t"), t, drawn)
     seen = roles.draw_seen(rng, [m for m in model.modalities if model.divisible(m)])
     return {
         "t": t,
         "roles": drawn,
-        "kinds": roles.kinds(rng),
+        "kinds": kinds,
         "seen": seen,
         "drive": model.drive(t, drawn, seen),
         "factors": WEIGHTINGS[weighting].factors(model, t),

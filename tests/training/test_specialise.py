@@ -62,6 +62,21 @@ def test_what_cannot_be_asked(registry: Registry, ask: str, share: float, words:
         mmcore.specialise(model, rows(model, 8), ask, share=share, quiet=True)
 
 
+def test_a_question_of_several_that_no_row_has_together(registry: Registry) -> None:
+    """Rows of either: asked without the other they would be another question."""
+    three = mmcore.compose(
+        [registry.modality("label", classes=3), registry.modality("label", name="kind", classes=3), registry.modality("scalar", mean=0.0, std=1.0)],
+        backbone="mlp", backbone_options={"width": 8, "depth": 1, "features": 4}, registry=registry,
+    )  # fmt: skip
+    values = {m.name: m.typical(8, 0) for m in three.modalities}
+    present = torch.ones(8, 3, dtype=torch.bool)
+    present[:, 0], present[:, 1] = torch.arange(8) < 4, torch.arange(8) >= 4
+    with pytest.raises(
+        RequestError, match=r"'label, kind -> scalar', expected .* none of 8 has scalar with all of label, kind"
+    ):
+        mmcore.specialise(three, Table(TensorBatch(values, present)), "label, kind -> scalar", quiet=True)
+
+
 @pytest.mark.parametrize("again", [False, True])
 def test_a_question_that_no_row_answers(registry: Registry, tmp_path: Path, again: bool) -> None:
     """Rows of words, and rows of labels, but none of both: every step would be taken of nothing."""

@@ -59,7 +59,7 @@ def by_hand(model: JointModel, batch: TensorBatch, options: TrainOptions) -> tup
             rng = Rng(options.seed, torch.tensor([k])).at(0).of("train")
             row = {name: x[k : k + 1] for name, x in batch.values.items()}
             even = rng.of("t").integers(1, model.process.steps + 1, model.process.blocks)
-            roles = mix.draw(rng, batch.present[k : k + 1], model.driver.generable, model.driver.encoded, asked)
+            roles, kinds = mix.draw(rng, batch.present[k : k + 1], model.driver.generable, model.driver.encoded, asked)
             t = timesteps(rng.of("t"), even, roles)
             u = float(rng.of("roles").uniform(1))
             ends = [
@@ -70,6 +70,10 @@ def by_hand(model: JointModel, batch: TensorBatch, options: TrainOptions) -> tup
             kind = next(
                 (place for place, end in zip((0, 1, *range(3, 3 + len(listed))), ends, strict=True) if u < end), 2
             )
+            wanted = asked[kind - 3] if kind >= 3 else None
+            if wanted is not None and not bool((batch.present[k] | (wanted == Role.ABSENT)).all()):
+                kind = int(kinds)  # such a row is of another kind: tests/training/test_timesteps.py
+            assert kind == int(kinds)
             seen = options.roles.draw_seen(rng, [m for m in model.modalities if model.divisible(m)])
             if int(roles[0, column]) != Role.GENERATE:
                 continue

@@ -119,28 +119,55 @@ def test_kinds_have_their_declared_shares(model: JointModel) -> None:
     driver, rng = model.driver, Rng.for_rows(2, ROWS)
     asked = mix.asked(model.variables, driver.generable, driver.encoded)
     assert asked.tolist() == [[A, G, S, A], [S, A, S, G]]
-    present = torch.ones(ROWS, 4, dtype=torch.bool)
-    present[::2, 2] = False
-    roles, kinds = mix.draw(rng, present, driver.generable, driver.encoded, asked), mix.kinds(rng)
+    roles, kinds = mix.draw(rng, torch.ones(ROWS, 4, dtype=torch.bool), driver.generable, driver.encoded, asked)
     for kind, share in enumerate(mix.shares):
         mine = kinds == kind
         assert abs(float(mine.double().mean()) - share) <= 4.5 * math.sqrt(share * (1 - share) / ROWS)
         if kind >= 3:
-            wanted = asked[kind - 3].expand(int(mine.sum()), -1)
-            assert torch.equal(roles[mine], torch.where(present[mine], wanted, A))
+            assert torch.equal(roles[mine], asked[kind - 3].expand(int(mine.sum()), -1))
     assert (roles[kinds == 0][:, [0, 1, 3]] == G).all()
-    # A row without what is asked for draws its roles as the rest do.
-    lacking = present.clone()
-    lacking[:, 1] = False
-    again = mix.draw(rng, lacking, driver.generable, driver.encoded, asked)[kinds == 3]
-    assert (again == G).any(1).all()
-    assert (again[:, 1] == A).all()
-    assert len(again.unique(dim=0)) > 5
+
+
+@pytest.mark.parametrize("lacks", [0, 1, 2, 3])
+def test_a_row_that_lacks_what_a_question_is_of_is_one_of_the_other_kinds_by_their_shares(
+    model: JointModel, lacks: int
+) -> None:
+    """It neither asks another question under that one's name, nor counts for it."""
+    mix = RoleMix(joint=0.2, single=0.3, questions={"words -> label": 0.25, "words, coin -> mask": 0.1})
+    driver, rng = model.driver, Rng.for_rows(2, ROWS)
+    asked = mix.asked(model.variables, driver.generable, driver.encoded)
+    present = torch.ones(ROWS, 4, dtype=torch.bool)
+    _, were = mix.draw(rng, present, driver.generable, driver.encoded, asked)
+    present[:, lacks] = False
+    roles, kinds = mix.draw(rng, present, driver.generable, driver.encoded, asked)
+    gone = (asked[:, lacks] != A).nonzero()[:, 0] + 3
+    # The others keep the kinds that they had.
+    kept = ~torch.isin(were, gone)
+    assert torch.equal(kinds[kept], were[kept])
+    assert not torch.isin(kinds, gone).any()
+    moved = kinds[~kept]
+    for kind, share in enumerate((0.2 / 0.65, 0.3 / 0.65, 0.15 / 0.65)):
+        if len(moved):
+            assert abs(float((moved == kind).double().mean()) - share) <= 4.5 * math.sqrt(share / len(moved))
+    for kind in {3, 4} - set(gone.tolist()):
+        assert torch.equal(roles[kinds == kind], asked[kind - 3].expand(int((kinds == kind).sum()), -1))
+    assert (roles[:, lacks] == A).all()
+    assert (roles == G).any(1).all()
+
+
+def test_where_questions_have_all_shares_a_row_that_lacks_something_is_left_out(model: JointModel) -> None:
+    mix, driver, rng = RoleMix(joint=0, single=0, questions={"words, coin -> label": 1.0}), model.driver, Rng.for_rows(2, 64)  # fmt: skip
+    asked = mix.asked(model.variables, driver.generable, driver.encoded)
+    present = torch.ones(64, 4, dtype=torch.bool)
+    present[::2, 0] = False
+    roles, _ = mix.draw(rng, present, driver.generable, driver.encoded, asked)
+    assert (roles[::2] == A).all()
+    assert torch.equal(roles[1::2], asked.expand(32, -1))
 
 
 def test_half_of_the_single_rows_ask_for_one_alone(model: JointModel) -> None:
     present, driver = torch.ones(ROWS, 4, dtype=torch.bool), model.driver
-    roles = RoleMix(joint=0, single=1).draw(Rng.for_rows(2, ROWS), present, driver.generable, driver.encoded)
+    roles, _ = RoleMix(joint=0, single=1).draw(Rng.for_rows(2, ROWS), present, driver.generable, driver.encoded)
     assert ((roles == S).sum(1) == 1).all()
     alone = (roles == G).sum(1) == 1
     assert set((roles == G).sum(1).tolist()) == {1, 3}
