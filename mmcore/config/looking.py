@@ -132,17 +132,21 @@ class Looked:
         root: Path | None = getattr(self.source, "root", None)
         values = (self._asked(0, name, lambda row=row: row.get(name)) for _, row in first)
         path = next((value for value in values if isinstance(value, Path)), None)
-        if root is None or path is None or not (found := here(root, path)):
+        if root is None or path is None or not (places := here(root, path)):
             return ""
         inner = path.relative_to(root).as_posix() if path.is_relative_to(root) else ""
-        start = found.removesuffix(inner).rstrip("/") if inner and found.endswith(inner) else ""
+        some = " and as ".join(places[:3]) + (" …" if len(places) > 3 else "")
+        alike = "of that name" if Path(places[0]).name == path.name else "whose name is much like it"
+        starts = [place.removesuffix(inner).rstrip("/") for place in places if inner and place.endswith(inner)]
         mend = "write the paths relative to the table, or to options.root"
         if inner and inner.partition("/")[0] == root.name and (root.parent / inner).is_file():
             mend = f"--assume {typed(f'options.root={root.parent}')} begins there"
-        elif start:
-            mend = f"--assume {typed(f'options.root={root / start}')} begins there"
-        alike = "of that name" if Path(found).name == path.name else "whose name is much like it"
-        return f"a file {alike} is here as {found}: {mend}; "
+        elif len(places) > 1 and len(set(named := self.source.column(name))) < len(named):
+            # Begun at one of them, all rows of that name would be read there.
+            mend = "several rows name one: write the paths relative to the table"
+        elif starts:
+            mend = " or ".join(f"--assume {typed(f'options.root={root / start}')}" for start in starts[:3]) + " begins there"
+        return f"a file {alike} is here as {some}: {mend}; "
 
     def _count(self, order: Sequence[int]) -> int:
         """Read the pictures and vectors of rows, until the time is over."""
@@ -270,8 +274,9 @@ class Looked:
         """What is to be said of texts that are pictures' paths but for their suffix; empty where they are none."""
         root: Path | None = getattr(self.source, "root", None)
         text = next((value for value in values if value is not None), None)
-        if root is None or not isinstance(text, str) or suffix_of(text) or not (found := here(root, Path(text))):
+        if root is None or not isinstance(text, str) or suffix_of(text) or not (places := here(root, Path(text))):
             return ""
+        found = places[0]
         same = without_suffix(found.rpartition("/")[2]) == text.replace("\\", "/").rpartition("/")[2]
         mend = "write the suffix into the table, or give the folder in place of the table"
         return f"{text} is here as {found}: {mend}" if same and is_image(found) else ""

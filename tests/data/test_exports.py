@@ -334,3 +334,23 @@ def test_cells_that_spaces_part_are_told(tmp_path: Path, registry: Registry) -> 
     photos(tmp_path)
     table(tmp_path, [str(ROWS), "Male Smiling", *(f"{i:02}.png  1 -1" for i in range(ROWS))], "list_attr.csv")
     assert "if spaces part the cells of '00.png  1 -1', write commas" in asked(tmp_path, registry)
+
+
+def test_a_name_in_several_folders_is_read_from_none_of_them(tmp_path: Path, registry: Registry) -> None:
+    """As one number counts the slices of every patient: begun at one folder, all rows would show that patient's."""
+    for k in range(3):
+        photos(tmp_path, f"images/p{k}/{{:02}}.png", 8)
+    lines = ["patient,image,label", *(f"p{i // 8},{i % 8:02}.png,{'ab'[i % 2]}" for i in range(ROWS))]
+    line = asked(table(tmp_path, lines), registry)
+    assert "of that name is here as images/p0/" in line
+    assert "several rows name one: write the paths relative to the table" in line
+    assert "options.root" not in line
+
+
+def test_a_folder_is_offered_for_each_place_of_a_name(tmp_path: Path, registry: Registry) -> None:
+    for name in ("masks", "photos"):
+        photos(tmp_path, f"{name}/{{:02}}.png", 8)
+    path = table(tmp_path, ["image,label", *(f"{i:02}.png,{'ab'[i % 2]}" for i in range(8))])
+    line = asked(path, registry)
+    for name in ("masks", "photos"):
+        assert f"--assume options.root={tmp_path / name}" in line

@@ -75,10 +75,10 @@ def told(folder: Path, used: Iterable[str]) -> str:
     return ", ".join(some) + (f", and {len(names) - _SOME} more" if len(names) > _SOME else "")
 
 
-def here(root: Path, path: Path, most: int = 20_000) -> str:
-    """Where a file of a missing path's name lies below a folder, relative to it; empty where there is none.
+def here(root: Path, path: Path, most: int = 20_000) -> list[str]:
+    """Where the files of a missing path's name lie below a folder, relative to it.
 
-    Where none is called just so, one in other letters, with another suffix, or with the signs that addresses write otherwise.
+    Where none is called just so, those in other letters, with another suffix, or with the signs that addresses write otherwise.
     """
     name = str(path).replace("\\", "/").rpartition("/")[2]
     some = [file for file, _ in zip(files_below(root), range(most), strict=False)]
@@ -88,10 +88,9 @@ def here(root: Path, path: Path, most: int = 20_000) -> str:
         lambda text: _unquoted(text).casefold(),
         lambda text: without_suffix(_unquoted(text)).casefold(),
     ):
-        found = next((file for file in some if form(file.rpartition("/")[2]) == form(name)), "")
-        if found:
+        if found := [file for file in some if form(file.rpartition("/")[2]) == form(name)]:
             return found
-    return ""
+    return []
 
 
 def _unquoted(name: str) -> str:
