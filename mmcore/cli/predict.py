@@ -92,6 +92,8 @@ def predict(
         say(f"passed over: {one_line(problem)}")
     if len(written.bad) > 5:
         say(f"passed over {len(written.bad) - 5:,} more, see {written.folder / RECORD}")
+    for line in found.beyond.told():
+        say(f"note: {one_line(line)}")
     model = found.reader.model
     told = found.held.told(written.filled) if found.held is not None else {}
     sure = [name for name in written.filled if draws > 1 and not model.variable(name).discrete and name not in told]

@@ -64,6 +64,7 @@ def sample(
     """Draw samples: pictures as PNG, all of them as safetensors, and in words as JSON."""
     registry = registry_of(context)
     from mmcore.cli.ending import tell
+    from mmcore.plugins.metadata import one_line
     from mmcore.runs.asking import ask
     from mmcore.runs.reader import Reader
     from mmcore.runs.samples import check_answers, own_folder, write_samples
@@ -101,6 +102,8 @@ def sample(
         ) from error
     for path in written:
         say(path)
+    for line in asked.beyond.told():
+        tell(f"note: {one_line(line)}")
     if asked.question["where"] and not reader.saw_parts:
         tell("note: this run never saw parts of a value (training.roles.partial = 0); what is filled in may not fit")
 

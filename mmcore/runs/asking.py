@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
+import torch
 from torch import Tensor
 
 from mmcore.errors import RequestError
+from mmcore.runs.beyond import Beyond
 from mmcore.sampling.ask import sample
 
 if TYPE_CHECKING:
@@ -23,11 +25,13 @@ class Asked:
         n: how many samples.
         values: ``(n, *spec.shape)`` by name, on the CPU; what was given is among them.
         question: what was asked, as plain values.
+        beyond: what of the given values is far from the training rows.
     """
 
     n: int
     values: dict[str, Tensor]
     question: dict[str, Any]
+    beyond: Beyond
 
 
 def ask(
@@ -97,5 +101,7 @@ def ask(
         watch=watch,
         **settled,
     )
+    beyond = Beyond(reader.model)
+    beyond.see(values.tensors, {name: torch.ones(len(x), dtype=torch.bool) for name, x in values.tensors.items()})
     told = {"given": given, "where": where, "start": start, "guide": guide, "absent": list(absent), "guidance": scales}
-    return Asked(count, answer, {"n": count, **told, **settled})
+    return Asked(count, answer, {"n": count, **told, **settled}, beyond)

@@ -15,6 +15,7 @@ from mmcore.modality.mixed import Mixed
 from mmcore.options import check_call, counted, require
 from mmcore.plugins import Registry
 from mmcore.runs.answers import Answer, answer, enough
+from mmcore.runs.beyond import Beyond
 from mmcore.runs.filled import Written, write
 from mmcore.runs.held import Asked, HeldOut
 from mmcore.runs.reader import Reader
@@ -131,6 +132,7 @@ class Predictions:
         interval: the probability between the ends that are told of numbers.
         again: variables that are predicted in every row.
         held: what sets intervals and probabilities; None for the draws' own.
+        beyond: what of the rows iterated over is far from the training rows.
     """
 
     asked: Asked
@@ -140,6 +142,11 @@ class Predictions:
     interval: float
     again: frozenset[str]
     held: HeldOut | None
+    beyond: Beyond = attrs.field(init=False)
+
+    @beyond.default
+    def _beyond(self) -> Beyond:
+        return Beyond(self.asked.reader.model)
 
     @property
     def reader(self) -> Reader:
@@ -205,6 +212,7 @@ class Predictions:
         answers = {}
         if places:
             values = {name: x[chosen] for name, x in batch.values.items()}
+            self.beyond.see(values, {m.name: present[chosen, column] for column, m in enumerate(variables)})
             answers = self.asked.answer(values, present[chosen], (numbers[0] + chosen).tolist())
         for k, number in enumerate(numbers):
             found = {}

@@ -27,7 +27,7 @@ from mmcore.plugins import Registry, discover
 from mmcore.runs.asking import ask
 from mmcore.runs.given import Given, Values, check_stems, raws, turns
 from mmcore.runs.known import read_mask, seen
-from mmcore.runs.rows import Columns, Opened, Worded, named, rows_at
+from mmcore.runs.rows import Columns, Opened, Worded, by_place, named, rows_at
 from mmcore.runs.run import CONFIG, Run
 from mmcore.sampling.ask import sample
 from mmcore.store.model import load
@@ -201,6 +201,7 @@ class Reader:
         embedded = [] if self.data is None else list(self.data.embed)
         found, more = named(self.model.variables, self.columns, source, columns or {})
         source = Worded(Named(source, found), self.model.variables)
+        more += by_place(source, self.model.variables)
         for one in embedded:
             if one.variable not in found:
                 source = self._embedded(source, one, more)

@@ -2,6 +2,8 @@
 
 import glob
 import itertools
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,8 @@ class Opened:
 
 _FEW = 8
 """Rows by which a column of pictures is known, and names that are told."""
+_LOOKED = 64
+"""Rows by which a column of numbers is known."""
 
 
 def rows_at(
@@ -88,7 +92,8 @@ def rows_at(
             }
             more = ", ".join(f"{name} = {value!r}" for name, value in told.items())
             how = f"with {one_line(more)}, " if more else ""
-            return same, [f"{text}: read by the source {options.source}, {how}as the run's own data"]
+            notes = [f"note: {one_line(note)}" for note in same.notes]
+            return same, [f"{text}: read by the source {options.source}, {how}as the run's own data", *notes]
     return _surveyed(registry, at, options)
 
 
@@ -167,6 +172,7 @@ def named(
     used = {one for column in found.values() for one in (column.column, column.present)}
     left = [one for one in known if one not in used]
     lacking = [m.name for m in variables if m.name not in found and _is_picture(m)]
+    lost = [name for name in names if name not in found]
     pictures = [one for one in left if _holds_pictures(source, one)] if lacking else []
     if len(lacking) == len(pictures) == 1:
         what = "the pictures are" if isinstance(source, _Files) else f"the column {one_line(pictures[0])} is"
@@ -180,13 +186,54 @@ def named(
     elif not found or pictures:
         what = "the pictures of" if pictures else "the columns"
         some = _some(pictures or known)
+        mend = _alike(left, lost) or f"--column {(lacking or names)[0]}=…"
         raise RequestError(
-            f"data: found {what} {some}, expected some of {', '.join(names)}; --column {(lacking or names)[0]}=… says which is which, "
+            f"data: found {what} {some}, expected some of {', '.join(names)}; {mend} says which is which, "
             "and a pattern such as 'new/**/*.png' reads files of several folders"
         )
     if left:
-        said.append(f"not used, as no variable is called so: {_some(left)}")
+        mend = _alike(left, lost)
+        said.append(f"not used, as no variable is called so: {_some(left)}{f'; {mend} reads it' if mend else ''}")
     return found, said
+
+
+def _alike(columns: Sequence[str], names: Sequence[str]) -> str:
+    """The options by which columns are read that are called nearly as variables are: in other letters, or with a word more after it."""
+    said = []
+    for name in names:
+        mine = re.sub(r"[\W_]", "", name.casefold())
+        column = next(
+            (one for one in columns if mine in (re.sub(r"[\W_]", "", one.casefold()), re.split(r"[\W_]", one.casefold())[0])), ""
+        )
+        said += [f"--column {shlex.quote(one_line(shown(f'{name}={column}')))}"] if column and mine else []
+    return " ".join(said[:_FEW])
+
+
+def by_place(source: Source, variables: Sequence[ModalityProtocol]) -> list[str]:
+    """What is to be said of numbers of classes that have names: which is which nothing tells but their order.
+
+    Args:
+        source: of the rows, under the variables' names.
+        variables: of the model.
+    """
+    said = []
+    for m in variables:
+        names = tuple(getattr(m, "names", None) or ())
+        if not names or m.spec.shape or (source.names is not None and m.name not in source.names):
+            continue
+        for index in range(min(len(source), _LOOKED)):
+            try:
+                raw = source[index].get(m.name)
+            except MmcoreError:  # told when the row is read
+                continue
+            if isinstance(raw, int | np.integer) and not isinstance(raw, bool) and str(raw) not in names:
+                some = ", ".join(f"{place} is {name}" for place, name in enumerate(names[:3]))
+                more = " …" if len(names) > 3 else ""
+                said.append(
+                    f"note: {m.name}: numbers are taken for the classes in their order, {some}{more}; write the names if they count otherwise"
+                )
+                break
+    return said
 
 
 def _some(names: Sequence[str]) -> str:

@@ -26,6 +26,7 @@ from mmcore.modality.base import Modality
 from mmcore.modality.mixed import Mixed
 from mmcore.runs import filled, held
 from mmcore.runs.answers import answer, enough
+from mmcore.runs.asking import ask
 from mmcore.runs.filled import file_name
 from mmcore.runs.filling import Predictions
 from mmcore.runs.run import train
@@ -1047,3 +1048,76 @@ def test_parts_that_training_never_saw_are_told(
     with pytest.raises(SystemExit):
         program.main()
     assert "--where image without --given image" in capfd.readouterr().err
+
+
+# ---- what new data may have otherwise than the run's ----
+
+
+def test_numbers_of_another_unit_are_told(reader: Reader, tmp_path: Path) -> None:
+    """Ages in months where the run has years: nothing is refused, and nothing else would show it."""
+    (tmp_path / "t.csv").write_text("kind,age\n,372\n,28\ncat,372\n")
+    asked = mmcore.predict(reader, tmp_path / "t.csv", draws=1, absent=["image", "mask"])
+    assert list(asked.beyond.told()) == []
+    assert [row.answers["kind"].value in ("cat", "dog") for row in asked if "kind" in row.answers] == [True] * 2
+    # The last row lacks nothing, and is not asked.
+    (line,) = asked.beyond.told()
+    assert line.startswith("age: 1 of 2 given lie more than 8 deviations from the mean of the training rows, such as 372")
+    assert list(ask(reader, 2, given={"age": 28}).beyond.told()) == []
+    assert len(list(ask(reader, 2, given={"age": 372}).beyond.told())) == 1
+
+
+def test_numbers_of_another_unit_among_parts_are_told(registry: Registry) -> None:
+    from mmcore.runs.beyond import Beyond
+
+    parts: dict[str, Modality] = {
+        "age": ScalarModality(mean=30.0, std=10.0),
+        "kind": LabelModality(classes=2, frequencies=[0.999, 0.001]),
+    }
+    columns = Mixed("person", parts)
+    space = mmcore.Space((8,)) if columns.code == (8,) else None
+    model = mmcore.compose([columns], backbone="mlp", space=space, registry=registry)
+    beyond = Beyond(model)
+    x = columns.packed.join([torch.tensor([109.0, 111.0, 30.0]), torch.tensor([0, 0, 1])])
+    x[2, columns.packed.slices[0]] = columns.spec.void
+    beyond.see({"person": x}, {"person": torch.tensor([True, True, True])})
+    # 7.9 and 8.1 deviations; a missing one is none, and a rare class is no number.
+    assert dict(beyond.given) == {"age": 2}
+    assert dict(beyond.far) == {"age": 1}
+
+
+def test_numbers_for_classes_that_have_names_are_told(reader: Reader, tmp_path: Path) -> None:
+    """They may count from 1 there, or the other way round."""
+    (tmp_path / "t.csv").write_text("kind,age\n0,30\n1,31\n")
+    asked = mmcore.predict(reader, tmp_path / "t.csv", draws=1, absent=["image", "mask"])
+    assert asked.said[1:] == [
+        "note: kind: numbers are taken for the classes in their order, 0 is cat, 1 is dog; write the names if they count otherwise"
+    ]
+    (tmp_path / "t.csv").write_text("kind,age\ncat,30\ndog,31\n")
+    assert len(mmcore.predict(reader, tmp_path / "t.csv", draws=1, absent=["image", "mask"]).said) == 1
+
+
+@pytest.mark.parametrize("called", ["Age", "AGE", "age (years)", "age_years"])
+def test_columns_that_are_called_nearly_so_are_told_with_the_option(
+    called: str, reader: Reader, tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").write_text(f"kind,{called},site\ncat,30,x\n")
+    said = "\n".join(mmcore.predict(reader, tmp_path / "t.csv", draws=1).said)
+    assert f"{called}, site; --column " in said
+    import shlex
+
+    choice = shlex.split(said.rpartition("; ")[2])[1]
+    name, _, column = choice.partition("=")
+    asked = mmcore.predict(reader, tmp_path / "t.csv", draws=1, columns={name: column})
+    assert next(iter(asked)).given == {"kind": "cat", "age": 30}
+    (tmp_path / "t.csv").write_text(f"{called},site\n30,x\n")
+    with pytest.raises(RequestError, match=r"--column '?age=" + called.partition(" ")[0]):
+        mmcore.predict(reader, tmp_path / "t.csv", draws=1)
+
+
+def test_what_the_runs_own_source_leaves_out_of_new_data_is_told(reader: Reader, tmp_path: Path) -> None:
+    """As labels whose names meet no picture, which would be predicted as if nobody had written them."""
+    for name in ("a", "b"):
+        one_photo(tmp_path / "new" / "images", f"{name}.png")
+    (tmp_path / "new" / "labels.csv").write_text("file,kind,age\na.png,cat,30\nbb.png,dog,31\n")
+    said = mmcore.predict(reader, tmp_path / "new", draws=1).said
+    assert "note: labels.csv: 1 of 2 names meet no file, such as 'bb'; 1 of 2 files no name, such as 'b'" in said
