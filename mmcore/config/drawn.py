@@ -11,6 +11,8 @@ _NUMBERS = 4
 """Different largest numbers from which on 1 … n in each map are those of things."""
 _VALUES = 9
 """Values from which on those that only edges have are looked for."""
+_LISTED = 32
+"""Values that are listed in a choice."""
 _ALONE = 0.8
 _NEAR = 48
 _GAP, _NOISE = 8, 3
@@ -67,6 +69,35 @@ def coloured(name: str, colours: Tally) -> Question | None:
     )
 
 
+def smoothed(name: str, colours: Tally) -> Question | None:
+    """The question whether colours are those of edges alone, as a program that smooths them paints them."""
+    found, solid = _edges(colours, "colours")
+    if not found:
+        return None
+    shown = ", ".join(f"#{colour:06x}" for colour in solid[:6]) + (" …" if len(solid) > 6 else "")
+    some = sorted(colours.pixels)
+    choices = {f"{name}=image": "pictures", f"{name}=none": "left out"}
+    if len(some) <= _LISTED:
+        choices = {f"{name}.colours={','.join(f'#{colour:06x}' for colour in some)}": "all of them are classes", **choices}
+    return Question(
+        name,
+        f"{name}: {found}, as where edges were smoothed: between {shown} they are no classes; make the maps anew, to the nearest pixel",
+        choices,
+    )
+
+
+def _edges(tally: Tally, what: str) -> tuple[str, list[int]]:
+    """Values that are hardly anywhere but on edges, in words, and those that are not; no words where edges have none of their own."""
+    if tally.many or len(tally.pixels) < _VALUES:
+        return "", []
+    solid = [value for value in tally.values if tally.solid[value] >= 0.5 * tally.seen[value]]
+    loose = [value for value in tally.values if tally.solid[value] <= 0.1 * tally.seen[value]]
+    share = sum(tally.solid[value] for value in solid) / max(sum(tally.seen.values()), 1)
+    if len(solid) < 2 or 2 * len(loose) < len(tally.pixels) or share < 0.5:
+        return "", []
+    return f"{len(loose)} of {len(tally.pixels)} {what} are hardly anywhere but on edges", solid
+
+
 def edges(name: str, tally: Tally) -> Question | tuple[float, str] | None:
     """Values that are hardly anywhere but on edges, as where a program that mixes neighbours has resized maps.
 
@@ -74,14 +105,9 @@ def edges(name: str, tally: Tally) -> Question | tuple[float, str] | None:
         the level between the two values that are not, with the evidence; the question where there are more of them; None where edges have no values
         of their own.
     """
-    if tally.many or len(tally.pixels) < _VALUES:
+    found, solid = _edges(tally, "values")
+    if not found:
         return None
-    solid = [value for value in tally.values if tally.solid[value] >= 0.5 * tally.seen[value]]
-    loose = [value for value in tally.values if tally.solid[value] <= 0.1 * tally.seen[value]]
-    share = sum(tally.solid[value] for value in solid) / max(sum(tally.seen.values()), 1)
-    if len(solid) < 2 or 2 * len(loose) < len(tally.pixels) or share < 0.5:
-        return None
-    found = f"{len(loose)} of {len(tally.pixels)} values are hardly anywhere but on edges"
     if len(solid) == 2:
         return sum(solid) / 2, f"{found}, between {solid[0]} and {solid[1]}"
     shown = ", ".join(map(str, solid[:6])) + (" …" if len(solid) > 6 else "")
@@ -89,7 +115,7 @@ def edges(name: str, tally: Tally) -> Question | tuple[float, str] | None:
         name,
         f"{name}: {found}, as where maps were resized by mixing neighbours: between {shown} they are no classes; make the maps anew, to the nearest pixel",
         {
-            f"{name}.values={','.join(map(str, tally.values))}" if len(tally.values) <= 32 else f"{name}.classes={tally.values[-1] + 1}": "all of them are classes",
+            f"{name}.values={','.join(map(str, tally.values))}" if len(tally.values) <= _LISTED else f"{name}.classes={tally.values[-1] + 1}": "all of them are classes",
             f"{name}=none": "left out",
         },
     )  # fmt: skip

@@ -411,6 +411,8 @@ def _coloured(name: str, c: Pixels, options: dict[str, Any], why: str) -> Column
             found[grey] = max(found.get(grey, 0), count)
     ignore = options.get("ignore", ())
     found = {colour: count for colour, count in found.items() if hex_of(unpack(colour)) not in ignore}
+    if not c.lossy and not ignore and (doubted := drawn.smoothed(name, c.colours)) is not None:
+        return doubted
     if c.colours.many or c.lossy or not 2 <= len(found) <= REGIONS:
         count = "more than 1000" if c.colours.many else str(len(found))
         blurred = f", blurred by {c.codec}" if c.lossy else ""

@@ -75,7 +75,7 @@ CONTRACT = (
     Reading("class 0 that is no class", "a class", "nothing tells it", "`ignore = [0]`", ""),
     Reading("maps in JPEG, AVIF or lossy WebP", "two classes, 1 from 128 on", "95 % of the pixels are within 48 of 0 or 255", "the transform `threshold`", "asked: they are not"),
     Reading("soft edges", "two classes, 1 from 128 on", "90 % of the pixels are 0 or 255, and at least 8 values lie between", "the transform `threshold`", "asked: more than 256 values, or numbers with fractions"),
-    Reading("blurred edges of two values", "two classes, parted halfway", "half of the values are hardly ever four in a square, and two values are", "the transform `threshold`", "asked: of more than two values"),
+    Reading("blurred edges of two values", "two classes, parted halfway", "half of the values are hardly ever four in a square, and two values are", "the transform `threshold`", "asked: of more than two values, and of colours"),
     Reading("noise of JPEG in other files", "two classes, 1 from 128 on", "95 % of the pixels are within 48 of 0 or 255, and 8 values or more lie near each", "the transform `threshold`", ""),
     Reading("values close about a few others", "nothing", "two or more groups, of 3 values and more, with gaps of more than 8 between them", "`values`, `threshold`", "asked"),
     Reading("numbers of things, 1 … n in each map", "nothing", "each map has just these, up to four different n; or the name (instance, object, panoptic)", "`threshold`, `classes`", "asked"),

@@ -308,6 +308,25 @@ def test_values_that_only_edges_have_are_no_classes(values: Sequence[int], tmp_p
     assert f"between {', '.join(map(str, values))}" in line
 
 
+@pytest.mark.parametrize("colours", [(0x000000, 0xFF0000), (0x102030, 0x00FF80, 0xFFFFFF)])
+def test_colours_that_only_edges_have_are_no_classes(
+    colours: Sequence[int], tmp_path: Path, registry: Registry
+) -> None:
+    """As drawing programs smooth what they paint: each shade would be a class."""
+
+    def mask(i: int) -> np.ndarray:
+        channels = [[c >> shift & 255 for c in colours] for shift in (16, 8, 0)]
+        kinds = (np.kron(REGIONS[i], np.ones((8, 8), int)) % len(colours)).astype(int)
+        whole = Image.fromarray(np.dstack([np.asarray(c, np.uint8)[kinds] for c in channels]))
+        return np.asarray(whole.rotate(7, Image.Resampling.BILINEAR, fillcolor=tuple(c[0] for c in channels)))
+
+    for i in range(2):
+        save(tmp_path / f"masks/{i:02}.png", mask(i))
+    line = asked(tmp_path, registry)
+    assert "colours are hardly anywhere but on edges" in line
+    assert f"between {', '.join(f'#{c:06x}' for c in sorted(colours))} they are no classes" in line
+
+
 def test_blurred_edges_of_two_values_are_cut_halfway(tmp_path: Path, registry: Registry) -> None:
     for i in range(ROWS):
         save(tmp_path / f"masks/{i}.png", resized(i, (0, 0, 200))[:32, :32])
