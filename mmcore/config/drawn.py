@@ -78,7 +78,10 @@ def smoothed(name: str, colours: Tally) -> Question | None:
     some = sorted(colours.pixels)
     choices = {f"{name}=image": "pictures", f"{name}=none": "left out"}
     if len(some) <= _LISTED:
-        choices = {f"{name}.colours={','.join(f'#{colour:06x}' for colour in some)}": "all of them are classes", **choices}
+        choices = {
+            f"{name}.colours={','.join(f'#{colour:06x}' for colour in some)}": "all of them are classes",
+            **choices,
+        }
     return Question(
         name,
         f"{name}: {found}, as where edges were smoothed: between {shown} they are no classes; make the maps anew, to the nearest pixel",

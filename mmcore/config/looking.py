@@ -145,7 +145,10 @@ class Looked:
             # Begun at one of them, all rows of that name would be read there.
             mend = "several rows name one: write the paths relative to the table"
         elif starts:
-            mend = " or ".join(f"--assume {typed(f'options.root={root / start}')}" for start in starts[:3]) + " begins there"
+            mend = (
+                " or ".join(f"--assume {typed(f'options.root={root / start}')}" for start in starts[:3])
+                + " begins there"
+            )
         return f"a file {alike} is here as {some}: {mend}; "
 
     def _count(self, order: Sequence[int]) -> int:

@@ -203,7 +203,12 @@ def _alike(columns: Sequence[str], names: Sequence[str]) -> str:
     for name in names:
         mine = re.sub(r"[\W_]", "", name.casefold())
         column = next(
-            (one for one in columns if mine in (re.sub(r"[\W_]", "", one.casefold()), re.split(r"[\W_]", one.casefold())[0])), ""
+            (
+                one
+                for one in columns
+                if mine in (re.sub(r"[\W_]", "", one.casefold()), re.split(r"[\W_]", one.casefold())[0])
+            ),
+            "",
         )
         said += [f"--column {shlex.quote(one_line(shown(f'{name}={column}')))}"] if column and mine else []
     return " ".join(said[:_FEW])

@@ -140,6 +140,16 @@ def test_quotes_in_the_midst_of_a_cell_and_texts_of_several_lines_are_what_they_
     assert Manifest(tmp_path / "rows.csv").where(2) == "rows.csv line 5"
 
 
+def test_a_text_whose_last_line_has_as_many_commas_as_a_row_is_a_text(tmp_path: Path) -> None:
+    """Reports of doctors: the cell behind the text is the row's own, and no sign of another row."""
+    lines = [f'{k}.png,"no finding\nunchanged, as before {k}",{k % 2}' for k in range(4)]
+    rows = read(tmp_path, "\n".join(["image,report,label", *lines]))
+    assert [row["report"] for row in rows] == [f"no finding\nunchanged, as before {k}" for k in range(4)]
+    assert [row["label"] for row in rows] == [0, 1, 0, 1]
+    with pytest.raises(RequestError, match="a quote that does not end its cell"):
+        read(tmp_path, 'image,report,label\na.png,"5 inch,1\nb.png,6" or so,1\n')
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

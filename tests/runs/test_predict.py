@@ -1062,7 +1062,9 @@ def test_numbers_of_another_unit_are_told(reader: Reader, tmp_path: Path) -> Non
     assert [row.answers["kind"].value in ("cat", "dog") for row in asked if "kind" in row.answers] == [True] * 2
     # The last row lacks nothing, and is not asked.
     (line,) = asked.beyond.told()
-    assert line.startswith("age: 1 of 2 given lie more than 8 deviations from the mean of the training rows, such as 372")
+    assert line.startswith(
+        "age: 1 of 2 given lie more than 8 deviations from the mean of the training rows, such as 372"
+    )
     assert list(ask(reader, 2, given={"age": 28}).beyond.told()) == []
     assert len(list(ask(reader, 2, given={"age": 372}).beyond.told())) == 1
 

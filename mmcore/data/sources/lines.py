@@ -546,7 +546,12 @@ def _check_lines(
     for number, _, text in raw[1:]:
         with contextlib.suppress(csv.Error):
             inner = next(style.reader([text], strict=False), [])
-            if len(inner) == count > 1 and any(map(_alike, inner, cells)):
+            # What stands behind the cell's end in the last line is the record's own, whatever it is like.
+            shared = itertools.takewhile(
+                lambda pair: pair[0] == pair[1], zip(reversed(inner), reversed(cells), strict=False)
+            )
+            own = inner[: len(inner) - sum(1 for _ in shared)] if number == last else inner
+            if len(inner) == count > 1 and any(map(_alike, own, cells)):
                 raise _unclosed(path, first, last, f"line {number} is a row of its own")
 
 
