@@ -110,6 +110,10 @@ def column(
             note=f"the fold of a cross-validation by its name; --assume {name}=label takes it for a label",
             closed=True,
         )
+    plain = all(isinstance(value, str | int | float) for value in here)
+    if not given and len(here) < len(values) and plain and len(set(here)) == 1:
+        note = f"{here[0]!r} in {len(here)} of {len(values)} rows, and nothing in the others: if these say no, write a word for it there"
+        return Column(name, note=note, closed=True)
     mark = given.get("separator", "")
     if mark and all(isinstance(value, str | int) for value in here):
         kept = [value for value in here if value != given.get("missing")]

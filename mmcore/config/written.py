@@ -17,12 +17,18 @@ _DOTTED = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:\.[0-9]{3})+")
 """A number whose dots may part thousands."""
 _SPREAD = re.compile(r"[+-]?[0-9.,]+\s?(?:±|\+/-|\+-)\s?[0-9.,]+\s?\w{0,4}")
 """A number and how far it is off."""
+_FEET = re.compile(r"\d+ ?(?:'|\u2032|ft\.?) ?\d+(?:\.\d+)? ?(?:\"|''|\u2033|in\.?)?")
+"""Feet and inches."""
+_OBJECT = re.compile(r"\s*\{.*\}\s*", re.S)
+_CUT = "..."
+"""What numpy prints in place of numbers that are too many for it."""
 _AMOUNT = re.compile(
     r"(?P<before>[^\w\s.,'\"#\[\](){}-]{0,2})\s?[+-]?[0-9]{1,3}(?:[0-9]*|(?:[ ,.'\u00a0\u202f][0-9]{3})+)(?:[.,][0-9]+)?\s?(?P<after>[%‰°a-zA-Zµ€$£¥]{0,4})"
 )
 """A number with what stands before and after it: a currency, a unit, or marks between its thousands."""
 _DAY = re.compile(
     r"\d{1,2}[. -]{1,2}[^\W\d]{3,9}[., -]{1,2}(?:\d{4}|\d{2})(?: \d{1,2}:\d{2}.*)?|[^\W\d]{3,9}\.? \d{1,2},? \d{4}|\d+ days?(?:,? \d{1,2}:\d{2}.*)?"
+    r"|P(?:\d+D)?T?(?:\d+(?:\.\d+)?[HMS])+|(?:\d+ ?(?:d|h|hrs?|m|min|s|sec) ?){2,}"
     r"|\d{4}[-/.]\d{1,2}[-/.]\d{1,2}(?:[ T]\d{1,2}:\d{2}.*)?|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2})(?: \d{1,2}:\d{2}.*)?|\d{1,2}:\d{2}(?::\d{2})?"
 )
 _UNITS = 6
@@ -51,8 +57,10 @@ def number(text: str) -> float | int | None:
 def is_row(text: str) -> bool:
     """Whether a text is numbers in a row, as YOLO's boxes and numpy's own print of a vector are."""
     bare = text.strip().strip("[]()")
-    tokens = (bare.replace(",", " ") if re.search(r"[\s\[(]", text.strip()) else bare).split()
-    return len(tokens) > 1 and all(map(_NUMBER.fullmatch, tokens))
+    # A comma alone may be a decimal one, but not between two numbers with fractions.
+    parted = re.search(r"[\s\[(]", text.strip()) or re.fullmatch(r"[^,]*\.[^,]*(?:,[^,]*\.[^,]*)+", bare)
+    tokens = (bare.replace(",", " ") if parted else bare).split()
+    return len(tokens) > 1 and all(token == _CUT or _NUMBER.fullmatch(token) for token in tokens)
 
 
 def doubts(
@@ -74,12 +82,16 @@ def doubts(
     texts = list(counts)
     some = min(texts, key=lambda text: (number(text) is not None, len(text), text))
     classes, left = (f"{name}=label", f"{len(counts)} classes"), (f"{name}=none", "left out")
-    if all(map(is_row, texts)) and any(len(re.findall(r"[0-9.]+", text)) > 2 for text in texts):
-        return Column(
-            name,
-            note=f"rows of numbers written as text, such as {_short(some)}; of vectors, lists such as [0.5, 1] and arrays are read",
-            closed=True,
-        )
+    if all(map(is_row, texts)) and any(len(re.findall(r"[0-9.]+", text)) > 2 or "." in text for text in texts):
+        mend = "of vectors, lists such as [0.5, 1] and arrays are read"
+        if any(_CUT in text for text in texts):
+            mend = "numpy left out the numbers between, which are not in the file; save arrays"
+        return Column(name, note=f"rows of numbers written as text, such as {_short(some)}; {mend}", closed=True)
+    if all(map(_OBJECT.fullmatch, texts)):
+        listed = not any(":" in text for text in texts) and any(text.strip(" {}") for text in texts)
+        kind = "lists between braces" if listed else "objects"
+        mend = 'write them as ["a", "b"]' if listed else "write each of their values as a column of its own"
+        return Column(name, note=f"{kind} written as text, such as {_short(some)}; {mend}", closed=True)
     if all(map(_DAY.fullmatch, texts)):
         return Column(
             name,
@@ -106,7 +118,7 @@ def doubts(
     found = [match for text in texts if (match := _AMOUNT.fullmatch(_signed(text.strip())))]
     around = {(match["before"], match["after"]) for match in found}
     units = len(around) == 1 or len(texts) >= _UNITS * len(around)
-    spread = all(map(_SPREAD.fullmatch, texts))
+    spread = all(map(_SPREAD.fullmatch, texts)) or all(map(_FEET.fullmatch, texts))
     if len(found) * units == len(texts) >= _DISTINCT or (spread and len(texts) >= _DISTINCT):
         return Question(
             name,

@@ -125,6 +125,53 @@ def test_numbers_in_still_another_writing_are_asked(
     assert f"x has numbers in another writing, such as {some!r}" in asked(column(tmp_path, "x", cell), registry)
 
 
+def test_feet_and_inches_are_asked(tmp_path: Path, registry: Registry) -> None:
+    line = asked(column(tmp_path, "height", lambda i: f'"{5 + i % 2}\'{i % 12}"""'), registry)
+    assert "height has numbers in another writing, such as '5\\'0\"'" in line
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ("52.{0}, 13.{1}", "rows of numbers written as text, such as '52.10, 13.20'; of vectors"),
+        ("52.{0},13.{1}", "rows of numbers written as text, such as '52.10,13.20'; of vectors"),
+        ("[ 0.{0} -1.2 ... 3.1 0.{1}]", "numpy left out the numbers between, which are not in the file; save arrays"),
+        ('{{""x"": {0}, ""y"": {1}}}', 'objects written as text, such as \'{"x": 10, "y": 20}\'; write each'),
+        ("{{a{0},b}}", "lists between braces written as text, such as '{a10,b}'; write them as"),
+    ],
+)
+def test_what_is_written_into_a_cell_is_no_class_and_no_prose(
+    cell: str, words: str, tmp_path: Path, registry: Registry
+) -> None:
+    """Places on the earth, numpy's print of a long vector, an annotator's shapes, a database's arrays."""
+    path = column(tmp_path, "notes", lambda i: '"' + cell.format(10 + i % 8, 20 + i % 8) + '"')
+    values, said, _ = read(path, registry)
+    assert list(values) == ["kind"]
+    assert f"notes: {words}" in said or (words.startswith("numpy") and words in said)
+
+
+@pytest.mark.parametrize("cells", [["1.5", "2.25"], ["1.234,5", "2.345,25"]])
+def test_one_number_is_no_row_of_numbers(cells: list[str]) -> None:
+    from mmcore.config.written import is_row
+
+    assert not any(map(is_row, cells))
+    assert all(map(is_row, ["1.5,2.5", "[1 2]", "1 2", "(1, 2)", "1.5,2.5,3.5"]))
+
+
+@pytest.mark.parametrize("tick", ["x", "1", "TRUE"])
+def test_a_tick_or_nothing_is_told_with_the_mend(tick: str, tmp_path: Path, registry: Registry) -> None:
+    values, said, _ = read(column(tmp_path, "defect", lambda i: tick if i % 3 == 0 else ""), registry)
+    assert list(values) == ["kind"]
+    assert "in 8 of 24 rows, and nothing in the others: if these say no, write a word for it there" in said
+
+
+@pytest.mark.parametrize("cell", ["{}h 1{}m", "PT{}M1{}S", "{} min 1{} s"])
+def test_durations_are_no_texts(cell: str, tmp_path: Path, registry: Registry) -> None:
+    values, said, _ = read(column(tmp_path, "took", lambda i: cell.format(1 + i % 5, i % 10)), registry)
+    assert list(values) == ["kind"]
+    assert "took: days or times such as" in said
+
+
 def test_numbers_with_a_letter_each_are_names(tmp_path: Path, registry: Registry) -> None:
     path = column(tmp_path, "stage", lambda i: ["1a", "1b", "2a", "2b"][i % 4])
     assert read(path, registry)[2]["stage"]["names"] == ["1a", "1b", "2a", "2b"]
