@@ -8,8 +8,9 @@ from typing import Any
 
 import attrs
 
+from mmcore.config.column import Column
 from mmcore.config.files import value_of
-from mmcore.config.holding import parts_of
+from mmcore.config.holding import disagreement, parts_of
 from mmcore.config.looking import Looked
 from mmcore.config.naming import class_names, with_names
 from mmcore.config.offered import proposals
@@ -75,9 +76,12 @@ def configuration(path: Path, registry: Registry, *, out: str = "", assume: Sequ
     parts = parts_of(registry, name, options)
     source = as_source(registry.source(name, **options, **({"part": "all"} if parts else {})))
     looked = Looked(source, said, _installed(registry), proposals(registry))
-    if looked.questions:
-        raise ConfigError("init", [Problem("", str(question)) for question in looked.questions])
-    columns = looked.columns
+    questions = list(looked.questions)
+    if looked.split and parts:
+        questions += filter(None, [disagreement(registry, name, options, parts, looked.split, looked.parts)])
+    if questions:
+        raise ConfigError("init", [Problem("", str(question)) for question in questions])
+    columns = [_beside(column, parts) for column in looked.columns]
     names = class_names(name, options, source, columns)
     shares = looked.shares()
     columns = [with_names(column, names) for column in columns]
@@ -103,6 +107,11 @@ def configuration(path: Path, registry: Registry, *, out: str = "", assume: Sequ
         ),
     )
     return Guess("\n".join(text) + "\n", tuple(map(printable, told(path, surveyed, looked, columns, shares))))
+
+
+def _beside(column: Column, own: Sequence[str]) -> Column:
+    """A column without the parts that the data have themselves: held out twice, a part would have no row."""
+    return attrs.evolve(column, parts={part: words for part, words in column.parts.items() if part not in own})
 
 
 def _assumed(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmcore.config import labels
-from mmcore.config.column import Column
-from mmcore.data import Source, SplitOptions
+from mmcore.config.column import Column, Question
+from mmcore.data import Source, SplitOptions, as_source
 from mmcore.data.select import split
 from mmcore.data.sources.files import part_of
 from mmcore.errors import RequestError
@@ -58,12 +58,49 @@ def own_parts(
                     f"init: --assume {name}=split: found {some}, expected 0 for training rows, and 1 or 2 beside it"
                 )
             return name, {part: [k] for k, part in ((1, "validation"), (2, "test")) if k in numbers}
-    likely = [name for name in names if part_of(str(_first(source, name)))]
+    likely = [name for name in names if not said.get(name, {}).get("") and part_of(str(_first(source, name)))]
     found = {name: parts for name in likely if (parts := _parts(source.column(name)))}
     name = next((name for name in found if name.lower() == "split"), next(iter(found)) if len(found) == 1 else "")
     if not name:
         return "", {}
     return name, {part: found[name][part] for part in ("validation", "test") if part in found[name]}
+
+
+def disagreement(
+    registry: Registry,
+    name: str,
+    options: Mapping[str, Any],
+    own: Sequence[str],
+    column: str,
+    values: Mapping[str, Sequence[Any]],
+) -> Question | None:
+    """The question which parts count, where data have parts and a column of their rows says others; None where it says the same.
+
+    Args:
+        registry: where sources are found.
+        name: of the source.
+        options: its own.
+        own: the parts that the data have.
+        column: that says parts too.
+        values: of each held-out part there.
+    """
+    held = {value: part for part, words in values.items() for value in words}
+    rows, others, some = 0, 0, ""
+    for part in own:
+        source = as_source(registry.source(name, **options, part=part))
+        rows += len(source)
+        for index, value in enumerate(source.column(column)):
+            said = part if value is None else held.get(value, "train")
+            # A part that the data do not have is taken out of their training rows.
+            if said != part and not (part == "train" and said not in own):
+                others, some = others + 1, some or f"{source.where(index)} is of {part}, and {column} says {value!r}"
+    if not others:
+        return None
+    return Question(
+        column,
+        f"{column} says another part than the data's own folders or files in {others} of {rows} rows, such as {some}",
+        {"options.part=all": f"{column} counts", f"{column}=none": "the folders or files count"},
+    )
 
 
 def _first(source: Source, name: str) -> Any:

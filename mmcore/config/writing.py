@@ -66,7 +66,7 @@ def lines(
             else:
                 yield f"{variable} = {_toml(column.name)}"
     split, parts = next(((column.name, column.parts) for column in columns if column.parts), ("", {}))
-    validated = not split or "validation" in parts
+    validated = not split or "validation" in parts or "validation" in own
     yield ""
     kept = [part for part in ("validation", "test") if part not in own]
     if split:

@@ -3,7 +3,7 @@
 import json
 import os
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -682,3 +682,52 @@ def test_a_table_beside_parts_that_names_none_of_their_files_is_refused(
     values, said, _ = read(tmp_path, registry)
     assert len(values["label"]) == ROWS
     assert "rows.csv: 1 of 25 lines name no file of any part, and are left out" in said
+
+
+# ---- parts that are said twice ----
+
+
+def parted(home: Path, parts: Sequence[str], words: Callable[[str, int], str]) -> Path:
+    """Pictures in the folders of parts, beside a table that says a part of each too."""
+    lines = ["file,label,split"]
+    for part in parts:
+        for i in range(8):
+            save(home / part / "images" / f"{part}{i}.png", PHOTOS[i])
+            lines.append(f"{part}{i}.png,{'ab'[i % 2]},{words(part, i)}")
+    table(home, lines, "labels.csv")
+    return home
+
+
+def sizes(path: Path, registry: Registry, assume: Sequence[str] = ()) -> list[list[str]]:
+    """The files of each part by what ``init`` writes."""
+    setup = configured(tomllib.loads(configuration(path, registry, assume=assume).text), registry=registry)
+    rows = [setup.rows(part).source for part in ("train", "validation", "test")]
+    return [[some[i]["image"].stem for i in range(len(some))] for some in rows]
+
+
+def named(part: str, some: Iterable[int] = range(8)) -> list[str]:
+    return [f"{part}{i}" for i in some]
+
+
+def test_folders_of_parts_and_a_column_that_says_the_same_lose_no_row(tmp_path: Path, registry: Registry) -> None:
+    """Held out twice, the parts had no row."""
+    path = parted(tmp_path, ("train", "val", "test"), lambda part, i: part)
+    assert sizes(path, registry) == [named("train"), named("val"), named("test")]
+
+
+def test_a_column_may_hold_out_of_training_rows_what_no_folder_does(tmp_path: Path, registry: Registry) -> None:
+    path = parted(tmp_path, ("train", "test"), lambda part, i: "val" if part == "train" and i % 4 == 0 else part)
+    assert sizes(path, registry) == [named("train", (1, 2, 3, 5, 6, 7)), named("train", (0, 4)), named("test")]
+
+
+def test_a_column_that_says_other_parts_than_the_folders_is_asked(tmp_path: Path, registry: Registry) -> None:
+    order = {"train": "train", "val": "test", "test": "val"}
+    path = parted(tmp_path, tuple(order), lambda part, i: order[part] if i < 2 else part)
+    line = asked(path, registry)
+    assert "split says another part than the data's own folders or files in 4 of 24 rows" in line
+    assert "--assume options.part=all (split counts); --assume split=none (the folders or files count)" in line
+    assert sizes(path, registry, ["split=none"]) == [named("train"), named("val"), named("test")]
+    train, validation, test = sizes(path, registry, ["options.part=all"])
+    assert sorted(train) == named("train")
+    assert sorted(validation) == [*named("test", (0, 1)), *named("val", range(2, 8))]
+    assert sorted(test) == [*named("test", range(2, 8)), *named("val", (0, 1))]
