@@ -14,13 +14,19 @@ from mmcore.data.sources.npz import words_of
 def variables(used: Sequence[Column]) -> dict[str, str]:
     """Each column's variable: its own name, where that is a name."""
     found: dict[str, str] = {}
+    # A name that is one is its column's: of another it would be read where these names are looked for, as in rows to predict.
+    own = {column.name for column in used if _name(column.name) == column.name}
     for column in used:
-        name = re.sub(r"[^A-Za-z0-9_-]+", "_", column.name).strip("_-")
-        name = name[:60] if name[:1].isalpha() and not reserved(name) else f"x_{name}"[:60]
-        while name in found.values():
+        name = _name(column.name)
+        while name != column.name and (name in own or name in found.values()):
             name += "_"
         found[column.name] = name
     return found
+
+
+def _name(column: str) -> str:
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", column).strip("_-")
+    return name[:60] if name[:1].isalpha() and not reserved(name) else f"x_{name}"[:60]
 
 
 def reserved(name: str) -> bool:

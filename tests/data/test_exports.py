@@ -87,6 +87,14 @@ def test_decimals_of_parquet_are_numbers_and_empty_texts_are_none(tmp_path: Path
     assert "missing: ''" in said
 
 
+def test_a_column_keeps_its_name_whatever_others_are_called(tmp_path: Path, registry: Registry) -> None:
+    """Were ``a_b`` the variable of ``a b``, rows to predict would be read there."""
+    path = table(tmp_path, ["a b,a_b,a(b,a_b_", *(f"{i}.5,{i}.25,{i}.75,{i}.125" for i in range(ROWS))])
+    values, said, _ = read(path, registry)
+    assert [values[name][1] for name in ("a_b", "a_b_", "a_b__", "a_b___")] == [1.25, 1.125, 1.5, 1.75]
+    assert "called a_b__, as a variable cannot be called 'a b'" in said
+
+
 # ---- numbers ----
 
 

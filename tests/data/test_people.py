@@ -453,6 +453,23 @@ def test_classes_inside_of_images_are_asked(parts: Sequence[str], tmp_path: Path
     assert list(read(tmp_path, registry, ["layout=modalities"])[0]) == ["image"]
 
 
+@pytest.mark.parametrize("names", ["{0}{1}.png", "{0}/{0}{1}.png"])
+def test_folders_of_classes_beside_a_table_are_asked(names: str, tmp_path: Path, registry: Registry) -> None:
+    """Numbered alike, a cat and a dog were one row of two pictures."""
+    for kind in ("cat", "dog"):
+        for i in range(8):
+            save(tmp_path / kind / f"{kind}{i}.png", PHOTOS[i])
+    cells = [f"{names.format(kind, i)},{i}.5" for kind in ("cat", "dog") for i in range(8)]
+    for lines in (["file,age", *cells], ["id,age", *(f"{i},{i}.5" for i in range(8))]):
+        table(tmp_path, lines)
+        line = asked(tmp_path, registry)
+        assert "the folders cat and dog lie beside rows.csv, and no file of one is called as another's" in line
+        assert "mmcore init rows.csv reads the table by itself" in line
+        values, said, _ = read(tmp_path, registry, ["layout=classes"])
+        assert values["label"] == [0] * 8 + [1] * 8
+        assert "left out: rows.csv" in said
+
+
 def test_a_folder_for_each_image_is_no_class(tmp_path: Path, registry: Registry) -> None:
     """As the Data Science Bowl of 2018 has its cells."""
     for i in range(6):

@@ -5,7 +5,7 @@ import os
 import re
 import shlex
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +204,13 @@ def _folders(at: Path, layout: str, cells: Mapping[str, Any]) -> Survey | None:
     parts = part_folders(at)
     below = {normal(one.name): one for top in parts.values() or ("",) for one in folders_in(at / top)}
     reason = ""
+    if tables and not layout and not any(map(_says, below)) and _are_classes(below):
+        names = " and ".join(map(shown, sorted(below)[:5])) + (" …" if len(below) > 5 else "")
+        question = (
+            f"the folders {names} lie beside {shown(tables[0].name)}, and no file of one is called as another's: they are classes, or modalities of rows in it; "
+            f"--assume layout=classes leaves the table out, --assume layout=modalities reads both; mmcore init {shown(tables[0].name)} reads the table by itself"
+        )
+        return Survey("imagefolder", {"path": str(at)}, question=question)
     if layout == "classes" or (not layout and below and not tables and not any(map(_says, below))):
         marked = _marked(at)
         if not layout and marked is not None:
@@ -263,6 +270,18 @@ def _check_rows(folders: list[Path]) -> None:
         f"init: each of the {len(folders)} folders ({called}) holds {' and '.join(map(shown, sorted(inner[0])[:4]))}, {kinds} of a row rather than of a class; "
         f"expected {' and '.join(f'{shown(name)}/' for name in sorted(inner[0])[:4])} with a file for each row; --assume layout=classes takes the folders for classes"
     )
+
+
+def _are_classes(folders: Mapping[str, Path]) -> bool:
+    """Whether folders that are not called as modalities may be classes: none has a file that is called as another's."""
+    stems = [{normal(stem_of(file)) for file in _some(folder)} for folder in folders.values()]
+    apart = sum(map(len, stems)) == len(set[str]().union(*stems))
+    return apart and len(_unnumbered(folders)) > 1 and bool(_classes_reason(folders))
+
+
+def _unnumbered(names: Iterable[str]) -> set[str]:
+    """Folders' names without the numbers at their ends: one name where they are numbered parts of one whole."""
+    return {re.sub(r"[_\-. ]?\d+$", "", name) for name in names}
 
 
 def _classes_reason(folders: Mapping[str, Path]) -> str:
@@ -329,7 +348,7 @@ def _parallel(at: Path) -> Survey | None:
     places = find_places(at)
     if not places:
         return None
-    numbered = {re.sub(r"[_\-. ]?\d+$", "", name) for name in places}
+    numbered = _unnumbered(places)
     if len(places) > 1 and len(numbered) == 1 and _IMAGE.fullmatch(singular(*numbered)):
         return Survey(
             "folder",
