@@ -44,26 +44,40 @@ def own_parts(
     Args:
         source: of the rows.
         names: of its columns.
-        said: what the user says of columns: one whose modality is ``"split"`` has 0 for training rows, 1 for validation and 2 for test.
+        said: what the user says of columns: one whose modality is ``"split"`` has names of parts, says of one part yes or no, or has 0 for training
+            rows, 1 for validation and 2 for test.
 
     Raises:
         RequestError: a column that is said to be so has other values.
     """
     for name in names:
         if said.get(name, {}).get("") == "split":
-            numbers = set(source.column(name))
-            if not {0} < numbers <= {0, 1, 2}:
-                some = ", ".join(sorted(map(str, numbers))[:5])
-                raise RequestError(
-                    f"init: --assume {name}=split: found {some}, expected 0 for training rows, and 1 or 2 beside it"
-                )
-            return name, {part: [k] for k, part in ((1, "validation"), (2, "test")) if k in numbers}
+            return name, _said(name, set(source.column(name)))
     likely = [name for name in names if not said.get(name, {}).get("") and part_of(str(_first(source, name)))]
     found = {name: parts for name in likely if (parts := _parts(source.column(name)))}
     name = next((name for name in found if name.lower() == "split"), next(iter(found)) if len(found) == 1 else "")
     if not name:
         return "", {}
     return name, {part: found[name][part] for part in ("validation", "test") if part in found[name]}
+
+
+def _said(name: str, values: set[Any]) -> dict[str, list[Any]]:
+    """The values of each held-out part in a column of which somebody says that it has parts."""
+    if flag := labels.FLAGGED.fullmatch(name):
+        no = [value for value in values if str(value).casefold() in ("0", "false", "no")]
+        part = part_of(flag["part"])
+        return {"test": no} if part == "train" else {part: sorted(values - {*no})}
+    words: dict[str, list[Any]] = {}
+    for word in sorted(value for value in values if isinstance(value, str)):
+        words.setdefault(part_of(word), []).append(word)
+    if {"train"} < words.keys() - {""}:
+        return {part: words[part] for part in ("validation", "test") if part in words}
+    if not {0} < values <= {0, 1, 2}:
+        some = ", ".join(sorted(map(str, values))[:5])
+        raise RequestError(
+            f"init: --assume {name}=split: found {some}, expected 0 for training rows, and 1 or 2 beside it, or names of parts"
+        )
+    return {part: [k] for k, part in ((1, "validation"), (2, "test")) if k in values}
 
 
 def disagreement(

@@ -13,7 +13,7 @@ from mmcore.config.column import Column, Question, typed
 from mmcore.config.evidence import words
 from mmcore.config.written import doubts, number, several
 from mmcore.data.select import parted
-from mmcore.data.sources.files import natural
+from mmcore.data.sources.files import natural, part_of
 
 CLASSES = 256
 """Most classes of a label by its values alone; a column whose name says so may have more."""
@@ -43,6 +43,11 @@ FOLD = re.compile(r"(?:cv|k|val|test)?[_ -]?folds?(?:[_ -]?(?:id|idx|index|numbe
 """How a column is called that says which fold of a cross-validation a row is in; a fold change is another thing."""
 PARTED = re.compile(r"(?:data)?_?(?:split|subset|set|partition|phase|usage)s?", re.I)
 """How a column is called whose numbers may say which part a row is of."""
+FLAGGED = re.compile(
+    r"(?:is|in|for)_?(?P<part>train|training|val|valid|validation|dev|test|testing)(?:_?(?:set|image|split|data|row))?",
+    re.I,
+)
+"""How a column is called that says of a row whether it is of a part."""
 KEY = frozenset((
     "filename", "file", "id", "idx", "index", "key", "patient", "path", "row", "seq", "serial", "stem", "subject",
     "uid", "url", "uuid",
@@ -110,6 +115,8 @@ def column(
             note=f"the fold of a cross-validation by its name; --assume {name}=label takes it for a label",
             closed=True,
         )
+    if not given and (asked := _partly(name, values)) is not None:
+        return asked
     plain = all(isinstance(value, str | int | float) for value in here)
     if not given and len(here) < len(values) and plain and len(set(here)) == 1:
         note = f"{here[0]!r} in {len(here)} of {len(values)} rows, and nothing in the others: if these say no, write a word for it there"
@@ -129,6 +136,32 @@ def column(
     if all(isinstance(value, list | tuple) for value in here):
         return _lists(name, here, options)
     return None
+
+
+def _partly(name: str, values: Sequence[Any]) -> Question | None:
+    """The question whether a column says which part a row is of, where it is called so and some of its values say it."""
+    choices = {f"{name}=label": f"{len(set(map(str, values)))} classes", f"{name}=none": "left out"}
+    if (flag := FLAGGED.fullmatch(name)) and {str(value).casefold() for value in values} in (
+        {"0", "1"},
+        {"true", "false"},
+        {"no", "yes"},
+    ):
+        held = (
+            "the others are for testing"
+            if part_of(flag["part"]) == "train"
+            else f"these are for {part_of(flag['part'])}"
+        )
+        text = f"{name} has two values, and is called as what says which rows are of a part"
+        return Question(name, text, {f"{name}=split": held, **choices})
+    parts = {part_of(value) for value in values if isinstance(value, str)} - {""}
+    others = Counter(
+        str(value) if value is not None else "" for value in values if not (isinstance(value, str) and part_of(value))
+    )
+    if not PARTED.fullmatch(name) or not {"train"} < parts or not others:
+        return None
+    (other, count), *_ = others.most_common(1)
+    text = f"{name} has names of parts, and {repr(other) if other else 'nothing'} in {count} rows, which names none"
+    return Question(name, text, {f"{name}=split": "rows of no part are for training", **choices})
 
 
 def _words(

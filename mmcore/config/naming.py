@@ -18,13 +18,16 @@ def variables(used: Sequence[Column]) -> dict[str, str]:
     own = {column.name for column in used if _name(column.name) == column.name}
     for column in used:
         name = _name(column.name)
-        while name != column.name and (name in own or name in found.values()):
+        while name in found.values() or (name in own and name != column.name):
             name += "_"
         found[column.name] = name
     return found
 
 
 def _name(column: str) -> str:
+    """A variable's name that is a column's, or much like it."""
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,59}", column) and not reserved(column):
+        return column
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", column).strip("_-")
     return name[:60] if name[:1].isalpha() and not reserved(name) else f"x_{name}"[:60]
 

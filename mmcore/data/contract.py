@@ -108,6 +108,7 @@ CONTRACT = (
     Reading("-999, 99, 255, -100 and other nines beside numbers or classes", "nothing", "they repeat, and are further off than the others are apart, or the only ones below 0", "`missing = [-999]`", "asked"),
     Reading("an index of pandas, a fold", "nothing", "the name (Unnamed: 0, level_0, fold)", "", "left out"),
     Reading("train, val, test in a column", "the parts", "all its values are names of parts, train among them", "`split.by`, `split.values`", "asked: folders or files of parts say others"),
+    Reading("such names beside other words or nothing, in a column called split, partition, subset …; two values in one called is_train, is_test …", "nothing", "its name", "`split.by`, `split.values`", "asked: `split=split`"),
     Reading("0, 1 and 2 in a column called split, partition, subset …", "nothing", "its name", "`split.by`, `split.values`", "asked: `partition=split`"),
     Reading("true and false", "a label of two classes", "the type", "`classes = 2`", ""),
     Reading("words that repeat", "a label", "at least twice each in the mean, or its name; `init` says where one looks like none (NA); an empty one is missing", "`names`", "other texts are left out"),

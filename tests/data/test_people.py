@@ -748,3 +748,51 @@ def test_a_column_that_says_other_parts_than_the_folders_is_asked(tmp_path: Path
     assert sorted(train) == named("train")
     assert sorted(validation) == [*named("test", (0, 1)), *named("val", range(2, 8))]
     assert sorted(test) == [*named("test", range(2, 8)), *named("val", (0, 1))]
+
+
+def held_out(path: Path, registry: Registry, assume: Sequence[str]) -> list[list[int]]:
+    """The numbers of the rows of each part that there is, of a table whose column ``n`` counts them."""
+    setup = configured(tomllib.loads(configuration(path, registry, assume=assume).text), registry=registry)
+    rows = [setup.rows(part).source for part in ("train", "test")]
+    return [[int(some[i]["n"]) for i in range(len(some))] for some in rows]
+
+
+@pytest.mark.parametrize(("other", "shown"), [("unused", "'unused' in 6 rows"), ("", "nothing in 6 rows")])
+def test_a_column_of_parts_and_other_words_is_asked(other: str, shown: str, tmp_path: Path, registry: Registry) -> None:
+    """As classes of a label, the rows of its test part would be trained on."""
+    words = ["train", "test", other, "train"]
+    path = table(tmp_path, ["n,split", *(f"{i}.0,{words[i % 4]}" for i in range(ROWS))])
+    line = asked(path, registry, ["n=scalar"])
+    assert f"split has names of parts, and {shown}, which names none" in line
+    train, test = held_out(path, registry, ["n=scalar", "split=split"])
+    assert test == list(range(1, ROWS, 4))
+    assert len(train) == ROWS - len(test)
+    assert set(read(path, registry, ["n=scalar", "split=none"])[0]) == {"n"}
+
+
+@pytest.mark.parametrize(
+    ("name", "yes", "no"), [("is_train", 1, 0), ("is_training_image", "True", "False"), ("is_test", "yes", "no")]
+)
+def test_a_column_that_says_whether_a_row_is_of_a_part_is_asked(
+    name: str, yes: Any, no: Any, tmp_path: Path, registry: Registry
+) -> None:
+    path = table(tmp_path, [f"n,{name}", *(f"{i}.0,{yes if i % 4 else no}" for i in range(ROWS))])
+    line = asked(path, registry, ["n=scalar"])
+    assert f"{name} has two values, and is called as what says which rows are of a part" in line
+    rare, often = list(range(0, ROWS, 4)), [i for i in range(ROWS) if i % 4]
+    right = [rare, often] if name == "is_test" else [often, rare]
+    assert held_out(path, registry, ["n=scalar", f"{name}=split"]) == right
+    assert len(read(path, registry, ["n=scalar", f"{name}=label"])[0]) == 2
+
+
+def test_a_form_of_answers_has_no_truths(tmp_path: Path, registry: Registry) -> None:
+    """As Kaggle hands one out beside the test images: all of its labels are the same, and none is right."""
+    for part, rows in (("train", range(16)), ("test", range(16, ROWS))):
+        for i in rows:
+            save(tmp_path / part / f"{i}.png", PHOTOS[i])
+    table(tmp_path, ["id,label", *(f"{i},{'ab'[i % 2]}" for i in range(16))], "train.csv")
+    table(tmp_path, ["id,label", *(f"{i},a" for i in range(16, ROWS))], "sample_submission.csv")
+    values, said, _ = read(tmp_path, registry)
+    assert values["label"] == [i % 2 for i in range(16)]
+    assert len(values["image"]) == ROWS
+    assert "sample_submission.csv is called as a form of answers, which are no truths: left out" in said

@@ -48,6 +48,8 @@ def _choose(tables: "Sequence[Manifest]") -> str:
     return f", such as options.tables=[{json.dumps(tables[0].path.name)}]" if len(tables) > 1 else ""
 
 
+_FORM = "submission"
+"""Part of the name of a table whose values only show the form of an answer, as competitions hand them out."""
 _Joined = tuple[str, dict[str, dict[str, int]]]
 
 
@@ -123,6 +125,11 @@ class Folder(Source):
         found = tables is None
         if tables is None:
             tables = _tables(self.path, parts_of(places))
+            for form in [table for table in tables if _FORM in table.rpartition("/")[2].casefold()]:
+                tables.remove(form)
+                self.notes.append(
+                    f"{form} is called as a form of answers, which are no truths: left out; options.tables reads it"
+                )
         cells: dict[str, Any] = {"delimiter": delimiter, "decimal": decimal, "encoding": encoding}
         self.tables = [Manifest(existing(self.path / table, "folder", "tables"), **cells) for table in tables]
         # Which part a line means can be told only with all parts at hand.
