@@ -10,6 +10,8 @@ from mmcore.config.looking import Looked
 from mmcore.config.naming import variables
 from mmcore.data.sources.survey import Survey
 
+_WIDE = 32
+"""Numbered columns from which on those that are read are told together."""
 _RUN = 8
 """Numbered columns from which on they are told together."""
 
@@ -24,19 +26,15 @@ def told(
         rows += f", pictures and vectors of {looked.read:,} of them, drawn at random"
     yield f"{path}: read by the source {surveyed.source}, {rows}"
     yield from (f"  {one}" for one in surveyed.evidence)
-    for column in columns:
-        if column.plugin:
-            change = f"; to change: {column.change}" if column.change else ""
-            share = shares.get(column.name, 1.0)
-            where = f"in {share:.0%} of the rows; " if share < 1 else ""
-            yield f"  {column.name}: {column.plugin}, {where}{column.note}{change}"
-            if column.missing is not None:
-                yield f"    missing: {column.missing!r}; to change: data.columns"
-            if called[column.name] != column.name:
-                yield f"    called {called[column.name]}, as a variable cannot be called {column.name!r}"
-            if column.present:
-                yield f"    {column.present} says which rows have it"
-        yield from (f"    {one}" for one in column.told)
+    for run in _runs(columns):
+        column = run[0]
+        if column.plugin and len(run) >= _WIDE:
+            yield (
+                f"  {column.name} … {run[-1].name}, {len(run)} columns: {column.plugin}, a variable each, such as {column.note}; if they are one vector, "
+                "make an array of them (.npz), or one column of lists"
+            )
+            continue
+        yield from (line for one in run for line in _of(one, called, shares))
     left = [column for column in columns if not column.plugin]
     if left:
         yield "left out:"
@@ -55,6 +53,28 @@ def told(
     if looked.bad:
         more = f", and {len(looked.bad) - 3} more" if len(looked.bad) > 3 else ""
         yield f'cannot be read: {"; ".join(looked.bad[:3])}{more}. Training stops at such a row; data.on_bad_row = "skip" passes over it'
+
+
+def _runs(columns: Sequence[Column]) -> Iterator[list[Column]]:
+    """Columns in their order, those together that are called alike but for a number and are of one modality."""
+    for _, some in itertools.groupby(columns, lambda column: (column.plugin, re.sub(r"\d+$", "", column.name))):
+        yield list(some)
+
+
+def _of(column: Column, called: Mapping[str, str], shares: Mapping[str, float]) -> Iterator[str]:
+    """Lines for one column."""
+    if column.plugin:
+        change = f"; to change: {column.change}" if column.change else ""
+        share = shares.get(column.name, 1.0)
+        where = f"in {share:.0%} of the rows; " if share < 1 else ""
+        yield f"  {column.name}: {column.plugin}, {where}{column.note}{change}"
+        if column.missing is not None:
+            yield f"    missing: {column.missing!r}; to change: data.columns"
+        if called[column.name] != column.name:
+            yield f"    called {called[column.name]}, as a variable cannot be called {column.name!r}"
+        if column.present:
+            yield f"    {column.present} says which rows have it"
+    yield from (f"    {one}" for one in column.told)
 
 
 def left_out(columns: Sequence[Column]) -> Iterator[str]:

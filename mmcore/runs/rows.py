@@ -17,7 +17,7 @@ from mmcore.data.decode import IMAGES, VALUES, decode
 from mmcore.data.opening import open_source
 from mmcore.data.options import PARTS, ColumnOptions, DataOptions
 from mmcore.data.source import LazyRow, Row, classes_of
-from mmcore.data.sources.files import shown, suffix_of, without_suffix
+from mmcore.data.sources.files import shown, singular, suffix_of, without_suffix
 from mmcore.data.sources.manifest import CELLS
 from mmcore.data.sources.survey import survey
 from mmcore.errors import MmcoreError, OptionError, RequestError, nearest
@@ -197,19 +197,17 @@ def named(
     return found, said
 
 
+def _plain(name: str) -> str:
+    """A name in small letters alone, in the singular."""
+    return singular(re.sub(r"[\W_]", "", name.casefold()))
+
+
 def _alike(columns: Sequence[str], names: Sequence[str]) -> str:
     """The options by which columns are read that are called nearly as variables are: in other letters, or with a word more after it."""
     said = []
     for name in names:
-        mine = re.sub(r"[\W_]", "", name.casefold())
-        column = next(
-            (
-                one
-                for one in columns
-                if mine in (re.sub(r"[\W_]", "", one.casefold()), re.split(r"[\W_]", one.casefold())[0])
-            ),
-            "",
-        )
+        mine = _plain(name)
+        column = next((one for one in columns if mine in (_plain(one), _plain(re.split(r"[\W_]", one)[0]))), "")
         said += [f"--column {shlex.quote(one_line(shown(f'{name}={column}')))}"] if column and mine else []
     return " ".join(said[:_FEW])
 

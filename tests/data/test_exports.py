@@ -180,6 +180,20 @@ def test_durations_are_no_texts(cell: str, tmp_path: Path, registry: Registry) -
     assert "took: days or times such as" in said
 
 
+def test_many_numbered_columns_that_are_read_are_told_together(tmp_path: Path, registry: Registry) -> None:
+    """A vector written into columns is as many variables, which is hardly what is meant."""
+    names = [f"emb_{k}" for k in range(40)]
+    lines = [
+        ",".join([*names, "kind"]),
+        *(",".join([*(f"{i}.{k}5" for k in range(40)), "ab"[i % 2]]) for i in range(ROWS)),
+    ]
+    values, said, _ = read(table(tmp_path, lines), registry)
+    assert len(values) == 41
+    assert "emb_0 … emb_39, 40 columns: scalar, a variable each" in said
+    assert "emb_7" not in said
+    assert "kind: label" in said
+
+
 def test_numbers_with_a_letter_each_are_names(tmp_path: Path, registry: Registry) -> None:
     path = column(tmp_path, "stage", lambda i: ["1a", "1b", "2a", "2b"][i % 4])
     assert read(path, registry)[2]["stage"]["names"] == ["1a", "1b", "2a", "2b"]

@@ -1099,7 +1099,7 @@ def test_numbers_for_classes_that_have_names_are_told(reader: Reader, tmp_path: 
     assert len(mmcore.predict(reader, tmp_path / "t.csv", draws=1, absent=["image", "mask"]).said) == 1
 
 
-@pytest.mark.parametrize("called", ["Age", "AGE", "age (years)", "age_years"])
+@pytest.mark.parametrize("called", ["Age", "AGE", "ages", "age (years)", "age_years"])
 def test_columns_that_are_called_nearly_so_are_told_with_the_option(
     called: str, reader: Reader, tmp_path: Path
 ) -> None:
