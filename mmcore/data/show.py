@@ -7,10 +7,12 @@ import attrs
 import torch
 from torch import Tensor
 
+from mmcore.data.batch import TensorBatch
 from mmcore.data.dataset import Dataset
 from mmcore.data.disk import OnDisk, escaped, listed, looked, spread
 from mmcore.data.source import classes_of
 from mmcore.data.stream import head_of
+from mmcore.data.transforms import Resize, changed_by
 from mmcore.modality.base import ModalityProtocol
 from mmcore.modality.holes import code_there, encoded
 
@@ -31,6 +33,14 @@ ELEMENTS = 1 << 26
 """About how many numbers of all variables are read."""
 ENDS = 0.95
 """The share of a picture's values at the ends of its range from which it is hardly a picture."""
+CUT = 0.25
+"""The share of the pixels above which a resize that covers cuts much away."""
+TRACED = 16
+"""Rows of which that is worked out."""
+ENOUGH, OFTEN = 20, 3
+"""Rows, and rows of each class, from which on two variables hardly say the same by chance."""
+SINGLE = 64
+"""Variables of one value that are compared with each other."""
 
 
 @attrs.frozen
@@ -59,6 +69,8 @@ class Seen:
         count: how many of the rows read have it.
         disk: what lies on the disk.
         mends: the line of a configuration that mends what is wrong with ``"classes"``, ``"void"`` or the ``"code"``.
+        cut: the share of the pixels that a resize cuts away to cover its size, in the mean of a few rows.
+        copy: another variable that says the same in all rows; empty where none does.
     """
 
     name: str
@@ -82,6 +94,8 @@ class Seen:
     count: int = 0
     disk: OnDisk | None = attrs.field(default=None, eq=False, repr=False)
     mends: Mapping[str, str] = {}
+    cut: float = 0.0
+    copy: str = ""
 
     def called(self, index: int) -> str:
         """A class by its number, and its name where that is known: ``3 (cat)``."""
@@ -144,6 +158,11 @@ class Seen:
                 f"{self.name}: {self.void:.1%} of the elements are void, and count for nothing; {self.mends['void']} says which value is, if "
                 "it is a class"
             )
+        if self.cut > CUT:
+            yield (
+                f'{self.name}: resize cuts {self.cut:.0%} of the pixels away to cover its size; fit = "stretch" in [[data.transforms]] keeps all, and a '
+                "size of the files' ratio keeps most"
+            )
         if self.void == 1:
             return
         if self.low == self.high or self.alike:
@@ -159,6 +178,11 @@ class Seen:
                 f"or limits = [low, high] in [modalities.{self.name}] says what the others' values mean"
             )
         yield from self._narrow()
+        if self.copy:
+            yield (
+                f"{self.name} says the same as {self.copy} in all rows read, so that one given the other is no prediction; leave out "
+                f"[modalities.{self.name}] if it is made of it"
+            )
         if not 1 / FAR <= self.code_variance <= FAR:
             yield f"{self.name}: its code has the variance {self.code_variance:.3g}, expected about 1; {self.mends['code']}"
 
@@ -263,12 +287,15 @@ def summarize(datasets: Mapping[str, Dataset], rows: int = 2048) -> Summary:
     places = spread(len(dataset), min(rows, max(most, 16)))
     batch = dataset.take(places)
     disk = looked(dataset, rows)
+    lost = _cut(dataset, spread(len(dataset), min(len(dataset), TRACED)))
+    copies = _copies(dataset.variables, batch)
     seen = []
     for k, m in enumerate(dataset.variables):
         here = batch.present[:, k]
         where = [place for place, there in zip(places, here.tolist(), strict=True) if there]
         one = _seen(m, batch.values[m.name][here], where, dataset)
-        seen.append(attrs.evolve(one, present=float(here.double().mean()), disk=disk[m.name]))
+        told = {"cut": lost.get(m.name, 0.0), "copy": copies.get(m.name, "")}
+        seen.append(attrs.evolve(one, present=float(here.double().mean()), disk=disk[m.name], **told))
     return Summary(
         {f"{part}, the first of a stream" if head_of(one.source) else part: len(one) for part, one in datasets.items()},
         len(batch),
@@ -276,6 +303,49 @@ def summarize(datasets: Mapping[str, Dataset], rows: int = 2048) -> Summary:
         tuple(seen),
         tuple(row.problem for row in batch.bad),
     )
+
+
+def _cut(dataset: Dataset, places: Sequence[int]) -> dict[str, float]:
+    """The share of each variable's pixels that covering a size cuts away, of some rows."""
+    lost: dict[str, list[float]] = {}
+    if any(isinstance(transform, Resize) for transform in dataset.transforms):
+        for trace in dataset.traced(places)[1]:
+            for transform, sizes in trace.steps:
+                if isinstance(transform, Resize):
+                    for name in sizes.keys() & {*changed_by(transform, sizes)}:
+                        lost.setdefault(name, []).append(transform.cut(sizes[name]))
+    return {name: sum(shares) / len(shares) for name, shares in lost.items()}
+
+
+def _copies(variables: Sequence[ModalityProtocol], batch: TensorBatch) -> dict[str, str]:
+    """Variables of one value that say what an earlier one says: the same number but for unit and zero, or the same class under another name."""
+    found: dict[str, str] = {}
+    single = [(k, m) for k, m in enumerate(variables) if not m.spec.shape][:SINGLE]
+    for place, (k, m) in enumerate(single):
+        for j, other in single[:place]:
+            both = batch.present[:, k] & batch.present[:, j]
+            one, two = (batch.values[v.name][both].double() for v in (m, other))
+            real = [v.spec.dtype.is_floating_point for v in (m, other)]
+            if real[0] == real[1] and len(one) >= ENOUGH and (_along if real[0] else _renamed)(one, two):
+                found[m.name] = other.name
+                break
+    return found
+
+
+def _along(one: Tensor, two: Tensor) -> bool:
+    """Whether numbers lie on a line."""
+    return (
+        bool(one.std() > 0)
+        and bool(two.std() > 0)
+        and bool(torch.corrcoef(torch.stack([one, two]))[0, 1].abs() > 1 - 1e-9)
+    )
+
+
+def _renamed(one: Tensor, two: Tensor) -> bool:
+    """Whether each class of one is one of the other, and none is so rare that this may be by chance."""
+    pairs, counts = torch.stack([one, two]).unique(dim=1, return_counts=True)
+    kinds = pairs.shape[1]
+    return kinds > 1 and bool((counts >= OFTEN).all()) and kinds == len(one.unique()) == len(two.unique())
 
 
 @torch.no_grad()

@@ -178,13 +178,13 @@ class Trace:
     def _size(self, name: str, number: int) -> tuple[int, int] | None:
         """Height and width of a variable before a transform."""
         transform, sizes = self.steps[number]
-        beside = [sizes[one] for one in (name, *_changed_by(transform, sizes)) if one in sizes]
-        if not beside and not any(name in _changed_by(earlier, (name,)) for earlier, _ in self.steps[:number]):
+        beside = [sizes[one] for one in (name, *changed_by(transform, sizes)) if one in sizes]
+        if not beside and not any(name in changed_by(earlier, (name,)) for earlier, _ in self.steps[:number]):
             beside = list(self.steps[0][1].values())
         return beside[0] if beside else None
 
 
-def _changed_by(transform: Transform, names: Collection[str]) -> Collection[str]:
+def changed_by(transform: Transform, names: Collection[str]) -> Collection[str]:
     """Those whose pixels a transform changes; of one that does not say it, all."""
     pixels = getattr(transform, "pixels", None)
     return names if pixels is None else pixels
@@ -312,6 +312,10 @@ class Resize(_OfPixels):
             return self.size
         scale = max(t / s for t, s in zip(self.size, size, strict=True))
         return max(self.size[0], round(size[0] * scale)), max(self.size[1], round(size[1] * scale))
+
+    def cut(self, size: tuple[int, int]) -> float:
+        """The share of the pixels of a picture of this height and width that is cut away."""
+        return 1 - math.prod(self.size) / math.prod(self._inner(size))
 
     def _back(self, plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         inner = self._inner(size)

@@ -364,3 +364,41 @@ def test_nothing_of_a_stranger_is_printed_raw(registry: Registry, tmp_path: Path
     assert all(line.isprintable() and len(line) < 1000 for line in text.split("\n"))
     assert r"a\x1b[2J\u202e.png" in text
     assert r"1 (x\x1b[31m\nwww" in text
+
+
+@pytest.mark.parametrize(
+    ("fit", "shape", "share"), [("cover", (4, 80), 0.8), ("cover", (4, 18), 0.0), ("stretch", (4, 80), 0.0)]
+)
+def test_pixels_that_a_resize_cuts_away_are_told(
+    fit: str, shape: tuple[int, int], share: float, registry: Registry
+) -> None:
+    """As of panoramas, of which a model would see the middle alone."""
+    picture, names = np.zeros((*shape, 3), np.uint8), ("image", "mask")
+    rows = [{"image": picture + 40 * k, "mask": np.eye(*shape, k, np.uint8)} for k in range(4)]
+    made = [registry.modality("image", channels=3, size=[8, 32]), registry.modality("mask", size=[8, 32], classes=2)]
+    resize = registry.transform("resize", size=[8, 32], fit=fit)
+    summary = summarize({"all": Dataset(rows, made, transforms=[resize])})
+    found = {one.name: one.cut for one in summary.variables}
+    right = {"cover": 1 - 8 * 32 / (8 * round(shape[1] * max(2, 32 / shape[1]))), "stretch": 0.0}[fit]
+    assert found == pytest.approx(dict.fromkeys(names, right))
+    assert (right > 0.25) == (share > 0)
+    warned = [line for line in summary.warnings() if "resize cuts" in line]
+    assert len(warned) == (2 if share else 0)
+    assert all(f"resize cuts {share:.0%} of the pixels away" in line for line in warned)
+
+
+def test_variables_that_say_the_same_are_told(registry: Registry) -> None:
+    """As a class's number beside its name, or an age in months: given one, the other is no prediction."""
+    rng = np.random.Generator(np.random.Philox(5))
+    rows = []
+    for k in range(30):
+        age = float(rng.normal(40, 9))
+        rows.append({"age": age, "months": 12 * age + 1, "dose": age + float(rng.normal()), "kind": k % 3, "code": 2 - k % 3, "sex": k % 2, "rare": int(k == 7), "first": int(k == 7)})  # fmt: skip
+    numbers = [registry.modality("scalar", name=name) for name in ("age", "months", "dose")]
+    classes = [registry.modality("label", name=name, classes=3) for name in ("kind", "code", "sex", "rare", "first")]
+    found = {one.name: one.copy for one in summarize({"all": Dataset(rows, [*numbers, *classes])}).variables}
+    assert found == {**dict.fromkeys(found, ""), "months": "age", "code": "kind"}
+    text = summarize({"all": Dataset(rows, [*numbers, *classes])}).text()
+    assert "warning: code says the same as kind in all rows read" in text
+    few = summarize({"all": Dataset(rows[:12], [*numbers, *classes])}).variables
+    assert not any(one.copy for one in few)
