@@ -796,3 +796,22 @@ def test_a_form_of_answers_has_no_truths(tmp_path: Path, registry: Registry) -> 
     assert values["label"] == [i % 2 for i in range(16)]
     assert len(values["image"]) == ROWS
     assert "sample_submission.csv is called as a form of answers, which are no truths: left out" in said
+
+
+def test_tables_of_parts_over_one_folder_are_refused_with_the_way_to_read_both(
+    tmp_path: Path, registry: Registry
+) -> None:
+    photos(tmp_path)
+    rows = {"train": range(16), "test": range(16, ROWS)}
+    for part, some in rows.items():
+        table(tmp_path, ["file,label", *(f"{i:02}.png,{'ab'[i % 2]}" for i in some)], f"{part}.csv")
+    line = asked(tmp_path, registry)
+    assert "written as one, with a column split of train and test, both are read, and tell the parts" in line
+    lines = [f"{i:02}.png,{'ab'[i % 2]},{part}" for part, some in rows.items() for i in some]
+    for part in rows:
+        (tmp_path / f"{part}.csv").unlink()
+    table(tmp_path, ["file,label,split", *lines])
+    setup = configured(tomllib.loads(configuration(tmp_path, registry).text), registry=registry)
+    for part, some in rows.items():
+        source = setup.rows(part).source
+        assert [source[i]["image"].stem for i in range(len(source))] == [f"{i:02}" for i in some]

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from mmcore.data.source import Row, Source, existing
-from mmcore.data.sources.files import inside, natural, part_of, shown
+from mmcore.data.sources.files import inside, natural, part_and_rest, part_of, shown
 from mmcore.data.sources.layout import Layout, asked_parts, find_places, parts_of
 from mmcore.data.sources.manifest import TABLES, Manifest
 from mmcore.data.sources.pairs import Affixes, check_pairs, check_zeros, join, told_of, unmet
@@ -45,7 +45,12 @@ class _Part:
 
 def _choose(tables: "Sequence[Manifest]") -> str:
     """How one of several tables is chosen."""
-    return f", such as options.tables=[{json.dumps(tables[0].path.name)}]" if len(tables) > 1 else ""
+    if len(tables) < 2:
+        return ""
+    some = f", such as options.tables=[{json.dumps(tables[0].path.name)}]"
+    parts = {part_and_rest(table.path.stem)[0] for table in tables}
+    joined = "; written as one, with a column split of train and test, both are read, and tell the parts"
+    return some + (joined if "train" in parts and "" not in parts else "")
 
 
 _FORM = "submission"
