@@ -348,3 +348,27 @@ def test_rows_on_the_last_axis_are_told(tmp_path: Path, registry: Registry) -> N
     """As SVHN has them."""
     np.savez(tmp_path / "a.npz", X=np.moveaxis(PHOTOS, 0, 3), y=np.arange(ROWS) % 3)
     assert "X: its last axis is of 24: save np.moveaxis(X, -1, 0)" in read(tmp_path / "a.npz", registry)[1]
+
+
+def test_names_that_have_their_parts_in_them_meet(tmp_path: Path, registry: Registry) -> None:
+    """As DRIVE has its vessels: what follows a stem differs from part to part."""
+    for part, first in (("training", 0), ("test", ROWS // 2)):
+        for i in range(first, first + ROWS // 2):
+            save(tmp_path / part / "images" / f"{i:02}_{part}.tif", PHOTOS[i])
+            save(tmp_path / part / "1st_manual" / f"{i:02}_manual1.gif", BINARY[i] * 255)
+            save(tmp_path / part / "mask" / f"{i:02}_{part}_mask.gif", (1 - BINARY[i]) * 255)
+    assert "1st_manual has 2 different" in asked(tmp_path, registry)
+    for path, rows in ((tmp_path, ROWS), (tmp_path / "training", ROWS // 2)):
+        values, _, _ = read(path, registry, ["1st_manual=mask"])
+        assert np.array_equal(values["x_1st_manual"], BINARY[:rows])
+        assert np.array_equal(values["mask"], 1 - BINARY[:rows])
+        assert np.allclose(values["image"], np.moveaxis(PHOTOS[:rows], 3, 1) / 127.5 - 1, atol=1e-6)
+
+
+def test_stems_keep_the_name_of_a_part_that_not_all_have() -> None:
+    from mmcore.data.sources.pairs import without_word
+
+    assert without_word(["x/01_test", "test_2", "3test"], "test") == ["x/01_{part}", "{part}_2", "3{part}"]
+    assert without_word(["x/01_test", "test_2"], "test") == ["x/01_{part}", "{part}_2"]
+    assert without_word(["01_testing", "test_2"], "test") == ["01_testing", "test_2"]
+    assert without_word(["a", "b"], "") == ["a", "b"]

@@ -87,6 +87,7 @@ class Folder(Source):
             by default all folders that there are.
         tables: tables with a line for each stem; by default all that there are.
         suffixes: what follows the stem in a variable's files, such as ``{mask = "_mask"}``; a file without it is left out.
+            ``{part}`` in it stands for the name of the part's folder: ``{image = "_{part}"}`` for ``training/21_training.tif`` and ``test/01_test.tif``.
         prefixes: what goes before it.
         ignore: patterns of files that are left out, such as ``["*_superpixels.png"]``.
         delimiter: between the cells of CSV tables; by default what a table's first line has.

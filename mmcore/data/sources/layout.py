@@ -22,7 +22,7 @@ from mmcore.data.sources.files import (
     suffix_of,
 )
 from mmcore.data.sources.manifest import TABLES
-from mmcore.data.sources.pairs import Affixes
+from mmcore.data.sources.pairs import Affixes, word_of
 from mmcore.errors import OptionError, RequestError
 
 Places = dict[str, dict[str, str]]
@@ -152,9 +152,12 @@ class Layout:
         return {name: {**own, **shared}.get(name, {}) for name in self.places}
 
     def _stems(self, name: str, folder: str) -> dict[str, str]:
-        mine, others = self.affixes[name], self._others(name, folder)
+        word = word_of(folder)
+        mine, others = self.affixes[name].of(word), [one.of(word) for one in self._others(name, folder)]
         sharing = [
-            self.affixes[other] for other, here in self.places.items() if other != name and folder in here.values()
+            self.affixes[other].of(word)
+            for other, here in self.places.items()
+            if other != name and folder in here.values()
         ]
         stems: dict[str, str] = {}
         without: list[str] = []

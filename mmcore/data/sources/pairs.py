@@ -40,6 +40,27 @@ class Affixes:
         inner = name[len(self.prefix) : len(name) - len(self.suffix)]
         return f"{folder}{slash}{inner}" if inner and len(name) >= len(self.prefix) + len(self.suffix) else None
 
+    def of(self, word: str) -> "Affixes":
+        """These in the folder of a part that is called so, whose name files may have in theirs: :data:`PART` stands for it."""
+        return Affixes(self.prefix.replace(PART, word), self.suffix.replace(PART, word))
+
+
+PART = "{part}"
+"""What stands for the folder of a part in what is around a stem: ``_{part}`` for ``training/21_training`` and ``test/01_test``."""
+
+
+def word_of(folder: str) -> str:
+    """What the folder of a part is called, of the path of a variable's folder; empty where none is."""
+    return next((word for word in folder.split("/") if part_of(word)), "")
+
+
+def without_word(stems: Sequence[str], word: str) -> list[str]:
+    """Stems with :data:`PART` in place of the name of their part's folder, where all have it."""
+    pattern = re.compile(rf"(?<![^\W\d_]){re.escape(word)}(?![^\W\d_])")
+    if not word or not all(pattern.search(stem.rpartition("/")[2]) for stem in stems):
+        return list(stems)
+    return ["".join([*stem.rpartition("/")[:2], pattern.sub(PART, stem.rpartition("/")[2], count=1)]) for stem in stems]
+
 
 def check_pairs(stems: Mapping[str, Collection[str]], where: str, tables: Collection[str] = ()) -> None:
     """Refuse variables whose names do not meet.

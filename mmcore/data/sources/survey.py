@@ -28,7 +28,7 @@ from mmcore.data.sources.files import (
 from mmcore.data.sources.imagefolder import FILE, METADATA, class_folders, part_folders
 from mmcore.data.sources.layout import Places, find_places, stem_of
 from mmcore.data.sources.manifest import TABLES, Manifest
-from mmcore.data.sources.pairs import Affixes, common_affixes, guess_affixes, key
+from mmcore.data.sources.pairs import Affixes, common_affixes, guess_affixes, key, without_word, word_of
 from mmcore.data.sources.unread import mend_at
 from mmcore.data.sources.unread import told as unread
 from mmcore.errors import RequestError
@@ -355,8 +355,16 @@ def _parallel(at: Path) -> Survey | None:
             {"path": str(at), "folders": {"image": "."}},
             (f"{len(places)} folders are numbered and hold images",),
         )
-    files = {name: [file for here in places[name].values() for file in _some(at / here, _MANY)] for name in places}
-    stems = {name: {normal(stem_of(file)) for file in some} for name, some in files.items()}
+    listed = {name: {here: _some(at / here, _MANY) for here in places[name].values()} for name in places}
+    files = {name: [file for some in folders.values() for file in some] for name, folders in listed.items()}
+    stems = {
+        name: {
+            stem
+            for here, some in folders.items()
+            for stem in without_word([normal(stem_of(file)) for file in some], word_of(here))
+        }
+        for name, folders in listed.items()
+    }
     if len(places) > 1 and len(numbered) == 1 and _are_apart(files, stems):
         evidence = f"{len(places)} folders are numbered, and no file of one is called as another's: parts of one whole"
         return Survey("folder", {"path": str(at), "folders": {"image": "."}}, (evidence,))
@@ -384,9 +392,10 @@ def _parallel(at: Path) -> Survey | None:
     for name in read:
         if name == first or _meet(stems[name], stems[first]):
             continue
-        found = _affixes(stems[first], stems[name])
-        if found is not None and affixes.get(first, found[0]) == found[0]:
-            affixes |= {first: found[0], name: found[1]}
+        base = affixes.get(first, Affixes())
+        found = _affixes({stem for one in stems[first] if (stem := base.strip(one))}, stems[name])
+        if found is not None and (first not in affixes or found[0] == Affixes()):
+            affixes |= {first: affixes.get(first, found[0]), name: found[1]}
         elif not any(is_image(file) or suffix_of(file) == ".npy" for file in files[name]) and (
             not _says(name) or 2 * len(files[name]) < len(files[first])
         ):
