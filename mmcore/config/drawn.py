@@ -11,7 +11,7 @@ _NUMBERS = 4
 """Different largest numbers from which on 1 … n in each map are those of things."""
 _VALUES = 9
 """Values from which on those that only edges have are looked for."""
-_LISTED = 32
+LISTED = 32
 """Values that are listed in a choice."""
 _ALONE = 0.8
 _NEAR = 48
@@ -77,7 +77,7 @@ def smoothed(name: str, colours: Tally) -> Question | None:
     shown = ", ".join(f"#{colour:06x}" for colour in solid[:6]) + (" …" if len(solid) > 6 else "")
     some = sorted(colours.pixels)
     choices = {f"{name}=image": "pictures", f"{name}=none": "left out"}
-    if len(some) <= _LISTED:
+    if len(some) <= LISTED:
         choices = {
             f"{name}.colours={','.join(f'#{colour:06x}' for colour in some)}": "all of them are classes",
             **choices,
@@ -118,7 +118,7 @@ def edges(name: str, tally: Tally) -> Question | tuple[float, str] | None:
         name,
         f"{name}: {found}, as where maps were resized by mixing neighbours: between {shown} they are no classes; make the maps anew, to the nearest pixel",
         {
-            f"{name}.values={','.join(map(str, tally.values))}" if len(tally.values) <= _LISTED else f"{name}.classes={tally.values[-1] + 1}": "all of them are classes",
+            f"{name}.values={','.join(map(str, tally.values))}" if len(tally.values) <= LISTED else f"{name}.classes={tally.values[-1] + 1}": "all of them are classes",
             f"{name}=none": "left out",
         },
     )  # fmt: skip

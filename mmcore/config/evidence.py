@@ -319,6 +319,8 @@ def classes(
     shown = _values(tally)
     if ignore:
         return _numbered(values), f"values {shown}; {', '.join(map(str, ignore))} void as you say"
+    if values and 0 <= values[0] and values[-1] < said.get("classes", 0):
+        return {}, f"values {shown}, the classes' numbers as you say"
     if len(values) < 2:
         return Question(
             name,
@@ -378,7 +380,14 @@ def classes(
         return Question(
             name,
             f"{name} has the values {shown}, of which {void} may be void or a class",
-            {f"{name}.values={whole}": f"{len(values)} classes", **choices},
+            {f"{name}.values={whole}": f"{len(values)} classes", **choices}
+            if len(values) <= drawn.LISTED
+            else {
+                f"{name}.classes={top + 1}": f"{top + 1} classes",
+                **choices,
+                f"{name}.threshold={(top + 1) // 2}": "two classes, 1 from that value on",
+                f"{name}=image": "pictures",
+            },
         )
     rest, kind = others, "being below" if above is None else "standing apart from"
     reason = f"{void} ({tally.share(void):.1%}) is void, {kind} the classes"

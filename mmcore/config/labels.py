@@ -437,8 +437,10 @@ def vectors(name: str, values: np.ndarray, given: Mapping[str, Any]) -> Column |
             name, "label", found, f"{width} yes-or-no labels, {ones.mean():.1f} of them on in the mean", "multi"
         )
     if values.dtype.kind != "f" and given.get("") is None:
+        pixels = width > CLASSES // 4 and values.min() >= 0 and values.max() <= 255
+        mend = "; if they are pixels, save pictures, as arrays (rows, height, width)" if pixels else ""
         return Column(
-            name, note=f"vectors of {width} whole numbers ({values.dtype}), which no first-party modality reads"
+            name, note=f"vectors of {width} whole numbers ({values.dtype}), which no first-party modality reads{mend}"
         )
     wide = values.astype(np.float64)
     if not (good := np.isfinite(wide).all(1)).any():

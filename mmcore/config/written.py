@@ -19,6 +19,8 @@ _SPREAD = re.compile(r"[+-]?[0-9.,]+\s?(?:±|\+/-|\+-)\s?[0-9.,]+\s?\w{0,4}")
 """A number and how far it is off."""
 _FEET = re.compile(r"\d+ ?(?:'|\u2032|ft\.?) ?\d+(?:\.\d+)? ?(?:\"|''|\u2033|in\.?)?")
 """Feet and inches."""
+_ENCODED = re.compile(r"(?:data:image/[\w.+-]+;base64,|iVBORw0KGgo|/9j/|R0lGOD)[A-Za-z0-9+/=_-]*\s*")
+"""A picture as text: an address that holds it, or the beginnings of PNG, JPEG and GIF in base64."""
 _OBJECT = re.compile(r"\s*\{.*\}\s*", re.S)
 _CUT = "..."
 """What numpy prints in place of numbers that are too many for it."""
@@ -87,6 +89,10 @@ def doubts(
         if any(_CUT in text for text in texts):
             mend = "numpy left out the numbers between, which are not in the file; save arrays"
         return Column(name, note=f"rows of numbers written as text, such as {_short(some)}; {mend}", closed=True)
+    if all(map(_ENCODED.fullmatch, texts)):
+        return Column(
+            name, note="pictures written as text (base64); write them as files, and their paths here", closed=True
+        )
     if all(map(_OBJECT.fullmatch, texts)):
         listed = not any(":" in text for text in texts) and any(text.strip(" {}") for text in texts)
         kind = "lists between braces" if listed else "objects"

@@ -133,6 +133,15 @@ def test_numbers_in_still_another_writing_are_asked(
     assert f"x has numbers in another writing, such as {some!r}" in asked(column(tmp_path, "x", cell), registry)
 
 
+@pytest.mark.parametrize("start", ["data:image/png;base64,iVBORw0KGgo", "iVBORw0KGgo", "/9j/"])
+def test_pictures_in_texts_are_told_with_the_mend(start: str, tmp_path: Path, registry: Registry) -> None:
+    """By their semicolons they were asked about as several classes."""
+    rows = [json.dumps({"image": f"{start}AAAA{i:04}+/==", "kind": "ab"[i % 2]}) for i in range(ROWS)]
+    values, said, _ = read(table(tmp_path, rows, "rows.jsonl"), registry)
+    assert list(values) == ["kind"]
+    assert "image: pictures written as text (base64); write them as files, and their paths here" in said
+
+
 def test_feet_and_inches_are_asked(tmp_path: Path, registry: Registry) -> None:
     line = asked(column(tmp_path, "height", lambda i: f'"{5 + i % 2}\'{i % 12}"""'), registry)
     assert "height has numbers in another writing, such as '5\\'0\"'" in line

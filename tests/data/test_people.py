@@ -269,6 +269,25 @@ def test_numbers_of_things_are_no_classes(tmp_path: Path, registry: Registry) ->
     assert np.array_equal(values["mask"], [things(i) for i in range(ROWS)])
 
 
+def test_a_map_of_all_values_is_asked_and_each_answer_is_one(tmp_path: Path, registry: Registry) -> None:
+    """As of heat, of 0 … 255: that 255 may be void, each answer but one asked again, with 256 values to type."""
+
+    def mask(i: int) -> np.ndarray:
+        steps = numbers(i).integers(0, 256, (4, 4), np.uint8)
+        return np.asarray(Image.fromarray(steps).resize((16, 16), Image.Resampling.BICUBIC))
+
+    path = masked(tmp_path, mask)
+    line = asked(path, registry)
+    assert len(line) < 500
+    heat = np.stack([mask(i) for i in range(ROWS)])
+    right = {"mask.classes=256": heat, "mask.threshold=128": heat >= 128, "mask.void=255": heat}
+    for choice, values in right.items():
+        assert choice in line
+        assert np.array_equal(read(path, registry, [choice])[0]["mask"], values)
+    assert "--assume mask=image (pictures)" in line
+    assert np.allclose(read(path, registry, ["mask=image"])[0]["mask"], heat[:, None] / 127.5 - 1, atol=1e-6)
+
+
 def test_maps_called_instances_are_asked(tmp_path: Path, registry: Registry) -> None:
     path = masked(tmp_path, lambda i: things(i % 2, np.uint8), "instance_masks/{:02}.png")
     assert "instance_mask.threshold=1" in asked(path, registry)
