@@ -319,7 +319,7 @@ def classes(
     shown = _values(tally)
     if ignore:
         return _numbered(values), f"values {shown}; {', '.join(map(str, ignore))} void as you say"
-    if values and 0 <= values[0] and values[-1] < said.get("classes", 0):
+    if values and values[0] >= 0 and values[-1] < said.get("classes", 0):
         return {}, f"values {shown}, the classes' numbers as you say"
     if len(values) < 2:
         return Question(

@@ -121,35 +121,13 @@ class Looked:
                 del self.bad[bad:]  # told when all are read
                 return _kind(value)
         if len(self.bad) > bad and self.said.get(name, {}).get("") != "none":
+            values = (self._asked(0, name, lambda row=row: row.get(name)) for _, row in first)
+            path = next((value for value in values if isinstance(value, Path)), None)
             raise RequestError(
                 f"init: {name}: none of the {looked} values looked at can be read, expected at least one; {self.bad[bad]}; "
-                f"{self._elsewhere(name, first)}--assume {name}=none leaves it out"
+                f"{_elsewhere(self.source, name, path)}--assume {name}=none leaves it out"
             )
         return "plain"
-
-    def _elsewhere(self, name: str, first: Sequence[tuple[int, Mapping[str, Any]]]) -> str:
-        """Where the files of a table's column lie, if they are below its folder though not where it says."""
-        root: Path | None = getattr(self.source, "root", None)
-        values = (self._asked(0, name, lambda row=row: row.get(name)) for _, row in first)
-        path = next((value for value in values if isinstance(value, Path)), None)
-        if root is None or path is None or not (places := here(root, path)):
-            return ""
-        inner = path.relative_to(root).as_posix() if path.is_relative_to(root) else ""
-        some = " and as ".join(places[:3]) + (" …" if len(places) > 3 else "")
-        alike = "of that name" if Path(places[0]).name == path.name else "whose name is much like it"
-        starts = [place.removesuffix(inner).rstrip("/") for place in places if inner and place.endswith(inner)]
-        mend = "write the paths relative to the table, or to options.root"
-        if inner and inner.partition("/")[0] == root.name and (root.parent / inner).is_file():
-            mend = f"--assume {typed(f'options.root={root.parent}')} begins there"
-        elif len(places) > 1 and len(set(named := self.source.column(name))) < len(named):
-            # Begun at one of them, all rows of that name would be read there.
-            mend = "several rows name one: write the paths relative to the table"
-        elif starts:
-            mend = (
-                " or ".join(f"--assume {typed(f'options.root={root / start}')}" for start in starts[:3])
-                + " begins there"
-            )
-        return f"a file {alike} is here as {some}: {mend}; "
 
     def _count(self, order: Sequence[int]) -> int:
         """Read the pictures and vectors of rows, until the time is over."""
@@ -293,6 +271,34 @@ class Looked:
             if found is not None:
                 return found
         return Column(name, note=f"vectors of {len(lengths)} lengths, which no first-party modality reads")
+
+
+def _elsewhere(source: Source, name: str, path: Path | None) -> str:
+    """Where the files of a table's column lie, if they are below its folder though not where it says.
+
+    Args:
+        source: a table, or another.
+        name: of the column.
+        path: that it says in a row.
+    """
+    root: Path | None = getattr(source, "root", None)
+    if root is None or path is None or not (places := here(root, path)):
+        return ""
+    inner = path.relative_to(root).as_posix() if path.is_relative_to(root) else ""
+    some = " and as ".join(places[:3]) + (" …" if len(places) > 3 else "")
+    alike = "of that name" if Path(places[0]).name == path.name else "whose name is much like it"
+    starts = [place.removesuffix(inner).rstrip("/") for place in places if inner and place.endswith(inner)]
+    mend = "write the paths relative to the table, or to options.root"
+    if inner and inner.partition("/")[0] == root.name and (root.parent / inner).is_file():
+        mend = f"--assume {typed(f'options.root={root.parent}')} begins there"
+    elif len(places) > 1 and len(set(named := source.column(name))) < len(named):
+        # Begun at one of them, all rows of that name would be read there.
+        mend = "several rows name one: write the paths relative to the table"
+    elif starts:
+        mend = (
+            " or ".join(f"--assume {typed(f'options.root={root / start}')}" for start in starts[:3]) + " begins there"
+        )
+    return f"a file {alike} is here as {some}: {mend}; "
 
 
 def _shared(found: Column, source: Source) -> Column:

@@ -1,5 +1,6 @@
 """What is said on the terminal of a first configuration: what each column was taken for, on what evidence, and what was left out."""
 
+import contextlib
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,8 +9,13 @@ from pathlib import Path
 from mmcore.config.column import Column
 from mmcore.config.looking import Looked
 from mmcore.config.naming import variables
+from mmcore.data import Source
 from mmcore.data.sources.survey import Survey
 
+_SUMS = frozenset(
+    ("total", "totals", "sum", "subtotal", "grand total", "summe", "gesamt", "total general", "mean", "average", "avg")
+)
+"""What a row is called that sums up the others."""
 _WIDE = 32
 """Numbered columns from which on those that are read are told together."""
 _RUN = 8
@@ -40,6 +46,8 @@ def told(
         yield "left out:"
         yield from (f"  {one}" for one in left_out(left))
     yield from (f"note: {one}" for one in looked.source.notes)
+    if said := _summed(looked.source):
+        yield f"note: {said}"
     if looked.apart and looked.alike:
         yield f"sizes differ inside {len(looked.apart)} rows, but not the ratio of the sides: each variable is resized by itself; {looked.apart[0]}"
     elif looked.apart:
@@ -53,6 +61,19 @@ def told(
     if looked.bad:
         more = f", and {len(looked.bad) - 3} more" if len(looked.bad) > 3 else ""
         yield f'cannot be read: {"; ".join(looked.bad[:3])}{more}. Training stops at such a row; data.on_bad_row = "skip" passes over it'
+
+
+def _summed(source: Source) -> str:
+    """What is to be said of a last row that sums up the others, as spreadsheets have one; empty where there is none."""
+    with contextlib.suppress(Exception):  # a row that cannot be read is told already
+        for name, value in source[len(source) - 1].items():
+            if (
+                isinstance(value, str)
+                and value.strip(" :").casefold() in _SUMS
+                and list(source.column(name)).count(value) == 1
+            ):
+                return f"the last row has {value!r} in {name}: if it sums up the others, take it out"
+    return ""
 
 
 def _runs(columns: Sequence[Column]) -> Iterator[list[Column]]:

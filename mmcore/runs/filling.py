@@ -142,11 +142,9 @@ class Predictions:
     interval: float
     again: frozenset[str]
     held: HeldOut | None
-    beyond: Beyond = attrs.field(init=False)
-
-    @beyond.default
-    def _beyond(self) -> Beyond:
-        return Beyond(self.asked.reader.model)
+    beyond: Beyond = attrs.field(
+        init=False, default=attrs.Factory(lambda self: Beyond(self.asked.reader.model), takes_self=True)
+    )
 
     @property
     def reader(self) -> Reader:

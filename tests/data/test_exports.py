@@ -54,6 +54,13 @@ def test_a_second_line_of_names_is_no_row(first: str, second: str, tmp_path: Pat
     assert "header = true reads it as a row" in line
 
 
+@pytest.mark.parametrize(("word", "told"), [("Total", True), ("Summe:", True), ("row7", False)])
+def test_a_last_row_of_sums_is_told(word: str, told: bool, tmp_path: Path, registry: Registry) -> None:
+    lines = ["name,amount", *(f"row{i},{i}.5" for i in range(ROWS)), f"{word},288.5"]
+    _, said, _ = read(table(tmp_path, lines), registry)
+    assert (f"note: the last row has {word!r} in name: if it sums up the others, take it out" in said) == told
+
+
 def test_a_first_row_of_words_is_a_row(tmp_path: Path, registry: Registry) -> None:
     lines = ["size,kind", *(f"{'M' if i % 12 == 0 else 38 + i % 3},{'ab'[i % 2]}" for i in range(ROWS))]
     values, _, options = read(table(tmp_path, lines), registry, ["size=label"])
