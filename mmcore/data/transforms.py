@@ -492,7 +492,7 @@ class _Plane:
         """A map of 0 and 1; of several channels the last, which is the alpha of two or four; three must be grey.
 
         Raises:
-            RequestError: colours without an alpha, which have no one value.
+            RequestError: colours without an alpha, which have no one value; a map of 0 and 1 already, which a higher level would empty.
         """
         raw = self.raw
         if isinstance(raw, Image.Image) and raw.mode in ("P", "1"):
@@ -500,13 +500,18 @@ class _Plane:
         values = np.asarray(raw)
         if values.ndim == 3:
             channel = 3 - sum(self.axes)
-            if values.shape[channel] == 3 and not np.ptp(values.astype(np.float64), channel).max(initial=0) > _GREY:
-                return (values.take(0, channel) >= level).astype(np.uint8)
-            if values.shape[channel] not in (1, 2, 4):
+            grey = values.shape[channel] == 3 and not np.ptp(values.astype(np.float64), channel).max(initial=0) > _GREY
+            if not grey and values.shape[channel] not in (1, 2, 4):
                 raise RequestError(
                     f"found {values.shape[channel]} channels, expected grey values or an alpha to threshold"
                 )
-            values = values.take(-1, channel)
+            values = values.take(0 if grey else -1, channel)
+        if values.dtype == bool:
+            return values.astype(np.uint8)  # black and white, as bits of files are
+        if level > 1 and values.dtype.kind in "iu" and values.size and (values.min(), values.max()) == (0, 1):
+            raise RequestError(
+                f"found the values 0 and 1 alone, of which level = {level:g} makes 0 everywhere, expected grey values; write 255 for 1, or another level"
+            )
         return (values >= level).astype(np.uint8)
 
 

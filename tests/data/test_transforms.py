@@ -164,6 +164,19 @@ def test_a_threshold_is_of_grey_values_whatever_holds_them() -> None:
         Threshold(20, ["mask"])({"mask": np.dstack([grey, grey, grey + 3])}, Rng.for_rows(0, 1))
 
 
+def test_a_map_of_0_and_1_is_not_emptied_by_a_threshold() -> None:
+    """As masks of another program, given to a model that was trained on grey ones: all of them would be background."""
+    ones = np.eye(4, dtype=np.uint8)
+    for raw in (ones, Image.fromarray(ones), np.dstack([ones] * 3), ones.astype(np.int64)):
+        with pytest.raises(
+            RequestError, match="found the values 0 and 1 alone, of which level = 128 makes 0 everywhere"
+        ):
+            Threshold(128, ["mask"])({"mask": raw}, Rng.for_rows(0, 1))
+        assert np.array_equal(Threshold(1, ["mask"])({"mask": raw}, Rng.for_rows(0, 1))["mask"], ones)
+    for raw, right in ((ones > 0, ones), (ones * 0, ones * 0), (ones * 255, ones), (ones * 0.9, ones * 0)):
+        assert np.array_equal(Threshold(128, ["mask"])({"mask": raw}, Rng.for_rows(0, 1))["mask"], right)
+
+
 def test_a_transparent_palette_is_resized_as_its_colours() -> None:
     palette = Image.new("P", (4, 4), 1)
     palette.putpalette([0, 0, 0, 255, 0, 0])
