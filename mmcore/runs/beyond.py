@@ -1,4 +1,4 @@
-"""Given numbers that are far from all that the model was trained on, as those of another unit are."""
+"""Given values that are far from all that the model was trained on, as those of another unit are, and pictures of another range."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -16,10 +16,13 @@ from mmcore.model.mode import evaluating
 FAR = 8.0
 """Deviations from the mean of the training rows from which on a number is told; a code has one of about 1."""
 
+FLAT = 0.01
+"""The share of a picture's range of values that one of another range may use of it: floats in 0 … 1 where 0 … 255 are expected, or 8 bits where 16 are."""
+
 
 @attrs.frozen(eq=False)
 class Beyond:
-    """Counts numbers and vectors that are given and lie further out than training rows do.
+    """Counts numbers and vectors that are given and lie further out than training rows do, and pictures that hardly use their range.
 
     Nothing is refused: a model may be asked about what it never saw. Its answers are then a guess, and nothing in them shows it.
 
@@ -28,12 +31,14 @@ class Beyond:
         given: how many values of each variable were looked at.
         far: how many of them are far out.
         some: one of these, for a person.
+        flat: how many pictures hardly use their range.
     """
 
     model: JointModel
     given: Counter[str] = attrs.field(factory=Counter)
     far: Counter[str] = attrs.field(factory=Counter)
     some: dict[str, str] = attrs.field(factory=dict)
+    flat: Counter[str] = attrs.field(factory=Counter)
 
     def see(self, values: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> None:
         """Look at some rows.
@@ -44,8 +49,14 @@ class Beyond:
         """
         with evaluating(self.model), torch.no_grad():
             for m in self.model.modalities:
-                if m.name in values and present[m.name].any() and len(m.code) == 1:
-                    self._see(m, values[m.name][present[m.name]])
+                if m.name in values and present[m.name].any():
+                    x = values[m.name][present[m.name]]
+                    if len(m.code) == 1:
+                        self._see(m, x)
+                    elif m.planar and x.is_floating_point() and m.spec.low is not None and m.spec.high is not None:
+                        low, high = x.flatten(1).aminmax(dim=1)
+                        self.given[m.name] += len(x)
+                        self.flat[m.name] += int((high - low < FLAT * (m.spec.high - m.spec.low)).sum())
 
     def _see(self, m: ModalityProtocol, x: Tensor) -> None:
         if isinstance(m, Mixed):
@@ -68,7 +79,13 @@ class Beyond:
             self.some[name] = f", such as {shown}" if isinstance(shown, str) and shown else ""
 
     def told(self) -> Iterator[str]:
-        """A line for each variable of which some are far out."""
+        """A line for each variable of which some are far out, or flat."""
+        for name, count in self.flat.items():
+            if count:
+                yield (
+                    f"{name}: {count:,} of {self.given[name]:,} given use less than {FLAT:.0%} of the range of values: are their numbers in the range that "
+                    "the training pictures' had, which limits says?"
+                )
         for name, count in self.far.items():
             if count:
                 yield (

@@ -1069,6 +1069,17 @@ def test_numbers_of_another_unit_are_told(reader: Reader, tmp_path: Path) -> Non
     assert len(list(ask(reader, 2, given={"age": 372}).beyond.told())) == 1
 
 
+def test_pictures_of_another_range_are_told(reader: Reader) -> None:
+    """As floats in 0 … 1 divided once more by 255: nothing is refused, and all would be black."""
+    pixels = np.random.default_rng(1).random((24, 36, 3))
+    for scale, told in ((1.0, 0), (1 / 255, 1)):
+        asked = mmcore.predict(reader, [{"image": pixels * scale}, {"kind": "cat"}], draws=1, absent=["mask", "age"])
+        list(asked)
+        lines = list(asked.beyond.told())
+        assert len(lines) == told
+        assert all(line.startswith("image: 1 of 1 given use less than 1% of the range of values") for line in lines)
+
+
 def test_numbers_of_another_unit_among_parts_are_told(registry: Registry) -> None:
     from mmcore.runs.beyond import Beyond
 

@@ -113,10 +113,18 @@ class ImageModality(Modality):
                     f"found dtype {raw.dtype}{extremes}, expected uint8 in 0 … 255 or floats in 0 … 1; limits = [low, high] says what "
                     "other numbers mean"
                 )
+            if raw.dtype == np.uint8:
+                self._check_bytes("an array of bytes")
             return native(raw)
         if not isinstance(raw, Tensor):
             raise RequestError(f"found {type(raw).__name__}, expected a path, a PIL image or an array")
         return raw
+
+    def _check_bytes(self, found: str) -> None:
+        """Refuse bytes where limits expect more: all of them would be black."""
+        if self.limits is not None and self.limits[1] > 255:
+            low, high = self.limits
+            raise RequestError(f"found {found}, expected values in {low:g} … {high:g} as limits says")
 
     def _pixels(self, image: Image.Image) -> np.ndarray:
         """A picture's numbers, with as many channels as are asked for where its mode can have them."""
@@ -129,9 +137,7 @@ class ImageModality(Modality):
                     "limits = [low, high] says which values become -1 and 1"
                 )
             return np.repeat(deep[..., None], 3, 2) if channels == 3 else deep
-        if self.limits is not None and self.limits[1] > 255:
-            low, high = self.limits
-            raise RequestError(f"found a picture of 8 bits, expected values in {low:g} … {high:g} as limits says")
+        self._check_bytes("a picture of 8 bits")
         if channels in (1, 3) and ("transparency" in image.info or mode in ("RGBA", "LA", "PA", "RGBa", "La")):
             image = self._over(image.convert("RGBA"))
         wanted = _MODES.get(channels, image.mode)

@@ -132,6 +132,8 @@ def test_what_is_beyond_the_range_is_refused_or_clipped() -> None:
         ImageModality(1, 8).read(Image.fromarray(RAMP))
     with pytest.raises(RequestError, match="found a picture of 8 bits, expected values in 0 … 65535 as limits says"):
         ImageModality(1, 8, limits=[0, 65535]).read(Image.fromarray(GREY))
+    with pytest.raises(RequestError, match="found an array of bytes, expected values in 0 … 65535 as limits says"):
+        ImageModality(1, 8, limits=[0, 65535]).read(GREY)
 
 
 def test_what_is_transparent_shows_the_background() -> None:
