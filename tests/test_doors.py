@@ -1,5 +1,6 @@
 """Parts given as objects: trained, killed, resumed, saved and loaded like a plugin's, and no file ever says how to make one."""
 
+import functools
 import json
 import os
 import signal
@@ -367,6 +368,34 @@ def test_a_modality_by_hand_is_resumed_saved_and_loaded(registry: Registry, tmp_
         lambda: mmcore.load(folder, registry=registry),
         r"give them again, load\(folder, modalities=\{'sound': …\}\): modalities\['sound'\] was a Sound of float32 \(6,\)$",
     )
+
+
+def test_one_object_is_given_to_two_models(registry: Registry, tmp_path: Path) -> None:
+    """Which call it otherwise: neither's own name, nor the object's, is changed by the other."""
+    folders, made = [], []
+    for name in ("high", "low"):
+        sound = Sound()
+        sound.name = name
+        made.append(small([plugins(registry)[0], sound], registry))
+        folders.append(mmcore.save(made[-1], tmp_path / name))
+    given = Sound()
+    read = [
+        mmcore.load(folder, modalities={name: given}, registry=registry)
+        for name, folder in zip(("high", "low"), folders, strict=True)
+    ]
+    assert given.name == Sound().name
+    for model, before in zip(read, made, strict=True):
+        assert [m.name for m in model.modalities] == [m.name for m in before.modalities]
+        same(model, before)
+
+
+def test_a_factory_that_keeps_what_it_made_makes_two(registry: Registry) -> None:
+    mine = mmcore.discover()
+    mine.register("modality", "sound", functools.cache(Sound))
+    one = mine.modality("sound", name="one", width=5)
+    two = mine.modality("sound", name="two", width=5)
+    assert (one.name, two.name) == ("one", "two")
+    assert mmcore.sample(small([one, two], registry), 2, steps=2).keys() == {"one", "two"}
 
 
 def test_a_given_modality_is_compared(registry: Registry, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from mmcore import JointModel, Registry, RequestError, Rng
 from mmcore.process import Process, schedule
 from mmcore.sampling import Ddim, plan
 from mmcore.sampling.samplers import SAMPLERS as SAMPLER_CLASSES
+from mmcore_scalar import ScalarModality
 
 from .oracle import GENERATE, OBSERVE, SAMPLERS, Oracle, Vector, gaussian_model, mixed
 
@@ -485,6 +486,53 @@ def _small(registry: Registry) -> JointModel:
         registry.modality("clip", name="a", width=3, unit_norm=False),
     ]
     return mmcore.compose(parts, backbone="mlp", backbone_options={"width": 16, "depth": 1}, registry=registry)
+
+
+def test_answers_are_the_callers_own(registry: Registry) -> None:
+    """One row written to changes no other, nor what was given; and a network is trained on them."""
+    model, label = _small(registry), torch.tensor(2)
+    image = torch.rand(1, 4, 4)
+    kept = image.clone()
+    answer = mmcore.sample(model, 3, given={"label": label, "image": image}, steps=2)
+    for name in ("label", "image"):
+        answer[name][0] = 0
+    assert torch.equal(image, kept)
+    assert label == 2
+    assert torch.equal(answer["image"][1:], kept.expand(2, 1, 4, 4))
+    assert answer["label"].tolist() == [0, 2, 2]
+    learner = torch.nn.Linear(3, 1)
+    learner(answer["a"].mul_(2)).sum().backward()
+    assert torch.allclose(learner.weight.grad, answer["a"].sum(0)[None])
+
+
+@pytest.mark.parametrize("name", ["age", "image"])
+def test_a_model_in_double_precision_answers_as_in_single(name: str, registry: Registry) -> None:
+    """Also where codes lie in the space as they are, of an encoder without weights."""
+    parts = {"age": ScalarModality(mean=40, std=15), "image": registry.modality("image", channels=1, size=4)}
+    parts["age"].name = "age"
+    model = mmcore.compose([parts[name]], backbone="mlp", backbone_options={"width": 16, "depth": 1}, registry=registry)
+    with torch.no_grad():
+        for i, p in enumerate(model.parameters()):
+            p += 0.2 * Rng.for_rows(i, 1).normal(*p.shape)[0]
+    single = mmcore.sample(model, 3, steps=3)
+    double = mmcore.sample(model.double(), 3, steps=3)
+    assert double[name].dtype == torch.float64
+    assert torch.allclose(single[name].double(), double[name], rtol=1e-4, atol=1e-4)
+
+
+def test_what_no_task_predicts_is_observed_whatever_the_default_dtype(registry: Registry) -> None:
+    parts = _small(registry).modalities
+    tasks = [mmcore.Task("label", "label"), mmcore.Task("image", "image")]
+    model = mmcore.compose(parts, tasks, backbone="mlp", backbone_options={"width": 16, "depth": 1}, registry=registry)
+    given = {"a": torch.ones(3, 3)}
+    expected = mmcore.sample(model, 3, given=given, steps=2)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        answer = mmcore.sample(model, 3, given=given, steps=2)
+    finally:
+        torch.set_default_dtype(before)
+    assert all(torch.equal(answer[name], x) for name, x in expected.items())
 
 
 def test_values_by_name_of_a_class_and_of_an_edit(registry: Registry) -> None:

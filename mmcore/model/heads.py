@@ -1,5 +1,6 @@
 """The heads: each task's decoder and loss term, and the clean latents that they predict."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
@@ -112,7 +113,7 @@ class Heads:
         for m in self.modalities:
             task = self._first.get(m.name)
             if task is None:
-                parts.append(torch.zeros(len(some), *m.code, device=some.device).flatten(1))
+                parts.append(some.new_zeros(len(some), math.prod(m.code)))
                 continue
             encoder = self.encoders[m.name]
             # A modality knows the mean of its fixed encoder's codes; a turn is linear.

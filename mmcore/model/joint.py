@@ -159,7 +159,9 @@ class JointModel(Published, nn.Module):
     def encode(self, batch: Batch) -> Tensor:
         """Encode every modality to its latent, concatenated: ``(B, D)``; 0 where it is void."""
         codes = [encoded(m, self.encoders[m.name], batch[m.name]).flatten(1) for m in self.modalities]  # type: ignore[arg-type]
-        return torch.cat(codes, dim=1)
+        # Encoders without weights keep the samples' digits; a model in double precision has codes of its own.
+        joined, scale = torch.cat(codes, dim=1), cast(Tensor, self.frame._scale)
+        return joined.to(torch.promote_types(joined.dtype, scale.dtype))
 
     def there(self, batch: Batch) -> Tensor | None:
         """Which code elements of a batch are not void: ``(B, D)`` bool; None where no modality has void."""

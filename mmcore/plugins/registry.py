@@ -1,5 +1,6 @@
 """The registry: what plugins offer, made by name."""
 
+import copy
 import math
 import os
 from collections.abc import Collection
@@ -161,5 +162,8 @@ class Registry(Catalog):
             raise failure(entry, loading.broken(entry, f"its factory made {problem}"))
         made = Made(kind, entry.name, entry.distribution, version, options)
         if hasattr(thing, "made"):
+            if thing.made is not None:
+                # A factory that keeps what it made gives it again, and somebody has it under the name that it has.
+                thing = copy.copy(thing)
             thing.made = made
         return made, thing

@@ -96,7 +96,7 @@ def sample(
             first step takes as long as its compiling; the graph is kept with the model, for calls of the same batch size.
 
     Returns:
-        ``(n, *spec.shape)`` by name, on the CPU.
+        ``(n, *spec.shape)`` by name, on the CPU; memory of its own.
 
     Raises:
         RequestError: a question, sampler or option that makes no sense, before any work.
@@ -191,7 +191,9 @@ def sample(
             back = torch.cat(batches).argsort()
             values = {name: torch.cat([part[name] for part in parts])[back] for name in names}
     answer = {name: values[name] for name in names}
-    return answer | {name: x for name, x in given.items() if name not in (where or {})}
+    answer |= {name: x for name, x in given.items() if name not in (where or {})}
+    # The caller's own: to be written to without another row or what was given changing with it, and to be trained on.
+    return {name: x.detach().clone(memory_format=torch.contiguous_format) for name, x in answer.items()}
 
 
 class _Steps:

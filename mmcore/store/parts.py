@@ -4,6 +4,7 @@ A part that a registry made is recorded by its name and options, and made again 
 name of its class and by what can be compared, and is given again: the name is for people, and nothing imports it.
 """
 
+import copy
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -347,7 +348,10 @@ def composed(
 def _modality(part: Record, given: Given, registry: Registry, weights: Mapping[str, WeightsFile]) -> Modality:
     if part["name"] in given.modalities:
         m = given.modalities[part["name"]]
-        m.name = part["name"]
+        if m.name != part["name"]:
+            # Another model may have it under the name that it has.
+            m = copy.copy(m)
+            m.name = part["name"]
         return m
     name = _found("modality", part, registry)
     own = {option: weights[record["sha256"]] for option, record in part.get("files", {}).items()}

@@ -163,11 +163,14 @@ def restore(state: TrainState, loader: Stateful, checkpoint: Checkpoint) -> None
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedError(f"{checkpoint.folder / 'state.json'}: lacks or misstates {error}") from error
     check_fit(state, checkpoint)
+    # What the model's tasks say of their weights is theirs, also where that was changed since.
+    said = {name for name, _ in state.task_weights.named_buffers()}
     with torch.no_grad():
         for file, into in _held(state).items():
             saved = _part(checkpoint, file)
             for name, x in into.items():
-                local_shard(x).copy_(local_shard(shard_like(saved[name], x)))
+                if file != TASK_WEIGHTS or name not in said:
+                    local_shard(x).copy_(local_shard(shard_like(saved[name], x)))
     named = state.named()
     for name, parts in _moments(checkpoint).items():
         p = named[name]
@@ -200,6 +203,7 @@ def check_fit(state: TrainState, checkpoint: Checkpoint) -> None:
 
 OPTIMIZER, MOMENTS = "optimizer.safetensors", ("step", "exp_avg", "exp_avg_sq")
 """Of AdamW, for each parameter."""
+TASK_WEIGHTS = "task_weights.safetensors"
 
 
 def _held(state: TrainState) -> dict[str, Mapping[str, Tensor]]:
@@ -207,7 +211,7 @@ def _held(state: TrainState) -> dict[str, Mapping[str, Tensor]]:
     return {
         "model.safetensors": state.model.state_dict(),
         "ema.safetensors": state.ema,
-        "task_weights.safetensors": state.task_weights.state_dict(),
+        TASK_WEIGHTS: state.task_weights.state_dict(),
     }
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from mmcore import MmcoreError, Registry, RequestError
+from mmcore import JointModel, MmcoreError, Registry, RequestError, Task
 from mmcore.data import LoaderOptions
 from mmcore.store.checkpoint import folders
 from mmcore.training import TrainState
@@ -123,6 +124,28 @@ def test_a_changed_configuration_is_refused_unless_told(
         fit(registry, tmp_path, model=other, resume=True)
     with pytest.raises(RequestError, match=r"model.safetensors: lacks backbone"):
         fit(registry, tmp_path, model=other, resume=True, accept_changes=True)
+
+
+@pytest.mark.parametrize("how", ["fixed", "learned"])
+def test_a_tasks_weight_that_is_changed_and_accepted_counts(registry: Registry, tmp_path: Path, how: str) -> None:
+    def model(weight: float) -> JointModel:
+        return small(registry, tasks=[Task("label", "label", weight=weight), Task("words", "words")])
+
+    def weights(into: list[Tensor]) -> Any:
+        return lambda state, report: into.append(report.weights)
+
+    first: list[Tensor] = []
+    second: list[Tensor] = []
+    how_both: dict[str, Any] = {"steps": 5, "task_weights": how}
+    fit(registry, tmp_path / "one", model=model(1.0), watch=[weights(first)], **how_both)
+    with pytest.raises(StopError):
+        fit(registry, tmp_path / "two", model=model(1.0), watch=[stop_at(5)], save_steps=4, **how_both)
+    changed = {"model": model(3.0), "watch": [weights(second)], "resume": True, **how_both}
+    with pytest.raises(RequestError, match=r"model.tasks\[0\].weight: 1.0 before, 3.0 now"):
+        fit(registry, tmp_path / "two", **changed)
+    fit(registry, tmp_path / "two", accept_changes=True, **changed)
+    assert len(second) == 1
+    assert torch.allclose(second[0], first[4] * torch.tensor([3.0, 1.0]))
 
 
 def test_damaged_checkpoints_are_named_and_passed_over(
