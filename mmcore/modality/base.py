@@ -16,6 +16,7 @@ from mmcore.errors import PluginError, RequestError
 from mmcore.hooks import Made
 from mmcore.modality.calibration import Calibrates, Calibration
 from mmcore.modality.control import Control, Controlled
+from mmcore.modality.in_part import SeenInPart
 from mmcore.modality.outward import Outward, OutwardProtocol
 from mmcore.rng import Rng
 from mmcore.space import Space
@@ -214,12 +215,13 @@ class ModalityProtocol(Readable, Protocol):
     @property
     def divisible(self) -> bool: ...
     def code_where(self, where: Tensor) -> Tensor: ...
+    def conditioned(self, params: Tensor, x: Tensor, where: Tensor) -> Tensor: ...
     def expected_code(self, params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder) -> Tensor: ...
     def metrics(self) -> Mapping[str, Metric]: ...
     def calibration(self, draws: Tensor, truth: Tensor) -> Calibration: ...
 
 
-class Modality(Calibrates, Controlled, Outward, ABC):
+class Modality(SeenInPart, Calibrates, Controlled, Outward, ABC):
     """A kind of data, such as images or labels: how it is read, encoded to a latent, decoded and scored.
 
     Subclasses set ``spec`` and ``code`` in their constructors.
@@ -298,26 +300,6 @@ class Modality(Calibrates, Controlled, Outward, ABC):
         if not self.spec.dtype.is_floating_point:
             raise PluginError(f"modality {self.name!r}: values are {self.spec.dtype}, so it must define expected_code")
         return encode(decoder.point(params))
-
-    @property
-    def divisible(self) -> bool:
-        """Whether it can be inpainted: a sample observed in part, so that :meth:`code_where` can tell the known latent elements."""
-        return self.code == self.spec.shape and not self.spec.unit_norm
-
-    def code_where(self, where: Tensor) -> Tensor:
-        """The inpainting mask of the latent: which of its elements are known when ``where (B, *spec.shape)`` of a sample are.
-
-        The default is for encoders that map element by element.
-
-        Returns:
-            ``(B, *code)`` bool.
-
-        Raises:
-            RequestError: the modality is all known or not at all.
-        """
-        if not self.divisible:
-            raise RequestError(f"modality {self.name!r} cannot be observed in part, expected all of it or none")
-        return where
 
     @abstractmethod
     def read(self, raw: Any) -> Tensor:

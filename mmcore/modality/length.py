@@ -37,3 +37,21 @@ def chances(p: Tensor, end: int = 0) -> Tensor:
     alive = torch.cat([torch.ones_like(going_on[:, :1]), going_on[:, :-1]], dim=1)
     before = p * alive[..., None]
     return before + (torch.arange(p.shape[-1], device=p.device) == end) * (1 - alive)[..., None]
+
+
+def told(logits: Tensor, x: Tensor, where: Tensor, end: int = 0) -> Tensor:
+    """Logits of each place where some places are known: certain there, and before a symbol that is known no end: ``(B, N, K)``.
+
+    With them the probability of a sequence, as :func:`counted` says it, is the one given what is known. What a network says at known places has no part in it:
+    it never learns to say anything there.
+
+    Args:
+        logits: ``(B, N, K)``, those of each place by itself.
+        x: symbols ``(B, N)``.
+        where: ``(B, N)`` bool, the places that are known.
+        end: the symbol of the end.
+    """
+    symbols = torch.arange(logits.shape[-1], device=logits.device)
+    going_on = (where & (x != end)).flip(1).cumsum(1).flip(1) > 0
+    never = torch.where(where[..., None], symbols != x[..., None], going_on[..., None] & (symbols == end))
+    return logits.masked_fill(never, -torch.inf)

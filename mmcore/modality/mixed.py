@@ -155,9 +155,7 @@ class Mixed(Modality):
         codes = [part.expected_code(p, encoder, cast(Decoder, own)).flatten(1) for part, p, encoder, own in rows]
         return torch.cat(codes, dim=1)
 
-    @property
-    def divisible(self) -> bool:
-        return True
+    divisible = True  # type: ignore[reportAssignmentType]
 
     def code_where(self, where: Tensor) -> Tensor:
         known = []
@@ -167,6 +165,13 @@ class Mixed(Modality):
             else:
                 known.append(mask.reshape(len(where), -1).all(1, keepdim=True).expand(-1, math.prod(part.code)))
         return torch.cat(known, dim=1)
+
+    def conditioned(self, params: Tensor, x: Tensor, where: Tensor) -> Tensor:
+        """Each part's own, side by side."""
+        rows = zip(
+            self.parts.values(), self.params(params), self.packed.split(x), self.packed.split_mask(where), strict=True
+        )
+        return torch.cat([part.conditioned(p, value, known).flatten(1) for part, p, value, known in rows], dim=1)
 
     # ---- for people ----
 

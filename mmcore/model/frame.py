@@ -117,6 +117,11 @@ class Frame(nn.Module):
 
     # ---- concatenated codes ----
 
+    def together(self, codes: Sequence[Tensor]) -> Tensor:
+        """Concatenate latents ``(B, …)``: ``(B, D)``; in double precision where the model is, whatever digits the samples have."""
+        joined = torch.cat([code.flatten(1) for code in codes], dim=1)
+        return joined.to(torch.promote_types(joined.dtype, cast(Tensor, self._scale).dtype))
+
     def split(self, codes: Tensor) -> tuple[Tensor, ...]:
         """Split concatenated latents ``(B, D)`` by modality, flat."""
         return codes.split(self.sizes, dim=1)

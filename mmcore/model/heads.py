@@ -95,8 +95,29 @@ class Heads:
             columns.append(nats(target, loss, predictions[task.name], batch[target.name], counts))
         return torch.stack(columns, dim=1)
 
+    def conditioned(self, predictions: Predictions, values: Batch, where: Batch) -> Predictions:
+        """The predictions given what is known of samples seen in part; of a task with a decoder of its own as they are.
+
+        Args:
+            predictions: as :meth:`predict` gives.
+            values: samples by variable.
+            where: ``(B, *spec.shape)`` bool by name, the elements that are known.
+        """
+        found = dict(predictions)
+        for task, target in zip(self.tasks, self.targets, strict=True):
+            if target.name in where and task.decoder is None:
+                x = target.spec.filled(values[target.name])
+                found[task.name] = target.conditioned(found[task.name], x, where[target.name])
+        return found
+
     def expected_codes(
-        self, predictions: Predictions, rng: Rng | None = None, *, draw_all: bool = False, batch: Batch | None = None
+        self,
+        predictions: Predictions,
+        rng: Rng | None = None,
+        *,
+        draw_all: bool = False,
+        batch: Batch | None = None,
+        seen: Batch | None = None,
     ) -> Tensor:
         """The predicted clean latents (x0-prediction) of all modalities, ``Ê_i``, concatenated ``(B, D)``.
 
@@ -107,7 +128,10 @@ class Heads:
             rng: if given, discrete modalities enter by the latent of a draw instead of the mean latent.
             draw_all: then real-valued modalities too.
             batch: samples; what is void in them is 0 here too, as in their own codes.
+            seen: which of their elements are known, ``(B, *spec.shape)`` bool by name; None for none.
         """
+        if seen is not None and batch is not None:
+            predictions = self.conditioned(predictions, batch, seen)
         some = next(iter(predictions.values()))
         parts = []
         for m in self.modalities:

@@ -147,7 +147,7 @@ class JointModel(Published, nn.Module):
         predictions = self.predict(self.read(z, drive), drive.t, drive.timesteps, roles, condition)
         losses = self.heads.loss(predictions, batch, seen)
         if objective == "bound" and self.process.steps > 1:
-            gap = placed - self.frame.place(self.heads.expected_codes(predictions, batch=batch))
+            gap = placed - self.frame.place(self.heads.expected_codes(predictions, batch=batch, seen=seen))
             if drive.known is not None:
                 gap = torch.where(self.frame.marks(drive.known), torch.zeros_like(gap), gap)
             # At timesteps below 2, where there is no such term, the values mean nothing.
@@ -158,10 +158,8 @@ class JointModel(Published, nn.Module):
 
     def encode(self, batch: Batch) -> Tensor:
         """Encode every modality to its latent, concatenated: ``(B, D)``; 0 where it is void."""
-        codes = [encoded(m, self.encoders[m.name], batch[m.name]).flatten(1) for m in self.modalities]  # type: ignore[arg-type]
-        # Encoders without weights keep the samples' digits; a model in double precision has codes of its own.
-        joined, scale = torch.cat(codes, dim=1), cast(Tensor, self.frame._scale)
-        return joined.to(torch.promote_types(joined.dtype, scale.dtype))
+        codes = [encoded(m, self.encoders[m.name], batch[m.name]) for m in self.modalities]  # type: ignore[arg-type]
+        return self.frame.together(codes)
 
     def there(self, batch: Batch) -> Tensor | None:
         """Which code elements of a batch are not void: ``(B, D)`` bool; None where no modality has void."""

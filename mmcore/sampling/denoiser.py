@@ -142,6 +142,7 @@ class Denoiser:
         self._condition = model.condition(self.observed, end, model.there(question.known))
         self._known = end.known
         self._still = None if bool(end.moves.all()) else ~end.moves
+        self._parts = question.parts(model)
 
     @property
     def process(self) -> Blocks:
@@ -175,7 +176,8 @@ class Denoiser:
     def predicted(self, z: Tensor, path: "Fixed") -> Predictions:
         """What the network predicts of noisy latents ``(B, *Z)`` at a timestep, of which is known what it fixes."""
         read = self.model.reading.read(z, path.gains)
-        return self.model.predict(read, path.t, path.timesteps, self.question.told, self._condition, path.ahead)
+        found = self.model.predict(read, path.t, path.timesteps, self.question.told, self._condition, path.ahead)
+        return self.model.heads.conditioned(found, self.question.known, self._parts) if self._parts else found
 
     def codes(self, here: Here, rng: Rng) -> Tensor:
         """The predicted clean latents ``Ê_i``, by their means or by draws: ``(B, D)``."""

@@ -114,6 +114,13 @@ class Question:
             seen = {}
         return cls(roles, told, known, seen, fixed, elements)
 
+    def parts(self, model: JointModel) -> dict[str, Tensor]:
+        """Which elements are known of what is observed in part, ``(B, *spec.shape)`` bool by name, whether or not the network is told."""
+        if self.fixed is None:
+            return self.seen
+        there = ((model.variable(name), where) for name, where in self.where.items())
+        return {m.name: seen_of(m, self.known[m.name], where) for m, where in there if model.divisible(m)}
+
     def without(self, column: int) -> Self:
         """The same query, one variable's observation left out."""
         observed = self.roles[:, column] == Role.OBSERVE

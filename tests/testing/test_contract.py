@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmcore.modality import axes, base
 from mmcore.modality.control import Controlled
+from mmcore.modality.in_part import SeenInPart
 from mmcore.testing.engine import ordered
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "contract.md"
@@ -22,6 +23,7 @@ def sentences() -> list[str]:
         base.LossTerm,
         base.Metric,
         base.Modality,
+        SeenInPart,
         Controlled,
         axes.Growing,
     ):

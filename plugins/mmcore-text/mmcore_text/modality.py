@@ -13,7 +13,7 @@ from mmcore import Decoder, Encoder, LossTerm, Metric, Modality, OptionError, Re
 from mmcore.hooks import Proposal
 from mmcore.limits import SPACE, takes
 from mmcore.modality.heads import PooledHead, SpatialHead
-from mmcore.modality.length import chances, counted, ended
+from mmcore.modality.length import chances, counted, ended, told
 from mmcore.modality.likelihood import total
 from mmcore.options import one_of, require, whole
 from mmcore_text.symbols import Tokens, symbols_of
@@ -105,6 +105,10 @@ class TextModality(Modality):
         symbols = torch.arange(params.shape[1], device=params.device)[:, None].expand(-1, params.shape[2])
         p = chances(params.softmax(1).transpose(1, 2))
         return torch.einsum("bnk,ken->ben", p, encode(symbols).to(params.dtype))
+
+    def conditioned(self, params: Tensor, x: Tensor, where: Tensor) -> Tensor:
+        """A text that is known in some places goes on up to the last symbol that is known."""
+        return told(params.transpose(1, 2), x, where).transpose(1, 2)
 
     # ---- reading ----
 
