@@ -1,7 +1,9 @@
 """What ``mmcore new-plugin`` writes: installed from wheels in a clean environment, it is found and conforms."""
 
 import importlib
+import itertools
 import json
+import math
 import os
 import re
 import subprocess
@@ -110,6 +112,36 @@ def test_what_is_written_measures_its_data(
     code = made(**options).encoder()(data).double()
     assert code.mean().abs() < 0.01
     assert code.var(correction=0) == pytest.approx(1, rel=0.01)
+
+
+def test_a_series_is_as_long_as_what_is_seen_of_it_says(
+    plugins: dict[str, Path], monkeypatch: pytest.MonkeyPatch, registry: Registry
+) -> None:
+    monkeypatch.syspath_prepend(str(plugins["series"]))
+    made, n = importlib.import_module("mmcore_my_series.modality").MySeriesModality, 4
+    m, loss = made(n), made(n).loss()
+    # Numbers of 0 nats: what is left is the length's.
+    generator = torch.Generator().manual_seed(0)
+    ends = torch.randn(n, generator=generator, dtype=torch.float64)
+    params = torch.stack([torch.zeros(n), torch.full((n,), -0.5 * math.log(2 * math.pi)), ends])
+    every = torch.stack([torch.stack([torch.zeros(n), (torch.arange(n) <= last).double()]) for last in range(n)])
+    for places in itertools.product([False, True], repeat=n):
+        where = torch.tensor(places).expand(n, 2, n)
+        p = (-loss(params.expand(n, -1, -1), every, where)).exp()
+        for last in range(n):
+            alike = (torch.where(where, every, 0.0) == torch.where(where, every, 0.0)[last]).flatten(1).all(1)
+            assert float(p[last]) == pytest.approx(float(ends.softmax(0)[alike].sum()))
+            given = m.conditioned(params[None], every[last][None], where[:1])[0, 2].softmax(0)
+            torch.testing.assert_close(given, torch.where(alike, ends, -torch.inf).softmax(0))
+    # What a network says of its length, when most of it is seen already.
+    short = torch.stack([torch.zeros(n), torch.zeros(n), torch.tensor([100.0, 0, 0, 0])])
+    whole = type(m.decoder(1, mmcore.Space((1, 1))))
+    said = type("Said", (whole,), {"forward": lambda self, features, t: short.expand(len(features), -1, -1)})
+    m.decoder = lambda width, space: said(width, space, n, 0.0, 1.0)
+    model = mmcore.compose([m], backbone="mlp", backbone_options={"width": 8, "depth": 1}, registry=registry)
+    x, where = m.read([1.0, 2.0, 3.0])[None], (torch.arange(n) < 3).expand(1, 2, n)
+    answer = mmcore.sample(model, 1, given={m.name: x}, where={m.name: where}, steps=2)[m.name][0]
+    assert m.raw(answer).tolist() == [1.0, 2.0, 3.0]
 
 
 @pytest.fixture(scope="module")
