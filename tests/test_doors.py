@@ -505,6 +505,44 @@ def test_tasks_with_parts_of_their_own(registry: Registry, tmp_path: Path) -> No
     )
 
 
+@pytest.mark.parametrize(
+    ("gives", "words"),
+    [
+        (lambda nats: nats[:, None], r"gave \(8, 1\), expected \(8,\)"),
+        (lambda nats: nats.mean(), r"gave \(\), expected \(8,\)"),
+        (lambda nats: 0.0, r"gave a float, expected \(8,\)"),
+    ],
+)
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_loss_that_is_not_one_number_of_each_row_is_told(
+    registry: Registry, gives: Callable[[Tensor], Any], words: str, alone: bool
+) -> None:
+    label, clip = plugins(registry)
+    own = clip.loss()
+    tasks = [Task("words", "words", loss=lambda params, x, where=None: gives(own(params, x, where)))]
+    model = small([label, clip], registry, tasks if alone else [*tasks, Task("label", "label")])
+    refused(lambda: fit(registry, None, model=model, rows=rows(model)), f"the loss of the task 'words' {words}")
+
+
+def test_a_loss_with_weights_that_would_never_learn_is_refused(registry: Registry) -> None:
+    class Warm(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.factor = nn.Parameter(torch.ones(()))
+
+        def forward(self, params: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
+            return hinge(params, target, where) * self.factor
+
+    parts = plugins(registry)
+    refused(
+        lambda: small(parts, registry, [Task("words", "words", decoder=Head, loss=Warm())]),
+        "the loss of the task 'words', a Warm, has weights that learn, expected fixed ones",
+    )
+    fixed = Warm().requires_grad_(False)
+    model = small(parts, registry, [Task("words", "words", decoder=Head, loss=fixed)])
+    assert fit(registry, None, model=model, rows=rows(model), steps=1).step == 1
+
+
 def test_another_schedule_by_tables_does_not_resume(registry: Registry, tmp_path: Path) -> None:
     def train(steps: int, **changes: Any) -> None:
         model = own(registry, schedule=mmcore.process.schedule.cosine(steps, 2))

@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from mmcore.errors import RequestError
 from mmcore.modality.base import Decoder, LossTerm, Modality, Task
 from mmcore.modality.holes import code_there, nats
 from mmcore.modality.mixed import MixedDecoder
@@ -30,6 +31,9 @@ class Heads:
         targets: of each task the place of its target among the variables.
         encoders: by modality.
         decoders: by task.
+
+    Raises:
+        RequestError: a loss with weights that learn.
     """
 
     def __init__(
@@ -46,6 +50,13 @@ class Heads:
         self.losses: list[LossTerm] = [
             task.loss or target.loss() for task, target in zip(tasks, self.targets, strict=True)
         ]
+        for task, loss in zip(tasks, self.losses, strict=True):
+            # A loss is no part of the model: nothing would move, train or save them.
+            if isinstance(loss, nn.Module) and any(p.requires_grad for p in loss.parameters()):
+                raise RequestError(
+                    f"compose: the loss of the task {task.name!r}, a {type(loss).__name__}, has weights that learn, expected fixed ones "
+                    "(requires_grad_(False)): what learns belongs into the decoder"
+                )
         self._first: dict[str, Task] = {}
         for task, target in zip(tasks, self.targets, strict=True):
             self._first.setdefault(target.name, task)
@@ -88,11 +99,22 @@ class Heads:
         return found
 
     def loss(self, predictions: Predictions, batch: Batch, seen: Batch | None) -> Tensor:
-        """Each task's loss term on each row, ``(B, tasks)`` nats; elements that are ``seen`` or void do not count."""
+        """Each task's loss term on each row, ``(B, tasks)`` nats; elements that are ``seen`` or void do not count.
+
+        Raises:
+            RequestError: a loss term that gives no number for each row.
+        """
         columns = []
         for task, target, loss in zip(self.tasks, self.targets, self.losses, strict=True):
             counts = None if seen is None or target.name not in seen else ~seen[target.name]
-            columns.append(nats(target, loss, predictions[task.name], batch[target.name], counts))
+            column = nats(target, loss, predictions[task.name], batch[target.name], counts)
+            rows = batch[target.name].shape[:1]
+            if not isinstance(column, Tensor) or column.shape != rows:
+                gave = tuple(column.shape) if isinstance(column, Tensor) else f"a {type(column).__name__}"
+                raise RequestError(
+                    f"the loss of the task {task.name!r} gave {gave}, expected {tuple(rows)}: nats of each sample"
+                )
+            columns.append(column)
         return torch.stack(columns, dim=1)
 
     def conditioned(self, predictions: Predictions, values: Batch, where: Batch) -> Predictions:
