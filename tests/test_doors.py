@@ -17,12 +17,14 @@ from torch import Tensor, nn
 
 import mmcore
 from mmcore import JointModel, MmcoreError, Modality, PluginError, Registry, RequestError, RoleMix, Space, Spec, Task
+from mmcore.modality.mixed import Mixed
 from mmcore.model.backbones.base import maker
 from mmcore.store import checkpoint
 from mmcore.training.draws import draws_globally
 from mmcore.training.precision import backbone_execution
 from mmcore.training.ranks import blocks
 from mmcore_clip import ClipModality
+from mmcore_label import LabelModality
 from tests.training.processes import ranks
 from tests.training.runs import digests, fit, rows
 
@@ -503,6 +505,59 @@ def test_tasks_with_parts_of_their_own(registry: Registry, tmp_path: Path) -> No
         lambda: load(**tasks(), more=plain),
         r"tasks\['more'\] is given, which .* has not; it has label, words, guess, hear$",
     )
+
+
+class Biased(mmcore.Decoder):
+    """The same logits of three classes whatever the features are; or twice them, which only a loss of its own reads."""
+
+    logits = torch.tensor([1.0, 0.5, -1.0])
+
+    def __init__(self, factor: float = 1.0) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, features: Tensor, t: Tensor) -> Tensor:
+        return (self.factor * self.logits).expand(len(features), -1)
+
+    def point(self, params: Tensor) -> Tensor:
+        return params.argmax(1)
+
+    def sample(self, params: Tensor, rng: mmcore.Rng) -> Tensor:
+        return rng.categorical((params / self.factor).softmax(1))
+
+
+class BiasedTable(Biased):
+    """The same of a table of one class."""
+
+    def sample(self, params: Tensor, rng: mmcore.Rng) -> Tensor:
+        return super().sample(params, rng)[:, None].float()
+
+
+@pytest.mark.parametrize(("how", "near"), [("decoder", 1e-6), ("decoder and loss", 0.15), ("table", 0.15)])
+def test_a_decoder_of_ones_own_has_the_mean_code_of_its_classes(registry: Registry, how: str, near: float) -> None:
+    """Not that of the most probable one: joint answers would nearly all be of it."""
+    label = LabelModality(3, frequencies=[0.5, 0.3, 0.2])
+    read = label.loss()
+    tasks = {
+        "decoder": Task("label", "label", decoder=lambda width, space: Biased()),
+        "decoder and loss": Task(
+            "label",
+            "label",
+            decoder=lambda width, space: Biased(2.0),
+            loss=lambda params, x, where=None: read(params / 2, x, where),
+        ),
+        "table": Task("label", "label", decoder=lambda width, space: BiasedTable()),
+    }
+    m = Mixed("label", {"one": label}) if how == "table" else label
+    words = plugins(registry)[1]
+    model = small([m, words], registry, [tasks[how], Task("words", "words")])
+    features = torch.zeros(2, model.features, *model.space.grid)
+    predictions = model.heads.predict(features, torch.ones(2, 2, dtype=torch.int64))
+    code = model.heads.expected_codes(predictions)[0, :3]
+    codes = label.encoder()(torch.arange(3))
+    want = Biased.logits.softmax(0) @ codes
+    assert (codes[0] - want).abs().max() > 0.3
+    assert (code - want).abs().max() < near
 
 
 @pytest.mark.parametrize(

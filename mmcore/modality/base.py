@@ -293,10 +293,7 @@ class Modality(SeenInPart, Calibrates, Controlled, Outward, ABC):
             decoder: the model's decoder of this modality; its ``point`` and ``sample`` read no parameters.
         """
         if self.code_draws:
-            # The same numbers for all rows and at every step, so that chance has no part in it.
-            rng = Rng(0, torch.zeros(len(params), dtype=torch.int64, device=params.device)).of("expected code")
-            codes = [encode(decoder.sample(params, rng.at(k))) for k in range(self.code_draws)]
-            return torch.stack(codes).mean(0)
+            return mean_code(params, encode, decoder, self.code_draws)
         if not self.spec.dtype.is_floating_point:
             raise PluginError(f"modality {self.name!r}: values are {self.spec.dtype}, so it must define expected_code")
         return encode(decoder.point(params))
@@ -348,6 +345,21 @@ class Modality(SeenInPart, Calibrates, Controlled, Outward, ABC):
         """Synthetic samples like real data, for tests: ``(n, *spec.shape)``, by ``seed`` alone."""
 
 
+def mean_code(params: Tensor, encode: Callable[[Tensor], Tensor], decoder: Decoder, draws: int) -> Tensor:
+    """The mean of the codes of so many draws, ``(B, *code)``.
+
+    Args:
+        params: distribution parameters, as the decoder gives them.
+        encode: the modality's encoder.
+        decoder: whose ``sample`` draws.
+        draws: how many.
+    """
+    # The same numbers for all rows and at every step, so that chance has no part in it.
+    rng = Rng(0, torch.zeros(len(params), dtype=torch.int64, device=params.device)).of("expected code")
+    codes = [encode(decoder.sample(params, rng.at(k))) for k in range(draws)]
+    return torch.stack(codes).mean(0)
+
+
 @attrs.frozen(eq=False)
 class Task:
     """A prediction head: a decoder and a loss for one target.
@@ -355,8 +367,10 @@ class Task:
     Attributes:
         name: unlike any other task's.
         target: a composed modality's name, or a modality that is predicted but never encoded.
-        decoder: makes the head from ``(width, space)``; the target's own by default.
-        loss: the loss term; the target's own by default.
+        decoder: makes the head from ``(width, space)``; the target's own by default. Its parameters are what the loss term reads; where that is the target's own, the
+            target knows their mean code.
+        loss: the loss term; the target's own by default. Beside a decoder of one's own the parameters may be anything: classes then enter a sampler's steps by the mean
+            code of their draws.
         weight: the factor of its loss in training.
     """
 

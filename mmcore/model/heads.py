@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from mmcore.errors import RequestError
-from mmcore.modality.base import Decoder, LossTerm, Modality, Task
+from mmcore.modality.base import Decoder, LossTerm, Modality, Task, mean_code
 from mmcore.modality.holes import code_there, nats
-from mmcore.modality.mixed import MixedDecoder
+from mmcore.modality.mixed import Mixed, MixedDecoder
 from mmcore.modality.noisy import NoisyCode
 from mmcore.modality.orthogonal import Turned
 from mmcore.rng import Rng
@@ -18,6 +18,8 @@ from mmcore.rng import Rng
 Batch = Mapping[str, Tensor]
 Predictions = Mapping[str, Tensor]
 """Each task's distribution parameters, by the task's name."""
+DRAWS = 128
+"""Of how many draws a mean code is, where only a decoder of one's own knows what its parameters mean."""
 
 
 class Heads:
@@ -79,6 +81,12 @@ class Heads:
         """The decoder's distribution parameters for a variable."""
         return predictions[self._first[name].name]
 
+    def _known(self, task: Task, target: Modality) -> bool:
+        """Whether the parameters of a task are of its target's own form: its decoder is, or its loss reads what another gives."""
+        if isinstance(target, Mixed):
+            return isinstance(self.decoders[task.name], MixedDecoder)
+        return task.decoder is None or task.loss is None
+
     # ---- from features to losses and codes ----
 
     def predict(
@@ -118,7 +126,7 @@ class Heads:
         return torch.stack(columns, dim=1)
 
     def conditioned(self, predictions: Predictions, values: Batch, where: Batch) -> Predictions:
-        """The predictions given what is known of samples seen in part; of a task with a decoder of its own as they are.
+        """The predictions given what is known of samples seen in part; those that only a decoder of one's own can read as they are.
 
         Args:
             predictions: as :meth:`predict` gives.
@@ -127,7 +135,7 @@ class Heads:
         """
         found = dict(predictions)
         for task, target in zip(self.tasks, self.targets, strict=True):
-            if target.name in where and task.decoder is None:
+            if target.name in where and self._known(task, target):
                 x = target.spec.filled(values[target.name])
                 found[task.name] = target.conditioned(found[task.name], x, where[target.name])
         return found
@@ -171,8 +179,11 @@ class Heads:
                 code = encode(decoder.sample(params, rng.of(m.name)))
             elif rng is not None and isinstance(decoder, MixedDecoder):
                 code = decoder.codes(params, encode, rng.of(m.name))
-            elif task.decoder is None:
+            elif self._known(task, m):
                 code = m.expected_code(params, encode, decoder)
+            elif m.discrete or m.code_draws or isinstance(m, Mixed) or not m.spec.dtype.is_floating_point:
+                # The code of the most probable class is not the mean code: answers would be more alike than the data.
+                code = mean_code(params, encode, decoder, max(DRAWS, m.code_draws))
             else:
                 code = encode(decoder.point(params))
             if batch is not None and (known := code_there(m, batch[m.name])) is not None:
