@@ -1,6 +1,7 @@
 """Models that grow: old answers stay what they were, in every composition; and what is taken away again leaves the old model."""
 
 import json
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 import mmcore
 from mmcore import JointModel, Modality, Registry, RequestError, Rng, Role, Task
 from mmcore.model.adapters import plain
-from mmcore.model.growing import carry, changes
+from mmcore.model.growing import carry, changes, groups_of
 from mmcore.store.adapters import save_adapters
 
 from .training.runs import fit, rows
@@ -46,8 +47,9 @@ def compositions(draw: st.DrawFn) -> dict[str, Any]:
     new = draw(st.lists(kinds, min_size=min(more, count - 1), max_size=min(more, count - 1)))
     old = draw(st.lists(kinds, min_size=count - len(new), max_size=count - len(new)))
     names = [f"{kind}{k}" for k, kind in enumerate(old)]
-    block = [draw(st.integers(0, len(old) - 1)) for _ in old]
-    groups = [[n for n, b in zip(names, block, strict=True) if b == k] for k in sorted({*block})]
+    block = [draw(st.integers(0, draw(st.integers(0, len(old) - 1)))) for _ in old]
+    order = draw(st.permutations(names))
+    groups = [[n for n in order if block[names.index(n)] == k] for k in sorted({*block})]
     return {
         "old": old,
         "new": new,
@@ -82,7 +84,8 @@ def of(case: Mapping[str, Any], registry: Registry) -> tuple[JointModel, list[Mo
     codes = [m.code for m in old]
     members = mmcore.space.Layout.groups(case["layout"], [m.name for m in old])
     least = mmcore.Space.for_codes(codes, members)
-    tight = case["overlap"] and len(members) == 1 and least.shape[0] > 1
+    largest = max(math.prod(code) for code in codes)
+    tight = case["overlap"] and len(members) == 1 and largest <= least.size - math.prod(least.grid)
     shape = (least.shape[0] - 1, *least.grid) if tight else (least.shape[0] + case["spare"], *least.grid)
     turned = [m.name for m in old if case["turned"] and len(m.code) == 1 and m.code[0] > 1]
     tasks, more = [Task(m.name, m.name) for m in old], None
@@ -178,7 +181,7 @@ def check_law(case: Mapping[str, Any], registry: Registry) -> None:
         assert before is not None
         assert after is not None
         assert (before.space, before.reading, before.overlap) == (after.space, after.reading, after.overlap)
-    assert (again.process.channels, again.process.members) == (model.process.channels, model.process.members)
+    assert (again.process.channels, groups_of(again)) == (model.process.channels, groups_of(model))
     for number, asked in enumerate(questions(model, case["seed"])):
         same(predicted(again, asked, number), predicted(model, asked, number))
 
@@ -187,6 +190,58 @@ def check_law(case: Mapping[str, Any], registry: Registry) -> None:
 @given(case=compositions())
 def test_old_answers_stay_what_they_were(registry: Registry, case: dict[str, Any]) -> None:
     check_law(case, registry)
+
+
+@pytest.mark.parametrize("reading", ["codes", "space"])
+def test_one_block_lists_its_modalities_in_any_order(registry: Registry, reading: str) -> None:
+    """In the larger model it is one of several, where codes lie in the order of its list."""
+    case: dict[str, Any] = {
+        "old": ["words", "label", "image"],
+        "new": ["label"],
+        "layout": [["label1", "image2", "words0"]],
+    }
+    how = {
+        "spare": 1,
+        "overlap": False,
+        "schedule": "cosine powers",
+        "backbone": "mlp",
+        "turned": False,
+        "beside": False,
+    }
+    check_law(case | how | {"reading": reading, "deeper": False, "seed": 3}, registry)
+
+
+def test_one_block_that_stays_lists_its_modalities_in_any_order(registry: Registry) -> None:
+    parts = [MAKE[kind](registry, kind) for kind in ("words", "label", "image")]
+    how = {"backbone": "mlp", "backbone_options": BACKBONES["mlp"], "registry": registry}
+    model = shaken(mmcore.compose(parts, layout=[["label", "words"], ["image"]], powers=[1, 1.5, 2], **how), 2)
+    smaller = mmcore.without(model, ["image"], registry=registry)
+    for number, asked in enumerate(questions(smaller, 1)):
+        same(predicted(model, asked, number), predicted(smaller, asked, number))
+    asked = questions(smaller, 1)[0]
+    same(answered(model, asked, 5, registry), answered(smaller, asked, 5, registry))
+
+
+def test_codes_that_lie_elsewhere_are_told(registry: Registry) -> None:
+    """As in a configuration whose layout lists a block's modalities in another order."""
+    parts = [MAKE[kind](registry, kind) for kind in ("words", "label", "image")]
+    how = {"backbone": "mlp", "backbone_options": BACKBONES["mlp"], "registry": registry}
+    old = mmcore.compose(parts[:2], layout="shared", **how)
+    for group, told in (
+        (["words", "label"], []),
+        (
+            ["label", "words"],
+            ["the codes of words, label lie elsewhere in their block, which lists them in another order"],
+        ),
+    ):
+        new = mmcore.compose(
+            parts,
+            layout=[group, ["image"]],
+            space=(old.space.shape[0] + 4, *old.space.grid),
+            channels=[old.space.shape[0], 4],
+            **how,
+        )
+        assert changes(old, new, carry(old, new)) == told
 
 
 # ---- what is refused ----

@@ -23,7 +23,7 @@ from mmcore.modality.base import Modality
 from mmcore.model.backbones.base import maker
 from mmcore.model.compose import STEPS
 from mmcore.model.extending import extended
-from mmcore.model.growing import carry, changes, elsewhere
+from mmcore.model.growing import carry, changes, elsewhere, groups_of
 from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry
 from mmcore.plugins.metadata import canonical
@@ -100,7 +100,7 @@ class Base:
         """Layout, space and channels of the larger model: those of this one, and after them a block for each new modality."""
         names, model = list(modalities), self.model
         added = [name for name in names if name not in self.names]
-        groups = [[self.names[i] for i in block] for block in model.process.members] + [[name] for name in added]
+        groups = groups_of(model) + [[name] for name in added]
         members = Layout.groups(groups, names)
         named = next((name for name in LAYOUTS if Layout.groups(name, names) == members), None)
         right: dict[str, Any] = {"layout": named or groups}

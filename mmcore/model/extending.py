@@ -15,7 +15,7 @@ from mmcore.modality.base import Modality, Task
 from mmcore.model.backbones.base import maker
 from mmcore.model.compose import STEPS, compose
 from mmcore.model.composition import Composition
-from mmcore.model.growing import another, carry, changes
+from mmcore.model.growing import another, carry, changes, groups_of
 from mmcore.model.joint import JointModel
 from mmcore.options import SEED, check_call, require
 from mmcore.plugins import Registry, discover
@@ -100,7 +100,7 @@ def extend(
         raise OptionError("extend", "gains", gains, f"{len(added)} numbers, one per new modality")
     composition, places = _composed(model), math.prod(model.space.grid)
     names = [m.name for m in model.modalities]
-    groups = [[names[i] for i in block] for block in model.process.members] + [[m.name] for m in added]
+    groups = groups_of(model) + [[m.name] for m in added]
     channels = [*model.process.channels, *(-(-math.prod(m.code) // places) for m in added)]
     larger = _made_like(
         model,
@@ -158,6 +158,9 @@ def without(model: JointModel, names: Collection[str], *, registry: Registry | N
     if not groups or not any(isinstance(task.target, str) for task in tasks):
         raise RequestError("without: no modality would stay that a task recovers, expected one at least")
     stay = [m for m in model.modalities if m.name not in names]
+    if len(groups) == 1:
+        # So that their codes lie in the whole space as they lay in their block.
+        stay.sort(key=lambda m: groups[0].index(m.name))
     smaller = _made_like(model, composition, stay, tasks, groups, channels, registry=registry)
     if model.reading.how == "space" and not _unseen(model, names):
         raise RequestError(

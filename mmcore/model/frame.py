@@ -26,7 +26,7 @@ class Frame(nn.Module):
 
     def __init__(self, space: Space, placement: Placement, modalities: Sequence[Modality]) -> None:
         super().__init__()
-        self.space, self.modalities, self.sizes = space, tuple(modalities), placement.sizes
+        self.space, self.modalities, self.placement, self.sizes = space, tuple(modalities), placement, placement.sizes
         self.register_buffer("_source", placement.source.flatten(), persistent=False)
         stand_in = torch.where(placement.owner == len(modalities), 0, placement.source)
         self.register_buffer("_stand_in", stand_in.flatten(), persistent=False)

@@ -151,8 +151,8 @@ def _tables(old: JointModel, new: JointModel) -> dict[str, Tensor]:
     def names(model: JointModel) -> list[str]:
         return [m.name for m in model.modalities]
 
-    def blocks(model: JointModel) -> list[tuple[str, ...]]:
-        return [tuple(names(model)[i] for i in block) for block in model.process.members]
+    def blocks(model: JointModel) -> list[frozenset[str]]:
+        return [frozenset(group) for group in groups_of(model)]
 
     def found(here: list[Any], there: list[Any]) -> list[int]:
         return [there.index(one) if one in there else -1 for one in here]
@@ -226,6 +226,13 @@ def _idle(axis: Inputs, source: Tensor, table: Tensor) -> Tensor:
     return (there[..., gone, :] * axis.idle.to(source)).sum((-3, -2, -1))
 
 
+def groups_of(model: JointModel) -> list[list[str]]:
+    """The names of each block's modalities, in the order in which another model must list them for their codes to lie as they do."""
+    # In a block that is all of the space codes lie in the modalities' order, in one of several in the block's own.
+    blocks = map(sorted, model.process.members) if model.process.blocks == 1 else model.process.members
+    return [[model.modalities[i].name for i in block] for block in blocks]
+
+
 def changes(old: JointModel, new: JointModel, grown: Grown) -> list[str]:
     """Why the new model's answers to questions of the old one are others, each in words; empty where they are the same."""
     found = []
@@ -239,16 +246,17 @@ def changes(old: JointModel, new: JointModel, grown: Grown) -> list[str]:
             found.append(f"{m.name} is left out")
         elif difference := another(m, here[m.name]):
             found.append(f"{m.name} has {difference}")
-    blocks = {
-        tuple(new.modalities[i].name for i in block): count
-        for block, count in zip(new.process.members, new.process.channels, strict=True)
-    }
-    for block, count in zip(old.process.members, old.process.channels, strict=True):
-        group = tuple(names[i] for i in block)
-        if group not in blocks:
+    blocks = {frozenset(group): number for number, group in enumerate(groups_of(new))}
+    for number, (group, count) in enumerate(zip(groups_of(old), old.process.channels, strict=True)):
+        there = blocks.get(frozenset(group))
+        if there is None:
             found.append(f"{', '.join(group)} share no block of their own")
-        elif blocks[group] != count:
-            found.append(f"the block of {', '.join(group)} has {blocks[group]} channels, not {count}")
+        elif (channels := new.process.channels[there]) != count:
+            found.append(f"the block of {', '.join(group)} has {channels} channels, not {count}")
+        elif old.space.grid == new.space.grid and not found and not _lie_alike(old, number, new, there):
+            found.append(
+                f"the codes of {', '.join(group)} lie elsewhere in their block, which lists them in another order"
+            )
     if old.space.grid != new.space.grid:
         found.append(f"the space's grid is {new.space.grid}, not {old.space.grid}")
     if not found and new.process.steps != old.process.steps:
@@ -276,6 +284,21 @@ def changes(old: JointModel, new: JointModel, grown: Grown) -> list[str]:
     if left := [name for name in grown.left if name.startswith("backbone.")]:
         found.append(f"the backbone has no place for {_listed(left)}")
     return [*found, *grown.unfit]
+
+
+def _lie_alike(old: JointModel, block: int, new: JointModel, there: int) -> bool:
+    """Whether the codes of a block lie in it as they do in that of another model, which has the same modalities and channels."""
+    return all(map(torch.equal, _places(old, block), _places(new, there)))
+
+
+def _places(model: JointModel, block: int) -> list[Tensor]:
+    """Of each modality of a block, by name, which element of its code lies where in the block, and how large."""
+    placement, found = model.frame.placement, []
+    before = sum(model.process.channels[:block]) * math.prod(model.space.grid)
+    for i in sorted(model.process.members[block], key=lambda i: model.modalities[i].name):
+        layer, at = (placement.owner == i).nonzero(as_tuple=True)
+        found += [placement.source[layer, at] - sum(placement.sizes[:i]), at - before, placement.scale[layer, at]]
+    return found
 
 
 def elsewhere(old: Modality, new: Modality) -> bool:
