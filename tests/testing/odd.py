@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmcore import Decoder, Encoder, Metric, Modality, RequestError, Rng, Space, Spec
+from mmcore.modality.base import VOID
 from mmcore.modality.likelihood import bounded_log_scale, categorical, gaussian
 from mmcore.testing.reference import Reference
 from mmcore_clip import ClipModality
@@ -258,6 +259,37 @@ class LevelsEncoder(Encoder):
         return (x.to(self.mean.dtype) - self.mean) / 50
 
 
+class Volume(Plain):
+    """Volumes of odd sizes, real numbers without limits and with holes: a square of the void that nobody predicts is infinite."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec, self.code, self.params = Spec((2, 1, 3, 5), void=VOID), (2, 1, 3, 5), (2, 2, 1, 3, 5)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return (x - 5) / 2
+
+    def nats(self, params: Tensor, x: Tensor) -> Tensor:
+        return gaussian(5 + 2 * params[:, 0], bounded_log_scale(params[:, 1]) + math.log(2), x)
+
+    def answer(self, params: Tensor, rng: Rng | None) -> Tensor:
+        drawn = 0.0 if rng is None else rng.normal(*self.spec.shape, dtype=params.dtype)
+        return 5 + 2 * (params[:, 0] + bounded_log_scale(params[:, 1]).exp() * drawn)
+
+    def metrics(self) -> Mapping[str, Metric]:
+        def mse(prediction: Tensor, target: Tensor) -> Tensor:
+            known = self.spec.there(target)
+            square = torch.where(known, (prediction - target).square(), 0.0)
+            return square.flatten(1).sum(1) / known.flatten(1).sum(1).where(known.flatten(1).any(1), torch.nan)
+
+        return {"mse": mse}
+
+    def typical(self, n: int, seed: int) -> Tensor:
+        rng, shape = Rng.for_rows(seed, n).of("typical"), self.spec.shape
+        x = 5 + 2 * (0.8 * rng.of("common").normal(1, 1, 1, 1) + 0.6 * rng.of("own").normal(*shape))
+        return torch.where(rng.of("hole").uniform(*shape) < 0.1, VOID, x)
+
+
 ODD: Mapping[str, tuple[Callable[[], Modality], tuple[str, ...]]] = {
     "classes by the logarithms of their probabilities": (Logarithms, ("loss.proper", "loss.slopes")),
     "counts by their deviation": (Scaled, ("state.instances",)),
@@ -272,5 +304,6 @@ ODD: Mapping[str, tuple[Callable[[], Modality], tuple[str, ...]]] = {
     "prices of any height": (lambda: ScalarModality(mean=3e5, std=1e5, low=0.0, high=1e12), ("read.refuses",)),
     "directions in degrees": (Degrees, ("read.refuses",)),
     "levels by categorical distributions": (Levels, ("learn.improves",)),
+    "volumes with holes": (Volume, ("metrics.per_sample",)),
 }
 """By what they are."""
