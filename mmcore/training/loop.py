@@ -112,6 +112,9 @@ def fit(
         _check(model, options, ranks, table, held=held is not None, pictures=pictures is not None)
         if folder is not None:
             stack.enter_context(_alike(ranks, folder, resume=resume, replace=replace))
+        # Whoever calls this may have turned gradients off for what is around it.
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
         model.to(torch_device).train()
         stack.enter_context(
             backbone_execution(

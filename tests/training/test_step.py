@@ -1,6 +1,8 @@
 """One training step against the loss written out row by row: which rows count, what they are divided by, and how they are weighed."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +16,8 @@ from mmcore.training import TrainOptions, TrainState, training_step
 from mmcore.training.timesteps import Timesteps
 from mmcore_clip import ClipModality
 
-from .runs import rows
+from .runs import fit, rows
+from .runs import small as smallest
 
 WEIGHTS = {"label": 0.7, "words": 2.5}
 
@@ -229,3 +232,12 @@ def test_a_gradient_beyond_clip_is_shortened_to_it(dtype: torch.dtype, rtol: flo
     torch.testing.assert_close(
         short, whole * (1e-3 / (whole.norm() + 1e-6)), rtol=rtol, atol=1e-12 if dtype == torch.float32 else 0.0
     )
+
+
+@pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
+def test_a_training_learns_whatever_is_around_it(registry: Registry, around: Callable[[], Any]) -> None:
+    one, two = smallest(registry), smallest(registry)
+    fit(registry, None, model=one, steps=3)
+    with around():
+        fit(registry, None, model=two, steps=3)
+    assert all(torch.equal(x, two.state_dict()[name]) for name, x in one.state_dict().items())
