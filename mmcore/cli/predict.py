@@ -9,6 +9,9 @@ import typer
 from mmcore.cli.common import Device, registry_of, say
 from mmcore.errors import RequestError
 
+KINDS = 4
+"""Kinds of question of which one is told that the training hardly asked them."""
+
 
 def predict(
     context: typer.Context,
@@ -92,7 +95,13 @@ def predict(
         say(f"passed over: {one_line(problem)}")
     if len(written.bad) > 5:
         say(f"passed over {len(written.bad) - 5:,} more, see {written.folder / RECORD}")
-    for line in found.beyond.told():
+    untaught = found.untaught()
+    more = (
+        [f"and {len(untaught) - KINDS} more kinds of question that the training hardly asked"]
+        if len(untaught) > KINDS
+        else []
+    )
+    for line in itertools.chain(found.beyond.told(), untaught[:KINDS], more):
         say(f"note: {one_line(line)}")
     model = found.reader.model
     told = found.held.told(written.filled) if found.held is not None else {}

@@ -20,6 +20,7 @@ from mmcore.runs.filled import Written, write
 from mmcore.runs.held import Asked, HeldOut
 from mmcore.runs.reader import Reader
 from mmcore.runs.rows import Columns, Opened
+from mmcore.runs.seldom import Taught
 
 
 def predict(
@@ -133,6 +134,7 @@ class Predictions:
         again: variables that are predicted in every row.
         held: what sets intervals and probabilities; None for the draws' own.
         beyond: what of the rows iterated over is far from the training rows.
+        kinds: what rows iterated over gave, and what they lacked, by names.
     """
 
     asked: Asked
@@ -145,6 +147,7 @@ class Predictions:
     beyond: Beyond = attrs.field(
         init=False, default=attrs.Factory(lambda self: Beyond(self.asked.reader.model), takes_self=True)
     )
+    kinds: set[tuple[tuple[str, ...], tuple[str, ...]]] = attrs.field(init=False, factory=set)
 
     @property
     def reader(self) -> Reader:
@@ -171,6 +174,13 @@ class Predictions:
         """The variables of which one must be lacking for a row to be asked; others, that only a task predicts, are answered beside them."""
         model = self.reader.model
         return frozenset(m.name for m in model.modalities if model.heads.reads(m.name)) - self.absent
+
+    def untaught(self) -> list[str]:
+        """A line for each kind of question, of those that rows iterated over asked, that the run's training hardly asked."""
+        taught = Taught.of(self.reader.run, self.reader.model)
+        if taught is None:
+            return []
+        return list(dict.fromkeys(line for given, lacked in sorted(self.kinds) for line in taught.told(given, lacked)))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -216,6 +226,7 @@ class Predictions:
             found = {}
             if k in places:
                 wanted = [m for c, m in enumerate(variables) if lacks[k, c] and m.name in answers]
+                self.kinds.add((self.asked.given(present[k]), tuple(m.name for m in wanted)))
                 held = self.held.about(self.asked.given(present[k])) if self.held and wanted else {}
                 found = {
                     m.name: answer(m, answers[m.name][places[k]], traces[k], self.interval, held.get(m.name))
