@@ -222,6 +222,17 @@ def test_one_block_that_stays_lists_its_modalities_in_any_order(registry: Regist
     same(answered(model, asked, 5, registry), answered(smaller, asked, 5, registry))
 
 
+def test_a_model_made_in_double_precision_grows(registry: Registry) -> None:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        model = small(registry)
+    finally:
+        torch.set_default_dtype(before)
+    larger = mmcore.extend(model, [MAKE["words"](registry, "words")], registry=registry)
+    assert {p.dtype for p in larger.parameters()} == {torch.float64}
+
+
 def test_codes_that_lie_elsewhere_are_told(registry: Registry) -> None:
     """As in a configuration whose layout lists a block's modalities in another order."""
     parts = [MAKE[kind](registry, kind) for kind in ("words", "label", "image")]

@@ -297,7 +297,8 @@ def _places(model: JointModel, block: int) -> list[Tensor]:
     before = sum(model.process.channels[:block]) * math.prod(model.space.grid)
     for i in sorted(model.process.members[block], key=lambda i: model.modalities[i].name):
         layer, at = (placement.owner == i).nonzero(as_tuple=True)
-        found += [placement.source[layer, at] - sum(placement.sizes[:i]), at - before, placement.scale[layer, at]]
+        scale = placement.scale[layer, at].float()  # of whatever dtype was the default
+        found += [placement.source[layer, at] - sum(placement.sizes[:i]), at - before, scale]
     return found
 
 
