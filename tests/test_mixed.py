@@ -390,3 +390,14 @@ def test_parts_begin_from_their_own_noisy_codes() -> None:
         assert (key == "kind") == torch.equal(one, without)
     labels = Mixed("labels", {"kind": LabelModality(classes=3)})
     assert not labels.decoder(3, Space((2, 4))).preconditioned
+
+
+def test_a_part_whose_likelihood_is_not_of_the_data_is_told_beside_the_bound(registry: mmcore.Registry) -> None:
+    class Latent(ScalarModality):
+        likelihood_of = "an autoencoder's latent"
+
+    m = Mixed("row", {"age": ScalarModality(mean=40, std=15), "view": Latent()})
+    model = mmcore.compose([m], backbone="mlp", backbone_options={"width": 8, "depth": 1}, registry=registry)
+    bound = mmcore.evaluate(model, [{"row": {"age": 30, "view": 0.5}}, {"row": {"age": 50}}], draws=2)
+    assert dict(bound.of) == {"row": "an autoencoder's latent (view)"}
+    assert bound.table().endswith("row: the likelihood of an autoencoder's latent (view), not of the data themselves")

@@ -120,6 +120,8 @@ class Mixed(Modality):
         self.spec = self.packed = PackedSpec.of({key: part.spec for key, part in parts.items()})
         self.code = (sum(math.prod(part.code) for part in parts.values()),)
         self.code_draws = min((part.code_draws for part in parts.values() if part.code_draws), default=0)  # type: ignore[misc]
+        of = [f"{part.likelihood_of} ({key})" for key, part in parts.items() if part.likelihood_of]
+        self.likelihood_of = ", ".join(of)  # type: ignore[misc]
         self.together = tuple(_together(self))
         # Real numbers among them are read by their mean: as a whole it is classes only if all are.
         self.discrete = all(part.discrete for part in parts.values())  # type: ignore[misc]
