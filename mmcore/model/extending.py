@@ -52,7 +52,8 @@ def extend(
     Args:
         model: trained; it is left as it is. The new one is on its device, in its dtype and mode.
         modalities: the new ones.
-        tasks: the new ones; by default each new modality's recovery. They may predict old modalities too.
+        tasks: the new ones; by default each new modality's recovery. They may predict old modalities too; one that none recovered before is then generated along, where a
+            question says neither given nor absent.
         gains: ``g_i`` of each new modality, 1 by default.
         depth: of the backbone, at least the old one.
         backbone: a network of the new sizes, where the model's was given as an object; of the same class, with
