@@ -773,10 +773,8 @@ def test_init_finds_what_is_there(layout: str, tmp_path: Path) -> None:
         (("train", "val", "test"), {"validation": ["val"], "test": ["test"]}),
         (("Training", "Dev", "valid"), {"validation": ["Dev", "valid"]}),
         (("train", "test"), {"test": ["test"]}),
-        (("train", "left", "test"), None),
         (("train",), None),
         (("val", "test"), None),
-        (("train", "", "test"), None),
     ],
 )
 def test_init_takes_the_parts_that_the_data_name(
