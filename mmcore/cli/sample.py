@@ -68,6 +68,7 @@ def sample(
     from mmcore.runs.asking import ask
     from mmcore.runs.reader import Reader
     from mmcore.runs.samples import check_answers, own_folder, write_samples
+    from mmcore.runs.seldom import untaught
 
     if out is not None:
         check_answers(out, force=force)
@@ -103,6 +104,9 @@ def sample(
     for path in written:
         say(path)
     for line in asked.beyond.told():
+        tell(f"note: {one_line(line)}")
+    whole = [name for name in asked.question["given"] if name not in asked.question["where"]]
+    for line in untaught(reader.run, reader.model, whole, absent or []):
         tell(f"note: {one_line(line)}")
     if asked.question["where"] and not reader.saw_parts:
         tell("note: this run never saw parts of a value (training.roles.partial = 0); what is filled in may not fit")

@@ -92,5 +92,19 @@ class Taught:
             )
 
 
+def untaught(run: Run | None, model: JointModel, given: Collection[str], absent: Collection[str]) -> list[str]:
+    """What is to be said of one question of several given variables, for all samples; none of a single one, for which no data are opened.
+
+    Args:
+        run: whose model it is; None for a model by itself.
+        model: that is asked.
+        given: the names of what is given.
+        absent: of what is left out.
+    """
+    taught = Taught.of(run, model) if len(given) > 1 else None
+    rest = [m.name for m in model.modalities if m.name not in given and m.name not in absent]
+    return [] if taught is None else list(taught.told(given, rest))
+
+
 def _share(share: float) -> str:
     return "none" if share == 0 else f"{share:.2%}"

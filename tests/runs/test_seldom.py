@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import mmcore
+from benchmarks.trees import run
 from mmcore import JointModel, Registry, RoleMix
 from mmcore.config.resolve import configured
 from mmcore.runs.run import train
@@ -69,7 +70,7 @@ def test_rows_that_lack_values_ask_less(model: JointModel) -> None:
     assert Taught.drawn(RoleMix(), model, torch.zeros(5, 3, dtype=torch.bool)) is None
 
 
-def test_predicting_says_what_the_training_hardly_asked(tmp_path: Path, registry: Registry) -> None:
+def test_commands_say_what_the_training_hardly_asked(tmp_path: Path, registry: Registry) -> None:
     """Trained on rows of which none has more than two of three numbers; rows to fill in give two."""
     rng, lines = np.random.default_rng(0), []
     for k in range(300):
@@ -95,3 +96,8 @@ def test_predicting_says_what_the_training_hardly_asked(tmp_path: Path, registry
     (line,) = found.untaught()
     assert line.startswith("2 variables given: none of the training's rows were given so many")
     assert SELDOM < 0.01
+    for given, told in ((["a=0.1", "b=0.2"], True), (["a=0.1"], False)):
+        asked = [part for one in given for part in ("--given", one)]
+        code, _, said = run(["sample", str(tmp_path / "run"), "-n", "1", *asked])
+        assert code == 0
+        assert ("2 variables given: none of the training's rows" in said) == told
