@@ -90,5 +90,5 @@ class Beyond:
             if count:
                 yield (
                     f"{name}: {count:,} of {self.given[name]:,} given lie more than {FAR:g} deviations from the mean of the training "
-                    f"rows{self.some[name]}: are they of the same unit? The model never saw such"
+                    f"rows{self.some[name]}: are they of the same unit? Training rows hardly had such"
                 )

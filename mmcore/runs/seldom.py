@@ -18,6 +18,8 @@ ROWS = 8192
 """Rows of which a training's questions are drawn anew, to count them."""
 SELDOM = 0.002
 """A share of the training's rows below which a question is told of."""
+FURTHER = 1.5
+"""How many times as much must be given as training rows were, that this is told."""
 
 
 @attrs.frozen(eq=False)
@@ -84,8 +86,9 @@ class Taught:
                     "which no row has taught"
                 )
                 return
-        if given and self.many[len(given)] < SELDOM:
-            most = max(k for k, share in enumerate(self.many) if share >= SELDOM)
+        most = max(k for k, share in enumerate(self.many) if share >= SELDOM)
+        # Of one more among many a network knows enough: rows that lack a single cell of a wide table are the rule.
+        if len(given) >= FURTHER * max(most, 1) and self.many[len(given)] < SELDOM:
             yield (
                 f"{len(given)} variables given: {_share(self.many[len(given)])} of the training's rows were given so many, and answers may be worse than of "
                 f"{most} of them; --absent leaves others out"

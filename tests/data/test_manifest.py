@@ -162,7 +162,11 @@ def test_a_text_whose_last_line_has_as_many_commas_as_a_row_is_a_text(tmp_path: 
         (b"PK\3\4\24\0\0\0\b\0", "it is ZIP: unpack it, or if a spreadsheet wrote it save it as CSV"),
         (b"PAR1\25\0\25", r"it is Parquet: rename it, so that it ends in \.parquet"),
         (b"SQLite format 3\0\20\0", "it is a database: save it as CSV"),
-        (b"\5\0\0\7name,age\n1,2\n", "its first line has zeros, which no text has"),
+        (
+            "名前的文字符号,年\n".encode("utf-16-le"),
+            "has zeros, as UTF-16 and files of other programs have; save it as UTF-8",
+        ),
+        (b"\5\0\0\7name,age\n1,2\n", "its first line has zeros, as UTF-16 and files of other programs have"),
         ("image,label\na.png,münchen\n".encode("latin-1"), r"encoding = 'utf-8', .*line 2 has the byte 0xfc.*cp1252"),
         (b"image,a;b\nx.png,1;2\n", r"delimiter = None, expected what parts the cells of .*comma and semicolon"),
         (b",\n,\n", "found the first line"),

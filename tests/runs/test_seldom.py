@@ -70,6 +70,17 @@ def test_rows_that_lack_values_ask_less(model: JointModel) -> None:
     assert Taught.drawn(RoleMix(), model, torch.zeros(5, 3, dtype=torch.bool)) is None
 
 
+@pytest.mark.parametrize("columns", [12, 24])
+def test_a_single_gap_of_a_wide_table_is_nothing_to_tell(columns: int, registry: Registry) -> None:
+    """Rows that give all but one are few among random questions of many variables, and like those that give one less."""
+    parts = [registry.modality("scalar", name=f"v{k}", mean=0.0, std=1.0) for k in range(columns)]
+    wide = mmcore.compose(parts, backbone="mlp", backbone_options={"width": 8, "depth": 1, "features": 4}, registry=registry)  # fmt: skip
+    names = [m.name for m in wide.modalities]
+    found = taught(RoleMix(), wide, torch.ones(10, columns, dtype=torch.bool))
+    for k in (1, columns // 2, columns - 1):
+        assert list(found.told(names[:k], names[k:])) == []
+
+
 def test_commands_say_what_the_training_hardly_asked(tmp_path: Path, registry: Registry) -> None:
     """Trained on rows of which none has more than two of three numbers; rows to fill in give two."""
     rng, lines = np.random.default_rng(0), []

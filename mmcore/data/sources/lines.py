@@ -156,7 +156,9 @@ def _strange(begin: bytes) -> str:
     # Of two bytes a letter, one is zero in most alphabets' delimiters and in all of Latin's letters.
     if begin.startswith((b"\xff\xfe", b"\xfe\xff")) or (0 in zeros and 4 * max(zeros) > len(begin)):
         return "it is UTF-16; save it as UTF-8"
-    return "its first line has zeros, which no text has" if any(zeros) else ""
+    return (
+        "its first line has zeros, as UTF-16 and files of other programs have; save it as UTF-8" if any(zeros) else ""
+    )
 
 
 @attrs.frozen

@@ -30,7 +30,7 @@ _BEGINS = (
     (b"\x89PNG", "it is PNG: rename it, so that it ends in .png"), (b"\xff\xd8\xff", "it is JPEG: rename it, so that it ends in .jpg"),
     (b"\x1f\x8b", "it is gzip: unpack it"), (b"PK\3\4", "it is ZIP: unpack it, or if a spreadsheet wrote it save it as CSV"),
     (b"PAR1", "it is Parquet: rename it, so that it ends in .parquet"), (b"\x93NUMPY", "it is an array of NumPy: rename it, so that it ends in .npy"),
-    (b"SQLite format 3", f"it is a database: {_TABLE}"), (b"\xd0\xcf\x11\xe0", f"a spreadsheet wrote it: {_TABLE}"), (b"%PDF", "it is PDF"),
+    (b"SQLite format 3", f"it is a database: {_TABLE}"), (b"\xd0\xcf\x11\xe0", f"a spreadsheet wrote it: {_TABLE}"), (b"%PDF", f"it is PDF: {_TABLE}"),
 )  # fmt: skip
 """What makes a file one that is read, by how it begins, where its name does not say it or is wrong."""
 _DICOM = b"DICM"
