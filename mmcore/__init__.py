@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from mmcore import sampling as sampling
     from mmcore import training as training
     from mmcore.metrics.bound import evaluate
-    from mmcore.modality.base import Decoder, Encoder, LossTerm, Metric, Modality, Spec, Task
+    from mmcore.modality.base import Decoder, Encoder, LossTerm, Metric, Modality, Task
+    from mmcore.modality.spec import Spec
     from mmcore.model.backbones.base import Backbone
     from mmcore.model.compose import compose
     from mmcore.model.extending import extend, without
@@ -62,7 +63,7 @@ _WHERE = {
     "Schedule": "process",
     "Space": "space",
     "specialise": "training.specialise",
-    "Spec": "modality.base",
+    "Spec": "modality.spec",
     "Task": "modality.base",
     "without": "model.extending",
 }

@@ -16,7 +16,8 @@ from mmcore import Modality, PluginError, RequestError, Space, Spec
 from mmcore.data import Dataset, Table
 from mmcore.modality import VOID, NoisyCode
 from mmcore.modality.holes import seen_of
-from mmcore.modality.mixed import Mixed, MixedDecoder, MixedEncoder, PackedSpec, final
+from mmcore.modality.mixed import Mixed, MixedDecoder, MixedEncoder, final
+from mmcore.modality.packed import PackedSpec
 from mmcore.rng import Rng
 from mmcore.testing.strategies import corners, samples
 from mmcore_clip import ClipModality

@@ -15,8 +15,8 @@ from mmcore.data.options import (
     LoaderOptions,
     SplitOptions,
 )
-from mmcore.data.source import Row, Rows, Source, as_source
-from mmcore.data.stream import Stream
+from mmcore.data.source import Row, Rows, Source
+from mmcore.data.stream import Stream, as_source
 
 if TYPE_CHECKING:
     from mmcore.data.batch import BadRow, TensorBatch

@@ -9,7 +9,8 @@ from torch import Tensor
 from mmcore.data.batch import BadRow, TensorBatch
 from mmcore.data.decode import decode
 from mmcore.data.select import Together, together
-from mmcore.data.source import Row, Source, as_source
+from mmcore.data.source import Row, Source
+from mmcore.data.stream import as_source
 from mmcore.data.transforms import Trace, Transform, check_transform, copied, transformed
 from mmcore.errors import PluginError, RequestError, about
 from mmcore.modality.base import ModalityProtocol

@@ -108,7 +108,7 @@ def as_stored(image: Any) -> Any:
 
 
 def _array(data: bytes) -> Any:
-    from mmcore.data.sources.arrays import from_npy
+    from mmcore.data.npy import from_npy
 
     if data[:2] == b"PK":
         raise ValueError("it is an archive of arrays")

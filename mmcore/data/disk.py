@@ -19,7 +19,8 @@ from mmcore.data.contract import hex_of, native
 from mmcore.data.dataset import Dataset
 from mmcore.data.decode import as_stored, decode, picture
 from mmcore.errors import RequestError
-from mmcore.modality.base import ModalityProtocol, Spec
+from mmcore.modality.base import ModalityProtocol
+from mmcore.modality.spec import Spec
 
 LOOKED = 256
 """The most rows whose raw values are counted."""

@@ -11,9 +11,10 @@ import numpy as np
 
 from mmcore import files
 from mmcore.data.decode import content, decode
+from mmcore.data.npy import from_npy, npy_header
 from mmcore.data.options import EmbedOptions
 from mmcore.data.source import LazyRow, Row, Source
-from mmcore.data.sources.arrays import Stored, from_npy, npy_header
+from mmcore.data.sources.arrays import Stored
 from mmcore.errors import RequestError
 from mmcore.limits import FILE
 

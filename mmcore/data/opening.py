@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from mmcore.data.options import PARTS, DataOptions, EmbedOptions, LoaderOptions, SplitOptions
 from mmcore.data.select import Named, keep, limit, part_missing, split, together
-from mmcore.data.source import Source, as_source, classes_of
-from mmcore.data.stream import Head, head_of, over
+from mmcore.data.source import Source, classes_of
+from mmcore.data.stream import Head, as_source, head_of, over
 from mmcore.errors import OptionError, RequestError, about
 from mmcore.options import by_kind
 from mmcore.plugins.metadata import one_line

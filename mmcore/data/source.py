@@ -178,15 +178,6 @@ def classes_of(source: Source) -> Mapping[str, Sequence[str]]:
     return source.classes if isinstance(source.classes, Mapping) else {}
 
 
-def as_source(rows: Iterable[Row]) -> Source:
-    """``rows`` if it is a source, else one of them; of a stream its first rows, with the stream behind them."""
-    from mmcore.data.stream import Head, Stream
-
-    if isinstance(rows, Stream):
-        return Head(rows)
-    return rows if isinstance(rows, Source) else Rows(rows)
-
-
 def existing(path: str | Path, source: str, option: str = "path", *, folder: bool = False) -> Path:
     """``path``, if it is there.
 

@@ -4,10 +4,10 @@ import contextlib
 import copy
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mmcore.data.source import Row, Source, classes_of
+from mmcore.data.source import Row, Rows, Source, classes_of
 from mmcore.errors import RequestError
 
 SPAN = 1 << 40
@@ -144,3 +144,10 @@ def over(source: Source, bottom: Source) -> Source:
     made: Any = copy.copy(source)
     made.source = over(made.source, bottom)
     return made
+
+
+def as_source(rows: Iterable[Row]) -> Source:
+    """``rows`` if it is a source, else one of them; of a stream its first rows, with the stream behind them."""
+    if isinstance(rows, Stream):
+        return Head(rows)
+    return rows if isinstance(rows, Source) else Rows(rows)

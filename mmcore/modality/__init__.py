@@ -1,7 +1,6 @@
 """What a plugin author writes: a modality with its encoder, decoder and loss term, and parts to write them with."""
 
 from mmcore.modality.base import (
-    VOID,
     Decoder,
     Encoder,
     LossTerm,
@@ -9,12 +8,12 @@ from mmcore.modality.base import (
     Modality,
     ModalityProtocol,
     Readable,
-    Spec,
     Task,
 )
 from mmcore.modality.calibration import Calibration
 from mmcore.modality.noisy import NoisyCode
 from mmcore.modality.outward import OutwardProtocol
+from mmcore.modality.spec import VOID, Spec
 
 __all__ = [
     "VOID",

@@ -9,16 +9,14 @@ scores are fair (Ferro 2014), ranks uniform, intervals covered as often as they 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import attrs
 import torch
 from torch import Tensor
 
 from mmcore.errors import RequestError
-
-if TYPE_CHECKING:
-    from mmcore.modality.base import Spec
+from mmcore.modality.spec import Spec
 
 RANKS = 40
 """Bins of ranks: the fewest whose edges have the ends of the central 50, 80 and 95 %."""
@@ -86,7 +84,7 @@ class Calibration:
 class Calibrates:
     """What a modality answers about its draws, unless it knows better."""
 
-    spec: "Spec"
+    spec: Spec
 
     def calibration(self, draws: Tensor, truth: Tensor) -> Calibration:
         """How draws lie about the truth, for ``mmcore evaluate --calibration``.

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from mmcore.errors import PluginError
 from mmcore.files import Encoded
+from mmcore.modality.spec import Spec
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from mmcore.modality.base import Spec
 
 MOST_OPTIONS = 1024
 """Classes that are offered to pick; of more the number is asked for."""
@@ -154,7 +154,7 @@ class _Controlled(Protocol):
     name: str
 
     @property
-    def spec(self) -> "Spec": ...
+    def spec(self) -> Spec: ...
     def raw(self, x: Tensor) -> Any: ...
     def show(self, x: Tensor) -> "Image.Image | str": ...
 
@@ -229,13 +229,13 @@ def painting(m: _Controlled, names: Sequence[str] | None = None) -> Painting:
     return Painting((height, width), tuple(colours), tuple(names or map(str, _classes(m.spec))))
 
 
-def _classes(spec: "Spec") -> range:
+def _classes(spec: Spec) -> range:
     if spec.dtype == torch.bool:
         return range(2)
     return range(int(spec.low or 0), int(spec.high or 0) + 1)
 
 
-def _count(spec: "Spec") -> float:
+def _count(spec: Spec) -> float:
     """How many values an element has."""
     if spec.dtype == torch.bool:
         return 2
@@ -253,7 +253,7 @@ def _plain(raw: Any) -> Any:
     return raw.item() if isinstance(raw, np.ndarray | np.generic) and np.size(raw) == 1 else raw
 
 
-def _number(spec: "Spec", element: int) -> Number:
+def _number(spec: Spec, element: int) -> Number:
     low, high = spec.limits(element)
     span = None if low is None or high is None else (float(low), float(high))
     return Number(low, high, span, whole=not spec.dtype.is_floating_point)

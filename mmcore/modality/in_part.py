@@ -1,20 +1,16 @@
 """A sample of which parts are observed: which of its code they are, and what they say of the rest."""
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 
 from mmcore.errors import RequestError
-
-if TYPE_CHECKING:
-    from mmcore.modality.base import Spec
+from mmcore.modality.spec import Spec
 
 
 class SeenInPart:
     """What a modality answers of samples that are observed in part, each with a default."""
 
     name: str
-    spec: "Spec"
+    spec: Spec
     code: tuple[int, ...]
 
     @property

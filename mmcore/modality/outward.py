@@ -1,15 +1,13 @@
 """How a modality looks from outside: whether it is pictures, what it sounds like, which columns of data it reads. All of it has defaults."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
 from mmcore.files import Encoded
 from mmcore.hooks import Proposal
-
-if TYPE_CHECKING:
-    from mmcore.modality.base import Spec
+from mmcore.modality.spec import Spec
 
 
 class OutwardProtocol(Protocol):
@@ -26,7 +24,7 @@ class OutwardProtocol(Protocol):
 class Outward:
     """What a modality answers of itself, unless it knows better."""
 
-    spec: "Spec"
+    spec: Spec
     averaged: ClassVar[bool] = True
     """Whether the mean of several answers is an answer; of sounds it is not, as waves cancel, and one of the answers is told."""
 

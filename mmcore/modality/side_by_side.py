@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from mmcore.modality.calibration import Calibration, depth, distances
+from mmcore.modality.packed import PackedSpec
 
 if TYPE_CHECKING:
     from mmcore.modality.base import Modality
-    from mmcore.modality.mixed import PackedSpec
 
 
-def calibration(parts: Mapping[str, "Modality"], spec: "PackedSpec", draws: Tensor, truth: Tensor) -> Calibration:
+def calibration(parts: Mapping[str, "Modality"], spec: PackedSpec, draws: Tensor, truth: Tensor) -> Calibration:
     """What each part answers, its name before every name of its own; and the depth of whole rows, as ``"joint"``.
 
     Parts have units of their own. So the distance of two values of a row is Euclidean over the parts, each in the part's mean distance among the row's draws and its truth, in which all

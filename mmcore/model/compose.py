@@ -12,7 +12,8 @@ from torch import nn
 from mmcore.errors import OptionError, PluginError, RequestError, about, nearest
 from mmcore.hooks import Made
 from mmcore.limits import SPACE, takes
-from mmcore.modality.base import Modality, Spec, Task
+from mmcore.modality.base import Modality, Task
+from mmcore.modality.spec import Spec
 from mmcore.model.backbones.base import lacks, mark
 from mmcore.model.budget import Budget
 from mmcore.model.composition import Composition

@@ -11,7 +11,7 @@ follows from the roles for each block is said once, by the :class:`~mmcore.model
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -24,15 +24,13 @@ from mmcore.model.backbones.base import LooksAhead, looks_ahead
 from mmcore.model.composition import Composition
 from mmcore.model.drive import Drive, Driver
 from mmcore.model.frame import Frame, Seen
+from mmcore.model.grown import Grown
 from mmcore.model.heads import Heads
 from mmcore.model.published import Published
 from mmcore.model.reading import Read, Reading
 from mmcore.model.roles import Role
 from mmcore.process import Blocks, bound
 from mmcore.space import Placement, Space
-
-if TYPE_CHECKING:
-    from mmcore.model.growing import Grown
 
 Batch = Mapping[str, Tensor]
 

@@ -24,7 +24,7 @@ from mmcore.hooks import DISTRIBUTION, REGISTERED
 from mmcore.modality.base import Modality, Task
 from mmcore.model.budget import Budget
 from mmcore.model.devices import pick_device
-from mmcore.model.growing import Grown
+from mmcore.model.grown import Grown
 from mmcore.model.joint import JointModel
 from mmcore.options import check_call
 from mmcore.plugins import Registry, discover

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from mmcore.errors import RequestError
 from mmcore.hooks import REGISTERED, Made
-from mmcore.modality.base import Modality, Spec, Task
+from mmcore.modality.base import Modality, Task
 from mmcore.modality.pretrained import KEEP, WeightsFile, found, no_paths
+from mmcore.modality.spec import Spec
 from mmcore.model.backbones.base import maker
 from mmcore.model.compose import compose
 from mmcore.model.joint import JointModel

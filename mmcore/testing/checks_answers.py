@@ -14,7 +14,7 @@ from mmcore.errors import RequestError
 from mmcore.files import Encoded
 from mmcore.modality.base import Modality
 from mmcore.modality.holes import nats
-from mmcore.modality.mixed import PackedSpec
+from mmcore.modality.packed import PackedSpec
 from mmcore.rng import Rng
 from mmcore.testing.check import NotRun, check
 from mmcore.testing.checks_encoder import average_variance, codes, square_deviations

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mmcore.modality.holes import code_there
-from mmcore.modality.mixed import PackedSpec
+from mmcore.modality.packed import PackedSpec
 from mmcore.testing.check import NotRun, check
 from mmcore.testing.context import Context
 from mmcore.testing.statistics import sigmas

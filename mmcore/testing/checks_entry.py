@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mmcore.errors import MmcoreError, RequestError
-from mmcore.modality.base import Spec
+from mmcore.modality.spec import Spec
 from mmcore.plugins import Entry, discover
 from mmcore.testing.check import NotRun, check
 from mmcore.testing.context import SPACES, WIDTH, Context

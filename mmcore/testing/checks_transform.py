@@ -10,7 +10,7 @@ from PIL import Image
 
 from mmcore.data.transforms import Transform, copied
 from mmcore.errors import RequestError
-from mmcore.modality.base import Spec
+from mmcore.modality.spec import Spec
 from mmcore.rng import Rng
 from mmcore.testing.check import NotRun, check
 from mmcore.testing.context import Context

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from mmcore.errors import RequestError
-from mmcore.modality.base import Decoder, Encoder, LossTerm, Modality, Spec
+from mmcore.modality.base import Decoder, Encoder, LossTerm, Modality
 from mmcore.modality.heads import PooledHead
 from mmcore.modality.likelihood import bounded_log_scale, gaussian, total, unbounded_log_scale
 from mmcore.modality.noisy import NoisyCode
+from mmcore.modality.spec import Spec
 from mmcore.rng import Rng
 from mmcore.space import Space
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmcore.modality.base import VOID, Spec
-from mmcore.modality.mixed import PackedSpec
+from mmcore.modality.packed import PackedSpec
+from mmcore.modality.spec import VOID, Spec
 from mmcore.rng import Rng
 
 FAR = 1e4

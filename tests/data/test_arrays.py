@@ -12,7 +12,7 @@ from PIL import Image
 from mmcore import Registry, RequestError
 from mmcore.data import DataOptions, Table, open_data, open_source
 from mmcore.data.decode import Encoded, decode
-from mmcore.data.sources.arrays import from_npy
+from mmcore.data.npy import from_npy
 from mmcore.data.sources.idx import Idx
 from mmcore.data.sources.npz import Npz
 from tests.data.written import write_idx

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from mmcore import MmcoreError, RequestError
 from mmcore.data import BadRow, Dataset, Loader, Rows, Source, Table, TensorBatch
-from mmcore.modality.base import Modality, Spec
+from mmcore.modality.base import Modality
+from mmcore.modality.spec import Spec
 
 # What is tested holds on a machine of one core too, where torch advises against two workers.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")

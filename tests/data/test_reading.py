@@ -17,7 +17,8 @@ from mmcore import PluginError, RequestError
 from mmcore.data import Dataset, Rows, Table
 from mmcore.data.decode import IMAGES, Encoded, decode
 from mmcore.data.sources.manifest import Manifest
-from mmcore.modality.base import Modality, ModalityProtocol, Spec
+from mmcore.modality.base import Modality, ModalityProtocol
+from mmcore.modality.spec import Spec
 from mmcore_image import ImageModality
 from mmcore_mask import MaskModality
 

@@ -17,7 +17,7 @@ from mmcore.data.options import ColumnOptions
 from mmcore.data.select import Named, Subset, column_called
 from mmcore.data.sheet import CAPTIONS, GAP, LINE, WIDTH, fitted, picture, plain, shortened, wrapped
 from mmcore.data.transforms import Resize
-from mmcore.modality.base import Spec
+from mmcore.modality.spec import Spec
 
 GREY, MAP = Spec((1, 4, 6), torch.float32, -1, 1), Spec((4, 6), torch.int64, 0, 255)
 SIDE = 24

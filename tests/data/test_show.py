@@ -12,7 +12,8 @@ from PIL import Image
 from mmcore import Registry, RequestError
 from mmcore.data import Dataset
 from mmcore.data.show import summarize
-from mmcore.modality.base import Modality, Spec
+from mmcore.modality.base import Modality
+from mmcore.modality.spec import Spec
 from mmcore.testing.reference import Reference
 
 ROWS = 40

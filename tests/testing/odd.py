@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmcore import Decoder, Encoder, Metric, Modality, RequestError, Rng, Space, Spec
-from mmcore.modality.base import VOID
 from mmcore.modality.likelihood import bounded_log_scale, categorical, gaussian
+from mmcore.modality.spec import VOID
 from mmcore.testing.reference import Reference
 from mmcore_clip import ClipModality
 from mmcore_label.modality import LabelEncoder

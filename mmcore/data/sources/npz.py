@@ -12,8 +12,9 @@ import attrs
 import numpy as np
 
 from mmcore import files
+from mmcore.data.npy import characters, npy_header
 from mmcore.data.source import Row, Source, existing
-from mmcore.data.sources.arrays import Stored, by_part, characters, npy_header, rows_of, value_of
+from mmcore.data.sources.arrays import Stored, by_part, rows_of, value_of
 from mmcore.data.sources.layout import asked_parts
 from mmcore.errors import OptionError, RequestError
 from mmcore.limits import UNPACKED
