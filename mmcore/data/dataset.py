@@ -9,7 +9,7 @@ from torch import Tensor
 from mmcore.data.batch import BadRow, TensorBatch
 from mmcore.data.decode import decode
 from mmcore.data.select import Together, together
-from mmcore.data.source import Row, Source
+from mmcore.data.source import InShort, Row, Source
 from mmcore.data.stream import as_source
 from mmcore.data.transforms import Trace, Transform, check_transform, copied, transformed
 from mmcore.errors import PluginError, RequestError, about
@@ -21,7 +21,7 @@ from mmcore.rng import Rng
 _FEW = 256
 
 
-class Dataset:
+class Dataset(InShort):
     """Rows of a source as tensors, read when they are asked for.
 
     An index from ``len`` on is the same row in a later epoch, so that what transforms draw is a function of row and epoch.

@@ -7,14 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mmcore.data.source import Row, Rows, Source, classes_of
+from mmcore.data.source import InShort, Row, Rows, Source, classes_of
 from mmcore.errors import RequestError
 
 SPAN = 1 << 40
 """More rows than an epoch has."""
 
 
-class Stream(ABC):
+class Stream(InShort, ABC):
     """Rows that are read one after the other, as of files that are too many or too large for an index, by epochs and by shares.
 
     A subclass has :meth:`chunks`. It is given to :func:`mmcore.fit` or :class:`mmcore.data.Dataset` as an object; offered by the hook
@@ -56,6 +56,9 @@ class Stream(ABC):
         Raises:
             RequestError: a file that cannot be read; what was found and what was expected.
         """
+
+    def _counted(self) -> str:
+        return f"{self.title}, a stream"
 
     def __iter__(self) -> Iterator[Row]:
         with contextlib.closing(self.chunks(0)) as chunks:  # type: ignore[type-var]  # a generator

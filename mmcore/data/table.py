@@ -11,14 +11,14 @@ from torch.utils import data
 
 from mmcore.data.batch import TensorBatch, tell
 from mmcore.data.dataset import Dataset
-from mmcore.data.source import Source
+from mmcore.data.source import InShort, Source
 from mmcore.data.stream import Stream, head_of
 from mmcore.errors import RequestError
 from mmcore.modality.base import ModalityProtocol
 
 
-@attrs.frozen(eq=False)
-class Table(data.Dataset[TensorBatch]):
+@attrs.frozen(eq=False, repr=False)
+class Table(InShort, data.Dataset[TensorBatch]):
     """All rows of a source as tensors in memory.
 
     Attributes:
@@ -75,6 +75,18 @@ class Table(data.Dataset[TensorBatch]):
         values = {k: v.index_select(0, at) for k, v in self.rows.values.items()}
         present, complete = self.rows.present.index_select(0, at), self.rows.complete
         return TensorBatch(values, present, complete=True) if complete else TensorBatch(values, present)
+
+    @classmethod
+    def of(
+        cls, rows: "Iterable[Mapping[str, Any]] | Dataset | Table", variables: Sequence[ModalityProtocol]
+    ) -> "Table":
+        """Rows of any kind that these variables read, in memory; a table as it is.
+
+        Raises:
+            RequestError: they were read for other variables, or for these in another order; as :meth:`read`.
+        """
+        readable = rows_for(rows, variables)
+        return readable if isinstance(readable, Table) else cls.read(readable)
 
     def spread(self, count: int) -> "Table":
         """At most ``count`` of the rows, spread evenly over them."""

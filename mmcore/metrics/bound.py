@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from mmcore.data import Dataset, Table
-from mmcore.data.table import rows_for
 from mmcore.errors import RequestError
 from mmcore.limits import BATCH
 from mmcore.model.joint import JointModel
@@ -99,8 +98,11 @@ class Bound:
             }
         }
 
+    def __str__(self) -> str:
+        return self.table()
+
     def table(self) -> str:
-        """As text for a terminal."""
+        """As text for a terminal; what ``print`` shows."""
         rows: list[tuple[str, ...]] = [("", "L0", "L1", "L2", "nats", "±", "bits/dim", "±")]
         for name, x in {**self.variables, "all": self.all}.items():
             bits = x.bits_per_dimension
@@ -148,8 +150,7 @@ def evaluate(
             raise RequestError(f"evaluate: observed names {name!r}, expected one of {', '.join(names)}")
         if not bool(model.driver.encoded[names.index(name)]):
             raise RequestError(f"evaluate: {name!r} is observed, but it has no encoding: it can only be predicted")
-    readable = rows_for(rows, model.variables)
-    table = readable if isinstance(readable, Table) else Table.read(readable)
+    table = Table.of(rows, model.variables)
     present = table.rows.present
     conditioned = torch.tensor([name in observed for name in names]) | ~model.driver.generable.cpu()
     roles = torch.where(present, torch.where(conditioned, Role.OBSERVE, Role.GENERATE), int(Role.ABSENT))

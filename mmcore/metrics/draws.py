@@ -3,14 +3,14 @@
 What is told of a variable is what its modality answers to :meth:`mmcore.Modality.calibration`, over the rows that have it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
 import torch
 from torch import Tensor
 
-from mmcore.data import Table
+from mmcore.data import Dataset, Table
 from mmcore.errors import PluginError, RequestError
 from mmcore.metrics.figure import Figure
 from mmcore.metrics.questions import Asked, check_measured
@@ -43,6 +43,9 @@ class Calibrated:
     draws: int
     notes: tuple[str, ...]
 
+    def __str__(self) -> str:
+        return "\n".join([*(f"{name}  {figure}" for name, figure in self.figures.items()), *self.notes])
+
     def json(self) -> dict[str, Any]:
         """As plain values."""
         return attrs.asdict(self)
@@ -50,7 +53,7 @@ class Calibrated:
 
 def calibration(
     model: JointModel,
-    table: Table,
+    table: Iterable[Mapping[str, Any]] | Dataset | Table,
     questions: str | Sequence[str] | None = None,
     *,
     draws: int = DRAWS,
@@ -68,7 +71,7 @@ def calibration(
 
     Args:
         model: a joint model.
-        table: held-out rows.
+        table: held-out rows: mappings from variable name to raw value, or a :class:`mmcore.data.Table` of them.
         questions: such as ``"image->age"``; by default each variable from all others. ``"joint"`` has no truth of a row.
         draws: of each row, at least 2; 3, 9 and 39 are the fewest that tell intervals of 50, 80 and 95 %.
         rows: at most so many of those that take part in a question, spread evenly.
@@ -95,6 +98,7 @@ def calibration(
             raise RequestError(
                 f"calibration: question '{question}' has no truth of a row, expected something given, such as 'image->label'"
             )
+    table = Table.of(table, model.variables)
     options = {"seed": seed} | ({} if resamples is None else {"resamples": resamples})
     sampling = {"draw": True, "seed": seed} | sampling
     notes = [

@@ -12,7 +12,7 @@ Before them come the figures per sample that the modality itself offers, as mean
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,7 +20,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from mmcore.data import Table
+from mmcore.data import Dataset, Table
 from mmcore.errors import PluginError, RequestError, nearest
 from mmcore.metrics import distances, scores
 from mmcore.metrics.figure import Figure, average
@@ -99,7 +99,7 @@ class Asked:
 
 def report(
     model: JointModel,
-    table: Table,
+    table: Iterable[Mapping[str, Any]] | Dataset | Table,
     questions: str | Sequence[str] | None = None,
     *,
     weights: str | Path | None = None,
@@ -115,7 +115,8 @@ def report(
 
     Args:
         model: a joint model.
-        table: held-out rows: neither the model nor an extractor has learned from them.
+        table: held-out rows, of which neither the model nor an extractor has learned: mappings from variable name to raw value, or a
+            :class:`mmcore.data.Table` of them.
         questions: ``"joint"`` or such as ``"image->label"``; by default each variable from all others, and ``"joint"`` where an
             extractor can judge its samples.
         weights: a safetensors file for :meth:`SqueezeNet.load <mmcore.metrics.SqueezeNet.load>`, for the figures of images.
@@ -150,7 +151,7 @@ def report(
             "metrics: nothing to ask; give questions, or weights or features to measure joint samples by"
         )
     options = {"seed": seed} | ({} if resamples is None else {"resamples": resamples})
-    measure = _Measure(model, table, network, extractors, options)
+    measure = _Measure(model, Table.of(table, model.variables), network, extractors, options)
     answers: dict[tuple[str, ...], dict[str, Tensor]] = {}
     figures: dict[str, Figure] = {}
     for question in asked:

@@ -4,7 +4,7 @@ import collections
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from mmcore.errors import PluginError, RequestError
+from mmcore.errors import PluginError, RequestError, plainly
 from mmcore.hooks import DISTRIBUTION, REGISTERED, Offer
 from mmcore.plugins import builtin, loading
 from mmcore.plugins.metadata import API, HOOKS, NAME, RESERVED, Entry, Fault, canonical, pip
@@ -40,6 +40,14 @@ class Catalog:
         self._modules: dict[tuple[str, str], dict[str, list[Offer]] | PluginError] = {}
         self._asked: dict[Entry, Offer | Fault] = {}
         self._factories: dict[Entry, Callable[..., Any]] = {}
+
+    def __repr__(self) -> str:
+        names: dict[str, list[str]] = {}
+        for entry in self.entries:
+            if not entry.blocked and not entry.fault:
+                names.setdefault(entry.kind, []).append(entry.name)
+        told = [f"{kind} {', '.join(sorted(set(found)))}" for kind, found in sorted(names.items())]
+        return plainly(f"<{type(self).__name__}: {'; '.join(told) or 'nothing'}>", 2000)
 
     def register(self, kind: str, name: str, factory: Callable[..., Any], *, summary: str = "") -> None:
         """Offer something in this process, as an installed plugin would.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcore.data import TensorBatch
-from mmcore.errors import OptionError, RequestError
+from mmcore.errors import OptionError, RequestError, plainly
 from mmcore.model.joint import JointModel
 from mmcore.model.mode import evaluating
 from mmcore.rng import Rng
@@ -24,7 +24,7 @@ from mmcore.training.timesteps import Timesteps
 from mmcore.training.weighting import WEIGHTINGS, FixedWeights, LearnedWeights
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class TrainState:
     """Model, optimizer, EMA and step: what a checkpoint holds.
 
@@ -66,6 +66,10 @@ class TrainState:
     finding: Finding | None = None
     compiled: Callable[[Call], Call] = plain
     _drawing: Drawing | None = attrs.field(default=None, init=False, repr=False)
+
+    def __repr__(self) -> str:
+        names = ", ".join(m.name for m in self.model.variables)
+        return plainly(f"<TrainState: step {self.step:,} of {self.options.steps:,}, of {names}>")
 
     def draws(self, batch: TensorBatch) -> Draws:
         """Draw timesteps, roles and conditioning augmentation of this step, for this rank's rows."""
