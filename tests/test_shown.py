@@ -88,6 +88,15 @@ def test_what_fit_returns(model: JointModel, tmp_path: Path) -> None:
     assert repr(state) == "<TrainState: step 2 of 2, of image, label>"
 
 
+def test_what_is_asked_of_a_run(model: JointModel, registry: Registry, tmp_path: Path) -> None:
+    mmcore.fit(model, ROWS, steps=2, batch_size=4, device="cpu", quiet=True, out=tmp_path / "run")
+    reader = mmcore.Reader.open(tmp_path / "run", registry=registry, device="cpu")
+    assert repr(reader) == f"<Reader: {tmp_path / 'run' / 'model'}, a model of image, label>"
+    assert repr(mmcore.predict(reader, ROWS[:3])) == "<Predictions: 3 rows of image, label>"
+    grown = mmcore.extend(model, [registry.modality("label", name="second", classes=3)], registry=registry)
+    assert repr(grown.grown) == f"<Grown: {grown.grown.line()}>"
+
+
 def test_the_bound_prints_its_table(model: JointModel) -> None:
     found = mmcore.evaluate(model, ROWS, draws=2)
     assert str(found) == found.table()

@@ -12,7 +12,7 @@ _SHOWN = 4
 """How many names a line has before it counts."""
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Grown:
     """What became of a trained model's weights in a model that was made from it; kept with the new model.
 
@@ -51,6 +51,9 @@ class Grown:
             if not isinstance(told, list) or not all(isinstance(one, str) for one in told):
                 raise TypeError(f"grown.{name} as {type(told).__name__}, expected a list of names")
         return attrs.evolve(cls(()), **{name: tuple(record[name]) for name in names})
+
+    def __repr__(self) -> str:
+        return f"<Grown: {self.line()}>"
 
     def __str__(self) -> str:
         lines = {

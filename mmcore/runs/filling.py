@@ -8,6 +8,7 @@ import attrs
 import torch
 
 from mmcore.data import Dataset
+from mmcore.data.source import InShort
 from mmcore.errors import RequestError, nearest
 from mmcore.limits import BATCH
 from mmcore.modality.base import ModalityProtocol
@@ -121,8 +122,8 @@ class Prediction:
     bad: str = ""
 
 
-@attrs.frozen(eq=False)
-class Predictions:
+@attrs.frozen(eq=False, repr=False)
+class Predictions(InShort):
     """Rows that are filled in as they are iterated over, or written.
 
     Attributes:
@@ -153,6 +154,11 @@ class Predictions:
     def reader(self) -> Reader:
         """Of the model."""
         return self.asked.reader
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The variables."""
+        return self.rows.names
 
     @property
     def draws(self) -> int:

@@ -19,7 +19,7 @@ from mmcore.data.select import Named
 from mmcore.data.source import Row
 from mmcore.data.sources.files import shown
 from mmcore.data.transforms import Transform
-from mmcore.errors import RequestError, nearest
+from mmcore.errors import RequestError, nearest, plainly
 from mmcore.model.devices import pick_device
 from mmcore.model.joint import JointModel
 from mmcore.options import PATH, require
@@ -37,7 +37,7 @@ HOW = tuple(name for name in inspect.signature(sample).parameters if name not in
 """The arguments of :func:`mmcore.sample` that say how an answer is found, not what is asked."""
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Reader:
     """A trained model, and how its data were read.
 
@@ -61,23 +61,28 @@ class Reader:
 
     @classmethod
     def open(cls, at: str | Path, *, registry: Registry | None = None, device: str = "auto") -> Self:
-        """The reader of a run's folder or of a model folder.
+        """The reader of a run's folder, of a model folder, or of a folder that :func:`mmcore.fit` has trained into.
 
         Raises:
             RequestError: it is neither, or cannot be used here.
         """
         at, registry = Path(at), registry or discover()
-        if (at / CONFIG).exists() or not (at / "config.json").exists():
+        # A training in Python has left a model and no configuration.
+        folder = next((one for one in (at, at / "model") if (one / "config.json").exists()), None)
+        if (at / CONFIG).exists() or folder is None:
             run = Run.open(at, registry)
             config = run.setup.config
             return cls(
                 run.model(device), at / "model", registry, run, config.sampling.how(), config.sampling.n, config.data
             )
-        model, plain = load(at, registry=registry, device=str(pick_device(device))), SamplingOptions()
+        model, plain = load(folder, registry=registry, device=str(pick_device(device))), SamplingOptions()
         tables: Any = (model.configuration or {}).get("data")
         # Columns and transforms are all that reading needs: the source may be of a plugin that is not here.
         kept = {key: tables[key] for key in ("source", "columns", "transforms") if key in tables} if tables else {}
-        return cls(model, at, registry, None, plain.how(), plain.n, DataOptions(**kept) if kept else None)
+        return cls(model, folder, registry, None, plain.how(), plain.n, DataOptions(**kept) if kept else None)
+
+    def __repr__(self) -> str:
+        return plainly(f"<Reader: {self.folder}, a model of {', '.join(m.name for m in self.model.variables)}>")
 
     @property
     def columns(self) -> Mapping[str, ColumnOptions]:

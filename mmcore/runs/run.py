@@ -12,7 +12,7 @@ from mmcore import files as door
 from mmcore.config import files
 from mmcore.config.resolve import Setup, configured
 from mmcore.data import Dataset
-from mmcore.errors import ConfigError, MmcoreError, Problem, RequestError
+from mmcore.errors import ConfigError, MmcoreError, Problem, RequestError, plainly
 from mmcore.modality.base import Modality
 from mmcore.model.devices import pick_device
 from mmcore.model.joint import JointModel
@@ -30,7 +30,7 @@ from mmcore.training.trackers import trackers_for
 CONFIG = "config.toml"
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Run:
     """The folder of a run, and the configuration it was made by.
 
@@ -54,11 +54,20 @@ class Run:
             fault = "there is no such folder" if not folder.is_dir() else f"it holds no {CONFIG}"
             if folder.is_file():
                 fault = "it is a file, and a run is a folder, the one that its configuration calls out"
-            raise RequestError(f"run {folder}: {fault}, expected what mmcore train made")
+            mend = ""
+            if (folder / "model" / "config.json").is_file():
+                fault = f"it was trained in Python, by mmcore.fit, and holds no {CONFIG}"
+                mend = "; mmcore sample, predict, play and evaluate --source take it as it is"
+            elif is_run(folder):
+                mend = "; one that mmcore.fit has begun goes on in Python, by fit(..., resume=True)"
+            raise RequestError(f"run {folder}: {fault}, expected what mmcore train made{mend}")
         tables = files.read(folder / CONFIG)
         # A run may go on on another machine.
         tables["device"] = "auto"
         return cls(folder, configured(tables, where=str(folder / CONFIG), registry=registry, to_train=False))
+
+    def __repr__(self) -> str:
+        return plainly(f"<Run: {self.folder}, of {', '.join(m.name for m in self.setup.variables)}>")
 
     def model(self, device: str = "auto") -> JointModel:
         """The trained model, in evaluation mode."""

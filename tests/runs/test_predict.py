@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,7 @@ from mmcore.runs.answers import answer, enough
 from mmcore.runs.asking import ask
 from mmcore.runs.filled import file_name
 from mmcore.runs.filling import Predictions
-from mmcore.runs.run import train
+from mmcore.runs.run import Run, train
 from mmcore_clip import ClipModality
 from mmcore_label import LabelModality
 from mmcore_mask import MaskModality
@@ -548,6 +549,28 @@ def test_a_model_folder_alone_reads_alike(home: Path, registry: Registry) -> Non
     assert torch.equal(alone.read(path)["image"], whole.read(path)["image"])
     with pytest.raises(RequestError, match="test: found a model folder without its run"):
         mmcore.predict(alone, "test")
+
+
+def test_what_was_trained_in_python_is_asked_by_its_folder(home: Path, registry: Registry, tmp_path: Path) -> None:
+    """The folder that ``fit`` was given has no configuration: its model is asked as by the folder inside, and as the model itself."""
+    shutil.copytree(home / "run" / "model", tmp_path / "run" / "model")
+    whole = Reader.open(tmp_path / "run", registry=registry, device="cpu")
+    alone = Reader.open(tmp_path / "run" / "model", registry=registry, device="cpu")
+    assert whole.folder == alone.folder == tmp_path / "run" / "model"
+    asked = {"given": {"image": home / "photos" / "images" / "03.png"}, "steps": 2}
+    there = alone.ask(2, **asked)
+    assert all(torch.equal(x, there[name]) for name, x in whole.ask(2, **asked).items())
+    with pytest.raises(
+        RequestError, match=r"trained in Python, by mmcore\.fit, and holds no config\.toml.*evaluate --source"
+    ):
+        Run.open(tmp_path / "run", registry)
+
+
+def test_a_training_in_python_that_has_no_model_yet(registry: Registry, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text('{"format": 1, "what": "a run of mmcore"}')
+    with pytest.raises(RequestError, match=r"holds no config\.toml.*goes on in Python, by fit\(\.\.\., resume=True\)"):
+        Reader.open(tmp_path / "run", registry=registry)
 
 
 def test_a_cut_picture_says_so(tmp_path: Path, registry: Registry) -> None:
