@@ -27,7 +27,6 @@ from mmcore.runs.answers import Answer
 from mmcore.runs.held import plain
 from mmcore.runs.run import CONFIG
 from mmcore.store.folder import CHECKPOINTS, alone
-from mmcore.store.reading import digest
 
 if TYPE_CHECKING:
     from mmcore.runs.filling import Prediction, Predictions
@@ -163,7 +162,7 @@ def _question(asked: "Predictions") -> dict[str, Any]:
     return json.loads(
         json.dumps(
             {
-                "model": digest(asked.reader.folder / "model.safetensors"),
+                "model": asked.reader.digest(),
                 "data": "rows at hand" if asked.data is None else shown(str(Path(asked.data).expanduser().absolute())),
                 "rows": len(asked),
                 "columns": {name: attrs.asdict(column) for name, column in asked.opened.columns.items()},

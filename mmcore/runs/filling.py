@@ -13,6 +13,7 @@ from mmcore.errors import RequestError, nearest
 from mmcore.limits import BATCH
 from mmcore.modality.base import ModalityProtocol
 from mmcore.modality.mixed import Mixed
+from mmcore.model.joint import JointModel
 from mmcore.options import check_call, counted, require
 from mmcore.plugins import Registry
 from mmcore.runs.answers import Answer, answer, enough
@@ -25,7 +26,7 @@ from mmcore.runs.seldom import Taught
 
 
 def predict(
-    run: str | Path | Reader,
+    run: str | Path | Reader | JointModel,
     data: Any,
     *,
     draws: int = 16,
@@ -45,7 +46,7 @@ def predict(
     or write them: ``mmcore.predict("runs/photos", "new/", draws=16).write("filled")``.
 
     Args:
-        run: a run's folder, a model folder, or a reader of one.
+        run: a run's folder, a model folder, a reader of one, or a model.
         data: a path of data in any form that ``mmcore init`` reads, of a picture, or a pattern of pictures; ``"test"`` and its like for the
             run's own rows; or rows. They are read as the training data were, by the run's columns, missing values and transforms.
         draws: of every row. Of one draw there is neither interval nor agreement, and numbers are the mean that the model predicts.
@@ -56,7 +57,7 @@ def predict(
         absent: modalities to leave out: not asked for, and not looked at.
         columns: where variables' values are, where these data name them otherwise than the run's.
         on_bad_row: ``"stop"`` at a row that cannot be read, or ``"skip"`` it.
-        device: ``"auto"``, or one of torch's names.
+        device: ``"auto"``, or one of torch's names; a model at hand stays on its own.
         registry: where sources and plugins are found; by default a new :func:`mmcore.discover`.
         **how: of :func:`mmcore.sample`, such as ``steps``, ``sampler``, ``seed`` or ``guidance``; by default as the run's configuration says.
 
@@ -64,6 +65,8 @@ def predict(
         RequestError: data that cannot be read, no such variable, or too few draws for the interval.
     """
     check_call(predict, locals())
+    if isinstance(run, JointModel):
+        run = Reader.of(run, registry=registry)
     reader = run if isinstance(run, Reader) else Reader.open(run, registry=registry, device=device)
     names = [m.name for m in reader.model.variables]
     again, absent = ([one] if isinstance(one, str) else list(one) for one in (again, absent))

@@ -1,5 +1,6 @@
 """How a trained model's questions are read: by the columns, missing values and transforms of the run that trained it."""
 
+import hashlib
 import inspect
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -31,6 +32,7 @@ from mmcore.runs.rows import Columns, Opened, Worded, by_place, named, rows_at
 from mmcore.runs.run import CONFIG, Run
 from mmcore.sampling.ask import sample
 from mmcore.store.model import load
+from mmcore.store.reading import digest
 
 _ASKED = ("model", "n", "given", "where", "absent", "start", "strength", "numbers", "batch_size", "registry", "watch")
 HOW = tuple(name for name in inspect.signature(sample).parameters if name not in _ASKED)
@@ -42,8 +44,8 @@ class Reader:
     """A trained model, and how its data were read.
 
     Attributes:
-        model: in evaluation mode.
-        folder: the model's.
+        model: in evaluation mode, where it was read from a folder.
+        folder: the model's; None for one at hand.
         registry: where sources and transforms are found.
         run: whose model it is; None for a model folder by itself.
         how: arguments of :func:`mmcore.sample`, as the run's configuration says them.
@@ -52,7 +54,7 @@ class Reader:
     """
 
     model: JointModel
-    folder: Path
+    folder: Path | None
     registry: Registry
     run: Run | None
     how: dict[str, Any]
@@ -75,14 +77,32 @@ class Reader:
             return cls(
                 run.model(device), at / "model", registry, run, config.sampling.how(), config.sampling.n, config.data
             )
-        model, plain = load(folder, registry=registry, device=str(pick_device(device))), SamplingOptions()
+        model = load(folder, registry=registry, device=str(pick_device(device)))
+        return attrs.evolve(cls.of(model, registry=registry), folder=folder)
+
+    @classmethod
+    def of(cls, model: JointModel, *, registry: Registry | None = None) -> Self:
+        """The reader of a model at hand: by the columns and transforms that it was trained with, where it knows of any."""
+        plain = SamplingOptions()
         tables: Any = (model.configuration or {}).get("data")
         # Columns and transforms are all that reading needs: the source may be of a plugin that is not here.
         kept = {key: tables[key] for key in ("source", "columns", "transforms") if key in tables} if tables else {}
-        return cls(model, folder, registry, None, plain.how(), plain.n, DataOptions(**kept) if kept else None)
+        data = DataOptions(**kept) if kept else None
+        return cls(model, None, registry or discover(), None, plain.how(), plain.n, data)
 
     def __repr__(self) -> str:
-        return plainly(f"<Reader: {self.folder}, a model of {', '.join(m.name for m in self.model.variables)}>")
+        where = "" if self.folder is None else f"{self.folder}, "
+        return plainly(f"<Reader: {where}a model of {', '.join(m.name for m in self.model.variables)}>")
+
+    def digest(self) -> str:
+        """Of the model's weights, as no other model has them: of their file, or of those at hand."""
+        if self.folder is not None:
+            return digest(self.folder / "model.safetensors")
+        found = hashlib.sha256()
+        for name, x in sorted(self.model.state_dict().items()):
+            found.update(f"{name} {x.dtype} {tuple(x.shape)}".encode())
+            found.update(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return found.hexdigest()
 
     @property
     def columns(self) -> Mapping[str, ColumnOptions]:

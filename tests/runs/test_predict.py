@@ -566,6 +566,25 @@ def test_what_was_trained_in_python_is_asked_by_its_folder(home: Path, registry:
         Run.open(tmp_path / "run", registry)
 
 
+def test_a_model_at_hand_fills_in_as_its_folder_does(home: Path, registry: Registry, tmp_path: Path) -> None:
+    """The same answers and files, by the columns and transforms that the model knows; and another model's begun folder is refused."""
+    model = mmcore.load(home / "run" / "model", registry=registry, device="cpu")
+    asked: dict[str, Any] = {"draws": 3, "interval": 0.5, "steps": 2, "registry": registry}
+    rows = home / "photos"
+    here = mmcore.predict(model, rows, **asked)
+    there = mmcore.predict(home / "run" / "model", rows, device="cpu", **asked)
+    assert len(here) == len(there) > 0
+    for mine, theirs in zip(here, there, strict=True):
+        assert mine.answers.keys() == theirs.answers.keys()
+        for name, mask in mine.answers.items():
+            assert torch.equal(mask.draws, theirs.answers[name].draws)
+    here.write(tmp_path / "out", quiet=True)
+    with torch.no_grad():
+        next(iter(model.parameters())).add_(1)
+    with pytest.raises(RequestError, match="model"):
+        mmcore.predict(model, rows, **asked).write(tmp_path / "out", quiet=True)
+
+
 def test_a_training_in_python_that_has_no_model_yet(registry: Registry, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text('{"format": 1, "what": "a run of mmcore"}')
