@@ -213,7 +213,8 @@ def _listed(kind: Any, one: Rule) -> Rule:
         if isinstance(values, str | bytes | bytearray | Mapping) or (kind is Sequence and isinstance(values, Set)):
             return False
         if not isinstance(values, Collection):
-            return kind is Iterable and isinstance(values, Iterable)
+            # What has its elements by index alone is iterated over too, as torch's data sets are.
+            return kind is Iterable and (isinstance(values, Iterable) or hasattr(type(values), "__getitem__"))
         if getattr(values, "shape", None) == ():
             return False  # an array that has nothing to iterate over
         if one.expected not in _CHECKED:

@@ -265,6 +265,16 @@ class Thing:
     pass
 
 
+class ByIndex:
+    """Has no ``__iter__``, as torch's data sets have none."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> dict[str, int]:
+        return {"a": 1}
+
+
 def called(
     thing: Thing,
     count: int,
@@ -297,7 +307,7 @@ def test_a_function_takes_what_its_signature_says() -> None:
         "where": ["", "x", Path()],
         "by_name": [None, {}, {"a": 1, "b": 0.5}, OrderedDict(a=1)],
         "flag": [True, False],
-        "rows": [[], [{}], iter([{}]), Thing(), deque()],
+        "rows": [[], [{}], iter([{}]), Thing(), deque(), ByIndex()],
         "free": [None, 1, Thing, 10**5000],
         "watch": [None, print, Thing],
         "further": [3, {}],
@@ -321,7 +331,7 @@ def test_a_function_takes_what_its_signature_says() -> None:
         ("where", [None, b"x", 3, ["x"], "a\0b", Path("a\0b"), "\ud800", Path("x" * 300)], "a path"),
         ("by_name", [[("a", 1)], {1: 1}, {"a": "1"}, {"a": None}, "a"], "a mapping from texts to numbers"),
         ("flag", [None, 0, "true", np.bool_(True), []], "True or False"),
-        ("rows", [None, 3, "rows", {"a": 1}], "a list of mappings or a Thing"),
+        ("rows", [None, 3, "rows", {"a": 1}, ByIndex], "a list of mappings or a Thing"),
         ("watch", [3, "print"], "a function"),
     ],
 )

@@ -79,6 +79,21 @@ def test_rows_of_every_kind_have_their_values(rows: Any, variables: Any) -> None
     assert labels(rows, variables) == LABELS
 
 
+def test_rows_at_hand_are_trained_on_and_measured(registry: Registry, variables: Any) -> None:
+    image = registry.modality("image", channels=1, size=2)
+    model = mmcore.compose(
+        [image, *variables], backbone="mlp", backbone_options={"width": 8, "depth": 1}, registry=registry
+    )
+    rows = Dicts()
+    options: dict[str, Any] = {"steps": 1, "batch_size": 2, "device": "cpu", "quiet": True}
+    state = mmcore.fit(model, rows, validation=rows, **options)
+    assert mmcore.evaluate(model, rows, draws=2).rows == len(rows)
+    mmcore.specialise(model, rows, "image -> label", options=state.options, **options)
+    assert (
+        mmcore.metrics.report(model, rows, "image->label", steps=1, resamples=2)["image->label label.accuracy"].n == 5
+    )
+
+
 def test_both_values_of_tuples_are_read(registry: Registry, variables: Any) -> None:
     both = [registry.modality("image", channels=1, size=2), *variables]
     values = Table.read(Rows(Tuples(), names=("image", "label")), both).rows.values
