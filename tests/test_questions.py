@@ -313,7 +313,7 @@ def test_a_guidance_that_drops_nothing_is_asked_too(model: JointModel) -> None:
             r"where 'a' is torch.bool \(3, 2\), expected booleans \(3, 3\)",
         ),
         ({"given": ["a"], "where": {"a": torch.ones(3, 3)}}, r"where 'a' is torch.float32 \(3, 3\), expected booleans"),
-        ({"given": ["a"], "where": {"a": [True] * 3}}, "where 'a' is list, expected booleans"),
+        ({"given": ["a"], "where": {"a": [1] * 3}}, "where 'a' is list, expected booleans"),
         ({"where": {"a": torch.ones(3, 3, dtype=torch.bool)}}, "where names 'a', which is not given"),
         (
             {"given": ["a"], "where": {"c": torch.ones(3, dtype=torch.bool)}},
@@ -550,6 +550,34 @@ def test_values_by_name_of_a_class_and_of_an_edit(registry: Registry) -> None:
     )
     assert all(torch.equal(edited[name], whole[name]) for name in whole)
     assert torch.equal(mmcore.sample(model, 2, given={"image": grey}, steps=2)["image"], -torch.ones(2, 1, 4, 4))
+
+
+def test_an_array_of_n_values_is_a_value_for_each_row(registry: Registry) -> None:
+    model = _small(registry)
+    assert mmcore.sample(model, 3, given={"label": np.array([0, 1, 0])}, steps=2)["label"].tolist() == [0, 1, 0]
+    assert mmcore.sample(model, 3, given={"label": np.array([0, 0, 0, 1])}, steps=2)["label"].tolist() == [3, 3, 3]
+    # As many rows as classes: a one-hot vector, or a class for each row.
+    with pytest.raises(RequestError, match="may be one value or one for each of n = 4, expected a list of 4 values"):
+        mmcore.sample(model, 4, given={"label": np.array([0, 1, 0, 0])}, steps=2)
+    assert mmcore.sample(model, 4, given={"label": np.array([3, 1, 0, 0])}, steps=2)["label"].tolist() == [3, 1, 0, 0]
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 1), dtype=np.uint8)
+    image = mmcore.sample(model, 2, given={"image": pixels}, steps=2)["image"]
+    assert torch.equal(image, model.variable("image").read_many(list(pixels)))
+    with pytest.raises(RequestError, match="given 'label': found class 7"):
+        mmcore.sample(model, 2, given={"label": np.array([1, 7])})
+
+
+def test_masks_may_be_arrays_and_lists(registry: Registry) -> None:
+    model = _small(registry)
+    known, given = torch.tensor([True, False]), {"label": [1, 2]}
+    asked = mmcore.sample(model, 2, given=given, where={"label": known}, absent={"a": ~known}, steps=2)
+    for form in (torch.Tensor.numpy, torch.Tensor.tolist):
+        where, absent = {"label": form(known)}, {"a": form(~known)}
+        again = mmcore.sample(model, 2, given=given, where=where, absent=absent, steps=2)
+        assert all(torch.equal(again[name], x) for name, x in asked.items())
+    for wrong in ([1, 0], [True, [False]], np.array([1, 0])):
+        with pytest.raises(RequestError, match=r"where 'label' is .*, expected booleans"):
+            mmcore.sample(model, 2, given=given, where={"label": wrong}, steps=2)
 
 
 @pytest.mark.parametrize(

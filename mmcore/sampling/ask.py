@@ -22,7 +22,7 @@ from mmcore.rng import Rng
 from mmcore.sampling.compiled import Stepper, check_compile
 from mmcore.sampling.denoiser import Asked, Denoiser, Here, given_back
 from mmcore.sampling.guidance import ClassifierFree, Guidance, Guided, Pinned
-from mmcore.sampling.question import Question, rows_of
+from mmcore.sampling.question import Question, flags_of, rows_of
 from mmcore.sampling.rejection import by_rejection, check_discrete
 from mmcore.sampling.samplers import Sampler, plan
 
@@ -32,8 +32,8 @@ def sample(
     n: int,
     *,
     given: Mapping[str, Any] | None = None,
-    where: Mapping[str, Tensor] | None = None,
-    absent: Collection[str] | Mapping[str, Tensor] = (),
+    where: Mapping[str, Any] | None = None,
+    absent: Collection[str] | Mapping[str, Any] = (),
     conditioning: str = "roles",
     guidance: Mapping[str, float] | Guidance | None = None,
     start: Mapping[str, Any] | None = None,
@@ -61,8 +61,8 @@ def sample(
         model: a joint model.
         n: how many.
         given: observed values by name: a tensor ``(n, *spec.shape)``, or of ``spec.shape`` for all samples; or a raw value for all samples, or a
-            list of ``n``, as the modality reads them: ``{"label": 3}``. They come back unchanged, void elements among them, which tell the network nothing.
-        where: for what is given only in part, which elements are observed, bool ``(n, *spec.shape)`` by name, or
+            list or array of ``n``, as the modality reads them: ``{"label": 3}``. They come back unchanged, void elements among them, which tell the network nothing.
+        where: for what is given only in part, which elements are observed, booleans ``(n, *spec.shape)`` by name, or
             which rows, ``(n,)``; the rest is generated. For parts of a modality train with ``RoleMix(partial=…)``. What is void is filled
             by ``where={name: modality.spec.there(x)}``.
         absent: modalities to leave out; or by name the rows, bool ``(n,)``, in which they are. Such rows come back as placeholders.
@@ -136,9 +136,11 @@ def sample(
     )
     given = rows_of(model, given or {}, n, "given")
     start = None if start is None else rows_of(model, start, n, "start")
-    question = Question.ask(model, n, given=given, where=where or {}, absent=absent, conditioning=conditioning)
+    where = flags_of(where or {})
+    absent = flags_of(absent) if isinstance(absent, Mapping) else absent
+    question = Question.ask(model, n, given=given, where=where, absent=absent, conditioning=conditioning)
     if conditioning == "rejection":
-        check_discrete(model, given, where or {})
+        check_discrete(model, given, where)
         excluded = {
             "start": start is not None,
             "absent by row": isinstance(absent, Mapping),
@@ -191,7 +193,7 @@ def sample(
             back = torch.cat(batches).argsort()
             values = {name: torch.cat([part[name] for part in parts])[back] for name in names}
     answer = {name: values[name] for name in names}
-    answer |= {name: x for name, x in given.items() if name not in (where or {})}
+    answer |= {name: x for name, x in given.items() if name not in where}
     # The caller's own: to be written to without another row or what was given changing with it, and to be trained on.
     return {name: x.detach().clone(memory_format=torch.contiguous_format) for name, x in answer.items()}
 

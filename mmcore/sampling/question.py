@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Self
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -147,13 +148,13 @@ def rows_of(model: JointModel, values: Mapping[str, Any], n: int, option: str) -
 
     Args:
         model: whose modalities read them.
-        values: by name a tensor ``(n, *spec.shape)``, or one of ``spec.shape`` for all rows; a list of ``n`` raw values, as
+        values: by name a tensor ``(n, *spec.shape)``, or one of ``spec.shape`` for all rows; a list or an array of ``n`` raw values, as
             :meth:`Modality.read <mmcore.modality.base.Modality.read>` takes them; or one raw value for all rows.
         n: rows.
         option: where they were given, for the error.
 
     Raises:
-        RequestError: a raw value that cannot be read, or another number of them.
+        RequestError: a raw value that cannot be read, another number of them, or an array that may be one value or ``n``.
     """
     modalities = {m.name: m for m in model.variables}
     found = dict(values)
@@ -162,15 +163,54 @@ def rows_of(model: JointModel, values: Mapping[str, Any], n: int, option: str) -
         if m is None:
             continue
         if not isinstance(x, Tensor):
-            raws = list(x) if isinstance(x, list | tuple) else [x]
-            if isinstance(x, list | tuple) and len(raws) != n:
+            label = f"{option} {name!r}"
+            if isinstance(x, list | tuple) and len(x) != n:
                 raise RequestError(
-                    f"sample: {option} {name!r} has {len(raws)} values, expected one for each of n = {n}, or a tensor"
+                    f"sample: {label} has {len(x)} values, expected one for each of n = {n}, or a tensor"
                 )
-            read = torch.stack([_read(m, raw, f"{option} {name!r}") for raw in raws])
-            x = read if isinstance(x, list | tuple) else read[0]
+            if isinstance(x, list | tuple):
+                x = torch.stack([_read(m, raw, label) for raw in x])
+            elif isinstance(x, np.ndarray) and x.ndim and len(x) == n:
+                x = _array(m, x, label)
+            else:
+                x = _read(m, x, label)
         found[name] = x.expand(n, *x.shape) if x.shape == m.spec.shape else x
     return found
+
+
+def flags_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Booleans by name, of arrays and lists as tensors; what is no booleans is left for the question to refuse."""
+    found = dict(values)
+    for name, x in values.items():
+        if isinstance(x, np.ndarray | list | tuple):
+            try:
+                array = np.array(x)
+            except ValueError:  # lists of different lengths
+                continue
+            if array.dtype == bool:
+                found[name] = torch.from_numpy(array)
+    return found
+
+
+def _array(m: Modality, x: np.ndarray, label: str) -> Tensor:
+    """An array as long as there are rows: a value for each, ``(n, *spec.shape)``, or one for all of them."""
+    found: list[Tensor] = []
+    problems = []
+    for raws in ([x], list(x)):
+        try:
+            found.append(torch.stack([_read(m, raw, label) for raw in raws]))
+        except RequestError as error:
+            problems.append(error)
+    if not found:
+        raise problems[-1]
+    if len(found) == 1:
+        return found[0][0] if len(found[0]) == 1 else found[0]
+    if not torch.equal(*torch.broadcast_tensors(*found)):
+        raise RequestError(
+            f"sample: {label} is an array {x.shape}, which may be one value or one for each of n = {len(x)}, expected a list of "
+            f"{len(x)} values, or a tensor"
+        )
+    return found[-1]
 
 
 def _read(m: Modality, raw: Any, label: str) -> Tensor:
