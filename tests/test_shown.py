@@ -119,3 +119,41 @@ def test_metrics_take_rows_as_the_bound_does(model: JointModel) -> None:
             for rows in (table, ROWS, Dataset(ROWS, model.variables), Rows(ROWS))
         ]
         assert all(str(other) == str(told[0]) for other in told), measure
+
+
+def test_answers_are_told_in_a_line(model: JointModel, registry: Registry) -> None:
+    def first(model: JointModel, row: dict[str, Any], **how: Any) -> Any:
+        return next(iter(mmcore.predict(model, [row], steps=2, registry=registry, **how)))
+
+    row = first(model, {"label": 3})
+    assert repr(row) == "<Prediction: 0, given label; image = a picture of 8 × 8>"
+    assert repr(row.answers["image"]) == "<Answer: a picture of 8 × 8, of 16 draws>"
+    label = first(model, {"image": ROWS[0]["image"]}, draws=1).answers["label"]
+    assert repr(label) == f"<Answer: {label.value}, of 1 draw>"
+    sure = first(model, {"image": ROWS[0]["image"]}).answers["label"]
+    assert repr(sure) == f"<Answer: {sure.value} (agreement {sure.agreement:.2f}), of 16 draws>"
+    parts = [registry.modality("scalar", name="age"), registry.modality("label", classes=2)]
+    age = first(mmcore.compose(parts, backbone="mlp", registry=registry), {"label": 1}).answers["age"]
+    assert repr(age) == f"<Answer: {age.value} ({age.low:.4g} … {age.high:.4g}), of 16 draws>"
+    bad = next(iter(mmcore.predict(model, [{"label": 77}], on_bad_row="skip", registry=registry)))
+    assert repr(bad) == f"<Prediction: 0, {bad.bad}>"
+
+
+def test_what_one_trains_and_measures_with(model: JointModel) -> None:
+    found = mmcore.evaluate(model, ROWS, draws=2)
+    bits = found.all.bits_per_dimension
+    assert repr(found) == f"<Bound: {bits.nats:.4f} ± {bits.error:.4f} bits per dimension, 40 rows of image, label>"
+    told: list[str] = []
+    mmcore.fit(
+        model,
+        ROWS,
+        steps=1,
+        batch_size=4,
+        device="cpu",
+        quiet=True,
+        watch=[lambda _, report: told.append(repr(report))],
+    )
+    assert told[0].startswith("<StepReport: 4 rows, mean loss by task ")
+    assert len(told[0]) < 100
+    assert repr(Table.read(ROWS, model.variables).rows) == "<TensorBatch: image (40, 1, 8, 8), label (40,)>"
+    assert repr(model.process.schedule) == "<Schedule: cosine, 1,000 steps, 2 modalities, eta 1>"

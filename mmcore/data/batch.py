@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmcore.errors import plainly
 from mmcore.plugins.metadata import one_line
 
 
@@ -26,7 +27,7 @@ class BadRow:
     problem: str
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class TensorBatch:
     """A batch of rows as tensors, with a mask of which values are present.
 
@@ -41,6 +42,10 @@ class TensorBatch:
     present: Tensor
     bad: tuple[BadRow, ...] = ()
     complete: bool = attrs.field(default=attrs.Factory(lambda self: bool(self.present.all()), takes_self=True))
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name} {tuple(x.shape)}" for name, x in self.values.items())
+        return plainly(f"<TensorBatch: {values}{f'; {len(self.bad)} skipped' if self.bad else ''}>", 400)
 
     def __len__(self) -> int:
         return len(self.present)

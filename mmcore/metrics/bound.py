@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mmcore.data import Dataset, Table
-from mmcore.errors import RequestError
+from mmcore.errors import RequestError, plainly
 from mmcore.limits import BATCH
 from mmcore.model.joint import JointModel
 from mmcore.model.mode import evaluating
@@ -68,7 +68,7 @@ class Terms:
         return Estimate(self.total.nats * scale, self.total.error * scale)
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Bound:
     """The negative ELBO of data, by its terms: a bound on ``-log p(what is generated | what is observed)``, a mean over rows.
 
@@ -97,6 +97,12 @@ class Bound:
                 for name, terms in {"all": self.all, **self.variables}.items()
             }
         }
+
+    def __repr__(self) -> str:
+        bits = self.all.bits_per_dimension
+        of = f"{', '.join(self.variables)}{' given ' if self.observed else ''}{', '.join(self.observed)}"
+        rows = f"{self.rows:,} row{'s' * (self.rows != 1)}"
+        return plainly(f"<Bound: {bits.nats:.4f} ± {bits.error:.4f} bits per dimension, {rows} of {of}>", 400)
 
     def __str__(self) -> str:
         return self.table()

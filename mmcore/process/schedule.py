@@ -35,7 +35,7 @@ class ScheduleError(ValueError):
         super().__init__(f"schedule: {option} {found or f'= {value}'}, expected {expected}")
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Schedule:
     """A noise schedule: cumulative signal ``A_t`` and each modality's weight ``W_t``.
 
@@ -53,6 +53,9 @@ class Schedule:
     W: Tensor
     name: str = "custom"
     eta: float = 1.0
+
+    def __repr__(self) -> str:
+        return f"<Schedule: {self.name}, {len(self.log_A) - 1:,} steps, {self.W.shape[1]} modalities, eta {self.eta:g}>"
 
     @classmethod
     def from_cumulative(cls, log_A: Numbers, W: Tensor, *, name: str = "custom", eta: float = 1.0) -> Self:

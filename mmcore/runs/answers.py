@@ -9,12 +9,13 @@ from PIL import Image
 from torch import Tensor
 
 from mmcore.data.transforms import Trace, filled
+from mmcore.errors import plainly
 from mmcore.metrics.conformal import Sureness, Widening, central
 from mmcore.modality.base import ModalityProtocol
 from mmcore.modality.mixed import Mixed
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Answer:
     """One variable of one row, by its draws.
 
@@ -41,6 +42,24 @@ class Answer:
     cut: bool
     draws: Tensor
     probability: float | None = None
+
+    def told(self) -> str:
+        """The value in a few words, and how sure it is."""
+        value = self.value
+        if isinstance(value, Image.Image):
+            return f"a picture of {value.width} × {value.height}"
+        if isinstance(value, np.ndarray):
+            return f"an array {value.shape}"
+        if isinstance(self.low, int | float) and isinstance(self.high, int | float):
+            return f"{value} ({self.low:.4g} … {self.high:.4g})"
+        if self.probability is not None:
+            return f"{value} (probability {self.probability:.2f})"
+        if isinstance(self.agreement, float):
+            return f"{value} (agreement {self.agreement:.2f})"
+        return plainly(str(value), 80)
+
+    def __repr__(self) -> str:
+        return plainly(f"<Answer: {self.told()}, of {len(self.draws)} draw{'s' * (len(self.draws) != 1)}>", 400)
 
 
 def answer(

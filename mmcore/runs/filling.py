@@ -9,7 +9,7 @@ import torch
 
 from mmcore.data import Dataset
 from mmcore.data.source import InShort
-from mmcore.errors import RequestError, nearest
+from mmcore.errors import RequestError, nearest, plainly
 from mmcore.limits import BATCH
 from mmcore.modality.base import ModalityProtocol
 from mmcore.modality.mixed import Mixed
@@ -79,14 +79,15 @@ def predict(
     if len(set(absent)) == len(names):
         raise RequestError("predict: everything is left out, expected something to predict")
     require("predict", draws=(draws, counted()))
-    BATCH.check("predict", "draws", draws, 4 * int(draws) * reader.model.space.size)
-    if not isinstance(interval, float) or not 0 < interval <= 0.999:
+    draws, interval = int(draws), float(interval)
+    BATCH.check("predict", "draws", draws, 4 * draws * reader.model.space.size)
+    if not 0 < interval <= 0.999:
         raise RequestError(f"predict: interval = {interval!r}, expected a number above 0 and at most 0.999")
     if 1 < draws < enough(interval):
         raise RequestError(
             f"predict: {draws} draws cannot tell an interval of {interval:.4g}, expected {enough(interval)} at least, or 1 for none"
         )
-    asked = Asked(reader, int(draws), frozenset(absent), reader.asking(**{"draw": draws > 1, **how}))
+    asked = Asked(reader, draws, frozenset(absent), reader.asking(**{"draw": draws > 1, **how}))
     opened = reader.rows(data, columns)
     held = (
         HeldOut(asked, interval, without=str(data) if isinstance(data, str | Path) else "")
@@ -104,7 +105,7 @@ def predict(
     )
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Prediction:
     """One row, filled in.
 
@@ -123,6 +124,12 @@ class Prediction:
     answers: Mapping[str, Answer]
     left: tuple[str, ...] = ()
     bad: str = ""
+
+    def __repr__(self) -> str:
+        said = [f"given {', '.join(self.given) or 'nothing'}"]
+        said += [f"{name} = {one.told()}" for name, one in self.answers.items()]
+        said += [f"not asked for: {', '.join(self.left)}"] if self.left and not self.bad else []
+        return plainly(f"<Prediction: {self.key}, {'; '.join([self.bad] if self.bad else said)}>", 400)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -268,4 +275,4 @@ class Predictions(InShort):
             RequestError: there are predictions of another question or other data, files that are not predictions, or rows of one key; a folder that
                 cannot be written.
         """
-        return write(self, Path(folder), force=force, quiet=quiet)
+        return write(self, Path(folder).expanduser(), force=force, quiet=quiet)

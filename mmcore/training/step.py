@@ -20,7 +20,7 @@ from mmcore.training.state import TrainState
 from mmcore.training.weighting import WEIGHTINGS
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class StepReport:
     """Losses, counts and gradient norm of one training step.
 
@@ -41,6 +41,10 @@ class StepReport:
     grad_norm: Tensor
     sums: Tensor
     rows: Tensor
+
+    def __repr__(self) -> str:
+        losses = ", ".join(f"{one:.4g}" for one in self.by_task().tolist())
+        return f"<StepReport: {len(self.losses)} rows, mean loss by task {losses} nats>"
 
     def by_task(self) -> Tensor:
         """Each task's mean loss over the rows of all ranks that count, ``(tasks,)``; NaN where none does."""

@@ -585,6 +585,19 @@ def test_a_model_at_hand_fills_in_as_its_folder_does(home: Path, registry: Regis
         mmcore.predict(model, rows, **asked).write(tmp_path / "out", quiet=True)
 
 
+def test_numbers_of_other_kinds_are_the_same_numbers(registry: Registry) -> None:
+    parts = [registry.modality("scalar", name="age"), registry.modality("label", classes=2)]
+    model = mmcore.compose(parts, backbone="mlp", registry=registry)
+
+    def low(draws: Any, interval: Any) -> Any:
+        rows = mmcore.predict(model, [{"label": 1}], steps=1, draws=draws, interval=interval, registry=registry)
+        return next(iter(rows)).answers["age"].low
+
+    assert low(np.int64(9), np.float32(0.5)) == low(9, 0.5)
+    with pytest.raises(RequestError, match=r"interval = 1.0, expected a number above 0 and at most 0.999"):
+        low(9, 1)
+
+
 def test_a_training_in_python_that_has_no_model_yet(registry: Registry, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text('{"format": 1, "what": "a run of mmcore"}')
