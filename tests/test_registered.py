@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+
 import mmcore
 from mmcore import Registry
 from tests.test_doors import MyNet, Sound, fit, refused, rows, same
@@ -57,3 +60,46 @@ def test_options_that_no_file_can_hold(tmp_path):
         registry=registry,
     )
     refused(lambda: mmcore.save(m, tmp_path), "save: modalities of the model have an option that no file can hold")
+
+
+def test_numbers_and_arrays_of_numpy_are_kept_as_a_file_has_them(tmp_path: Path) -> None:
+    """As the mean of an array is, of single precision, and the names that ``numpy.unique`` finds."""
+    registry = mmcore.discover()
+    pixels = np.linspace(0, 1, 64, dtype=np.float32)
+    image = registry.modality(
+        "image", channels=np.int64(1), size=(np.int32(4), 4), mean=pixels.mean(), std=pixels.std()
+    )
+    label = registry.modality("label", classes=2, names=np.unique(["b", "a"]), frequencies=np.array([0.25, 0.75]))
+    options = {"width": np.int64(8), "depth": np.int8(1)}
+    tasks = [mmcore.Task("image", "image", weight=np.float32(0.5)), mmcore.Task("label", "label")]
+    model = mmcore.compose([image, label], tasks, backbone="mlp", backbone_options=options, registry=registry)
+    again = mmcore.load(mmcore.save(model, tmp_path / "model"), registry=registry)
+    same(again, model)
+    one, two = again.variable("image"), again.variable("label")
+    assert (one.mean, one.std) == (image.mean, image.std) == (float(pixels.mean()), float(pixels.std()))  # type: ignore[attr-defined]
+    assert two.names == ("a", "b")  # type: ignore[attr-defined]
+
+
+def test_a_runs_folder_and_a_file_are_no_model_and_say_where_it_is(tmp_path: Path) -> None:
+    registry = mmcore.discover()
+    model = mmcore.compose([registry.modality("label", classes=2), registry.modality("scalar")], backbone="mlp")
+    folder = mmcore.save(model, tmp_path / "run" / "model")
+    refused(lambda: mmcore.load(tmp_path / "run"), r"is the folder of a run, expected its model: .*run.model$")
+    refused(
+        lambda: mmcore.load(folder / "model.safetensors"), r"is a file of a model, expected its folder: .*run.model$"
+    )
+    refused(lambda: mmcore.Reader.open(model), r"Reader.of\(model\)")  # type: ignore[arg-type]
+
+
+def test_a_folder_may_begin_with_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    registry = mmcore.discover()
+    model = mmcore.compose([registry.modality("label", classes=2), registry.modality("scalar")], backbone="mlp")
+    assert mmcore.save(model, "~/model") == tmp_path / "model"
+    same(mmcore.load("~/model", registry=registry), model)
+    rows = [{"label": k % 2, "scalar": k / 2} for k in range(4)]
+    mmcore.fit(model, rows, steps=1, batch_size=2, out="~/run", device="cpu", quiet=True)
+    assert (tmp_path / "run" / "model").exists()
+    filled = mmcore.predict("~/run", [{"label": 1}], steps=1, registry=registry).write("~/filled", quiet=True)
+    assert filled.folder == tmp_path / "filled"

@@ -22,6 +22,17 @@ if TYPE_CHECKING:
     from mmcore.process import Schedule
 
 
+_SAVED = ("modality", "schedule", "backbone")
+"""Kinds whose options a model folder holds."""
+
+
+def _plain(value: Any) -> Any:
+    """An option as a file holds it: numpy's numbers and arrays as Python's own, in a list or tuple too; anything else as it is."""
+    if type(value) in (list, tuple):
+        return type(value)(map(_plain, value))
+    return value.tolist() if type(value).__module__ == "numpy" and hasattr(value, "tolist") else value
+
+
 def discover(
     *, only: Collection[str] | None = None, without: Collection[str] = (), strict: bool | None = None
 ) -> "Registry":
@@ -137,6 +148,8 @@ class Registry(Catalog):
             PluginError: the plugin is broken; its failure is the cause.
         """
         entry = self.find(kind, plugin)
+        if kind in _SAVED:
+            options = {name: _plain(value) for name, value in options.items()}
         if kind == "schedule" and isinstance(steps := options.get("steps"), int):
             TIMESTEPS.check(plugin, "steps", steps, steps)
         factory, version = self.factory(entry)

@@ -68,7 +68,12 @@ class Reader:
         Raises:
             RequestError: it is neither, or cannot be used here.
         """
-        at, registry = Path(at), registry or discover()
+        if isinstance(at, JointModel):
+            raise RequestError(
+                "a model at hand was given, expected a folder; Reader.of(model) reads by a model at hand"
+            )
+        require("reader", at=(at, PATH))
+        at, registry = Path(at).expanduser(), registry or discover()
         # A training in Python has left a model and no configuration.
         folder = next((one for one in (at, at / "model") if (one / "config.json").exists()), None)
         if (at / CONFIG).exists() or folder is None:

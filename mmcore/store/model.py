@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from safetensors.torch import save as to_bytes
 from torch import nn
@@ -93,11 +94,18 @@ def describe(model: JointModel) -> dict[str, Any]:
 
 def _plain(key: str, value: Any) -> Any:
     try:
-        return json.loads(json.dumps(value))
+        return json.loads(json.dumps(value, default=_number))
     except (TypeError, ValueError) as error:
         raise RequestError(
             f"save: {key} of the model have an option that no file can hold ({error}), expected numbers, texts, lists and tables"
         ) from error
+
+
+def _number(value: Any) -> Any:
+    """A number of numpy's, such as the weight of a task may be, as Python's own."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
 def save(model: JointModel, folder: str | Path, *, tensors: Mapping[str, torch.Tensor] | None = None) -> Path:
@@ -117,7 +125,7 @@ def save(model: JointModel, folder: str | Path, *, tensors: Mapping[str, torch.T
         MmcoreError: the folder cannot be written.
     """
     check_call(save, locals())
-    config, folder = describe(model), Path(folder)
+    config, folder = describe(model), Path(folder).expanduser()
     if tensors is not None:
         _check_weights(model, tensors)
     tensors = _apart(model.state_dict() if tensors is None else tensors)
@@ -231,8 +239,13 @@ def load(
         UserWarning: a distribution is installed in another version than the model was made with.
     """
     check_call(load, locals(), apart=["backbone", "modalities", "tasks", "beside"])
+    folder = Path(folder).expanduser()
+    if not (folder / "config.json").exists() and (inner := folder / "model" / "config.json").exists():
+        raise RequestError(f"load: {folder} is the folder of a run, expected its model: {inner.parent}")
+    if folder.name in ("config.json", "model.safetensors") and folder.is_file():
+        raise RequestError(f"load: {folder} is a file of a model, expected its folder: {folder.parent}")
     return loaded(
-        Path(folder),
+        folder,
         backbone=backbone,
         modalities=modalities,
         tasks=tasks,

@@ -104,7 +104,7 @@ def fit(
     check_together(table)
     held = None if validation is None else at_hand(rows_for(validation, model.variables), loading)
     torch_device = pick_device(device)
-    folder = Path(out) if out is not None else None
+    folder = Path(out).expanduser() if out is not None else None
     listening = trackers_for(options.trackers if trackers is None else trackers, folder)
     with ExitStack() as stack:
         ranks = stack.enter_context(Ranks.here(torch_device, options.timeout))
