@@ -103,7 +103,8 @@ class ImageModality(Modality):
         if isinstance(raw, list):
             raw = _listed(raw)
         if isinstance(raw, np.ndarray):
-            if raw.dtype == np.uint8 and raw.ndim == 3 and raw.shape[2] == 4 and self.spec.shape[0] in (1, 3):
+            alpha = raw.dtype == np.uint8 and raw.ndim == 3 and raw.shape[2] == 4 and self.spec.shape[0] in (1, 3)
+            if alpha and raw.shape != self.spec.shape:
                 return self._pixels(Image.fromarray(np.ascontiguousarray(raw)))
             if raw.dtype.kind not in "biuf":
                 raise RequestError(f"found an array of {raw.dtype}, expected numbers")

@@ -196,3 +196,10 @@ def test_what_is_written_is_read_again(options: dict[str, Any], kind: str, tmp_p
         raw.save(tmp_path / "x.png")
         raw = tmp_path / "x.png"
     torch.testing.assert_close(m.read(raw), x, rtol=0, atol=1e-6)
+
+
+def test_bytes_that_are_channels_first_are_no_alpha_though_they_are_4_wide() -> None:
+    """Of the shape that the model has they are a picture, not one of other sides with an alpha."""
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 5, 4), dtype=np.uint8)
+    m = ImageModality(channels=3, size=(5, 4))
+    assert torch.equal(m.read(pixels), m.read(pixels.transpose(1, 2, 0)))

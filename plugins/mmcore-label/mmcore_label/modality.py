@@ -152,6 +152,8 @@ class LabelModality(Modality):
             return int(raw)
         if isinstance(raw, bool) or not isinstance(raw, int):
             words = "; names = [...] lets words be classes" if isinstance(raw, str) else ""
+            if raw is None or (isinstance(raw, float) and raw != raw):
+                words = "; leave it out where it is missing"
             raise RequestError(
                 f"found {raw!r} ({type(raw).__name__}), expected a class index 0 … {self.classes - 1}{words}"
             )

@@ -177,3 +177,10 @@ def test_many_classes_take_memory_by_their_number(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("mmcore_label.modality.MOST_TABLED", 2)
     closed = few.expected_code(params, few.encoder().double(), decoder)
     torch.testing.assert_close(closed, summed, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("raw", [None, float("nan"), np.float32("nan")])
+def test_what_is_missing_says_how_it_is_left_out(raw: Any) -> None:
+    for names in (None, ["a", "b", "c"]):
+        with pytest.raises(RequestError, match="leave it out where it is missing"):
+            LabelModality(3, names=names).read(raw)

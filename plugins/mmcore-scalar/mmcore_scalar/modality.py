@@ -171,14 +171,23 @@ class ScalarModality(Modality):
 
     def raw(self, x: Tensor) -> Any:
         """A number, of counts a whole one, or a list of them: in as many digits as float32 has."""
+        self._check_one(x)
         values = [float(str(value)) for value in x.detach().cpu().reshape(-1).numpy()]
         if self.kind == "count":
             values = [round(value) for value in values]
         return values if self.spec.shape else values[0]
 
+    def _check_one(self, x: Tensor) -> None:
+        """Refuse a batch, of which one value would be taken for all."""
+        if x.shape != self.spec.shape:
+            raise RequestError(
+                f"{self.name}: found shape {tuple(x.shape)}, expected one value {self.spec.shape}, such as x[0]"
+            )
+
     # ---- for people ----
 
     def show(self, x: Tensor) -> str:
+        self._check_one(x)
         stds = self.scale.std if isinstance(self.scale.std, tuple) else (self.scale.std,)
         values = x.detach().reshape(-1).tolist()
         texts = [self._text(value, std) for value, std in zip(values, stds, strict=True)]

@@ -244,3 +244,11 @@ def test_what_is_written_is_read_again(options: dict[str, Any], raw: Any) -> Non
     assert m.raw(x) == raw
     assert type(m.raw(x)) is type(raw)
     assert torch.equal(m.read(m.raw(x)), x)
+
+
+@pytest.mark.parametrize(("size", "batch"), [(1, (2,)), (1, (1,)), (3, (2, 3)), (3, (1, 3))])
+def test_a_batch_is_no_value(size: int, batch: tuple[int, ...]) -> None:
+    m = ScalarModality(size=size)
+    for shown in (m.raw, m.show):
+        with pytest.raises(RequestError, match=r"expected one value .*, such as x\[0\]"):
+            shown(torch.zeros(batch))
