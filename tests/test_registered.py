@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import mmcore
 from mmcore import Registry
@@ -89,6 +90,18 @@ def test_a_runs_folder_and_a_file_are_no_model_and_say_where_it_is(tmp_path: Pat
         lambda: mmcore.load(folder / "model.safetensors"), r"is a file of a model, expected its folder: .*run.model$"
     )
     refused(lambda: mmcore.Reader.open(model), r"Reader.of\(model\)")  # type: ignore[arg-type]
+    refused(lambda: mmcore.Reader.of("model"), r"reader: model = 'model', expected a JointModel$")  # type: ignore[arg-type]
+
+
+def test_a_model_of_inference_mode_cannot_learn() -> None:
+    registry = mmcore.discover()
+    with torch.inference_mode():
+        model = mmcore.compose([registry.modality("label", classes=2), registry.modality("scalar")], backbone="mlp")
+    rows = [{"label": k % 2, "scalar": k / 2} for k in range(4)]
+    refused(
+        lambda: mmcore.fit(model, rows, steps=1, device="cpu", quiet=True),
+        r"torch.inference_mode\(\), .* made outside of it$",
+    )
 
 
 def test_a_folder_may_begin_with_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from mmcore.data.transforms import Transform
 from mmcore.errors import RequestError, nearest, plainly
 from mmcore.model.devices import pick_device
 from mmcore.model.joint import JointModel
-from mmcore.options import PATH, require
+from mmcore.options import PATH, instance, require
 from mmcore.plugins import Registry, discover
 from mmcore.runs.asking import ask
 from mmcore.runs.given import Given, Values, check_stems, raws, turns
@@ -87,7 +87,12 @@ class Reader:
 
     @classmethod
     def of(cls, model: JointModel, *, registry: Registry | None = None) -> Self:
-        """The reader of a model at hand: by the columns and transforms that it was trained with, where it knows of any."""
+        """The reader of a model at hand: by the columns and transforms that it was trained with, where it knows of any.
+
+        Raises:
+            RequestError: it is no model.
+        """
+        require("reader", model=(model, instance(JointModel, "a JointModel")))
         plain = SamplingOptions()
         tables: Any = (model.configuration or {}).get("data")
         # Columns and transforms are all that reading needs: the source may be of a plugin that is not here.

@@ -222,6 +222,10 @@ def _check(
     model: JointModel, options: TrainOptions, ranks: Ranks, rows: Dataset | Table, *, held: bool, pictures: bool
 ) -> None:
     """Refuse what cannot work, before anything is made."""
+    if any(p.is_inference() for p in model.parameters()):
+        raise RequestError(
+            "fit: the model was made or copied within torch.inference_mode(), which no gradient can leave, expected one made outside of it"
+        )
     check_best([task.name for task in model.tasks], options)
     asked = options.roles.asked(model.variables, model.driver.generable, model.driver.encoded)
     check_asked(rows, dict(zip(options.roles.questions, map(partial(_sides, model), asked), strict=True)))
