@@ -927,3 +927,22 @@ def test_a_run_of_format_1_goes_on(registry: Registry, tmp_path: Path) -> None:
     last = checkpoint.folders(tmp_path / "whole/checkpoints")[0][1]
     for name in ("model.safetensors", "ema.safetensors", "optimizer.safetensors"):
         assert (newest / name).read_bytes() == (last / name).read_bytes()
+
+
+def test_a_model_of_float64_comes_back_as_one(registry: Registry, tmp_path: Path) -> None:
+    """And a device may be torch's own object, where its name does."""
+    label = registry.modality("label", classes=3)
+    model = mmcore.compose(
+        [label], backbone="mlp", backbone_options={"width": 8, "depth": 1}, registry=registry
+    ).double()
+    with torch.no_grad():
+        for p in model.parameters():
+            p += torch.linspace(-0.1, 0.1, p.numel(), dtype=torch.float64).reshape(p.shape)
+    mmcore.save(model, tmp_path / "model")
+    again = mmcore.load(tmp_path / "model", registry=registry, device=torch.device("cpu"))
+    assert all(torch.equal(x, model.state_dict()[name]) for name, x in again.state_dict().items())
+    assert next(again.parameters()).dtype == torch.float64
+    assert torch.equal(mmcore.sample(model, 20)["label"], mmcore.sample(again, 20)["label"])
+    mmcore.fit(
+        again, [{"label": k % 3} for k in range(8)], steps=1, batch_size=4, device=torch.device("cpu"), quiet=True
+    )

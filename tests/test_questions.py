@@ -3,6 +3,7 @@
 The laws of any network are held by a perceptron with random weights, in float64 so that rounding cannot hide anything.
 """
 
+import copy
 import inspect
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import mmcore
-from mmcore import JointModel, Registry, RequestError, Rng
+from mmcore import JointModel, MmcoreError, Registry, RequestError, Rng
 from mmcore.process import Process, schedule
 from mmcore.sampling import Ddim, plan
 from mmcore.sampling.samplers import SAMPLERS as SAMPLER_CLASSES
@@ -596,3 +597,18 @@ def test_a_value_that_cannot_be_read_is_told_with_its_name(value: Any, told: str
         mmcore.sample(_small(registry), 2, given={"label": value})
     assert told in str(error.value)
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("given", [None, {"a": [0.5, 0.5, 0.5]}], ids=["joint", "label alone, in one call"])
+def test_a_prediction_that_is_nan_is_no_answer(model: JointModel, given: Any) -> None:
+    """The likeliest class of NaN would be the first: a model whose weights are not finite says so, in words."""
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        next(model.backbone.parameters()).fill_(torch.nan)
+    question: dict[str, Any] = {}
+    if given is not None:
+        question = {"given": {"a": torch.tensor(given["a"]).double(), "b": torch.zeros(2).double()}}
+    with pytest.raises(
+        MmcoreError, match=r"prediction of '\w+' is NaN in 3 of 3 rows, expected numbers: its weights are not finite"
+    ):
+        mmcore.sample(model, 3, steps=2, **question)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from mmcore.errors import RequestError
@@ -32,7 +33,7 @@ def from_pretrained(
     tasks: Mapping[str, Task] | None = None,
     beside: Sequence[str | Path] | None = None,
     registry: Registry | None = None,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
 ) -> JointModel:
     """A trained model, from the Hub or from a folder.
 

@@ -7,12 +7,13 @@ import torch
 from mmcore.errors import RequestError, plainly, quoted
 
 
-def pick_device(name: str) -> torch.device:
-    """``auto``: a GPU where there is one, else the CPU; or any of torch's names. Under ``torchrun`` each process has its own GPU.
+def pick_device(name: str | torch.device) -> torch.device:
+    """``auto``: a GPU where there is one, else the CPU; or any of torch's devices, or its name. Under ``torchrun`` each process has its own GPU.
 
     Raises:
         RequestError: no such device.
     """
+    name = str(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and "LOCAL_RANK" in os.environ:

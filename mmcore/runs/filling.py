@@ -36,7 +36,7 @@ def predict(
     absent: str | Collection[str] = (),
     columns: Columns | None = None,
     on_bad_row: str = "stop",
-    device: str = "auto",
+    device: str | torch.device = "auto",
     registry: Registry | None = None,
     **how: Any,
 ) -> "Predictions":
@@ -57,7 +57,7 @@ def predict(
         absent: modalities to leave out: not asked for, and not looked at.
         columns: where variables' values are, where these data name them otherwise than the run's.
         on_bad_row: ``"stop"`` at a row that cannot be read, or ``"skip"`` it.
-        device: ``"auto"``, or one of torch's names; a model at hand stays on its own.
+        device: ``"auto"``, or one of torch's devices or its name; a model at hand stays on its own.
         registry: where sources and plugins are found; by default a new :func:`mmcore.discover`.
         **how: of :func:`mmcore.sample`, such as ``steps``, ``sampler``, ``seed`` or ``guidance``; by default as the run's configuration says.
 

@@ -62,7 +62,7 @@ class Reader:
     data: DataOptions | None
 
     @classmethod
-    def open(cls, at: str | Path, *, registry: Registry | None = None, device: str = "auto") -> Self:
+    def open(cls, at: str | Path, *, registry: Registry | None = None, device: str | torch.device = "auto") -> Self:
         """The reader of a run's folder, of a model folder, or of a folder that :func:`mmcore.fit` has trained into.
 
         Raises:

@@ -69,7 +69,7 @@ class Run:
     def __repr__(self) -> str:
         return plainly(f"<Run: {self.folder}, of {', '.join(m.name for m in self.setup.variables)}>")
 
-    def model(self, device: str = "auto") -> JointModel:
+    def model(self, device: str | torch.device = "auto") -> JointModel:
         """The trained model, in evaluation mode."""
         model_folder = self.folder / "model"
         if not model_folder.is_dir():

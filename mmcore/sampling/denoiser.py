@@ -7,7 +7,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from mmcore.errors import RequestError
+from mmcore.errors import MmcoreError, RequestError
 from mmcore.modality.mixed import final
 from mmcore.model.heads import Predictions
 from mmcore.model.joint import JointModel
@@ -241,6 +241,9 @@ class Denoiser:
             predictions: at the last timestep.
             rng: of the whole run.
             draw: draw real-valued variables too, in place of reading their points.
+
+        Raises:
+            MmcoreError: a prediction that is NaN, of which a class would be read as well.
         """
         question, heads = self.question, self.model.heads
         answer = {}
@@ -250,6 +253,7 @@ class Denoiser:
                 decoder, params = heads.decoder(m.name), heads.params(predictions, m.name)
                 read = final(decoder, params, rng.of("read").of(m.name), drawn=draw or m.discrete)
                 asked = question.roles[:, column] == Role.GENERATE
+                _check_numbers(m.name, params, asked)
                 asked = asked.reshape(-1, *[1] * (value.ndim - 1)).expand_as(value)
                 if m.name in question.where:
                     asked = asked & ~question.where[m.name]
@@ -314,3 +318,13 @@ class _Without(Denoiser):
             z = torch.where(self.process.widen(self._empty, here.z) != 0, self._fresh, here.z)
             here = Here(z, here.t)
         return super().at(here)
+
+
+def _check_numbers(name: str, params: Tensor, asked: Tensor) -> None:
+    """Refuse a prediction ``(B, …)`` that is NaN in a row that asks for it, ``(B,)``: the likeliest of NaN would be the first class."""
+    wrong = params.isnan().flatten(1).any(1) & asked
+    if wrong.any():
+        raise MmcoreError(
+            f"sample: the model's prediction of {name!r} is NaN in {int(wrong.sum())} of {len(wrong)} rows, expected numbers: its weights are not "
+            "finite, or too large for this precision; load an earlier model, or one of higher precision"
+        )

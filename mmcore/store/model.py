@@ -204,7 +204,7 @@ def load(
     tasks: Mapping[str, Task] | None = None,
     beside: Sequence[str | Path] | None = None,
     registry: Registry | None = None,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
 ) -> JointModel:
     """Load a trained model from a folder.
 
@@ -228,7 +228,7 @@ def load(
         beside: files of pretrained weights that are kept beside the model, or folders that hold them; they are known by their digests. By default the
             folders that the environment's variable ``MMCORE_BESIDE`` names.
         registry: where its plugins are looked up; by default a new :func:`mmcore.discover`.
-        device: where to put the model, ``"auto"`` or one of torch's names.
+        device: where to put the model: ``"auto"``, or one of torch's devices or its name.
 
     Raises:
         RequestError: a missing or damaged file, one of a later format, a plugin that is not installed, or an object that is
@@ -264,7 +264,7 @@ def loaded(
     tasks: Mapping[str, Task] | None = None,
     beside: Sequence[str | Path] | None = None,
     registry: Registry | None = None,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
 ) -> JointModel:
     """:func:`load`, also of a folder whose files are links into a folder around it.
 
@@ -303,6 +303,8 @@ def loaded(
         # Twice what the weights say, as some tensors are made on the way, and some are no weights.
         with Budget(2 * weight + _SLACK, 4 * len(tensors) + 1000, why):
             model = composed(config, tables, given, registry, files)
+    if {x.dtype for x in tensors.values() if x.is_floating_point()} == {torch.float64}:
+        model.double()  # as it was saved: in float32 its answers would be others
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

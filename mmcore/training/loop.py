@@ -45,7 +45,7 @@ def fit(
     *,
     out: str | Path | None = None,
     options: TrainOptions | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     validation: Iterable[Mapping[str, Any]] | Dataset | Table | None = None,
     loading: LoaderOptions | None = None,
     pictures: Pictures | None = None,
@@ -68,7 +68,7 @@ def fit(
         out: a folder for the run: ``metrics.jsonl``, ``timing.jsonl``, checkpoints, the model and what trackers keep; none by
             default. One that holds a run already is refused, unless ``resume`` or ``replace`` says what to do.
         options: how to train.
-        device: ``"auto"`` or one of torch's names.
+        device: ``"auto"``, or one of torch's devices or its name.
         validation: rows kept aside, for ``validate_every``.
         loading: how rows are read: kept in memory, ahead by workers, into pinned memory; by default a data set's are kept if they are few.
         pictures: draws, for ``pictures_every``.
