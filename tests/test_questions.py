@@ -612,3 +612,19 @@ def test_a_prediction_that_is_nan_is_no_answer(model: JointModel, given: Any) ->
         MmcoreError, match=r"prediction of '\w+' is NaN in 3 of 3 rows, expected numbers: its weights are not finite"
     ):
         mmcore.sample(model, 3, steps=2, **question)
+
+
+def test_a_list_of_numbers_is_one_vector_as_a_row_has_it(registry: Registry) -> None:
+    """Also where there are as many rows as it has numbers: a number is no vector. Rows of data can be given as they are."""
+    vector = registry.modality("scalar", name="v", size=3)
+    label = registry.modality("label", classes=2)
+    model = mmcore.compose(
+        [vector, label], backbone="mlp", backbone_options={"width": 8, "depth": 1}, registry=registry
+    )
+    for n in (1, 2, 3):
+        answer = mmcore.sample(model, n, given={"v": [0.5, -1.0, 2.0]}, steps=2)
+        assert torch.equal(answer["v"], torch.tensor([0.5, -1.0, 2.0]).expand(n, 3))
+    each = mmcore.sample(model, 2, given={"v": [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]}, steps=2)["v"]
+    assert torch.equal(each, torch.arange(6.0).reshape(2, 3))
+    with pytest.raises(RequestError, match=r"'label' has 3 values, expected one for each of n = 2"):
+        mmcore.sample(model, 2, given={"label": [0, 1, 0]}, steps=2)

@@ -1,6 +1,7 @@
 """Questions: what a conditional query gives and asks for, as data, checked against a model."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from numbers import Real
 from typing import Any, Self
 
 import attrs
@@ -164,11 +165,13 @@ def rows_of(model: JointModel, values: Mapping[str, Any], n: int, option: str) -
             continue
         if not isinstance(x, Tensor):
             label = f"{option} {name!r}"
-            if isinstance(x, list | tuple) and len(x) != n:
+            if isinstance(x, list | tuple) and _is_vector(m, x):
+                x = _read(m, x, label)
+            elif isinstance(x, list | tuple) and len(x) != n:
                 raise RequestError(
                     f"sample: {label} has {len(x)} values, expected one for each of n = {n}, or a tensor"
                 )
-            if isinstance(x, list | tuple):
+            elif isinstance(x, list | tuple):
                 x = torch.stack([_read(m, raw, label) for raw in x])
             elif isinstance(x, np.ndarray) and x.ndim and len(x) == n:
                 x = _array(m, x, label)
@@ -190,6 +193,12 @@ def flags_of(values: Mapping[str, Any]) -> dict[str, Any]:
             if array.dtype == bool:
                 found[name] = torch.from_numpy(array)
     return found
+
+
+def _is_vector(m: Modality, x: Sequence[Any]) -> bool:
+    """Whether a list of numbers is one vector of a modality's, as a row of data has it, and not a value for each row."""
+    real = m.spec.dtype.is_floating_point and m.spec.shape == (len(x),)
+    return real and all(isinstance(one, Real) and not isinstance(one, bool) for one in x)
 
 
 def _array(m: Modality, x: np.ndarray, label: str) -> Tensor:
