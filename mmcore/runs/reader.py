@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -28,7 +29,7 @@ from mmcore.plugins import Registry, discover
 from mmcore.runs.asking import ask
 from mmcore.runs.given import Given, Values, check_stems, raws, turns
 from mmcore.runs.known import read_mask, seen
-from mmcore.runs.rows import Columns, Opened, Worded, by_place, named, rows_at
+from mmcore.runs.rows import Columns, Opened, Worded, alike, by_place, named, names_of, rows_at
 from mmcore.runs.run import CONFIG, Run
 from mmcore.sampling.ask import sample
 from mmcore.store.model import load
@@ -235,12 +236,24 @@ class Reader:
             source, said = as_source(data), []
         embedded = [] if self.data is None else list(self.data.embed)
         found, more = named(self.model.variables, self.columns, source, columns or {})
+        if not isinstance(data, str | Path):
+            self._warn(source, found)
         source = Worded(Named(source, found), self.model.variables)
         more += by_place(source, self.model.variables)
         for one in embedded:
             if one.variable not in found:
                 source = self._embedded(source, one, more)
         return Opened(source, [*said, *more], found)
+
+    def _warn(self, source: Source, found: Columns) -> None:
+        """Say of rows at hand, of which no command says it, that a column is not read which is called nearly as a variable is."""
+        read = {one if isinstance(one, str) else one.column for one in found.values()}
+        left = [one for one in names_of(source) if one not in read]
+        if near := alike(left, [m.name for m in self.model.variables if m.name not in found]):
+            warnings.warn(
+                f"data: rows have {plainly(', '.join(near.values()))}, which is not read; columns={plainly(str(near))} reads it",
+                stacklevel=4,
+            )
 
     def _embedded(self, source: Source, one: EmbedOptions, said: list[str]) -> Source:
         """A source with the vectors of a column, which are made now where they are not kept already."""

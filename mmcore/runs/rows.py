@@ -116,13 +116,13 @@ def _nearer(
     registry: Registry, same: Source, variables: Sequence[ModalityProtocol], at: Path, options: DataOptions
 ) -> tuple[Source, list[str]] | None:
     """The same data as ``mmcore init`` would read them, where the run's own way misses their pictures and that one finds them."""
-    if not at.is_dir() or any(_is_picture(m) and m.name in _names(same) for m in variables):
+    if not at.is_dir() or any(_is_picture(m) and m.name in names_of(same) for m in variables):
         return None
     try:
         other, said = _surveyed(registry, at, options)
     except MmcoreError:
         return None
-    own, theirs = (sum(_holds_pictures(one, name) for name in _names(one)) for one in (same, other))
+    own, theirs = (sum(_holds_pictures(one, name) for name in names_of(one)) for one in (same, other))
     return (other, said) if theirs and len(other) >= len(same) and theirs >= own else None
 
 
@@ -149,7 +149,7 @@ def named(
     Raises:
         RequestError: no such variable or column; no column that is a variable; pictures that are left over.
     """
-    names, known = [m.name for m in variables], _names(source)
+    names, known = [m.name for m in variables], names_of(source)
     found: dict[str, ColumnOptions] = {}
     for name, column in columns.items():
         if name not in names or not isinstance(column, str | ColumnOptions):
@@ -186,13 +186,13 @@ def named(
     elif not found or pictures:
         what = "the pictures of" if pictures else "the columns"
         some = _some(pictures or known)
-        mend = _alike(left, lost) or f"--column {(lacking or names)[0]}=…"
+        mend = _options(alike(left, lost)) or f"--column {(lacking or names)[0]}=…"
         raise RequestError(
             f"data: found {what} {some}, expected some of {', '.join(names)}; {mend} says which is which, "
             "and a pattern such as 'new/**/*.png' reads files of several folders"
         )
     if left:
-        mend = _alike(left, lost)
+        mend = _options(alike(left, lost))
         said.append(f"not used, as no variable is called so: {_some(left)}{f'; {mend} reads it' if mend else ''}")
     return found, said
 
@@ -202,13 +202,20 @@ def _plain(name: str) -> str:
     return singular(re.sub(r"[\W_]", "", name.casefold()))
 
 
-def _alike(columns: Sequence[str], names: Sequence[str]) -> str:
-    """The options by which columns are read that are called nearly as variables are: in other letters, or with a word more after it."""
-    said = []
+def alike(columns: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """By variable a column that is called nearly as it is: in other letters, or with a word more after it."""
+    found = {}
     for name in names:
         mine = _plain(name)
         column = next((one for one in columns if mine in (_plain(one), _plain(re.split(r"[\W_]", one)[0]))), "")
-        said += [f"--column {shlex.quote(one_line(shown(f'{name}={column}')))}"] if column and mine else []
+        if column and mine:
+            found[name] = column
+    return found
+
+
+def _options(columns: Mapping[str, str]) -> str:
+    """The options of a command by which these are read."""
+    said = [f"--column {shlex.quote(one_line(shown(f'{name}={column}')))}" for name, column in columns.items()]
     return " ".join(said[:_FEW])
 
 
@@ -261,7 +268,8 @@ def _holds_pictures(source: Source, column: str) -> bool:
     return False
 
 
-def _names(source: Source) -> list[str]:
+def names_of(source: Source) -> list[str]:
+    """A source's columns, of the first rows where it does not say them."""
     if source.names is not None:
         return [str(name) for name in source.names]
     return list(dict.fromkeys(str(name) for index in range(min(len(source), 64)) for name in source[index]))

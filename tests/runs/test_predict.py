@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -596,6 +597,18 @@ def test_numbers_of_other_kinds_are_the_same_numbers(registry: Registry) -> None
     assert low(np.int64(9), np.float32(0.5)) == low(9, 0.5)
     with pytest.raises(RequestError, match=r"interval = 1.0, expected a number above 0 and at most 0.999"):
         low(9, 1)
+
+
+def test_rows_at_hand_with_a_column_called_nearly_so_are_warned_of(reader: Reader) -> None:
+    """The command prints it; of rows in Python nothing else would say that the answer was there."""
+    rows = [{"Kind": "cat", "age": 3.0}]
+    with pytest.warns(UserWarning, match=r"rows have Kind, which is not read; columns=\{'kind': 'Kind'\} reads it"):
+        mmcore.predict(reader, rows, draws=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read = mmcore.predict(reader, rows, draws=1, columns={"kind": "Kind"})
+        assert "kind" in next(iter(read)).given
+        mmcore.predict(reader, [{"age": 3.0, "weather": "fine"}], draws=1)
 
 
 def test_a_training_in_python_that_has_no_model_yet(registry: Registry, tmp_path: Path) -> None:
