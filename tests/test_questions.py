@@ -557,10 +557,10 @@ def test_an_array_of_n_values_is_a_value_for_each_row(registry: Registry) -> Non
     model = _small(registry)
     assert mmcore.sample(model, 3, given={"label": np.array([0, 1, 0])}, steps=2)["label"].tolist() == [0, 1, 0]
     assert mmcore.sample(model, 3, given={"label": np.array([0, 0, 0, 1])}, steps=2)["label"].tolist() == [3, 3, 3]
-    # As many rows as classes: a one-hot vector, or a class for each row.
-    with pytest.raises(RequestError, match="may be one value or one for each of n = 4, expected a list of 4 values"):
-        mmcore.sample(model, 4, given={"label": np.array([0, 1, 0, 0])}, steps=2)
-    assert mmcore.sample(model, 4, given={"label": np.array([3, 1, 0, 0])}, steps=2)["label"].tolist() == [3, 1, 0, 0]
+    # As many rows as classes: by its shape a class for each row, whatever the values are.
+    for classes in ([0, 1, 0, 0], [0, 0, 0, 0], [3, 1, 0, 0]):
+        answer = mmcore.sample(model, 4, given={"label": np.array(classes)}, steps=2)
+        assert answer["label"].tolist() == classes
     pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 1), dtype=np.uint8)
     image = mmcore.sample(model, 2, given={"image": pixels}, steps=2)["image"]
     assert torch.equal(image, model.variable("image").read_many(list(pixels)))
@@ -628,3 +628,65 @@ def test_a_list_of_numbers_is_one_vector_as_a_row_has_it(registry: Registry) -> 
     assert torch.equal(each, torch.arange(6.0).reshape(2, 3))
     with pytest.raises(RequestError, match=r"'label' has 3 values, expected one for each of n = 2"):
         mmcore.sample(model, 2, given={"label": [0, 1, 0]}, steps=2)
+
+
+class _Heading(ScalarModality):
+    """A vector of two numbers that is read of one: its cosine and sine."""
+
+    def read(self, raw: Any) -> Tensor:
+        if isinstance(raw, float):
+            return torch.tensor([raw, raw]).mul_(torch.pi).cos_()
+        return super().read(raw)
+
+
+def test_a_list_of_as_many_values_as_rows_has_one_for_each_where_a_modality_reads_them_so(registry: Registry) -> None:
+    heading = _Heading(2)
+    heading.name = "heading"
+    model = mmcore.compose(
+        [heading, registry.modality("label", classes=2)],
+        backbone="mlp",
+        backbone_options={"width": 8, "depth": 1},
+        registry=registry,
+    )
+    answer = mmcore.sample(
+        model, 2, given={"heading": [0.0, 1.0]}, where={"heading": torch.tensor([True, True])}, steps=2
+    )
+    assert torch.allclose(answer["heading"], torch.tensor([[1.0, 1.0], [-1.0, -1.0]]))
+
+
+class _Flat(mmcore.Decoder):
+    """Parameters without an axis but the rows."""
+
+    def __init__(self, width: int, space: mmcore.Space) -> None:
+        super().__init__()
+        self.out = torch.nn.Linear(width * (space.size // space.shape[0]), 1)
+
+    def forward(self, features: Tensor, t: Tensor) -> Tensor:
+        return self.out(features.flatten(1))[:, 0]
+
+    def point(self, params: Tensor) -> Tensor:
+        return params
+
+    def sample(self, params: Tensor, rng: Rng) -> Tensor:
+        return params
+
+
+class _Lone(ScalarModality):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def decoder(self, width: int, space: mmcore.Space) -> mmcore.Decoder:
+        return _Flat(width, space)
+
+    def expected_code(self, params: Tensor, encode: Any, decoder: Any) -> Tensor:
+        return encode(params)
+
+
+def test_parameters_of_one_axis_are_checked_too(registry: Registry) -> None:
+    model = mmcore.compose([_Lone("a")], backbone="mlp", backbone_options={"width": 8, "depth": 1}, registry=registry)
+    assert mmcore.sample(model, 3, steps=2)["a"].shape == (3,)
+    with torch.no_grad():
+        next(model.backbone.parameters()).fill_(torch.nan)
+    with pytest.raises(MmcoreError, match="prediction of 'a' is NaN in 3 of 3 rows"):
+        mmcore.sample(model, 3, steps=2)

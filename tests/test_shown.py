@@ -11,6 +11,7 @@ import mmcore
 from mmcore import JointModel, Registry
 from mmcore.data import Dataset, Rows, Source, Stream, Table
 from mmcore.metrics import calibration, report
+from mmcore.runs.answers import Answer
 
 ROWS = [{"image": torch.zeros(1, 8, 8).numpy(), "label": k % 10} for k in range(40)]
 
@@ -72,6 +73,35 @@ def test_a_source_that_fails_is_shown_and_moves_no_cursor() -> None:
     assert shown.startswith("<Hostile: rows of ")
 
 
+class Away(Stream):
+    """Neither its names nor its title can be told."""
+
+    @property
+    def names(self) -> Any:
+        raise OSError("the server is away")
+
+    def chunks(self, *_: Any, **__: Any) -> Any:
+        return iter(())
+
+
+def test_a_stream_whose_names_fail_is_shown_by_its_class() -> None:
+    assert repr(Away()) == "<Away>"
+
+
+def test_names_that_a_terminal_obeys_are_escaped() -> None:
+    one = mmcore.Schedule.from_cumulative(*_tables(), name="\x1b[2J\n" + "x" * 500)
+    assert repr(one).isprintable()
+    assert len(repr(one)) < 200
+    answer = Answer("\x1b[2J" + "y" * 500, None, None, None, None, False, torch.zeros(3), 0.5)
+    assert repr(answer).isprintable()
+    assert len(repr(answer)) < 200
+
+
+def _tables() -> tuple[torch.Tensor, torch.Tensor]:
+    log_A = -torch.arange(5, dtype=torch.float64)
+    return log_A, torch.ones(5, 1, dtype=torch.float64)
+
+
 def test_the_registry_names_what_there_is(registry: Registry) -> None:
     shown = repr(registry)
     assert shown.startswith("<Registry: ")
@@ -105,6 +135,7 @@ def test_the_bound_prints_its_table(model: JointModel) -> None:
 
 def test_calibration_prints_a_figure_a_line_and_its_notes(model: JointModel) -> None:
     found = calibration(model, ROWS, "image->label", draws=3, rows=10, steps=2, resamples=20)
+    assert repr(found) == f"<Calibrated: {len(found.figures)} figures of 3 draws>"
     lines = str(found).splitlines()
     assert lines[: len(found.figures)] == [f"{name}  {figure}" for name, figure in found.figures.items()]
     assert lines[len(found.figures) :] == list(found.notes)

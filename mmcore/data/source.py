@@ -41,11 +41,14 @@ class InShort:
     """Rows that a notebook shows in one line, ``<Digits: 1,433 rows of image, label>``, which never fails, whatever a source of one's own does."""
 
     def __repr__(self) -> str:
-        names = getattr(self, "names", None)
-        names = list(map(str, names)) if isinstance(names, tuple | list) else []
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        of = f" of {', '.join(names[:_SHOWN])}{more}" if names else ""
-        return plainly(f"<{type(self).__name__}: {self._counted()}{of}>", 400)
+        try:
+            names = getattr(self, "names", None)
+            names = list(map(str, names)) if isinstance(names, tuple | list) else []
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            of = f" of {', '.join(names[:_SHOWN])}{more}" if names else ""
+            return plainly(f"<{type(self).__name__}: {self._counted()}{of}>", 400)
+        except Exception:  # such as of names that a server has, which does not answer
+            return f"<{type(self).__name__}>"
 
     def _counted(self) -> str:
         try:

@@ -64,10 +64,10 @@ def from_pretrained(
     """
     how: dict[str, Any] = {"backbone": backbone, "modalities": modalities, "tasks": tasks, "beside": beside}
     how |= {"registry": registry, "device": device}
-    if str(name) and Path(name).is_dir():
+    if str(name) and (at := Path(name).expanduser()).is_dir():
         if revision is not None:
             raise RequestError(f"from_pretrained: {name} is a folder, which has no revisions; leave revision out")
-        return load(name, **how)
+        return load(at, **how)
     if not is_name(str(name)):
         raise RequestError(
             f"from_pretrained: {str(name)!r} is no folder that is there, and no name on the Hub; expected such as 'user/model'"

@@ -27,7 +27,7 @@ FEW = 100
 """Of fewer rows an interval of a share is wider than ± 0.1, and that is told."""
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Calibrated:
     """What :func:`calibration` found.
 
@@ -42,6 +42,10 @@ class Calibrated:
     diagrams: tuple[Diagram, ...]
     draws: int
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        some = f"{len(self.figures)} figure{'s' * (len(self.figures) != 1)}"
+        return f"<Calibrated: {some} of {self.draws} draws>"
 
     def __str__(self) -> str:
         return "\n".join([*(f"{name}  {figure}" for name, figure in self.figures.items()), *self.notes])
@@ -71,7 +75,7 @@ def calibration(
 
     Args:
         model: a joint model.
-        table: held-out rows: mappings from variable name to raw value, or a :class:`mmcore.data.Table` of them.
+        table: held-out rows, which :func:`mmcore.evaluate` calls ``rows``: mappings from variable name to raw value, or a :class:`mmcore.data.Table` of them.
         questions: such as ``"image->age"``; by default each variable from all others. ``"joint"`` has no truth of a row.
         draws: of each row, at least 2; 3, 9 and 39 are the fewest that tell intervals of 50, 80 and 95 %.
         rows: at most so many of those that take part in a question, spread evenly.

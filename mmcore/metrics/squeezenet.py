@@ -82,6 +82,7 @@ class SqueezeNet(nn.Module):
         """
         from mmcore.store.reading import read_tensors
 
+        path = Path(path).expanduser()
         expected = "expected a safetensors file of SqueezeNet 1.1 with torchvision's names"
         if not Path(path).is_file():
             raise RequestError(f"weights {path}: there is no such file, {expected}")

@@ -6,6 +6,7 @@ from typing import Any, Self
 import attrs
 from torch import Tensor
 
+from mmcore.errors import plainly
 from mmcore.plugins.metadata import one_line
 
 _SHOWN = 4
@@ -53,7 +54,7 @@ class Grown:
         return attrs.evolve(cls(()), **{name: tuple(record[name]) for name in names})
 
     def __repr__(self) -> str:
-        return f"<Grown: {self.line()}>"
+        return plainly(f"<Grown: {self.line()}>", 400)
 
     def __str__(self) -> str:
         lines = {

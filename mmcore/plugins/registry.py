@@ -30,7 +30,12 @@ def _plain(value: Any) -> Any:
     """An option as a file holds it: numpy's numbers and arrays as Python's own, in a list or tuple too; anything else as it is."""
     if type(value) in (list, tuple):
         return type(value)(map(_plain, value))
-    return value.tolist() if type(value).__module__ == "numpy" and hasattr(value, "tolist") else value
+    if type(value) is dict:
+        return {key: _plain(one) for key, one in value.items()}
+    if type(value).__module__ != "numpy" or not hasattr(value, "tolist"):
+        return value
+    found = value.tolist()
+    return float(found) if type(found).__module__ == "numpy" else found
 
 
 def discover(
@@ -148,7 +153,8 @@ class Registry(Catalog):
             PluginError: the plugin is broken; its failure is the cause.
         """
         entry = self.find(kind, plugin)
-        if kind in _SAVED:
+        # What is registered in this process has what its maker is given.
+        if kind in _SAVED and not entry.registered:
             options = {name: _plain(value) for name, value in options.items()}
         if kind == "schedule" and isinstance(steps := options.get("steps"), int):
             TIMESTEPS.check(plugin, "steps", steps, steps)

@@ -55,7 +55,8 @@ class Schedule:
     eta: float = 1.0
 
     def __repr__(self) -> str:
-        return f"<Schedule: {self.name}, {len(self.log_A) - 1:,} steps, {self.W.shape[1]} modalities, eta {self.eta:g}>"
+        name = self.name if self.name.isprintable() and len(self.name) <= 60 else repr(self.name[:60])
+        return f"<Schedule: {name}, {len(self.log_A) - 1:,} steps, {self.W.shape[1]} modalities, eta {self.eta:g}>"
 
     @classmethod
     def from_cumulative(cls, log_A: Numbers, W: Tensor, *, name: str = "custom", eta: float = 1.0) -> Self:

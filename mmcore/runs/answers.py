@@ -50,13 +50,14 @@ class Answer:
             return f"a picture of {value.width} × {value.height}"
         if isinstance(value, np.ndarray):
             return f"an array {value.shape}"
+        value = plainly(str(value), 80)
         if isinstance(self.low, int | float) and isinstance(self.high, int | float):
             return f"{value} ({self.low:.4g} … {self.high:.4g})"
         if self.probability is not None:
             return f"{value} (probability {self.probability:.2f})"
         if isinstance(self.agreement, float):
             return f"{value} (agreement {self.agreement:.2f})"
-        return plainly(str(value), 80)
+        return value
 
     def __repr__(self) -> str:
         return plainly(f"<Answer: {self.told()}, of {len(self.draws)} draw{'s' * (len(self.draws) != 1)}>", 400)

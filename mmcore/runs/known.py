@@ -24,6 +24,7 @@ def read_mask(mask: str | Path | np.ndarray, what: str) -> np.ndarray:
         RequestError: it is none.
     """
     try:
+        mask = mask if isinstance(mask, np.ndarray) else Path(mask).expanduser()
         if isinstance(mask, np.ndarray) or Path(mask).suffix.lower() == ".npy":
             found = mask if isinstance(mask, np.ndarray) else decode(Path(mask))
             if found.dtype != bool:

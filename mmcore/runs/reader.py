@@ -29,11 +29,10 @@ from mmcore.plugins import Registry, discover
 from mmcore.runs.asking import ask
 from mmcore.runs.given import Given, Values, check_stems, raws, turns
 from mmcore.runs.known import read_mask, seen
-from mmcore.runs.rows import Columns, Opened, Worded, alike, by_place, named, names_of, rows_at
+from mmcore.runs.rows import Columns, Opened, Worded, alike, by_place, named, names_of, rows_at, same_letters
 from mmcore.runs.run import CONFIG, Run
 from mmcore.sampling.ask import sample
 from mmcore.store.model import load
-from mmcore.store.reading import digest
 
 _ASKED = ("model", "n", "given", "where", "absent", "start", "strength", "numbers", "batch_size", "registry", "watch")
 HOW = tuple(name for name in inspect.signature(sample).parameters if name not in _ASKED)
@@ -106,9 +105,7 @@ class Reader:
         return plainly(f"<Reader: {where}a model of {', '.join(m.name for m in self.model.variables)}>")
 
     def digest(self) -> str:
-        """Of the model's weights, as no other model has them: of their file, or of those at hand."""
-        if self.folder is not None:
-            return digest(self.folder / "model.safetensors")
+        """Of the model's weights, as no other model has them; the same of a folder and of a model at hand that was read from it."""
         found = hashlib.sha256()
         for name, x in sorted(self.model.state_dict().items()):
             found.update(f"{name} {x.dtype} {tuple(x.shape)}".encode())
@@ -226,7 +223,8 @@ class Reader:
             require("rows", data=(data, PATH))
         if isinstance(data, str | Path) and str(data) in PARTS and not Path(data).exists():
             if self.run is None:
-                raise RequestError(f"{data}: found a model folder without its run, expected the path of data")
+                found = "a model at hand" if self.folder is None else "a model folder without its run"
+                raise RequestError(f"{data}: found {found}, which keeps no data, expected rows or the path of data")
             if columns:
                 raise RequestError(f"{data}: the run's own data have their columns, expected no others")
             return Opened(self.run.setup.rows(str(data)).source, [f"{data}: the run's own rows"])
@@ -246,14 +244,15 @@ class Reader:
         return Opened(source, [*said, *more], found)
 
     def _warn(self, source: Source, found: Columns) -> None:
-        """Say of rows at hand, of which no command says it, that a column is not read which is called nearly as a variable is."""
+        """Say of rows at hand, of which no command says it, that a column is not read which is called as a variable is, but for its letters' case and signs."""
         read = {one if isinstance(one, str) else one.column for one in found.values()}
+        read |= set() if self.data is None else {one.column for one in self.data.embed}
         left = [one for one in names_of(source) if one not in read]
-        if near := alike(left, [m.name for m in self.model.variables if m.name not in found]):
-            warnings.warn(
-                f"data: rows have {plainly(', '.join(near.values()))}, which is not read; columns={plainly(str(near))} reads it",
-                stacklevel=4,
-            )
+        lacking = [m.name for m in self.model.variables if m.name not in found]
+        near = {name: one for name, one in alike(left, lacking).items() if same_letters(name, one)}
+        for name, one in list(near.items())[:4]:
+            text = f"rows have {one!r}, which nothing reads; if it is {name}, say columns={{{name!r}: {one!r}}}"
+            warnings.warn(f"data: {plainly(text, 400)}", stacklevel=4)
 
     def _embedded(self, source: Source, one: EmbedOptions, said: list[str]) -> Source:
         """A source with the vectors of a column, which are made now where they are not kept already."""

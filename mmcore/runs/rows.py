@@ -202,6 +202,11 @@ def _plain(name: str) -> str:
     return singular(re.sub(r"[\W_]", "", name.casefold()))
 
 
+def same_letters(one: str, other: str) -> bool:
+    """Whether two names are one but for case, signs and the plural."""
+    return _plain(one) == _plain(other)
+
+
 def alike(columns: Sequence[str], names: Sequence[str]) -> dict[str, str]:
     """By variable a column that is called nearly as it is: in other letters, or with a word more after it."""
     found = {}

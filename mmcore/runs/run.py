@@ -49,7 +49,7 @@ class Run:
         Raises:
             RequestError: it is none, or its configuration cannot be used here.
         """
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         if not (folder / CONFIG).is_file():
             fault = "there is no such folder" if not folder.is_dir() else f"it holds no {CONFIG}"
             if folder.is_file():

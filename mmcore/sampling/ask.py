@@ -61,7 +61,7 @@ def sample(
         model: a joint model.
         n: how many.
         given: observed values by name: a tensor ``(n, *spec.shape)``, or of ``spec.shape`` for all samples; or a raw value for all samples, or a
-            list or array of ``n``, as the modality reads them: ``{"label": 3}``. They come back unchanged, void elements among them, which tell the network nothing.
+            list or array of ``n``, as the modality reads them: ``{"label": 3}``. A list of a vector's numbers is that vector. They come back unchanged, void elements among them, which tell the network nothing.
         where: for what is given only in part, which elements are observed, booleans ``(n, *spec.shape)`` by name, or
             which rows, ``(n,)``; the rest is generated. For parts of a modality train with ``RoleMix(partial=…)``. What is void is filled
             by ``where={name: modality.spec.there(x)}``.
@@ -100,6 +100,7 @@ def sample(
 
     Raises:
         RequestError: a question, sampler or option that makes no sense, before any work.
+        MmcoreError: the model's prediction is NaN, of which no class is read.
     """
     check_call(
         sample, locals(), apart=["n", "absent", "guidance", "sampler", "steps", "eta", "numbers", "watch", "compiled"]

@@ -322,7 +322,7 @@ class _Without(Denoiser):
 
 def _check_numbers(name: str, params: Tensor, asked: Tensor) -> None:
     """Refuse a prediction ``(B, …)`` that is NaN in a row that asks for it, ``(B,)``: the likeliest of NaN would be the first class."""
-    wrong = params.isnan().flatten(1).any(1) & asked
+    wrong = params.isnan().reshape(len(params), -1).any(1) & asked
     if wrong.any():
         raise MmcoreError(
             f"sample: the model's prediction of {name!r} is NaN in {int(wrong.sum())} of {len(wrong)} rows, expected numbers: its weights are not "

@@ -150,7 +150,7 @@ def rows_of(model: JointModel, values: Mapping[str, Any], n: int, option: str) -
     Args:
         model: whose modalities read them.
         values: by name a tensor ``(n, *spec.shape)``, or one of ``spec.shape`` for all rows; a list or an array of ``n`` raw values, as
-            :meth:`Modality.read <mmcore.modality.base.Modality.read>` takes them; or one raw value for all rows.
+            :meth:`Modality.read <mmcore.modality.base.Modality.read>` takes them; or one raw value for all rows, of a vector also the list of its numbers.
         n: rows.
         option: where they were given, for the error.
 
@@ -165,16 +165,10 @@ def rows_of(model: JointModel, values: Mapping[str, Any], n: int, option: str) -
             continue
         if not isinstance(x, Tensor):
             label = f"{option} {name!r}"
-            if isinstance(x, list | tuple) and _is_vector(m, x):
-                x = _read(m, x, label)
-            elif isinstance(x, list | tuple) and len(x) != n:
-                raise RequestError(
-                    f"sample: {label} has {len(x)} values, expected one for each of n = {n}, or a tensor"
-                )
-            elif isinstance(x, list | tuple):
-                x = torch.stack([_read(m, raw, label) for raw in x])
-            elif isinstance(x, np.ndarray) and x.ndim and len(x) == n:
-                x = _array(m, x, label)
+            if isinstance(x, list | tuple):
+                x = _list(m, x, n, label)
+            elif isinstance(x, np.ndarray):
+                x = _array(m, x, n, label)
             else:
                 x = _read(m, x, label)
         found[name] = x.expand(n, *x.shape) if x.shape == m.spec.shape else x
@@ -188,38 +182,56 @@ def flags_of(values: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(x, np.ndarray | list | tuple):
             try:
                 array = np.array(x)
-            except ValueError:  # lists of different lengths
+            except (
+                ValueError,
+                TypeError,
+                RuntimeError,
+            ):  # lists of different lengths, or of tensors that no array can be made of
                 continue
             if array.dtype == bool:
                 found[name] = torch.from_numpy(array)
     return found
 
 
-def _is_vector(m: Modality, x: Sequence[Any]) -> bool:
-    """Whether a list of numbers is one vector of a modality's, as a row of data has it, and not a value for each row."""
+def _list(m: Modality, x: Sequence[Any], n: int, label: str) -> Tensor:
+    """A list of ``n`` values; or one vector, where it is as many numbers as that has and no value for each row."""
     real = m.spec.dtype.is_floating_point and m.spec.shape == (len(x),)
-    return real and all(isinstance(one, Real) and not isinstance(one, bool) for one in x)
+    vector = real and all(isinstance(one, Real) and not isinstance(one, bool) for one in x)
+    if len(x) != n and not vector:
+        raise RequestError(f"sample: {label} has {len(x)} values, expected one for each of n = {n}, or a tensor")
+    if len(x) != n:
+        return _read(m, x, label)
+    try:
+        return torch.stack([_read(m, raw, label) for raw in x])
+    except RequestError:
+        if not vector:
+            raise
+    return _read(m, x, label)
 
 
-def _array(m: Modality, x: np.ndarray, label: str) -> Tensor:
-    """An array as long as there are rows: a value for each, ``(n, *spec.shape)``, or one for all of them."""
+def _array(m: Modality, x: np.ndarray, n: int, label: str) -> Tensor:
+    """An array by its shape: a value for each row, ``(n, *spec.shape)``; one for all; or as the modality reads it, where one way alone can be read."""
+    if x.shape == (n, *m.spec.shape):
+        return torch.stack([_read(m, raw, label) for raw in x])
+    if x.shape == m.spec.shape or not x.ndim or len(x) != n:
+        return _read(m, x, label)
     found: list[Tensor] = []
-    problems = []
-    for raws in ([x], list(x)):
+    problem: RequestError | None = None
+    for raws in ([x], x):
         try:
             found.append(torch.stack([_read(m, raw, label) for raw in raws]))
         except RequestError as error:
-            problems.append(error)
-    if not found:
-        raise problems[-1]
+            problem = error
     if len(found) == 1:
         return found[0][0] if len(found[0]) == 1 else found[0]
-    if not torch.equal(*torch.broadcast_tensors(*found)):
-        raise RequestError(
-            f"sample: {label} is an array {x.shape}, which may be one value or one for each of n = {len(x)}, expected a list of "
-            f"{len(x)} values, or a tensor"
+    raise (
+        problem
+        if problem is not None and not found
+        else RequestError(
+            f"sample: {label} is an array {x.shape}, which may be one value or one for each of n = {n}, expected a list of "
+            f"{n} values, or a tensor"
         )
-    return found[-1]
+    )
 
 
 def _read(m: Modality, raw: Any, label: str) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mmcore.data import TensorBatch
-from mmcore.errors import MmcoreError
+from mmcore.errors import MmcoreError, plainly
 from mmcore.rng import Rng
 from mmcore.training.draws import Draws, split
 from mmcore.training.finite import Finding, explain, fine, found, inputs_wrong
@@ -44,7 +44,7 @@ class StepReport:
 
     def __repr__(self) -> str:
         losses = ", ".join(f"{one:.4g}" for one in self.by_task().tolist())
-        return f"<StepReport: {len(self.losses)} rows, mean loss by task {losses} nats>"
+        return plainly(f"<StepReport: {len(self.losses)} rows, mean loss by task {losses} nats>", 400)
 
     def by_task(self) -> Tensor:
         """Each task's mean loss over the rows of all ranks that count, ``(tasks,)``; NaN where none does."""
