@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
+import torch
 from PIL import Image
 
 from mmcore import files, limits
@@ -21,6 +22,7 @@ from mmcore.data.decode import content
 from mmcore.data.sources.files import shown
 from mmcore.errors import RequestError
 from mmcore.modality.base import ModalityProtocol
+from mmcore.model.joint import JointModel
 from mmcore.progress import Progress
 from mmcore.runs import pictures
 from mmcore.runs.answers import Answer
@@ -162,7 +164,7 @@ def _question(asked: "Predictions") -> dict[str, Any]:
     return json.loads(
         json.dumps(
             {
-                "model": asked.reader.digest(),
+                "model": _weights(asked.reader.model),
                 "data": "rows at hand" if asked.data is None else shown(str(Path(asked.data).expanduser().absolute())),
                 "rows": len(asked),
                 "columns": {name: attrs.asdict(column) for name, column in asked.opened.columns.items()},
@@ -177,6 +179,15 @@ def _question(asked: "Predictions") -> dict[str, Any]:
             default=plain,
         )
     )
+
+
+def _weights(model: JointModel) -> str:
+    """A digest that no other weights have; the same of a model at hand and of the folder that it was read from."""
+    found = hashlib.sha256()
+    for name, x in sorted(model.state_dict().items()):
+        found.update(f"{name} {x.dtype} {tuple(x.shape)}".encode())
+        found.update(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def _identity(source: Source, number: int) -> bytes:

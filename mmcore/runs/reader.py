@@ -1,8 +1,6 @@
 """How a trained model's questions are read: by the columns, missing values and transforms of the run that trained it."""
 
-import hashlib
 import inspect
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -29,7 +27,7 @@ from mmcore.plugins import Registry, discover
 from mmcore.runs.asking import ask
 from mmcore.runs.given import Given, Values, check_stems, raws, turns
 from mmcore.runs.known import read_mask, seen
-from mmcore.runs.rows import Columns, Opened, Worded, alike, by_place, named, names_of, rows_at, same_letters
+from mmcore.runs.rows import Columns, Opened, Worded, by_place, named, rows_at, warn_of_others
 from mmcore.runs.run import CONFIG, Run
 from mmcore.sampling.ask import sample
 from mmcore.store.model import load
@@ -103,14 +101,6 @@ class Reader:
     def __repr__(self) -> str:
         where = "" if self.folder is None else f"{self.folder}, "
         return plainly(f"<Reader: {where}a model of {', '.join(m.name for m in self.model.variables)}>")
-
-    def digest(self) -> str:
-        """Of the model's weights, as no other model has them; the same of a folder and of a model at hand that was read from it."""
-        found = hashlib.sha256()
-        for name, x in sorted(self.model.state_dict().items()):
-            found.update(f"{name} {x.dtype} {tuple(x.shape)}".encode())
-            found.update(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-        return found.hexdigest()
 
     @property
     def columns(self) -> Mapping[str, ColumnOptions]:
@@ -235,24 +225,14 @@ class Reader:
         embedded = [] if self.data is None else list(self.data.embed)
         found, more = named(self.model.variables, self.columns, source, columns or {})
         if not isinstance(data, str | Path):
-            self._warn(source, found)
+            told = {one.column for one in embedded}
+            warn_of_others(source, found, self.model.variables, told)
         source = Worded(Named(source, found), self.model.variables)
         more += by_place(source, self.model.variables)
         for one in embedded:
             if one.variable not in found:
                 source = self._embedded(source, one, more)
         return Opened(source, [*said, *more], found)
-
-    def _warn(self, source: Source, found: Columns) -> None:
-        """Say of rows at hand, of which no command says it, that a column is not read which is called as a variable is, but for its letters' case and signs."""
-        read = {one if isinstance(one, str) else one.column for one in found.values()}
-        read |= set() if self.data is None else {one.column for one in self.data.embed}
-        left = [one for one in names_of(source) if one not in read]
-        lacking = [m.name for m in self.model.variables if m.name not in found]
-        near = {name: one for name, one in alike(left, lacking).items() if same_letters(name, one)}
-        for name, one in list(near.items())[:4]:
-            text = f"rows have {one!r}, which nothing reads; if it is {name}, say columns={{{name!r}: {one!r}}}"
-            warnings.warn(f"data: {plainly(text, 400)}", stacklevel=4)
 
     def _embedded(self, source: Source, one: EmbedOptions, said: list[str]) -> Source:
         """A source with the vectors of a column, which are made now where they are not kept already."""

@@ -4,7 +4,8 @@ import glob
 import itertools
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from mmcore.data.source import LazyRow, Row, classes_of
 from mmcore.data.sources.files import shown, singular, suffix_of, without_suffix
 from mmcore.data.sources.manifest import CELLS
 from mmcore.data.sources.survey import survey
-from mmcore.errors import MmcoreError, OptionError, RequestError, nearest
+from mmcore.errors import MmcoreError, OptionError, RequestError, nearest, plainly
 from mmcore.modality.base import ModalityProtocol
 from mmcore.plugins import Registry
 from mmcore.plugins.metadata import one_line
@@ -116,13 +117,13 @@ def _nearer(
     registry: Registry, same: Source, variables: Sequence[ModalityProtocol], at: Path, options: DataOptions
 ) -> tuple[Source, list[str]] | None:
     """The same data as ``mmcore init`` would read them, where the run's own way misses their pictures and that one finds them."""
-    if not at.is_dir() or any(_is_picture(m) and m.name in names_of(same) for m in variables):
+    if not at.is_dir() or any(_is_picture(m) and m.name in _names(same) for m in variables):
         return None
     try:
         other, said = _surveyed(registry, at, options)
     except MmcoreError:
         return None
-    own, theirs = (sum(_holds_pictures(one, name) for name in names_of(one)) for one in (same, other))
+    own, theirs = (sum(_holds_pictures(one, name) for name in _names(one)) for one in (same, other))
     return (other, said) if theirs and len(other) >= len(same) and theirs >= own else None
 
 
@@ -149,7 +150,7 @@ def named(
     Raises:
         RequestError: no such variable or column; no column that is a variable; pictures that are left over.
     """
-    names, known = [m.name for m in variables], names_of(source)
+    names, known = [m.name for m in variables], _names(source)
     found: dict[str, ColumnOptions] = {}
     for name, column in columns.items():
         if name not in names or not isinstance(column, str | ColumnOptions):
@@ -186,13 +187,13 @@ def named(
     elif not found or pictures:
         what = "the pictures of" if pictures else "the columns"
         some = _some(pictures or known)
-        mend = _options(alike(left, lost)) or f"--column {(lacking or names)[0]}=…"
+        mend = _options(_alike(left, lost)) or f"--column {(lacking or names)[0]}=…"
         raise RequestError(
             f"data: found {what} {some}, expected some of {', '.join(names)}; {mend} says which is which, "
             "and a pattern such as 'new/**/*.png' reads files of several folders"
         )
     if left:
-        mend = _options(alike(left, lost))
+        mend = _options(_alike(left, lost))
         said.append(f"not used, as no variable is called so: {_some(left)}{f'; {mend} reads it' if mend else ''}")
     return found, said
 
@@ -202,12 +203,7 @@ def _plain(name: str) -> str:
     return singular(re.sub(r"[\W_]", "", name.casefold()))
 
 
-def same_letters(one: str, other: str) -> bool:
-    """Whether two names are one but for case, signs and the plural."""
-    return _plain(one) == _plain(other)
-
-
-def alike(columns: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+def _alike(columns: Sequence[str], names: Sequence[str]) -> dict[str, str]:
     """By variable a column that is called nearly as it is: in other letters, or with a word more after it."""
     found = {}
     for name in names:
@@ -216,6 +212,24 @@ def alike(columns: Sequence[str], names: Sequence[str]) -> dict[str, str]:
         if column and mine:
             found[name] = column
     return found
+
+
+def warn_of_others(
+    source: Source, found: Mapping[str, ColumnOptions], variables: Sequence[ModalityProtocol], told: Collection[str]
+) -> None:
+    """Warn, of rows at hand, of a column that nothing reads and that is called as a variable is but for case, signs and the plural; no command says it of them.
+
+    Args:
+        source: of the rows.
+        found: where variables' values are.
+        variables: of the model.
+        told: columns that are read in another way.
+    """
+    left = [one for one in _names(source) if one not in {*told, *(column.column for column in found.values())}]
+    near = _alike(left, [m.name for m in variables if m.name not in found])
+    for name, one in [pair for pair in near.items() if _plain(pair[0]) == _plain(pair[1])][:_FEW]:
+        text = f"rows have {one!r}, which nothing reads; if it is {name}, say columns={{{name!r}: {one!r}}}"
+        warnings.warn(f"data: {plainly(text, 400)}", stacklevel=4)
 
 
 def _options(columns: Mapping[str, str]) -> str:
@@ -273,7 +287,7 @@ def _holds_pictures(source: Source, column: str) -> bool:
     return False
 
 
-def names_of(source: Source) -> list[str]:
+def _names(source: Source) -> list[str]:
     """A source's columns, of the first rows where it does not say them."""
     if source.names is not None:
         return [str(name) for name in source.names]
