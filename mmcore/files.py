@@ -40,6 +40,11 @@ class Encoded:
     suffix: str
 
 
+def expanded(path: str | Path) -> Path:
+    """A path that somebody gave, where ``~`` is the home folder; that of a user whom nobody knows stays as it is."""
+    return Path(os.path.expanduser(path))
+
+
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe",

@@ -1,5 +1,6 @@
 """Parts that were registered in process, in a model folder."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import torch
 
 import mmcore
 from mmcore import Registry
+from mmcore.config.resolve import configured
+from mmcore.runs.run import train
 from tests.test_doors import MyNet, Sound, fit, refused, rows, same
 
 
@@ -81,11 +84,11 @@ def test_numbers_and_arrays_of_numpy_are_kept_as_a_file_has_them(tmp_path: Path)
     assert two.names == ("a", "b")  # type: ignore[attr-defined]
 
 
-def test_a_runs_folder_and_a_file_are_no_model_and_say_where_it_is(tmp_path: Path) -> None:
+def test_a_runs_folder_is_its_model_and_a_file_says_where_it_is(tmp_path: Path) -> None:
     registry = mmcore.discover()
     model = mmcore.compose([registry.modality("label", classes=2), registry.modality("scalar")], backbone="mlp")
     folder = mmcore.save(model, tmp_path / "run" / "model")
-    refused(lambda: mmcore.load(tmp_path / "run"), r"is the folder of a run, expected its model: .*run.model$")
+    same(mmcore.load(tmp_path / "run", registry=registry), model)
     refused(
         lambda: mmcore.load(folder / "model.safetensors"), r"is a file of a model, expected its folder: .*run.model$"
     )
@@ -116,3 +119,47 @@ def test_a_folder_may_begin_with_the_home(tmp_path: Path, monkeypatch: pytest.Mo
     assert (tmp_path / "run" / "model").exists()
     filled = mmcore.predict("~/run", [{"label": 1}], steps=1, registry=registry).write("~/filled", quiet=True)
     assert filled.folder == tmp_path / "filled"
+
+
+def test_a_run_of_a_configuration_lies_in_one_folder_where_out_begins_with_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its configuration and samples beside its model: none in a folder that is called ``~``."""
+    registry = mmcore.discover()
+    home, here = tmp_path / "home", tmp_path / "here"
+    for folder in (home, here):
+        folder.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(here)
+    (home / "rows.csv").write_text("label\na\nb\n")
+    tables = {
+        "out": "~/run",
+        "data": {"source": "table", "options": {"path": "~/rows.csv"}},
+        "modalities": {"label": {"classes": 2, "names": ["a", "b"]}},
+        "model": {"backbone": "mlp", "backbone_options": {"width": 8, "depth": 1}},
+        "training": {"steps": 1, "batch_size": 2},
+    }
+    assert train(configured(tables, registry=registry), quiet=True) == home / "run"
+    assert list(here.iterdir()) == []
+    assert {"config.toml", "model", "samples", "report.html", "run.json"} <= {
+        one.name for one in (home / "run").iterdir()
+    }
+
+
+@pytest.mark.parametrize("door", ["save", "load", "source", "predict", "squeezenet"])
+def test_the_home_of_a_user_whom_nobody_knows_is_no_failure_of_pythons(
+    door: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    registry, path = mmcore.discover(), "~nobody-is-called-so/x"
+    model = mmcore.compose([registry.modality("label", classes=2)], backbone="mlp", registry=registry)
+    if door == "save":
+        assert mmcore.save(model, path) == Path(path)
+        return
+    doors: dict[str, Callable[[], Any]] = {
+        "load": lambda: mmcore.load(path, registry=registry),
+        "source": lambda: registry.source("npz", path=path),
+        "predict": lambda: mmcore.predict(model, path, registry=registry),
+        "squeezenet": lambda: mmcore.metrics.SqueezeNet.load(path),
+    }
+    refused(doors[door], "nobody-is-called-so")

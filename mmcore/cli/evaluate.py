@@ -105,8 +105,7 @@ def evaluate(
         rows = Table.read(rows_with(held, model))
         what = f"the run's {part} data"
     else:
-        folder = run / "model" if (run / "model" / "config.json").exists() else run
-        model, how = load(folder, registry=registry, device=str(pick_device(device))), SamplingOptions().how()
+        model, how = load(run, registry=registry, device=str(pick_device(device))), SamplingOptions().how()
         rows = Table.read(registry.source(source, **options_of(set_ or [])), model.variables)
         what = source
     rows = rows.spread(limit or len(rows))

@@ -29,7 +29,7 @@ def read(path: str | Path) -> dict[str, Any]:
     Raises:
         ConfigError: a file that cannot be read, or is not TOML.
     """
-    path = Path(path)
+    path = files.expanded(path)
     try:
         text = files.read(path, CONFIGURATION).decode()
         # Before it is parsed: the standard library's parser takes the square of a key's length.

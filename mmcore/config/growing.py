@@ -18,6 +18,7 @@ import torch
 from mmcore.config.reading import Reading
 from mmcore.config.schema import ModelOptions
 from mmcore.errors import MmcoreError, OptionError
+from mmcore.files import expanded
 from mmcore.hooks import DISTRIBUTION, Made
 from mmcore.modality.base import Modality
 from mmcore.model.backbones.base import maker
@@ -190,7 +191,7 @@ def _named_files(reading: Reading) -> list[Path]:
     """What there is of all that the modalities' options may mean as paths."""
     tables = [table for table in reading.table("modalities").values() if isinstance(table, Mapping)]
     texts = [text for table in tables for text in table.values() if isinstance(text, str) and text]
-    return [path for text in texts if "\0" not in text and os.path.exists(path := Path(text).expanduser())]
+    return [path for text in texts if "\0" not in text and os.path.exists(path := expanded(text))]
 
 
 def begin(model: JointModel, base: JointModel, path: str) -> None:
@@ -223,7 +224,7 @@ def begin(model: JointModel, base: JointModel, path: str) -> None:
 
 def model_folder(path: str | Path) -> Path:
     """The model's folder in a run's, or the folder itself."""
-    folder = Path(path).expanduser()
+    folder = expanded(path)
     return folder / "model" if (folder / "model" / "config.json").is_file() else folder
 
 

@@ -15,6 +15,7 @@ from mmcore.config.reading import Reading
 from mmcore.config.schema import Config, ModelOptions, SamplingOptions
 from mmcore.data.options import DataOptions
 from mmcore.errors import MmcoreError, Problem, RequestError
+from mmcore.files import expanded
 from mmcore.model.devices import pick_device
 from mmcore.options import by_kind
 from mmcore.training import TrainOptions
@@ -63,6 +64,7 @@ def read_top(reading: Reading) -> Top:
             reading.say(key, "expected at least 0", values[key])
     if not values["out"] or "\0" in values["out"]:
         reading.say("out", "expected a folder for the run", values["out"])
+    values["out"] = str(expanded(values["out"])) if values["out"] else ""
     try:
         pick_device(values["device"])
     except RequestError as error:
@@ -147,4 +149,4 @@ def _absolute(value: Any, annotation: Any) -> Any:
     paths = any(isinstance(one, type) and issubclass(one, PurePath) for one in (annotation, *args))
     if typing.get_origin(annotation) in (typing.Union, types.UnionType) and not paths:
         return next((new for new in (_absolute(value, one) for one in args) if new != value), value)
-    return os.path.abspath(Path(value).expanduser()) if paths and isinstance(value, str) else value
+    return os.path.abspath(expanded(value)) if paths and isinstance(value, str) else value

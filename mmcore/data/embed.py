@@ -16,6 +16,7 @@ from mmcore.data.options import EmbedOptions
 from mmcore.data.source import LazyRow, Row, Source
 from mmcore.data.sources.arrays import Stored
 from mmcore.errors import RequestError
+from mmcore.files import expanded
 from mmcore.limits import FILE
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Cache:
 
     def __init__(self, folder: str | Path, fingerprint: str) -> None:
         self.fingerprint = fingerprint
-        self.folder = Path(folder).expanduser() / hashlib.blake2b(fingerprint.encode(), digest_size=8).hexdigest()
+        self.folder = expanded(folder) / hashlib.blake2b(fingerprint.encode(), digest_size=8).hexdigest()
         self._open()
 
     def _open(self) -> None:

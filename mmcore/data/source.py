@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mmcore.errors import OptionError, RequestError, plainly
+from mmcore.files import expanded
 
 Row = Mapping[str, Any]
 """Raw values by name; None or a missing name means that the row lacks it."""
@@ -213,7 +214,7 @@ def existing(path: str | Path, source: str, option: str = "path", *, folder: boo
     Raises:
         OptionError: it is not, or is a folder where a file is expected, or the other way.
     """
-    at = Path(path).expanduser()
+    at = expanded(path)
     kind = "a folder" if folder else "a file"
     if not at.exists():
         near = at.parent if at.parent.exists() else at.absolute().parents[-1]

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from mmcore.errors import RequestError
+from mmcore.files import expanded
 from mmcore.hub.service import CARD, CONFIG, WEIGHTS_FILE, hub, is_name, told
 from mmcore.limits import RECORD, WEIGHTS
 from mmcore.modality.base import Modality, Task
@@ -64,7 +65,7 @@ def from_pretrained(
     """
     how: dict[str, Any] = {"backbone": backbone, "modalities": modalities, "tasks": tasks, "beside": beside}
     how |= {"registry": registry, "device": device}
-    if str(name) and (at := Path(name).expanduser()).is_dir():
+    if str(name) and (at := expanded(name)).is_dir():
         if revision is not None:
             raise RequestError(f"from_pretrained: {name} is a folder, which has no revisions; leave revision out")
         return load(at, **how)
@@ -86,7 +87,7 @@ def fetched(name: str, revision: str | None, token: str | bool | None, cache: Pa
     library = hub("from_pretrained")
     from huggingface_hub import constants
 
-    place = Path(cache or constants.HF_HUB_CACHE).expanduser().resolve()
+    place = expanded(cache or constants.HF_HUB_CACHE).resolve()
     how: dict[str, Any] = {"cache_dir": place, "token": token, "allow_patterns": [*LIMITS], "library_name": "mmcore"}
     with told("from_pretrained", name, revision):
         try:

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmcore import files
 from mmcore.errors import MmcoreError, RequestError
+from mmcore.files import expanded
 from mmcore.hub import card as cards
 from mmcore.hub.service import CARD, CONFIG, PICTURE, WEIGHTS_FILE, hub, is_name, told
 from mmcore.metrics.figure import Figure
@@ -64,7 +65,7 @@ def push_to_hub(
     with tempfile.TemporaryDirectory(prefix="mmcore-hub-") as place:
         folder = save(model, place)
         picture = cards.finish(
-            folder, model, name, licence=licence, run=None if run is None else Path(run), figures=figures
+            folder, model, name, licence=licence, run=None if run is None else expanded(run), figures=figures
         )
         paths = [folder / one for one in (CONFIG, WEIGHTS_FILE, CARD)]
         if picture is not None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmcore.errors import RequestError
+from mmcore.files import expanded
 from mmcore.metrics.figure import RESAMPLES, Figure, average
 
 # The layers whose activations LPIPS compares, by their place in the sequence, and their channels.
@@ -82,7 +83,7 @@ class SqueezeNet(nn.Module):
         """
         from mmcore.store.reading import read_tensors
 
-        path = Path(path).expanduser()
+        path = expanded(path)
         expected = "expected a safetensors file of SqueezeNet 1.1 with torchvision's names"
         if not Path(path).is_file():
             raise RequestError(f"weights {path}: there is no such file, {expected}")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mmcore import files
 from mmcore.errors import OptionError, RequestError
+from mmcore.files import expanded
 from mmcore.limits import RECORD, WEIGHTS
 
 KEEP = ("inside", "beside")
@@ -63,7 +64,7 @@ class WeightsFile:
             raise RequestError(f"weights: found {type(given).__name__}, expected the path of a safetensors file")
         if not _paths.get():
             raise RequestError("weights: the model folder names a path, which is never followed")
-        path = Path(given)
+        path = expanded(given)
         return cls(*_digest(path), keep, path.resolve())
 
     def tensors(self) -> dict[str, Tensor]:
@@ -194,7 +195,7 @@ def text_of(given: str | Path, option: str) -> str:
     if not _paths.get():
         raise RequestError(f"{option}: the model folder names a path, which is never followed")
     try:
-        return files.read(Path(given), RECORD).decode()
+        return files.read(expanded(given), RECORD).decode()
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise RequestError(f"{option}: {given} cannot be read: {why}; expected a JSON file") from error

@@ -21,6 +21,7 @@ from mmcore.data import Source
 from mmcore.data.decode import content
 from mmcore.data.sources.files import shown
 from mmcore.errors import RequestError
+from mmcore.files import expanded
 from mmcore.modality.base import ModalityProtocol
 from mmcore.model.joint import JointModel
 from mmcore.progress import Progress
@@ -165,7 +166,7 @@ def _question(asked: "Predictions") -> dict[str, Any]:
         json.dumps(
             {
                 "model": _weights(asked.reader.model),
-                "data": "rows at hand" if asked.data is None else shown(str(Path(asked.data).expanduser().absolute())),
+                "data": "rows at hand" if asked.data is None else shown(str(expanded(asked.data).absolute())),
                 "rows": len(asked),
                 "columns": {name: attrs.asdict(column) for name, column in asked.opened.columns.items()},
                 "on_bad_row": asked.rows.on_bad_row,
@@ -362,7 +363,7 @@ def _check_folder(asked: "Predictions", folder: Path, columns: "_Columns") -> No
     for name in (CONFIG, "config.json", CHECKPOINTS):
         if (folder / name).exists():
             raise RequestError(f"predict: {folder} holds a run or a model ({name}), expected a folder of its own")
-    data = None if asked.data is None else Path(asked.data).expanduser()
+    data = None if asked.data is None else expanded(asked.data)
     if data is not None and data.is_dir() and folder.absolute().resolve().is_relative_to(data.resolve()):
         raise RequestError(
             f"predict: {folder} lies in the data, {data}, of which it would be a part; expected a folder elsewhere"

@@ -10,6 +10,7 @@ import torch
 from mmcore.data import Dataset
 from mmcore.data.source import InShort
 from mmcore.errors import RequestError, nearest, plainly
+from mmcore.files import expanded
 from mmcore.limits import BATCH
 from mmcore.modality.base import ModalityProtocol
 from mmcore.modality.mixed import Mixed
@@ -275,4 +276,4 @@ class Predictions(InShort):
             RequestError: there are predictions of another question or other data, files that are not predictions, or rows of one key; a folder that
                 cannot be written.
         """
-        return write(self, Path(folder).expanduser(), force=force, quiet=quiet)
+        return write(self, expanded(folder), force=force, quiet=quiet)

@@ -18,6 +18,7 @@ from mmcore.data.source import Row
 from mmcore.data.sources.files import inside, is_stray, natural, shown, suffix_of, without_suffix
 from mmcore.data.sources.manifest import TABLES, Manifest
 from mmcore.errors import RequestError
+from mmcore.files import expanded
 from mmcore.modality.base import ModalityProtocol
 
 
@@ -69,7 +70,7 @@ def _readable(m: ModalityProtocol, raw: Any) -> bool:
 
 def _files(m: ModalityProtocol, value: str | Path, what: str, column: ColumnOptions) -> list[Any]:
     """What lies at a path or meets a pattern; nothing where there is none such."""
-    at = Path(value).expanduser()
+    at = expanded(value)
     try:
         if at.is_dir():
             files = [one for one in inside(at) if one.is_file() and not is_stray(one.name)]
@@ -92,7 +93,7 @@ def matching(pattern: str | Path) -> list[Path]:
     """The files that meet a pattern such as ``"new/*.jpg"``, in their order."""
     if not glob.has_magic(str(pattern)):
         return []
-    found = [Path(one) for one in glob.glob(str(Path(pattern).expanduser()), recursive=True)]
+    found = [Path(one) for one in glob.glob(str(expanded(pattern)), recursive=True)]
     return sorted((one for one in found if one.is_file()), key=lambda one: natural(str(one)))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from mmcore.data.decode import decode, picture
 from mmcore.data.transforms import Transform
 from mmcore.errors import RequestError
+from mmcore.files import expanded
 from mmcore.model.joint import JointModel
 from mmcore.rng import Rng
 
@@ -24,7 +25,7 @@ def read_mask(mask: str | Path | np.ndarray, what: str) -> np.ndarray:
         RequestError: it is none.
     """
     try:
-        mask = mask if isinstance(mask, np.ndarray) else Path(mask).expanduser()
+        mask = mask if isinstance(mask, np.ndarray) else expanded(mask)
         if isinstance(mask, np.ndarray) or Path(mask).suffix.lower() == ".npy":
             found = mask if isinstance(mask, np.ndarray) else decode(Path(mask))
             if found.dtype != bool:

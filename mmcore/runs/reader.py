@@ -20,6 +20,7 @@ from mmcore.data.source import Row
 from mmcore.data.sources.files import shown
 from mmcore.data.transforms import Transform
 from mmcore.errors import RequestError, nearest, plainly
+from mmcore.files import expanded
 from mmcore.model.devices import pick_device
 from mmcore.model.joint import JointModel
 from mmcore.options import PATH, instance, require
@@ -30,7 +31,7 @@ from mmcore.runs.known import read_mask, seen
 from mmcore.runs.rows import Columns, Opened, Worded, by_place, named, rows_at, warn_of_others
 from mmcore.runs.run import CONFIG, Run
 from mmcore.sampling.ask import sample
-from mmcore.store.model import load
+from mmcore.store.model import load, model_in
 
 _ASKED = ("model", "n", "given", "where", "absent", "start", "strength", "numbers", "batch_size", "registry", "watch")
 HOW = tuple(name for name in inspect.signature(sample).parameters if name not in _ASKED)
@@ -71,9 +72,9 @@ class Reader:
                 "a model at hand was given, expected a folder; Reader.of(model) reads by a model at hand"
             )
         require("reader", at=(at, PATH))
-        at, registry = Path(at).expanduser(), registry or discover()
+        at, registry = expanded(at), registry or discover()
         # A training in Python has left a model and no configuration.
-        folder = next((one for one in (at, at / "model") if (one / "config.json").exists()), None)
+        folder = model_in(at)
         if (at / CONFIG).exists() or folder is None:
             run = Run.open(at, registry)
             config = run.setup.config

@@ -22,6 +22,7 @@ from mmcore.data.sources.files import shown, singular, suffix_of, without_suffix
 from mmcore.data.sources.manifest import CELLS
 from mmcore.data.sources.survey import survey
 from mmcore.errors import MmcoreError, OptionError, RequestError, nearest, plainly
+from mmcore.files import expanded
 from mmcore.modality.base import ModalityProtocol
 from mmcore.plugins import Registry
 from mmcore.plugins.metadata import one_line
@@ -67,7 +68,7 @@ def rows_at(
     """
     if not str(data):
         raise RequestError("data: found an empty path, expected data")
-    at, text = Path(data).expanduser(), one_line(shown(str(data)))
+    at, text = expanded(data), one_line(shown(str(data)))
     if glob.has_magic(str(data)) and not at.exists():
         files = [one for one in matching(data) if suffix_of(one.name) in VALUES]
         if not files:
@@ -132,7 +133,7 @@ def _carried(registry: Registry, options: DataOptions, at: Path) -> dict[str, An
     factory, _ = registry.factory(registry.find("source", options.source))
     known = Constructor.of(factory).options
     own = {name: value for name, value in options.options.items() if "Path" not in str(known.get(name))}
-    same = Path(str(options.options["path"])).expanduser().resolve() == at.resolve()
+    same = expanded(str(options.options["path"])).resolve() == at.resolve()
     return {**(options.options if same else own), "path": str(at)}
 
 

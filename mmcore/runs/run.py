@@ -13,6 +13,7 @@ from mmcore.config import files
 from mmcore.config.resolve import Setup, configured
 from mmcore.data import Dataset
 from mmcore.errors import ConfigError, MmcoreError, Problem, RequestError, plainly
+from mmcore.files import expanded
 from mmcore.modality.base import Modality
 from mmcore.model.devices import pick_device
 from mmcore.model.joint import JointModel
@@ -49,7 +50,7 @@ class Run:
         Raises:
             RequestError: it is none, or its configuration cannot be used here.
         """
-        folder = Path(folder).expanduser()
+        folder = expanded(folder)
         if not (folder / CONFIG).is_file():
             fault = "there is no such folder" if not folder.is_dir() else f"it holds no {CONFIG}"
             if folder.is_file():

@@ -5,6 +5,7 @@ from pathlib import Path
 import attrs
 
 from mmcore.errors import RequestError
+from mmcore.files import expanded
 from mmcore.model.growing import another
 from mmcore.model.joint import JointModel
 from mmcore.plugins import Registry
@@ -40,7 +41,8 @@ def specialise(
         RequestError: a folder that is no finished run, a question that its model cannot be asked, or ``out`` is the run itself.
     """
     opened = Run.open(run, registry)
-    if Path(out).resolve() == opened.folder.resolve():
+    out = expanded(out)
+    if out.resolve() == opened.folder.resolve():
         raise RequestError(f"specialise: --out {out} is the run itself, expected another folder: its model is kept")
     model, config = opened.model("cpu"), opened.setup.config
     _check_same(opened, model)

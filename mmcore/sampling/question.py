@@ -1,6 +1,6 @@
 """Questions: what a conditional query gives and asks for, as data, checked against a model."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any, Self
 
@@ -182,11 +182,8 @@ def flags_of(values: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(x, np.ndarray | list | tuple):
             try:
                 array = np.array(x)
-            except (
-                ValueError,
-                TypeError,
-                RuntimeError,
-            ):  # lists of different lengths, or of tensors that no array can be made of
+            # Of lists of different lengths, or of tensors that no array can be made of.
+            except (ValueError, TypeError, RuntimeError):
                 continue
             if array.dtype == bool:
                 found[name] = torch.from_numpy(array)
@@ -197,41 +194,39 @@ def _list(m: Modality, x: Sequence[Any], n: int, label: str) -> Tensor:
     """A list of ``n`` values; or one vector, where it is as many numbers as that has and no value for each row."""
     real = m.spec.dtype.is_floating_point and m.spec.shape == (len(x),)
     vector = real and all(isinstance(one, Real) and not isinstance(one, bool) for one in x)
-    if len(x) != n and not vector:
+    if len(x) == n:
+        try:
+            return _each(m, x, label)
+        except RequestError:
+            if not vector:
+                raise
+    elif not vector:
         raise RequestError(f"sample: {label} has {len(x)} values, expected one for each of n = {n}, or a tensor")
-    if len(x) != n:
-        return _read(m, x, label)
-    try:
-        return torch.stack([_read(m, raw, label) for raw in x])
-    except RequestError:
-        if not vector:
-            raise
     return _read(m, x, label)
 
 
 def _array(m: Modality, x: np.ndarray, n: int, label: str) -> Tensor:
     """An array by its shape: a value for each row, ``(n, *spec.shape)``; one for all; or as the modality reads it, where one way alone can be read."""
     if x.shape == (n, *m.spec.shape):
-        return torch.stack([_read(m, raw, label) for raw in x])
+        return _each(m, x, label)
     if x.shape == m.spec.shape or not x.ndim or len(x) != n:
         return _read(m, x, label)
-    found: list[Tensor] = []
-    problem: RequestError | None = None
-    for raws in ([x], x):
-        try:
-            found.append(torch.stack([_read(m, raw, label) for raw in raws]))
-        except RequestError as error:
-            problem = error
-    if len(found) == 1:
-        return found[0][0] if len(found[0]) == 1 else found[0]
-    raise (
-        problem
-        if problem is not None and not found
-        else RequestError(
-            f"sample: {label} is an array {x.shape}, which may be one value or one for each of n = {n}, expected a list of "
-            f"{n} values, or a tensor"
-        )
+    try:
+        whole = _read(m, x, label)
+    except RequestError:
+        return _each(m, x, label)
+    try:
+        _each(m, x, label)
+    except RequestError:
+        return whole
+    raise RequestError(
+        f"sample: {label} is an array {x.shape}, which may be one value or one for each of n = {n}, expected a list of {n} values, or a tensor"
     )
+
+
+def _each(m: Modality, raws: Iterable[Any], label: str) -> Tensor:
+    """Raw values, ``(n, *spec.shape)``."""
+    return torch.stack([_read(m, raw, label) for raw in raws])
 
 
 def _read(m: Modality, raw: Any, label: str) -> Tensor:

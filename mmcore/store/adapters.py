@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmcore import files
 from mmcore.errors import MmcoreError, RequestError
+from mmcore.files import expanded
 from mmcore.model.adapters import Adapters, adapt, base_digest, own_names, plain
 from mmcore.model.joint import JointModel
 from mmcore.plugins.metadata import one_line, printable
@@ -34,7 +35,7 @@ def save_adapters(model: JointModel, folder: str | Path, *, base: str) -> Path:
         RequestError: the model has no adapters, or has grown beside them, so that no file holds its base.
         MmcoreError: the folder cannot be written.
     """
-    folder, told = Path(folder), None if model.config is None else model.config.adapters
+    folder, told = expanded(folder), None if model.config is None else model.config.adapters
     if told is None:
         raise RequestError("adapters: the model has none, expected one that was composed with adapters")
     grown = model.grown
@@ -71,9 +72,10 @@ def load_adapters(model: JointModel, folder: str | Path) -> JointModel:
     Raises:
         RequestError: a missing or damaged file, another base than the adapters are of, or another composition.
     """
-    path = Path(folder) / CONFIG
+    folder = expanded(folder)
+    path = folder / CONFIG
     try:
-        record, tensors = read_json(path), read_tensors(Path(folder) / WEIGHTS)
+        record, tensors = read_json(path), read_tensors(folder / WEIGHTS)
     except DamagedError as error:
         raise RequestError(f"adapters: {error}") from error
     own, theirs = base_digest(model.backbone), str(record.get("base_sha256"))

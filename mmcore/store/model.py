@@ -21,6 +21,7 @@ from torch import nn
 from mmcore import files
 from mmcore._version import __version__
 from mmcore.errors import MmcoreError, RequestError, quoted
+from mmcore.files import expanded
 from mmcore.hooks import DISTRIBUTION, REGISTERED
 from mmcore.modality.base import Modality, Task
 from mmcore.model.budget import Budget
@@ -125,7 +126,7 @@ def save(model: JointModel, folder: str | Path, *, tensors: Mapping[str, torch.T
         MmcoreError: the folder cannot be written.
     """
     check_call(save, locals())
-    config, folder = describe(model), Path(folder).expanduser()
+    config, folder = describe(model), expanded(folder)
     if tensors is not None:
         _check_weights(model, tensors)
     tensors = _apart(model.state_dict() if tensors is None else tensors)
@@ -196,6 +197,11 @@ def _apart(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return separate
 
 
+def model_in(folder: Path) -> Path | None:
+    """The model folder that a folder means: itself, or the one in the folder of a run; None for neither."""
+    return next((one for one in (folder, folder / "model") if (one / "config.json").exists()), None)
+
+
 def load(
     folder: str | Path,
     *,
@@ -218,7 +224,7 @@ def load(
         mmcore.load("mine", tasks={"edges": mmcore.Task("edges", "mask", loss=my_loss)})
 
     Args:
-        folder: as :func:`save` wrote it.
+        folder: as :func:`save` wrote it, or that of a run.
         backbone: the network, where the model's was given as an object, or wrapped since; of the same class and
             ``features``, with the same names, shapes and dtypes in its state dict. Its weights are overwritten.
         modalities: those made by hand, by their names in the model, targets that nothing encodes among them; of the same class, spec
@@ -239,9 +245,8 @@ def load(
         UserWarning: a distribution is installed in another version than the model was made with.
     """
     check_call(load, locals(), apart=["backbone", "modalities", "tasks", "beside"])
-    folder = Path(folder).expanduser()
-    if not (folder / "config.json").exists() and (inner := folder / "model" / "config.json").exists():
-        raise RequestError(f"load: {folder} is the folder of a run, expected its model: {inner.parent}")
+    folder = expanded(folder)
+    folder = model_in(folder) or folder
     if folder.name in ("config.json", "model.safetensors") and folder.is_file():
         raise RequestError(f"load: {folder} is a file of a model, expected its folder: {folder.parent}")
     return loaded(

@@ -14,6 +14,7 @@ from mmcore.data import Batches, Dataset, LoaderOptions, Table, at_hand, open_lo
 from mmcore.data.pairing import check_asked, check_together
 from mmcore.data.table import rows_for
 from mmcore.errors import MmcoreError, OptionError, RequestError
+from mmcore.files import expanded
 from mmcore.model.devices import pick_device
 from mmcore.model.joint import JointModel
 from mmcore.model.roles import Role
@@ -104,7 +105,7 @@ def fit(
     check_together(table)
     held = None if validation is None else at_hand(rows_for(validation, model.variables), loading)
     torch_device = pick_device(device)
-    folder = Path(out).expanduser() if out is not None else None
+    folder = expanded(out) if out is not None else None
     listening = trackers_for(options.trackers if trackers is None else trackers, folder)
     with ExitStack() as stack:
         ranks = stack.enter_context(Ranks.here(torch_device, options.timeout))

@@ -13,6 +13,7 @@ from mmcore.data.source import LazyRow, Row, Source, existing
 from mmcore.data.sources.files import part_of
 from mmcore.data.sources.parquet import file_of, plain
 from mmcore.errors import OptionError, RequestError
+from mmcore.files import expanded
 from mmcore.limits import RECORD
 
 
@@ -70,7 +71,7 @@ class Saved(Source):
     @classmethod
     def parts(cls, path: str | Path, **_: Any) -> tuple[str, ...]:
         """The parts that the splits are; of a folder that is not there, whatever there may be."""
-        at = Path(path).expanduser()
+        at = expanded(path)
         if not at.exists():
             return PARTS
         try:

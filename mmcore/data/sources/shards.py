@@ -19,6 +19,7 @@ from mmcore.data.source import LazyRow, Row, Source
 from mmcore.data.sources.files import is_stray, normal, part_and_rest, part_of, shown
 from mmcore.data.sources.layout import asked_parts
 from mmcore.errors import OptionError, RequestError
+from mmcore.files import expanded
 from mmcore.limits import FILE
 from mmcore.options import one_of, require
 
@@ -48,7 +49,7 @@ class Shards(Source):
 
     def __init__(self, path: str | Path, *, part: str = "train", keys: str = "all") -> None:
         require("shards", keys=(keys, one_of("all", "shard")))
-        found = _find(Path(path).expanduser())
+        found = _find(expanded(path))
         if not found:
             raise OptionError(
                 "shards", "path", str(path), f".tar files, a folder of them or a pattern, found no file at {path}"
@@ -94,7 +95,7 @@ class Shards(Source):
     @classmethod
     def parts(cls, path: str | Path, **_: Any) -> tuple[str, ...]:
         """The parts that the shards' names say."""
-        return tuple(_parts(_find(Path(path).expanduser())))
+        return tuple(_parts(_find(expanded(path))))
 
     def _check_once(self, table: np.ndarray) -> None:
         """Refuse a second member for a variable of a row."""

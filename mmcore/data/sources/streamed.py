@@ -18,6 +18,7 @@ from mmcore.data.sources.layout import asked_parts
 from mmcore.data.sources.saved import value_of
 from mmcore.data.stream import Stream
 from mmcore.errors import MmcoreError, OptionError, RequestError
+from mmcore.files import expanded
 from mmcore.options import one_of, require, whole
 from mmcore.plugins.loading import brief
 
@@ -215,7 +216,7 @@ def _number(seed: int, epoch: int) -> int:
 
 def _find(path: str | Path) -> tuple[Path, list[Path]]:
     """The folder of a path, and the files that it names."""
-    at = Path(path).expanduser()
+    at = expanded(path)
     if at.is_dir():
         return at.resolve(), [at.resolve() / name for name in sorted(files_below(at))]
     folder = at.parent.resolve()

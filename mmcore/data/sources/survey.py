@@ -32,6 +32,7 @@ from mmcore.data.sources.pairs import Affixes, common_affixes, guess_affixes, ke
 from mmcore.data.sources.unread import mend_at
 from mmcore.data.sources.unread import told as unread
 from mmcore.errors import RequestError
+from mmcore.files import expanded
 
 _MODALITY = re.compile(
     r"(jpeg|png|jpg)?(image|img|picture|pic|photo|frame|rgb|jpeg|jpg)(s|es)?|leftimg8bit|input|output"
@@ -78,7 +79,7 @@ def survey(path: Path, layout: str = "", cells: Mapping[str, Any] | None = None)
     Raises:
         RequestError: nothing there, or nothing that a source reads.
     """
-    at = path.expanduser().absolute()
+    at = expanded(path).absolute()
     if not at.exists():
         pattern = "; patterns are not read: name the folder" if set(str(path)) & set("{*?") else ""
         raise RequestError(f"init: there is nothing at {shown(str(path))}, expected a file or folder of data{pattern}")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmcore import OptionError, RequestError, files
 from mmcore.data.decode import picture
+from mmcore.files import expanded
 from mmcore.limits import RECORD
 from mmcore.store.reading import parse_json
 
@@ -38,7 +39,7 @@ class ClipEmbedder:
     def __init__(self, folder: str | Path, *, kind: str = "auto", unit_norm: bool = True, device: str = "auto") -> None:
         if kind not in ("auto", "image", "text"):
             raise OptionError("clip", "kind", kind, choices=("auto", "image", "text"))
-        self.folder, self.kind, self.unit_norm, self.device = Path(folder).expanduser(), kind, unit_norm, device
+        self.folder, self.kind, self.unit_norm, self.device = expanded(folder), kind, unit_norm, device
         if not (self.folder / "config.json").is_file():
             raise OptionError(
                 "clip",

@@ -16,6 +16,7 @@ from torch import nn
 
 from mmcore import RequestError
 from mmcore.errors import nearest
+from mmcore.files import expanded
 from mmcore.modality.pretrained import Pretrained, WeightsFile
 from mmcore.store.reading import DamagedError, read_json
 
@@ -62,7 +63,7 @@ class Folder:
                 )
             path, file = given.path.parent, given
         else:
-            path, file = Path(given).expanduser(), None
+            path, file = expanded(given), None
         model, config = _described(path, subject)
         if model not in expected:
             raise RequestError(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mmcore import RequestError
+from mmcore.files import expanded
 from mmcore.store.reading import DamagedError, read_json
 
 PREDICTIONS = ("epsilon", "sample", "v_prediction")
@@ -124,9 +125,7 @@ def scheduler_of(given: Mapping[str, Any] | str | None, folder: Path | None) -> 
     if isinstance(given, Mapping):
         found = dict(given)
     else:
-        places = (
-            [Path(given).expanduser()] if given else [] if folder is None else [folder, folder.parent / "scheduler"]
-        )
+        places = [expanded(given)] if given else [] if folder is None else [folder, folder.parent / "scheduler"]
         file = next((one for place in places if (one := place / "scheduler_config.json").is_file()), None)
         if file is None:
             where = " or ".join(map(str, places))
