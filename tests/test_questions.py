@@ -631,7 +631,7 @@ def test_a_list_of_numbers_is_one_vector_as_a_row_has_it(registry: Registry) -> 
 
 
 class _Heading(ScalarModality):
-    """A vector of two numbers that is read of one: its cosine and sine."""
+    """A vector of two numbers that may be read of one."""
 
     def read(self, raw: Any) -> Tensor:
         if isinstance(raw, float):
